@@ -1,0 +1,205 @@
+"""The product: a few synthetic images with all that is needed to train from them.
+
+Also here, because every stage speaks in them: `LabelledImages` (real images in [0, 1]) and
+`Normalisation` (how intensities become network input, shipped with every set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig, as_dict
+from medidistill.errors import ConfigError, IngestError
+from medidistill.files import load_tensors, save_tensors
+
+__all__ = ["FORMAT", "DistilledSet", "LabelledImages", "Normalisation"]
+
+FORMAT = 1
+_EPS = 1e-4
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Intensities in [0, 1] to network input.
+
+    `per_image`: x -> (x - mean(x)) / max(std(x), 1e-4), over channels, rows and columns of one image.
+    `fixed`: x -> (x - mean) / std with constants that no patient's image decided.
+    """
+
+    kind: str = "per_image"
+    mean: float = 0.5
+    std: float = 0.25
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Normalise float images of shape (N, C, H, W); same shape, float32."""
+        images = images.float()
+        if self.kind == "fixed":
+            return (images - self.mean) / self.std
+        std, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
+        return (images - mean) / std.clamp_min(_EPS)
+
+    def to_display(self, images: Tensor) -> Tensor:
+        """Map network input back to [0, 1] for the eye: exact for `fixed`, mean grey and 4 deviations else."""
+        mean, std = (self.mean, self.std) if self.kind == "fixed" else (0.5, 0.25)
+        return (images * std + mean).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of one split in memory.
+
+    Args:
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64, index into `class_names`.
+        class_names: names in label order.
+        patient_ids: N identifiers; all images of one patient share one.
+        keys: N stable names of the images (relative path), for messages and the manifest; never exported.
+        sites: N names of the source or hospital, empty strings where unknown.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.images)
+        if self.images.ndim != 4 or len(self.labels) != n or len(self.patient_ids) != n:
+            raise IngestError(
+                f"images {tuple(self.images.shape)}, {len(self.labels)} labels, {len(self.patient_ids)} patients: "
+                "images must be (N, C, H, W) and all counts equal"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images of each class."""
+        numbers = torch.bincount(self.labels, minlength=self.num_classes).tolist()
+        return dict(zip(self.class_names, numbers, strict=True))
+
+    def select(self, index: Tensor | Sequence[int]) -> LabelledImages:
+        """Return the images at `index`, in that order."""
+        chosen = torch.as_tensor(index, dtype=torch.int64)
+        rows = chosen.tolist()
+
+        def pick(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(names[i] for i in rows) if names else ()
+
+        return LabelledImages(
+            self.images[chosen],
+            self.labels[chosen],
+            self.class_names,
+            pick(self.patient_ids),
+            pick(self.keys),
+            pick(self.sites),
+        )
+
+
+@dataclass(frozen=True)
+class DistilledSet:
+    """A distilled set and its recipe. Synthetic images; distillation alone gives no privacy guarantee.
+
+    Args:
+        images: (S, C, H, W) float32, network input (already normalised; do not normalise again).
+        labels: (S,) int64, the class each image was made for.
+        soft_labels: (S, K) float32 probabilities to train on, or None for hard labels.
+        alpha: learned inner learning rate.
+        class_names: names in label order.
+        normalisation: apply this to a real image in [0, 1] before a network trained on this set sees it.
+        network: architecture the set was distilled with.
+        training: how to train from it.
+        augment: siamese augmentation it was distilled under.
+        importance: name of parameter -> learned weight w, float32, scalar or shaped like the parameter.
+        recipe: everything else that describes the set: method, init, J, K, digests, versions.
+    """
+
+    images: Tensor
+    labels: Tensor
+    alpha: float
+    class_names: tuple[str, ...]
+    normalisation: Normalisation
+    network: NetworkConfig
+    training: TrainingConfig
+    soft_labels: Tensor | None = None
+    importance: Mapping[str, Tensor] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or len(self.labels) != len(self.images):
+            raise ConfigError(f"distilled images {tuple(self.images.shape)} with {len(self.labels)} labels")
+        if not bool(torch.isfinite(self.images).all()) or not self.alpha > 0:
+            raise ConfigError("a distilled set must be finite with alpha > 0")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def targets(self) -> Tensor:
+        """What to train on: soft labels where learned, else the class indices."""
+        return self.labels if self.soft_labels is None else self.soft_labels
+
+    def save(self, path: Path) -> None:
+        """Write the set as one safetensors file: tensors plus a JSON header. Same set, same bytes."""
+        tensors = {"images": self.images, "labels": self.labels}
+        if self.soft_labels is not None:
+            tensors["soft_labels"] = self.soft_labels
+        tensors.update({f"importance/{name}": value for name, value in self.importance.items()})
+        save_tensors(path, tensors, self.header())
+
+    def header(self) -> dict[str, Any]:
+        """Return everything but the tensors, as JSON types."""
+        return {
+            "kind": "distilled_set",
+            "format": FORMAT,
+            "alpha": self.alpha,
+            "class_names": list(self.class_names),
+            "normalisation": as_dict(self.normalisation),
+            "network": as_dict(self.network),
+            "training": as_dict(self.training),
+            "recipe": dict(self.recipe),
+        }
+
+    @classmethod
+    def load(cls, path: Path) -> DistilledSet:
+        """Read a set written by `save`. Raises `IngestError` when the file is not one."""
+        tensors, header = load_tensors(path)
+        if header.get("kind") != "distilled_set":
+            raise IngestError(f"{path}: holds {header.get('kind', 'something else')}, not a distilled set")
+        if header["format"] > FORMAT:
+            raise IngestError(f"{path}: format {header['format']} is newer than {FORMAT}; upgrade medidistill")
+        try:
+            training = dict(header["training"])
+            training["augment"] = AugmentConfig(**training["augment"])
+            return cls(
+                images=tensors["images"],
+                labels=tensors["labels"],
+                soft_labels=tensors.get("soft_labels"),
+                alpha=header["alpha"],
+                class_names=tuple(header["class_names"]),
+                normalisation=Normalisation(**header["normalisation"]),
+                network=NetworkConfig(**header["network"]),
+                training=TrainingConfig(**training),
+                importance={k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith("importance/")},
+                recipe=header["recipe"],
+            )
+        except (KeyError, TypeError) as error:
+            raise IngestError(f"{path}: the header of the distilled set is incomplete ({error})") from error

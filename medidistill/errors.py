@@ -1,0 +1,93 @@
+"""One family of errors; each class knows the exit code its message ends a process with.
+
+| code | class | meaning |
+|---|---|---|
+| 2 | `ConfigError` | a setting or argument is wrong |
+| 3 | `IngestError` | the input data are missing, unreadable or inconsistent |
+| 4 | `PrivacyGateError` | the export was refused by policy |
+| 5 | `ResourceError` | disk, memory or permission |
+| 6 | `QuarantineError` | more files were set aside than the limit allows |
+| 7 | `DivergedError` | the optimisation left the finite numbers and could not recover |
+| 130, 143 | `StoppedError` | stopped by a signal; the run can be resumed |
+
+A message says what is wrong, where, the allowed range and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "DivergedError",
+    "IngestError",
+    "MedidistillError",
+    "PrivacyGateError",
+    "QuarantineError",
+    "ResourceError",
+    "StoppedError",
+    "did_you_mean",
+]
+
+
+class MedidistillError(Exception):
+    """Base of every error that medidistill raises on purpose."""
+
+    exit_code: int = 1
+
+
+class ConfigError(MedidistillError):
+    """A setting, an argument or an output folder is not usable as given."""
+
+    exit_code = 2
+
+
+class IngestError(MedidistillError):
+    """The input data are missing, unreadable or contradict themselves."""
+
+    exit_code = 3
+
+
+class PrivacyGateError(MedidistillError):
+    """A rule of the privacy policy refused the export."""
+
+    exit_code = 4
+
+
+class ResourceError(MedidistillError):
+    """Disk, memory or permissions do not allow the work."""
+
+    exit_code = 5
+
+
+class QuarantineError(MedidistillError):
+    """More of the input was quarantined than the configured share."""
+
+    exit_code = 6
+
+
+class DivergedError(MedidistillError):
+    """The optimisation produced non-finite values and ran out of roll-backs."""
+
+    exit_code = 7
+
+
+class StoppedError(MedidistillError):
+    """A signal asked the process to stop; completed work is on disk.
+
+    Args:
+        message: what was stopped and how to continue.
+        signal_number: 2 (SIGINT) or 15 (SIGTERM); the exit code is 128 + this number.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known name, or an empty string."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -1,0 +1,80 @@
+"""What a run did, for whoever reads its results later: config, versions, digests, and who saw the test split."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medidistill.files import read_json, write_json
+
+__all__ = ["RunRecord", "hardware", "versions"]
+
+_PACKAGES = ("medidistill", "torch", "torchvision", "monai", "pydicom", "scikit-learn", "numpy", "streamlit")
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of what decides a result; packages that are absent are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Return processor, cores, threads and accelerator, as a benchmark result should state them."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    return {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "accelerator": device}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class RunRecord:
+    """The record of one run, kept as `record.json` beside its results.
+
+    `test_openings` lists each time the test split was scored: when, by what, and the digest of
+    what was scored. One entry is the rule; more are printed in the report as a warning.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=versions)
+    hardware: dict[str, Any] = field(default_factory=hardware)
+    started: str = field(default_factory=_now)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    test_openings: list[dict[str, str]] = field(default_factory=list)
+
+    def stage(self, name: str, **facts: Any) -> None:
+        """Note that a stage finished, with its digests and figures."""
+        self.stages[name] = {"finished": _now(), **facts}
+
+    def open_test(self, by: str, digest: str) -> None:
+        """Note that the test split was scored."""
+        self.test_openings.append({"when": _now(), "by": by, "digest": digest})
+
+    def save(self, path: Path) -> None:
+        """Write the record atomically."""
+        write_json(path, vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> RunRecord:
+        """Read a record written by `save`."""
+        return cls(**read_json(path))
