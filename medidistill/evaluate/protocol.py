@@ -1,0 +1,232 @@
+"""The protocol of the comparison: fresh networks, choices on validation only, the same luck for every arm.
+
+An *arm* is one thing to train on (all real data, a few real images, a distilled set). Network i of every arm
+starts from the same weights and draws from the same batch stream, so that differences between arms are
+paired: what one network was given by chance, its partner was given too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig, as_dict
+from medidistill.errors import ConfigError, DivergedError, IngestError
+from medidistill.evaluate.metrics import balanced_accuracy_score
+from medidistill.files import load_tensors, save_tensors
+from medidistill.networks import make_network, predict, train
+from medidistill.seeding import stream
+
+__all__ = ["CHOOSING_NETWORKS", "Arm", "ArmRun", "run_arm"]
+
+CHOOSING_NETWORKS = 2
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing to train diagnostic models on.
+
+    Args:
+        name: how the arm is called in the table, for example `random`.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64 class indices or (N, K) float32 probabilities.
+        candidates: ways to train; with more than one, the best on validation is taken.
+        info: JSON-safe facts to keep beside the results (ipc, digest of the distilled set, best step).
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    candidates: tuple[TrainingConfig, ...]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or len(self.images) == 0 or len(self.labels) != len(self.images):
+            raise ConfigError(
+                f"arm {self.name}: images {tuple(self.images.shape)} with {len(self.labels)} labels: "
+                "must be (N, C, H, W) and N labels, N >= 1"
+            )
+        if not self.candidates:
+            raise ConfigError(f"arm {self.name}: candidates is empty; give at least one TrainingConfig")
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """What one architecture made of one arm. Holds no image.
+
+    Args:
+        arm: name of the arm.
+        architecture: name of the network.
+        seed: the seed that `run_arm` was given.
+        chosen: the training that was used.
+        training_images: number of images trained on.
+        num_classes: K.
+        val_balanced_accuracy: of each network on the validation split.
+        candidate_scores: mean validation balanced accuracy of each candidate, None where one diverged;
+            empty when there was nothing to choose.
+        test_probabilities: (networks, N_test, K) float32, or None when the test split stayed closed.
+        info: copied from the arm.
+    """
+
+    arm: str
+    architecture: str
+    seed: int
+    chosen: TrainingConfig
+    training_images: int
+    num_classes: int
+    val_balanced_accuracy: tuple[float, ...]
+    candidate_scores: tuple[float | None, ...] = ()
+    test_probabilities: npt.NDArray[np.float32] | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def val_score(self) -> float:
+        """Mean balanced accuracy of the networks on validation."""
+        return float(np.mean(self.val_balanced_accuracy))
+
+    def save(self, path: Path) -> None:
+        """Write the run as one safetensors file with a JSON header, atomically. Raises `ResourceError`."""
+        tensors = {}
+        if self.test_probabilities is not None:
+            tensors["test_probabilities"] = torch.from_numpy(np.ascontiguousarray(self.test_probabilities))
+        header = {name: value for name, value in vars(self).items() if name != "test_probabilities"}
+        header |= {"kind": "arm_run", "format": _FORMAT, "chosen": as_dict(self.chosen), "info": dict(self.info)}
+        save_tensors(path, tensors, header)
+
+    @classmethod
+    def load(cls, path: Path) -> ArmRun:
+        """Read a run written by `save`. Raises `IngestError` when the file is not one."""
+        tensors, header = load_tensors(path)
+        if header.pop("kind", "something else") != "arm_run":
+            raise IngestError(f"{path}: not a result of an evaluation arm; delete it and run again with --resume")
+        if header.pop("format") > _FORMAT:
+            raise IngestError(f"{path}: written by a newer medidistill; upgrade it")
+        try:
+            training = header.pop("chosen")
+            training["augment"] = AugmentConfig(**training["augment"])
+            for name in ("val_balanced_accuracy", "candidate_scores"):
+                header[name] = tuple(header[name])
+            probabilities = tensors["test_probabilities"].numpy() if tensors else None
+            return cls(**header, chosen=TrainingConfig(**training), test_probabilities=probabilities)
+        except (KeyError, TypeError) as error:
+            raise IngestError(f"{path}: incomplete result of an evaluation arm ({error}); delete it") from error
+
+
+def run_arm(
+    arm: Arm,
+    *,
+    network: NetworkConfig,
+    val_images: Tensor,
+    val_labels: Tensor,
+    test_images: Tensor | None,
+    num_classes: int,
+    networks: int,
+    seed: int,
+    on_network: Callable[[int, int], None] | None = None,
+    compile: bool = False,
+) -> ArmRun:
+    """Train fresh networks on one arm and score them on validation; predict the test images if they are given.
+
+    With several candidates each is first tried with `CHOOSING_NETWORKS` networks of their own streams; the one with
+    the best mean validation balanced accuracy (the first on a tie) then trains the `networks` that count.
+    Network i starts from `stream(seed, "evaluate", architecture, i, "init")` and draws its batches from
+    `stream(seed, "evaluate", architecture, i, "batches")`, whatever the arm. The test labels never come here.
+
+    Args:
+        arm: what to train on.
+        network: architecture.
+        val_images: (N_val, C, H, W) float32, normalised.
+        val_labels: (N_val,) int64, every class present.
+        test_images: (N_test, C, H, W) float32, normalised; None keeps the test split closed.
+        num_classes: K.
+        networks: fresh networks that count, >= 1.
+        seed: names the streams.
+        on_network: called with (done, total) networks trained.
+        compile: compile the loss; pays off from a few hundred steps on.
+
+    Returns:
+        The run; the same bytes for the same arguments on the CPU.
+
+    Raises:
+        ConfigError: `networks` < 1, or validation lacks a class.
+        DivergedError: a network that counts, or every candidate, ended in predictions that are not finite.
+    """
+    if networks < 1:
+        raise ConfigError(f"networks={networks}: must be >= 1")
+    trials = len(arm.candidates) * CHOOSING_NETWORKS if len(arm.candidates) > 1 else 0
+    done = 0
+
+    def fresh(training: TrainingConfig, *purpose: str | int) -> tuple[torch.nn.Module, float | None]:
+        """Train one network; return it with its validation score, None if its predictions are not finite."""
+        nonlocal done
+        names = ("evaluate", network.name, *purpose)
+        model = make_network(
+            network,
+            channels=arm.images.shape[1],
+            image_size=arm.images.shape[-1],
+            num_classes=num_classes,
+            generator=stream(seed, *names, "init"),
+        ).to(arm.images.device)
+        train(model, arm.images, arm.labels, training, stream(seed, *names, "batches"), compile=compile)
+        guess = _probabilities(model, val_images)
+        done += 1
+        if on_network is not None:
+            on_network(done, trials + networks)
+        score = balanced_accuracy_score(val_labels.cpu().numpy(), guess) if np.isfinite(guess).all() else None
+        return model, score
+
+    scores: tuple[float | None, ...] = ()
+    if trials:
+        tried = [[fresh(c, "choose", i)[1] for i in range(CHOOSING_NETWORKS)] for c in arm.candidates]
+        scores = tuple(_mean_or_none(one) for one in tried)
+    training = arm.candidates[_best(arm, scores)] if trials else arm.candidates[0]
+
+    val_scores, test = [], []
+    for i in range(networks):
+        model, score = fresh(training, i)
+        if score is None:
+            raise DivergedError(
+                f"arm {arm.name}, {network.name}, network {i}: predictions are not finite after {training.steps} steps "
+                f"at lr={training.lr:g}; lower evaluate.small.lr"
+            )
+        val_scores.append(score)
+        if test_images is not None:
+            test.append(_probabilities(model, test_images))
+    return ArmRun(
+        arm=arm.name,
+        architecture=network.name,
+        seed=seed,
+        chosen=training,
+        training_images=len(arm.images),
+        num_classes=num_classes,
+        val_balanced_accuracy=tuple(val_scores),
+        candidate_scores=scores,
+        test_probabilities=np.stack(test) if test else None,
+        info=dict(arm.info),
+    )
+
+
+def _probabilities(model: torch.nn.Module, images: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = predict(model, images).float().cpu().numpy()
+    return array
+
+
+def _mean_or_none(scores: Sequence[float | None]) -> float | None:
+    finite = [score for score in scores if score is not None]
+    return float(np.mean(finite)) if len(finite) == len(scores) else None
+
+
+def _best(arm: Arm, scores: Sequence[float | None]) -> int:
+    """Return the index of the largest score; a candidate that diverged cannot win."""
+    finite = [(score, -i) for i, score in enumerate(scores) if score is not None]
+    if not finite:
+        raise DivergedError(f"arm {arm.name}: all {len(scores)} candidate trainings diverged; lower their lr")
+    return -max(finite)[1]

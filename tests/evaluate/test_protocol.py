@@ -1,0 +1,162 @@
+"""The protocol with real, tiny networks: pairing, choice on validation, a closed test split, resumable results."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from medidistill.config import NetworkConfig, TrainingConfig
+from medidistill.errors import ConfigError, DivergedError, IngestError
+from medidistill.evaluate.protocol import CHOOSING_NETWORKS, Arm, ArmRun, run_arm
+from medidistill.files import save_tensors
+from medidistill.seeding import stream
+
+NETWORK = NetworkConfig(width=4, depth=2)
+GOOD = TrainingConfig(steps=60, batch_size=16, lr=0.05, schedule="constant")
+IDLE = TrainingConfig(steps=1, batch_size=16, lr=0.0)
+
+
+def bars(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three classes: horizontal stripes, vertical stripes, noise alone; (n, 1, 16, 16)."""
+    generator = stream(seed, "bars")
+    labels = torch.arange(n) % 3
+    stripes = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(4)
+    pattern = torch.stack([stripes[:, None].expand(16, 16), stripes[None, :].expand(16, 16), torch.zeros(16, 16)])
+    return pattern[labels][:, None] + 0.7 * torch.randn(n, 1, 16, 16, generator=generator), labels
+
+
+IMAGES, LABELS = bars(48, 0)
+VAL, VAL_LABELS = bars(30, 1)
+TEST, _ = bars(30, 2)
+
+
+def run(arm: Arm, *, test=TEST, networks=2, seed=0, **others) -> ArmRun:
+    return run_arm(
+        arm,
+        network=NETWORK,
+        val_images=VAL,
+        val_labels=VAL_LABELS,
+        test_images=test,
+        num_classes=3,
+        networks=networks,
+        seed=seed,
+        **others,
+    )
+
+
+def test_networks_learn_and_the_run_tells_what_it_did():
+    seen = []
+    result = run(
+        Arm("full", IMAGES, LABELS, (GOOD,), {"ipc": 16}), networks=3, on_network=lambda *now: seen.append(now)
+    )
+    assert (result.arm, result.architecture, result.training_images) == ("full", "convnet", 48)
+    assert result.chosen == GOOD
+    assert result.info == {"ipc": 16}
+    assert result.test_probabilities.shape == (3, 30, 3)
+    assert result.test_probabilities.sum(-1) == pytest.approx(1, abs=1e-5)
+    assert result.val_score > 0.8
+    assert result.val_score == pytest.approx(np.mean(result.val_balanced_accuracy))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_same_seed_same_numbers_other_seed_others():
+    arm = Arm("random", IMAGES[:6], LABELS[:6], (GOOD,))
+    first, again, other = run(arm), run(arm), run(arm, seed=1)
+    assert np.array_equal(first.test_probabilities, again.test_probabilities)
+    assert not np.array_equal(first.test_probabilities, other.test_probabilities)
+    assert not np.array_equal(first.test_probabilities[0], first.test_probabilities[1])
+
+
+def test_arms_are_paired_whatever_their_name_or_candidates():
+    alone = run(Arm("a", IMAGES[:6], LABELS[:6], (GOOD,)))
+    chosen = run(Arm("b", IMAGES[:6], LABELS[:6], (GOOD, IDLE)))
+    assert chosen.chosen == GOOD
+    assert np.array_equal(alone.test_probabilities, chosen.test_probabilities)
+
+
+def test_untrained_networks_of_two_arms_start_from_the_same_weights():
+    first = run(Arm("a", IMAGES[:3], LABELS[:3], (IDLE,)))
+    second = run(Arm("b", IMAGES[9:15], LABELS[9:15], (IDLE,)))
+    assert np.array_equal(first.test_probabilities, second.test_probabilities)
+
+
+def test_best_candidate_on_validation_wins_and_every_trial_is_counted():
+    seen = []
+    arm = Arm("random", IMAGES[:12], LABELS[:12], (IDLE, GOOD))
+    result = run(arm, on_network=lambda *now: seen.append(now))
+    assert result.chosen == GOOD
+    assert result.candidate_scores[1] > result.candidate_scores[0]
+    assert seen[-1] == (2 * CHOOSING_NETWORKS + 2, 2 * CHOOSING_NETWORKS + 2)
+
+
+def test_closed_test_split_gives_no_test_probabilities():
+    arm = Arm("random", IMAGES[:6], LABELS[:6], (GOOD,))
+    closed = run(arm, test=None)
+    assert closed.test_probabilities is None
+    assert closed.val_balanced_accuracy == run(arm).val_balanced_accuracy
+
+
+def test_soft_labels_train_too():
+    soft = torch.nn.functional.one_hot(LABELS, 3).float() * 0.9 + 0.1 / 3
+    assert run(Arm("soft", IMAGES, soft, (GOOD,))).val_score > 0.8
+
+
+def test_a_diverging_candidate_loses_and_a_diverging_arm_stops():
+    wild = dataclasses.replace(GOOD, lr=100.0, momentum=0.99)
+    images = IMAGES[:6] * 1e20
+    with pytest.raises(DivergedError, match=r"arm random, convnet, network 0: .*lr=100"):
+        run_arm(
+            Arm("random", images, LABELS[:6], (wild,)),
+            network=NetworkConfig(width=4, depth=2, norm="none"),
+            val_images=VAL,
+            val_labels=VAL_LABELS,
+            test_images=None,
+            num_classes=3,
+            networks=1,
+            seed=0,
+        )
+    result = run_arm(
+        Arm("random", images, LABELS[:6], (wild, IDLE)),
+        network=NetworkConfig(width=4, depth=2, norm="none"),
+        val_images=VAL,
+        val_labels=VAL_LABELS,
+        test_images=None,
+        num_classes=3,
+        networks=1,
+        seed=0,
+    )
+    assert result.chosen == IDLE
+    assert result.candidate_scores[0] is None
+
+
+def test_saved_run_comes_back_equal_with_and_without_test(tmp_path):
+    arm = Arm("iadd", IMAGES[:6], LABELS[:6], (GOOD, IDLE), {"best_step": 40})
+    for name, test in (("open", TEST), ("closed", None)):
+        before = run(arm, test=test)
+        before.save(tmp_path / name)
+        after = ArmRun.load(tmp_path / name)
+        for item in dataclasses.fields(ArmRun):
+            if item.name != "test_probabilities":
+                assert getattr(after, item.name) == getattr(before, item.name)
+        if test is None:
+            assert after.test_probabilities is None
+        else:
+            assert np.array_equal(after.test_probabilities, before.test_probabilities)
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    save_tensors(tmp_path / "x", {"a": torch.zeros(1)}, {"kind": "distilled_set"})
+    with pytest.raises(IngestError, match="not a result of an evaluation arm"):
+        ArmRun.load(tmp_path / "x")
+
+
+def test_arguments_that_cannot_work_are_refused():
+    with pytest.raises(ConfigError, match="candidates is empty"):
+        Arm("full", IMAGES, LABELS, ())
+    with pytest.raises(ConfigError, match="arm full: images"):
+        Arm("full", IMAGES, LABELS[:3], (GOOD,))
+    with pytest.raises(ConfigError, match="networks=0"):
+        run(Arm("full", IMAGES, LABELS, (GOOD,)), networks=0)
