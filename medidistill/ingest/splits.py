@@ -1,0 +1,137 @@
+"""Train, validation and test, by patient: no patient has images in two of them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from medidistill.config import IngestConfig
+from medidistill.errors import ConfigError, IngestError, did_you_mean
+from medidistill.ingest.sources import Record
+from medidistill.seeding import stream
+
+__all__ = ["SPLITS", "assign_splits", "check_coverage", "required_splits"]
+
+SPLITS = ("train", "val", "test")
+_ALIASES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def assign_splits(records: Sequence[Record], classes: Sequence[str], config: IngestConfig) -> list[str]:
+    """Return the split of each record: as given in the CSV, else drawn by patient from the seed.
+
+    A drawn split is stratified: each class sends `val_fraction` and `test_fraction` of its patients to
+    validation and test, at least one where the fraction is not 0. A patient with several labels counts
+    for the most frequent one. The patients of one class do not move when another class changes.
+
+    Args:
+        records: what was found, sorted by key.
+        classes: class names in order.
+        config: the fractions and the seed.
+
+    Raises:
+        IngestError: an unknown split, splits given for some rows only, a patient in two splits, or a
+            class with fewer patients than the splits need.
+        ConfigError: fractions that leave nothing to train on.
+    """
+    given = [record.split for record in records]
+    if any(given):
+        return _given_splits(records, config.labels)
+    if config.val_fraction + config.test_fraction >= 1:
+        raise ConfigError(
+            f"IngestConfig.val_fraction={config.val_fraction:g} and test_fraction={config.test_fraction:g}: "
+            "their sum must be < 1, to leave patients to train on"
+        )
+    drawn = _draw(_strata(records, classes), config)
+    return [drawn[record.patient_id] for record in records]
+
+
+def _given_splits(records: Sequence[Record], table: str) -> list[str]:
+    empty = sum(not record.split for record in records)
+    if empty:
+        raise IngestError(f"{table}: {empty} of {len(records)} rows have no split; fill in all of them or none")
+    splits = []
+    for record in records:
+        name = _ALIASES.get(record.split.lower())
+        if name is None:
+            guess = did_you_mean(record.split.lower(), SPLITS)
+            raise IngestError(f"{table}: split {record.split!r} of {record.key}: must be train, val or test{guess}")
+        splits.append(name)
+    seen: dict[str, set[str]] = defaultdict(set)
+    for record, split in zip(records, splits, strict=True):
+        seen[record.patient_id].add(split)
+    shared = sorted(patient for patient, names in seen.items() if len(names) > 1)
+    if shared:
+        names = ", ".join(f"{p} in {' and '.join(s for s in SPLITS if s in seen[p])}" for p in shared[:3])
+        raise IngestError(
+            f"{table}: {len(shared)} of {len(seen)} patients have images in more than one split ({names}"
+            f"{', ...' if len(shared) > 3 else ''}; identifiers are hashed); give each patient one split"
+        )
+    return splits
+
+
+def _strata(records: Sequence[Record], classes: Sequence[str]) -> dict[str, list[str]]:
+    """Return the patients of each class, sorted."""
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        labels[record.patient_id][record.label] += 1
+    rank = {name: i for i, name in enumerate(classes)}
+    strata: dict[str, list[str]] = {name: [] for name in classes}
+    for patient in sorted(labels):
+        name = min(labels[patient], key=lambda label: (-labels[patient][label], rank[label]))
+        strata[name].append(patient)
+    return strata
+
+
+def _draw(strata: Mapping[str, Sequence[str]], config: IngestConfig) -> dict[str, str]:
+    needed = len(required_splits(False, config))
+    drawn: dict[str, str] = {}
+    for name, patients in strata.items():
+        n = len(patients)
+        if n < needed:
+            raise IngestError(
+                f"class {name!r} has {n} patient{'' if n == 1 else 's'}: a split by patient needs at least {needed}; "
+                "add patients, or set ingest.val_fraction or ingest.test_fraction to 0"
+            )
+        val, test = (max(1, round(f * n)) if f > 0 else 0 for f in (config.val_fraction, config.test_fraction))
+        while val + test >= n:  # rounding up must leave a patient to train on
+            val, test = (val, test - 1) if test >= val else (val - 1, test)
+        order = torch.randperm(n, generator=stream(config.seed, "split", name)).tolist()
+        for place, i in enumerate(order):
+            drawn[patients[i]] = "test" if place < test else "val" if place < test + val else "train"
+    return drawn
+
+
+def required_splits(given: bool, config: IngestConfig) -> tuple[str, ...]:
+    """Return the splits that must hold images: all, or for a drawn split those whose fraction is not 0."""
+    shares = {"train": 1.0, "val": config.val_fraction, "test": config.test_fraction}
+    return tuple(split for split in SPLITS if given or shares[split] > 0)
+
+
+def check_coverage(
+    labels: Sequence[str], splits: Sequence[str], classes: Sequence[str], required: Sequence[str]
+) -> None:
+    """Refuse an empty class: each class needs an image in each required split.
+
+    Raises:
+        IngestError: the first class and split without an image, and what to do.
+    """
+    found = Counter(zip(labels, splits, strict=True))
+    for name in classes:
+        if not any(found[name, split] for split in SPLITS):
+            raise IngestError(f"class {name!r} has no usable images; add some or remove it from ingest.classes")
+        for split in required:
+            if not found[name, split]:
+                raise IngestError(
+                    f"class {name!r} has no usable images in the {split} split; add some or change the split"
+                )
