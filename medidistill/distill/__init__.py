@@ -1,0 +1,25 @@
+"""The IADD core: expert trajectories, exact meta-gradient, importance weights, outer loop. Needs torch alone."""
+
+from __future__ import annotations
+
+from medidistill.distill.experts import train_experts
+from medidistill.distill.importance import ImportanceWeights
+from medidistill.distill.loop import DistillResult, distill
+from medidistill.distill.trajectory import Architecture, Expert, Experts
+from medidistill.distill.unroll import InnerPlan, InnerStep, MetaGradient, adjoint_gradient, draw_plan, stored_gradient
+
+__all__ = [
+    "Architecture",
+    "DistillResult",
+    "Expert",
+    "Experts",
+    "ImportanceWeights",
+    "InnerPlan",
+    "InnerStep",
+    "MetaGradient",
+    "adjoint_gradient",
+    "distill",
+    "draw_plan",
+    "stored_gradient",
+    "train_experts",
+]

@@ -1,0 +1,143 @@
+"""Expert training: many networks on the real data, each leaving one snapshot an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medidistill.config import ExpertConfig, NetworkConfig, digest
+from medidistill.distill.trajectory import Architecture, Expert, write_expert
+from medidistill.errors import ConfigError, DivergedError, IngestError
+from medidistill.networks import ParameterLayout, augment, draw, gradient_function, make_network, should_compile
+from medidistill.seeding import stream
+
+__all__ = ["expert_digest", "train_experts"]
+
+
+def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, config: ExpertConfig, seed: int) -> str:
+    """Name what an expert is a function of; the number of experts is left out, so that more can be added."""
+    settings = {name: value for name, value in vars(config).items() if name not in ("count", "augment")}
+    facts = [len(images), float(images.double().sum()), float(images.double().square().sum()), labels.tolist()]
+    return digest(architecture.as_dict(), settings, config.augment, seed, facts)
+
+
+def train_experts(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int,
+    network: NetworkConfig,
+    config: ExpertConfig,
+    seed: int,
+    folder: Path,
+    on_epoch: Callable[[int, int], None] | None = None,
+    compile: str = "auto",
+) -> list[Path]:
+    """Train `config.count` experts and return their files, in order.
+
+    Files that are there already and were made from the same data, settings and seed are kept, so that a
+    stopped training goes on with the expert it was at.
+
+    Args:
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64.
+        num_classes: number of classes.
+        network: architecture; must have no running statistics.
+        config: count, epochs and SGD settings.
+        seed: expert k depends on (seed, k) and on nothing else.
+        folder: receives expert-0000.safetensors, ...
+        on_epoch: called with (epochs done, epochs in all) over all experts; may raise to stop.
+        compile: "auto", "on" or "off".
+
+    Raises:
+        DivergedError: an expert's loss is not finite.
+        ConfigError: no images.
+    """
+    if len(images) == 0:
+        raise ConfigError("no training images for the experts")
+    architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
+    name = expert_digest(images, labels, architecture, config, seed)
+    steps = config.count * config.epochs * math.ceil(len(images) / config.batch_size)
+    compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
+    paths = []
+    for number in range(config.count):
+        path = folder / f"expert-{number:04d}.safetensors"
+        paths.append(path)
+        done = number * config.epochs
+        if _is_finished(path, name, config.epochs):
+            if on_epoch is not None:
+                on_epoch(done + config.epochs, config.count * config.epochs)
+            continue
+
+        def report(epoch: int, done: int = done) -> None:
+            if on_epoch is not None:
+                on_epoch(done + epoch, config.count * config.epochs)
+
+        snapshots, final_loss = _train_one(images, labels, architecture, config, seed, number, report, compiled)
+        header = {
+            "architecture": architecture.as_dict(),
+            "digest": name,
+            "expert": number,
+            "seed": seed,
+            "final_loss": final_loss,
+            "parameters": snapshots.shape[1],
+        }
+        write_expert(path, snapshots, header)
+    return paths
+
+
+def _is_finished(path: Path, name: str, epochs: int) -> bool:
+    try:
+        expert = Expert.open(path)
+    except IngestError:
+        return False
+    return expert.header.get("digest") == name and expert.epochs == epochs
+
+
+def _train_one(
+    images: Tensor,
+    labels: Tensor,
+    architecture: Architecture,
+    config: ExpertConfig,
+    seed: int,
+    number: int,
+    report: Callable[[int], None],
+    compiled: bool,
+) -> tuple[Tensor, float]:
+    """Return the snapshots (E + 1, P) of expert `number` and its last epoch's mean loss."""
+    network = make_network(
+        architecture.network,
+        channels=architecture.channels,
+        image_size=architecture.image_size,
+        num_classes=architecture.num_classes,
+        generator=stream(seed, "expert", number, "init"),
+    ).to(images.device)
+    generator = stream(seed, "expert", number, "batches")
+    gradient = gradient_function(network, compile=compiled)
+    theta = ParameterLayout.of(network).flatten(network)
+    velocity = torch.zeros_like(theta)
+    snapshots = [theta.cpu().clone()]
+    batch = min(config.batch_size, len(images))
+    mean_loss = math.nan
+    for epoch in range(config.epochs):
+        order = torch.randperm(len(images), generator=generator)
+        losses = []
+        for start in range(0, len(order) - batch + 1, batch):
+            index = order[start : start + batch]
+            x = augment(images[index], config.augment, draw(batch, generator).to(images.device))
+            value, slope = gradient(theta, x, labels[index])
+            velocity.mul_(config.momentum).add_(slope)
+            theta.sub_(velocity, alpha=config.lr)
+            losses.append(value)
+        mean_loss = float(torch.stack(losses).mean())
+        if not math.isfinite(mean_loss) or not bool(torch.isfinite(theta).all()):
+            raise DivergedError(
+                f"expert {number}: loss {mean_loss} in epoch {epoch + 1}; lower experts.lr (now {config.lr:g})"
+            )
+        snapshots.append(theta.cpu().clone())
+        report(epoch + 1)
+    return torch.stack(snapshots), mean_loss

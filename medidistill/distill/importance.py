@@ -1,0 +1,140 @@
+"""Self-adaptive importance weights W on network parameters: a reconstruction.
+
+Li et al. 2024 (arXiv 2401.15863) put learned weights on the parameters that are matched; how they are kept
+from vanishing is not published in what is available to us. Here w = exp(s), one s for each parameter or for
+each tensor. With residual d = theta_J - theta_{i+K} and movement Z = ||theta_i - theta_{i+K}||^2,
+
+    L = sum_j w_j^2 d_j^2 / Z,        dL/ds_k = 2 * sum_{j in k} w_j^2 d_j^2 / Z >= 0.
+
+Left free, descent only shrinks W. `unit_mean_square` holds mean(w^2) = 1 with w in [w_min, w_max].
+Elements that no expert ever moved keep w = 1, take no step and count in no mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from medidistill.config import ImportanceConfig
+from medidistill.networks import ParameterLayout
+
+__all__ = ["ImportanceWeights"]
+
+_LARGEST_STEP = 1.0  # |change of s| in one outer step: a factor e
+_ROUNDS = 100
+
+
+class ImportanceWeights:
+    """W for one parameter layout.
+
+    Args:
+        layout: order of the parameters.
+        config: granularity, constraint, direction, rate, bounds.
+        moving: (P,) bool, elements that experts move.
+    """
+
+    def __init__(self, layout: ParameterLayout, config: ImportanceConfig, moving: Tensor) -> None:
+        self.config = config
+        self.layout = layout
+        self.moving = moving
+        sizes = torch.tensor(layout.sizes)
+        by_tensor = config.granularity == "tensor"
+        self.group = (
+            torch.repeat_interleave(torch.arange(len(sizes)), sizes) if by_tensor else torch.arange(len(moving))
+        )
+        groups = len(sizes) if by_tensor else len(moving)
+        self.count = torch.zeros(groups, dtype=torch.float64).index_add_(0, self.group, moving.double())
+        self.s = torch.zeros(groups, dtype=torch.float64)
+
+    def vector(self) -> Tensor:
+        """Return w for every element, (P,) float64; exactly 1 where nothing moves and where W is off."""
+        return torch.where(self.moving, torch.exp(self.s)[self.group], 1.0)
+
+    def matching_loss(self, end: Tensor, target: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (L, dL/d end, w^2 d^2 / Z) at theta_J = `end`.
+
+        With `keep_scale` the middle value is divided by the detached ratio sum(w^2 d^2) / sum(d^2), so that W
+        redistributes the gradient of images and alpha without shrinking it. All w = 1 gives MTT's loss and gradient.
+
+        Args:
+            end: theta_J, (P,).
+            target: theta_{i+K}, (P,).
+            start: theta_i, (P,).
+        """
+        movement = (start - target).square().sum()
+        difference = end - target
+        if not self.config.enabled:
+            parts = difference.square() / movement
+            return parts.sum(), 2 * difference / movement, parts
+        square = self.vector().square().to(end.dtype).to(end.device)
+        parts = square * difference.square() / movement
+        slope = 2 * square * difference / movement
+        if self.config.keep_scale:
+            plain = difference.square().sum() / movement
+            slope = slope * (plain / parts.sum().clamp_min(torch.finfo(end.dtype).tiny))
+        return parts.sum(), slope, parts
+
+    def update(self, parts: Tensor, scale: float = 1.0) -> None:
+        """Take one step on s from w^2 d^2 / Z, and restore the constraint.
+
+        The step is natural in the metric of mean(w^2), ds_k ~ (P / n_k) dL/ds_k with n_k moving elements in
+        group k, so that a rate means the same at both granularities and for small and large tensors.
+
+        Args:
+            parts: (P,) terms of the matching loss, averaged over segments.
+            scale: factor on the rate.
+        """
+        if not self.config.enabled or self.config.lr == 0:
+            return
+        moving = self.moving.double()
+        slope = torch.zeros_like(self.s).index_add_(0, self.group, 2 * parts.double().cpu() * moving)
+        active = self.count > 0
+        step = torch.zeros_like(slope)
+        step[active] = slope[active] * moving.sum() / self.count[active]
+        step = (self.config.lr * scale * step).clamp_max(_LARGEST_STEP)
+        self.s = self.s - step if self.config.direction == "descend" else self.s + step
+        if self.config.constraint == "unit_mean_square":
+            self._project(active)
+
+    def _project(self, active: Tensor) -> None:
+        low, high = self.config.w_min, self.config.w_max
+        w, share = torch.exp(self.s[active]), self.count[active] / self.count.sum()
+        for _ in range(_ROUNDS):
+            w = (w / (share * w.square()).sum().sqrt()).clamp(low, high)
+            if abs(float((share * w.square()).sum()) - 1) < 1e-12:
+                break
+        self.s[active] = w.log()
+
+    def effective_share(self) -> float:
+        """Return (sum w^2)^2 / sum w^4 over moving elements, as a share of their number: 1 when all are equal."""
+        square = self.vector()[self.moving].square()
+        return float(square.sum().square() / square.square().sum() / len(square))
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return minimum, quartiles and maximum of w for every tensor that moves."""
+        w = self.vector()
+        result = {}
+        for name, place in self.layout.slices():
+            values = w[place][self.moving[place]]
+            if len(values):
+                quantiles = torch.quantile(values, torch.tensor([0, 0.25, 0.5, 0.75, 1.0], dtype=values.dtype))
+                names: Iterable[str] = ("min", "q25", "median", "q75", "max")
+                result[name] = dict(zip(names, quantiles.tolist(), strict=True))
+        return result
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Return w as shipped with a distilled set: name -> float32, a scalar or shaped like the parameter."""
+        w = self.vector().float()
+        if self.config.granularity == "tensor":
+            return {name: w[place][0].clone() for name, place in self.layout.slices()}
+        return {name: value.clone() for name, value in self.layout.unflatten(w).items()}
+
+    def state(self) -> Tensor:
+        """Return what a checkpoint needs."""
+        return self.s
+
+    def load_state(self, s: Tensor) -> None:
+        """Continue from `state`."""
+        self.s = s.clone()

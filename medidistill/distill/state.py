@@ -1,0 +1,178 @@
+"""Everything an outer step changes, in one place that can be copied, written and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medidistill.config import DistillConfig
+from medidistill.distill.importance import ImportanceWeights
+from medidistill.errors import ConfigError
+from medidistill.seeding import stream
+
+__all__ = ["DistillState", "Progress", "initial_images"]
+
+Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def initial_images(
+    config: DistillConfig,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    real: tuple[Tensor, Tensor] | None,
+    seed: int,
+) -> Tensor:
+    """Return the images at step 0: unit noise, or, on request, copies of real ones.
+
+    Args:
+        config: ipc and init.
+        shape: (C, H, W).
+        num_classes: K; the result has K * ipc images, class by class.
+        real: normalised real images and labels; needed for `init="real"`.
+        seed: stream (seed, "init").
+
+    Raises:
+        ConfigError: `init="real"` without real images, or ipc above the size of a class.
+    """
+    generator = stream(seed, "init")
+    if config.init == "noise":
+        return torch.randn(num_classes * config.ipc, *shape, generator=generator)
+    if real is None:
+        raise ConfigError("distill.init='real' needs the real images; use init='noise'")
+    images, labels = real
+    chosen = []
+    for name in range(num_classes):
+        members = torch.nonzero(labels == name).flatten()
+        if len(members) < config.ipc:
+            raise ConfigError(f"distill.ipc={config.ipc}: class {name} has only {len(members)} training images")
+        chosen.append(members[torch.randperm(len(members), generator=generator)[: config.ipc]])
+    return images[torch.cat(chosen)].clone()
+
+
+@dataclass
+class Progress:
+    """What is counted and remembered beside the tensors; JSON types only."""
+
+    step: int = 0
+    rollbacks: int = 0
+    best_step: int = 0
+    best_score: float | None = None
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def rate_scale(self) -> float:
+        """Factor on every learning rate: halved at each roll-back."""
+        return 0.5**self.rollbacks
+
+
+class DistillState:
+    """Images, label logits, log alpha, W, their optimisers, the best set so far, and the progress.
+
+    Args:
+        config: learning rates and optimisers.
+        images: (S, C, H, W) start.
+        labels: (S,) int64.
+        num_classes: K.
+        weights: W.
+    """
+
+    def __init__(
+        self, config: DistillConfig, images: Tensor, labels: Tensor, num_classes: int, weights: ImportanceWeights
+    ) -> None:
+        self.config = config
+        self.images = images.clone()
+        one_hot = torch.nn.functional.one_hot(labels, num_classes).to(images.dtype)
+        smooth = one_hot * (1 - config.label_smoothing) + config.label_smoothing / num_classes
+        self.one_hot = one_hot
+        self.logits = smooth.log()
+        self.log_alpha = torch.tensor(math.log(config.alpha), dtype=torch.float64, device=images.device)
+        self.weights = weights
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self.evolution: dict[int, Tensor] = {}
+        if config.image_optimizer == "adam":
+            images_by: torch.optim.Optimizer = torch.optim.Adam([self.images], lr=config.lr_images)
+        else:
+            images_by = torch.optim.SGD([self.images], lr=config.lr_images, momentum=0.5)
+        self.optimizers = {"images": images_by, "log_alpha": torch.optim.Adam([self.log_alpha], lr=config.lr_alpha)}
+        if config.soft_labels:
+            self.optimizers["logits"] = torch.optim.Adam([self.logits], lr=config.lr_labels)
+        self._rates = {name: optimizer.defaults["lr"] for name, optimizer in self.optimizers.items()}
+
+    @property
+    def alpha(self) -> Tensor:
+        """Inner learning rate, a scalar of the images' dtype."""
+        return self.log_alpha.exp().to(self.images.dtype)
+
+    def targets(self) -> Tensor:
+        """Label probabilities (S, K)."""
+        return torch.softmax(self.logits, dim=1) if self.config.soft_labels else self.one_hot
+
+    def apply(self, slopes: Mapping[str, Tensor]) -> None:
+        """Take one optimiser step for each of images, log_alpha and, where learned, logits."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["lr"] = self._rates[name] * self.progress.rate_scale
+            value = getattr(self, name)
+            value.grad = slopes[name].to(value.dtype)
+            optimizer.step()
+            value.grad = None
+
+    def is_finite(self) -> bool:
+        """Whether images, labels, alpha and W are all finite."""
+        values = (self.images, self.logits, self.log_alpha, self.weights.state())
+        return all(bool(torch.isfinite(value).all()) for value in values)
+
+    def keep_as_best(self, score: float | None) -> None:
+        """Remember the current set as the best one."""
+        self.progress.best_step, self.progress.best_score = self.progress.step, score
+        self.best = {name: value.clone() for name, value in self._learned().items()}
+
+    def _learned(self) -> dict[str, Tensor]:
+        return {
+            "images": self.images,
+            "logits": self.logits,
+            "log_alpha": self.log_alpha,
+            "s": self.weights.state(),
+        }
+
+    def save(self) -> Checkpoint:
+        """Return copies of all tensors, and the progress as JSON types."""
+        tensors = {f"now/{name}": value.clone() for name, value in self._learned().items()}
+        tensors.update({f"best/{name}": value for name, value in self.best.items()})
+        tensors.update({f"evolution/{step:06d}": images for step, images in self.evolution.items()})
+        for name, optimizer in self.optimizers.items():
+            for key, value in optimizer.state[getattr(self, name)].items():
+                if value is not None:
+                    tensors[f"optimizer/{name}/{key}"] = value.clone()
+        plain = dataclasses.asdict(self.progress)
+        return tensors, plain
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly from what `save` returned."""
+        tensors, plain = checkpoint
+        groups: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "evolution": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            group, rest = name.split("/", 1)
+            groups[group][rest] = value.clone()
+        with torch.no_grad():
+            for name in ("images", "logits", "log_alpha"):
+                getattr(self, name).copy_(groups["now"][name])
+        self.weights.load_state(groups["now"]["s"])
+        self.best = groups["best"]
+        self.evolution = {int(step): images for step, images in groups["evolution"].items()}
+        for name, optimizer in self.optimizers.items():
+            optimizer.state.clear()
+            kept = {k.split("/", 1)[1]: v for k, v in groups["optimizer"].items() if k.startswith(f"{name}/")}
+            if kept:
+                optimizer.state[getattr(self, name)] = kept
+        progress = dict(plain)
+        progress["entries"] = list(progress["entries"])
+        progress["events"] = list(progress["events"])
+        self.progress = Progress(**progress)

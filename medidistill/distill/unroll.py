@@ -1,0 +1,203 @@
+"""The student's inner loop and its exact gradient.
+
+Forward, for t = 0 .. J-1, with A_t the drawn augmentation and b_t the drawn batch:
+
+    theta_{t+1} = theta_t - alpha * grad_theta CE(f(theta_t; A_t(x[b_t])), q[b_t])
+
+Given lambda_J = dL/dtheta_J, the adjoint runs backwards:
+
+    (H lambda, M_x lambda, M_q lambda) = d/d(theta, x, q) < grad_theta CE , lambda_{t+1} >
+    dL/dx[b_t]   += -alpha * J_A^T (M_x lambda)
+    dL/dq[b_t]   += -alpha * M_q lambda
+    dL/dalpha    += -< g_t, lambda_{t+1} >
+    lambda_t      = lambda_{t+1} - alpha * H lambda
+
+`adjoint_gradient` keeps the J + 1 parameter vectors and the graph of one step at a time, so its memory grows
+with J by one parameter vector a step. `stored_gradient` keeps all J graphs and back-propagates through them,
+as published trajectory-matching code does: the reference that the adjoint is tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medidistill.config import AugmentConfig
+from medidistill.networks import CompiledByShape, augment, draw, gradient_function, loss_function
+from medidistill.networks.augment import is_identity
+
+__all__ = ["EndLoss", "InnerPlan", "InnerStep", "MetaGradient", "adjoint_gradient", "draw_plan", "stored_gradient"]
+
+EndLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""theta_J (P,) -> (loss, dloss/dtheta_J (P,)), detached."""
+
+
+@dataclass(frozen=True)
+class InnerPlan:
+    """Every random number of one inner loop, drawn beforehand.
+
+    Args:
+        batches: (J, B) int64 indices into the distilled set.
+        parameters: (J, B, 9) augmentation parameters.
+        augment: strengths of the augmentation.
+    """
+
+    batches: Tensor
+    parameters: Tensor
+    augment: AugmentConfig
+
+
+def draw_plan(
+    size: int,
+    steps: int,
+    batch: int,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> InnerPlan:
+    """Draw batches (permutations of the set, one after another) and augmentation for `steps` inner steps.
+
+    Args:
+        size: distilled images, S.
+        steps: J.
+        batch: B; 0 or anything above S means all S.
+        config: augmentation.
+        generator: CPU generator, so that every device draws the same.
+        device: where the plan is used.
+    """
+    batch = min(batch or size, size)
+    rounds = -(-steps * batch // size)
+    order = torch.cat([torch.randperm(size, generator=generator) for _ in range(rounds)])
+    batches = order[: steps * batch].view(steps, batch)
+    parameters = draw(steps * batch, generator).view(steps, batch, -1)
+    return InnerPlan(batches.to(device), parameters.to(device), config)
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """Loss at the student's end and its gradients.
+
+    Args:
+        loss: the end loss, a float.
+        end: theta_J, (P,).
+        images: dL/d images, (S, C, H, W).
+        targets: dL/d targets, (S, K); zeros where not asked for.
+        alpha: dL/d alpha, scalar tensor.
+    """
+
+    loss: float
+    end: Tensor
+    images: Tensor
+    targets: Tensor
+    alpha: Tensor
+
+
+_COMPILED: dict[tuple[str, bool], CompiledByShape] = {}
+
+
+class InnerStep:
+    """First and second derivatives of the student's loss at one batch.
+
+    Args:
+        network: a network without buffers whose operations can be differentiated twice.
+        compile: compile both functions; they are shared by all networks of the same structure.
+        learn_targets: also return M_q lambda.
+    """
+
+    def __init__(self, network: nn.Module, *, compile: bool = False, learn_targets: bool = False) -> None:
+        self.gradient = gradient_function(network, compile=compile)
+        self.learn_targets = learn_targets
+        loss = self.loss = loss_function(network)
+        inputs = (0, 1, 2) if learn_targets else (0, 1)
+
+        def product(theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> Tensor:
+            slope: Tensor = torch.func.grad(loss)(theta, x, q)
+            return torch.dot(slope, vector)
+
+        # reverse over reverse: the inner product of the gradient with lambda is differentiated again
+        self._mixed: Callable[..., Any] = torch.func.grad_and_value(product, argnums=inputs)
+        if compile:
+            self._mixed = _COMPILED.setdefault((str(network), learn_targets), CompiledByShape(self._mixed))
+
+    def mixed(self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return <g, v> and its derivatives by theta (H v), x (M_x v) and, if learned, q (M_q v)."""
+        parts, value = self._mixed(theta, x, q, vector)
+        return value, parts
+
+
+def adjoint_gradient(
+    step: InnerStep,
+    theta: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    alpha: Tensor,
+    plan: InnerPlan,
+    end_loss: EndLoss,
+) -> MetaGradient:
+    """Differentiate the end loss of an inner loop by the adjoint method; exact.
+
+    Args:
+        step: derivatives of the student's loss.
+        theta: theta_0, (P,).
+        images: (S, C, H, W) distilled images.
+        targets: (S, K) label probabilities.
+        alpha: scalar tensor, inner learning rate.
+        plan: batches and augmentation.
+        end_loss: loss at theta_J and its gradient.
+
+    Cost:
+        J gradients and J second-order products; memory J + 1 parameter vectors plus the graph of one step.
+    """
+    path = [theta.detach()]
+    for batch, parameters in zip(plan.batches, plan.parameters, strict=True):
+        with torch.no_grad():
+            x = augment(images[batch], plan.augment, parameters)
+        _, slope = step.gradient(path[-1], x, targets[batch])
+        path.append(path[-1] - alpha * slope)
+    end = path.pop()
+    loss, adjoint = end_loss(end)
+
+    image_slope, target_slope = torch.zeros_like(images), torch.zeros_like(targets)
+    alpha_slope = torch.zeros_like(alpha)
+    identity = is_identity(plan.augment)
+    for batch, parameters in zip(reversed(plan.batches), reversed(plan.parameters), strict=True):
+        pixels = images[batch].detach().requires_grad_(not identity)
+        x = augment(pixels, plan.augment, parameters)
+        along, (curvature, *mixed) = step.mixed(path.pop(), x.detach(), targets[batch], adjoint)
+        pulled = mixed[0] if identity else torch.autograd.grad(x, pixels, mixed[0])[0]
+        image_slope.index_add_(0, batch, pulled, alpha=-1.0)
+        if step.learn_targets:
+            target_slope.index_add_(0, batch, mixed[1], alpha=-1.0)
+        alpha_slope = alpha_slope - along
+        adjoint = adjoint - alpha * curvature
+    return MetaGradient(float(loss), end, image_slope * alpha, target_slope * alpha, alpha_slope)
+
+
+def stored_gradient(
+    step: InnerStep,
+    theta: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    alpha: Tensor,
+    plan: InnerPlan,
+    end_loss: EndLoss,
+) -> MetaGradient:
+    """Differentiate the same loss by back-propagating through J stored steps; arguments as `adjoint_gradient`.
+
+    Cost:
+        memory grows with J times the activations of a batch.
+    """
+    leaves = [tensor.detach().requires_grad_() for tensor in (images, targets, alpha)]
+    pixels, labels, rate = leaves
+    here = theta.detach().requires_grad_()
+    for batch, parameters in zip(plan.batches, plan.parameters, strict=True):
+        x = augment(pixels[batch], plan.augment, parameters)
+        (slope,) = torch.autograd.grad(step.loss(here, x, labels[batch]), here, create_graph=True)
+        here = here - rate * slope
+    loss, adjoint = end_loss(here.detach())
+    slopes = torch.autograd.grad(here, leaves, adjoint)
+    return MetaGradient(float(loss), here.detach(), *slopes)

@@ -1,0 +1,28 @@
+"""Networks, their training, and their parameters as flat vectors. Needs torch alone."""
+
+from __future__ import annotations
+
+from medidistill.networks.allocator import raise_malloc_thresholds
+from medidistill.networks.augment import augment, draw
+from medidistill.networks.compiling import CompiledByShape, should_compile
+from medidistill.networks.convnet import ConvNet
+from medidistill.networks.functional import ParameterLayout, cross_entropy, loss_function
+from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
+from medidistill.networks.zoo import make_network
+
+__all__ = [
+    "CompiledByShape",
+    "ConvNet",
+    "ParameterLayout",
+    "augment",
+    "cross_entropy",
+    "draw",
+    "gradient_function",
+    "loss_function",
+    "make_network",
+    "predict",
+    "raise_malloc_thresholds",
+    "should_compile",
+    "train",
+    "train_on_distilled",
+]

@@ -1,0 +1,196 @@
+"""Supervised training and prediction, for experts, evaluation and users of a distilled set alike.
+
+A network without running statistics is trained as one flat parameter vector: the loss is then a pure
+function that can be compiled once and shared by every network of that architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from medidistill.config import TrainingConfig
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError
+from medidistill.networks.augment import augment, draw, is_identity
+from medidistill.networks.compiling import CompiledByShape
+from medidistill.networks.functional import ParameterLayout, cross_entropy, loss_function
+from medidistill.networks.zoo import make_network
+from medidistill.seeding import stream
+
+__all__ = ["Gradient", "gradient_function", "predict", "train", "train_on_distilled"]
+
+
+class Gradient(Protocol):
+    """`(theta, x, q) -> (loss, dloss/dtheta)`, nothing attached to a graph."""
+
+    def __call__(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate at one batch."""
+        ...
+
+
+_COMPILED: dict[str, CompiledByShape] = {}
+
+
+def gradient_function(network: nn.Module, *, compile: bool = False) -> Gradient:
+    """Return the loss and its gradient at a flat parameter vector.
+
+    Args:
+        network: a network without buffers.
+        compile: use `torch.compile`. The compiled function is kept for all networks of the same structure.
+    """
+    loss = loss_function(network)
+    if compile:
+        loss = _COMPILED.setdefault(str(network), CompiledByShape(loss))
+
+    def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = theta.detach().requires_grad_()
+        value = loss(leaf, x, q)
+        (slope,) = torch.autograd.grad(value, leaf)
+        return value.detach(), slope
+
+    return gradient
+
+
+def _rate(config: TrainingConfig, step: int) -> float:
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    late = config.schedule == "step" and step >= config.steps / 2
+    return config.lr * (0.1 if late else 1.0)
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Callable[[], Tensor]:
+    """Return a function that yields the next batch of indices: epochs of permutations, the short tail dropped."""
+    size = min(size, count)
+    queue = torch.empty(0, dtype=torch.int64)
+
+    def following() -> Tensor:
+        nonlocal queue
+        if len(queue) < size:
+            queue = torch.randperm(count, generator=generator)
+        batch, queue = queue[:size], queue[size:]
+        return batch
+
+    return following
+
+
+def train(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    config: TrainingConfig,
+    generator: torch.Generator,
+    on_step: Callable[[int, float], None] | None = None,
+    *,
+    compile: bool = False,
+) -> None:
+    """Train `network` in place by SGD with momentum and weight decay.
+
+    Args:
+        network: any network from images to logits.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64 classes or (N, K) float probabilities.
+        config: steps, batch, rate, schedule, augmentation.
+        generator: CPU generator; decides batches and augmentation.
+        on_step: called with the step (from 1) and its loss, about a hundred times over the training.
+        compile: compile the loss; pays off from a few hundred steps on.
+
+    Raises:
+        ConfigError: no images, or the numbers of images and labels differ.
+    """
+    if len(images) == 0 or len(images) != len(labels):
+        raise ConfigError(f"training needs as many labels as images and at least one, got {len(images)}, {len(labels)}")
+    network.train()
+    network.to(images.device)
+    following = _batches(len(images), config.batch_size, generator)
+    plain = is_identity(config.augment)
+    step_function = _flat_step if not any(True for _ in network.buffers()) else _module_step
+    take, finish = step_function(network, config, compile)
+    report_every = max(1, config.steps // 100)
+    for step in range(config.steps):
+        index = following()
+        x = images[index]
+        if not plain:
+            x = augment(x, config.augment, draw(len(x), generator).to(x.device))
+        value = take(x, labels[index], _rate(config, step))
+        if on_step is not None and (step + 1) % report_every == 0:
+            on_step(step + 1, float(value))
+    finish()
+
+
+_Step = tuple[Callable[[Tensor, Tensor, float], Tensor], Callable[[], None]]
+
+
+def _flat_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _Step:
+    layout = ParameterLayout.of(network)
+    gradient = gradient_function(network, compile=compile)
+    theta = layout.flatten(network)
+    velocity = torch.zeros_like(theta)
+
+    def take(x: Tensor, q: Tensor, rate: float) -> Tensor:
+        value, slope = gradient(theta, x, q)
+        velocity.mul_(config.momentum).add_(slope).add_(theta, alpha=config.weight_decay)
+        theta.sub_(velocity, alpha=rate)
+        return value
+
+    return take, lambda: layout.load(network, theta)
+
+
+def _module_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _Step:
+    # running statistics are side effects that a pure loss cannot carry; these networks train eagerly
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+
+    def take(x: Tensor, q: Tensor, rate: float) -> Tensor:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        value = cross_entropy(network(x), q)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return value.detach()
+
+    return take, lambda: None
+
+
+@torch.no_grad()
+def predict(network: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Return softmax probabilities (N, K), float32 on the CPU, for normalised images (N, C, H, W)."""
+    network.eval()
+    parts = [torch.softmax(network(part).float(), dim=1).cpu() for part in torch.split(images, batch_size)]
+    return torch.cat(parts)
+
+
+def train_on_distilled(distilled: DistilledSet, network: nn.Module | None = None, seed: int = 0) -> nn.Module:
+    """Train a network from a distilled set by the set's own recipe.
+
+    Args:
+        distilled: images that are already normalised, labels, alpha and recipe.
+        network: what to train; a fresh network of the set's architecture where None.
+        seed: of initial weights, batches and augmentation.
+
+    Returns:
+        The trained network. Apply `distilled.normalisation` to real images before it sees them.
+    """
+    if network is None:
+        _, channels, side, _ = distilled.images.shape
+        network = make_network(
+            distilled.network,
+            channels=channels,
+            image_size=side,
+            num_classes=distilled.num_classes,
+            generator=stream(seed, "train_on_distilled", "init"),
+        )
+    train(
+        network,
+        distilled.images,
+        distilled.targets,
+        distilled.training,
+        stream(seed, "train_on_distilled", "batches"),
+    )
+    return network

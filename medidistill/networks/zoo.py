@@ -1,0 +1,86 @@
+"""Networks by name. torchvision and MONAI are imported only when one of theirs is asked for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medidistill.config import NetworkConfig
+from medidistill.errors import ConfigError
+from medidistill.networks.convnet import ConvNet, default_depth
+from medidistill.seeding import global_seed
+
+__all__ = ["make_network"]
+
+_SMALLEST = {"resnet18": 32, "vgg11": 32, "alexnet": 64, "densenet121": 32}
+
+
+class _RepeatChannel(nn.Module):
+    """Feed one-channel images to a network that has three input channels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x)  # type: ignore[no-any-return]
+
+
+def make_network(
+    config: NetworkConfig, *, channels: int, image_size: int, num_classes: int, generator: torch.Generator
+) -> nn.Module:
+    """Build a freshly initialised network; all its random numbers come from `generator`.
+
+    Args:
+        config: name and, for the ConvNet, width, depth and norm.
+        channels: channels of the images, 1 or 3. The torchvision networks see one channel three times.
+        image_size: rows and columns of the images.
+        num_classes: outputs.
+        generator: decides the initial weights.
+
+    Returns:
+        A network from (N, channels, image_size, image_size) to (N, num_classes) logits, on the CPU.
+
+    Raises:
+        ConfigError: the images are too small for the network, or torchvision or MONAI is not installed.
+    """
+    if config.name == "convnet":
+        depth = config.depth or default_depth(image_size)
+        if image_size >> depth < 1:
+            raise ConfigError(
+                f"network.depth={depth}: {image_size}-pixel images can be halved at most "
+                f"{image_size.bit_length() - 1} times; lower the depth or raise image_size"
+            )
+        with global_seed(generator):
+            return ConvNet(
+                channels=channels,
+                image_size=image_size,
+                num_classes=num_classes,
+                width=config.width,
+                depth=depth,
+                norm=config.norm,
+            )
+    if image_size < _SMALLEST[config.name]:
+        raise ConfigError(
+            f"network.name={config.name!r} needs images of at least {_SMALLEST[config.name]} pixels, got {image_size}"
+        )
+    try:
+        with global_seed(generator):
+            return _library_network(config.name, channels, num_classes)
+    except ImportError as error:
+        raise ConfigError(f"network.name={config.name!r} needs a package that is not installed: {error}") from error
+
+
+def _library_network(name: str, channels: int, num_classes: int) -> nn.Module:
+    if name == "densenet121":
+        from monai.networks.nets import DenseNet121
+
+        densenet: nn.Module = DenseNet121(spatial_dims=2, in_channels=channels, out_channels=num_classes)
+        return densenet
+    from torchvision import models
+
+    if name == "resnet18":
+        return _RepeatChannel(models.resnet18(num_classes=num_classes))
+    if name == "vgg11":
+        return _RepeatChannel(models.vgg11_bn(num_classes=num_classes))
+    return _RepeatChannel(models.alexnet(num_classes=num_classes))
