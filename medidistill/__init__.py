@@ -1,5 +1,66 @@
-"""medidistill: share what chest X-rays teach without sharing the X-rays."""
+"""medidistill: share what chest X-rays teach without sharing the X-rays.
+
+The names below are imported on first use, so that `import medidistill.distill` on a GPU node needs
+torch alone. The stages are packages of their own: `medidistill.ingest`, `medidistill.distill`,
+`medidistill.evaluate`, `medidistill.export`, `medidistill.report`.
+
+Example:
+    >>> import medidistill
+    >>> medidistill.RunConfig().distill.ipc
+    5
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medidistill.config import RunConfig
+    from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
+    from medidistill.errors import MedidistillError
+    from medidistill.export import load
+    from medidistill.networks import make_network, predict, train, train_on_distilled
+    from medidistill.pipeline import load_config, run
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "DistilledSet",
+    "LabelledImages",
+    "MedidistillError",
+    "Normalisation",
+    "RunConfig",
+    "load",
+    "load_config",
+    "make_network",
+    "predict",
+    "run",
+    "train",
+    "train_on_distilled",
+]
+
+_HOME = {
+    "DistilledSet": "medidistill.distilled_set",
+    "LabelledImages": "medidistill.distilled_set",
+    "MedidistillError": "medidistill.errors",
+    "Normalisation": "medidistill.distilled_set",
+    "RunConfig": "medidistill.config",
+    "load": "medidistill.export",
+    "load_config": "medidistill.pipeline",
+    "make_network": "medidistill.networks",
+    "predict": "medidistill.networks",
+    "run": "medidistill.pipeline",
+    "train": "medidistill.networks",
+    "train_on_distilled": "medidistill.networks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,147 @@
+"""One function a sub-command. They call the pipeline and print; nothing is computed here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from medidistill.config import PhantomConfig, RunConfig
+from medidistill.errors import ConfigError
+from medidistill.ingest import generate_phantom
+from medidistill.pipeline import RunFolder, Stop, app_file, load_config, methods, run, stages, working
+
+__all__ = ["run_command"]
+
+
+def run_command(arguments: Namespace) -> None:
+    """Do what the parsed arguments ask for. Raises `MedidistillError`."""
+    with Stop(_advice(arguments)).listening() as stop:
+        _COMMANDS[arguments.command](arguments, stop)
+
+
+def _advice(arguments: Namespace) -> str:
+    name = arguments.command
+    if name in ("run", "ingest", "demo"):
+        return f"continue with: medidistill {name} --output {arguments.output} --resume"
+    return "continue with the same command" if name not in ("phantom", "app") else ""
+
+
+def _record_of(arguments: Namespace) -> str:
+    """Return the command for the record, without paths: they may name patients or machines."""
+    parts = ["medidistill", arguments.command]
+    if getattr(arguments, "config", None):
+        parts.append(f"--config {Path(arguments.config).name}")
+    return " ".join([*parts, "--input INPUT --output OUTPUT", *(f"--set {item}" for item in arguments.overrides)])
+
+
+def _config_of(arguments: Namespace) -> RunConfig:
+    folder = RunFolder(arguments.output)
+    if arguments.resume and arguments.config is None and not arguments.overrides and folder.holds_run():
+        return load_config(folder.config_file)
+    return load_config(arguments.config, arguments.overrides)
+
+
+def _check_input(arguments: Namespace) -> None:
+    if arguments.input is None and not (arguments.resume and RunFolder(arguments.output).holds_run()):
+        raise ConfigError("--input is missing: name the folder of X-rays")
+
+
+def _phantom(arguments: Namespace, stop: Stop) -> None:
+    config = PhantomConfig(
+        patients_per_class=arguments.patients_per_class,
+        images_per_patient=arguments.images_per_patient,
+        size=arguments.size,
+        monochrome1_share=arguments.monochrome1_share,
+        seed=arguments.seed,
+    )
+    print(generate_phantom(arguments.folder, config, progress=not arguments.quiet))
+
+
+def _run(arguments: Namespace, stop: Stop) -> None:
+    _check_input(arguments)
+    _whole(arguments, stop, _config_of(arguments), arguments.input, arguments.output)
+
+
+def _demo(arguments: Namespace, stop: Stop) -> None:
+    arguments.config = "demo"
+    phantoms, output = arguments.output / "phantoms", arguments.output / "run"
+    config = load_config("demo", arguments.overrides)
+    if not (phantoms / "labels.csv").is_file():
+        generate_phantom(phantoms, PhantomConfig(seed=config.seed), progress=not arguments.quiet)
+    _whole(arguments, stop, config, phantoms, output)
+
+
+def _whole(arguments: Namespace, stop: Stop, config: RunConfig, source: Path | None, output: Path) -> None:
+    comparison = run(
+        config,
+        source,
+        output,
+        resume=arguments.resume,
+        force=arguments.force,
+        progress=not arguments.quiet,
+        stop=stop,
+        command=_record_of(arguments),
+    )
+    if config.notice:
+        print(f"{config.notice}\n")
+    print(comparison.to_markdown())
+    print(f"\nbundle: {RunFolder(output).bundle}\nreport: {RunFolder(output).report}")
+
+
+def _ingest(arguments: Namespace, stop: Stop) -> None:
+    _check_input(arguments)
+    config = _config_of(arguments)
+    folder = RunFolder.create(arguments.output, config, resume=arguments.resume, force=arguments.force)
+    with working(folder, stop=stop, progress=not arguments.quiet, command=_record_of(arguments)) as work:
+        stages.ingest(work, arguments.input)
+        facts = work.record.stages["ingest"]
+        for split, counts in facts["images"].items():
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+            print(f"{split}: {sum(counts.values())} images of {facts['patients'][split]} patients ({listed})")
+        print(f"quarantined: {facts['quarantined']}")
+
+
+def _stage(arguments: Namespace, stop: Stop) -> None:
+    folder = RunFolder.open(arguments.output)
+    with working(folder, stop=stop, progress=not arguments.quiet) as work:
+        if arguments.command == "experts":
+            stages.experts(work)
+            print(folder.experts)
+        elif arguments.command == "distill":
+            for method in (arguments.method,) if arguments.method else methods(work.config):
+                stages.distill(work, method)
+                print(folder.distill(method))
+        elif arguments.command == "evaluate":
+            print(stages.evaluate(work).to_markdown())
+        elif arguments.command == "export":
+            print(stages.export(work))
+        else:
+            print(stages.report(work))
+
+
+def _app(arguments: Namespace, stop: Stop) -> None:
+    root = arguments.root.resolve()
+    if not root.is_dir():
+        raise ConfigError(f"--root {arguments.root}: no such folder")
+    options = {"server.address": "localhost", "server.port": arguments.port, "browser.gatherUsageStats": "false"}
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "streamlit", "run", str(app_file()), *flags]
+    subprocess.run(command, env={**os.environ, "MEDIDISTILL_RUNS": str(root)}, check=False)  # noqa: S603 (our own script)
+
+
+_COMMANDS: dict[str, Callable[[Namespace, Stop], None]] = {
+    "phantom": _phantom,
+    "demo": _demo,
+    "run": _run,
+    "ingest": _ingest,
+    "experts": _stage,
+    "distill": _stage,
+    "evaluate": _stage,
+    "export": _stage,
+    "report": _stage,
+    "app": _app,
+}

@@ -1,0 +1,209 @@
+"""What the command line accepts, and the help that teaches it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, NoReturn
+
+import medidistill
+from medidistill.config import PhantomConfig
+from medidistill.errors import ConfigError, did_you_mean
+
+__all__ = ["make_parser"]
+
+_EXIT_CODES = """\
+exit codes: 0 done; 2 wrong setting or argument; 3 input missing or inconsistent; 5 disk, memory or
+permission; 6 too many files quarantined; 7 the optimisation diverged; 130, 143 stopped, resumable."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as every other error of medidistill does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, its remedy, and end with the exit code of a wrong argument."""
+        found = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        guess = did_you_mean(found[1], re.findall(r"[\w-]+", found[2])) if found else ""
+        print(f"medidistill: error: {message}{guess}; see `{self.prog} --help`", file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of `medidistill`; `arguments.command` names the sub-command."""
+    parser = _Parser(
+        prog="medidistill",
+        description=textwrap.fill(
+            "Distil chest X-rays into a few synthetic images, and measure what they are worth. "
+            "Research use, not for diagnosis.",
+            96,
+        ),
+        allow_abbrev=False,
+        epilog="example, no data needed:\n  medidistill demo\n\n" + _EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"medidistill {medidistill.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    demo = _command(
+        commands,
+        "demo",
+        "the whole job on phantom X-rays, a few minutes",
+        "Makes phantom chest X-rays as DICOM studies of patients who do not exist, and does the whole job on them with "
+        "the ready-made configuration `demo`: experts, two distillations, the comparison, bundle and report. Needs no "
+        "network and no data.",
+        "medidistill demo --output demo-output",
+    )
+    demo.add_argument("--output", type=Path, default=Path("demo-output"), metavar="DIR", help="default: demo-output")
+    _again(demo)
+    _settings(demo)
+
+    phantom = _command(
+        commands,
+        "phantom",
+        "make phantom chest X-rays",
+        "Writes phantom chest X-rays as DICOM studies with a labels.csv: three classes (normal, lobar pneumonia, "
+        "bilateral peripheral opacities), several patients with several images, names that are plainly synthetic.",
+        "medidistill phantom phantoms --patients-per-class 40",
+    )
+    phantom.add_argument("folder", type=Path, metavar="OUT", help="new folder for the studies")
+    defaults = PhantomConfig()
+    for name in ("patients_per_class", "images_per_patient", "size", "monochrome1_share", "seed"):
+        default = getattr(defaults, name)
+        text = PhantomConfig.__dataclass_fields__[name].metadata["help"]
+        phantom.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            metavar="X" if isinstance(default, float) else "N",
+            help=f"{text} (default: {default})",
+        )
+
+    run = _command(
+        commands,
+        "run",
+        "all stages from one configuration",
+        "Reads X-rays, trains experts, distils, compares with real images of the same number, and writes a bundle and "
+        "a report. Every stage keeps what it finished: after a stop, `--resume` goes on.",
+        "medidistill run --config quick --input xrays --output runs/first --set distill.ipc=10\n"
+        "  medidistill run --output runs/first --resume",
+    )
+    _config(run)
+    run.add_argument("--input", type=Path, metavar="DIR", help="folder of X-rays; not needed with --resume")
+    _output(run)
+    _again(run)
+    _settings(run)
+
+    ingest = _command(
+        commands,
+        "ingest",
+        "read, split and prepare X-rays",
+        "Reads a folder of DICOM, PNG or JPEG files with a CSV of labels (or a sub-folder for each class), splits by "
+        "patient, and starts a run folder. Files that cannot be used are quarantined with their reason in "
+        "ingest/quarantine.csv. The folder ingest/ holds patients' pixels: mode 0700, never part of a bundle.",
+        "medidistill ingest --input xrays --output runs/first --config quick",
+    )
+    ingest.add_argument("--input", type=Path, metavar="DIR", help="folder of X-rays; not needed with --resume")
+    _output(ingest)
+    _config(ingest)
+    _again(ingest)
+    _settings(ingest)
+
+    experts = _command(
+        commands,
+        "experts",
+        "train the experts on the real images",
+        "Trains networks on the training split and keeps one snapshot an epoch: the trajectories that distillation "
+        "matches. Finished experts are kept when it is run again.",
+        "medidistill experts --output runs/first",
+    )
+    _output(experts)
+    distill = _command(
+        commands,
+        "distill",
+        "learn the synthetic images",
+        "Learns a few synthetic images whose training follows the experts. `iadd` weights the network's parameters by "
+        "importance; `mtt` is the same with all weights one. Goes on from its checkpoint when it is run again.",
+        "medidistill distill --output runs/first --method iadd",
+    )
+    _output(distill)
+    distill.add_argument(
+        "--method", choices=("iadd", "mtt"), metavar="NAME", help="iadd or mtt (default: those that run.yaml compares)"
+    )
+    for name, title, text in (
+        (
+            "evaluate",
+            "compare what the sets are worth",
+            "Trains fresh networks on every arm of the comparison, makes each choice on validation, scores the test "
+            "split once and notes that in record.json. Finished cells are kept when it is run again.",
+        ),
+        (
+            "export",
+            "write the bundle",
+            "Writes the distilled set with its recipe, pictures, checksums and a card: the part of a run that is meant "
+            "to leave the hospital. Distillation alone gives no privacy guarantee.",
+        ),
+        (
+            "report",
+            "write the report",
+            "Writes report.html: one page with the table, its intervals, the distilled images and the curves.",
+        ),
+    ):
+        _output(_command(commands, name, title, text, f"medidistill {name} --output runs/first"))
+
+    app = _command(
+        commands,
+        "app",
+        "look at runs in the browser",
+        "Serves a page on this machine alone (localhost) that lists the runs below a folder and shows their tables and "
+        "pictures. No usage statistics are sent.",
+        "medidistill app --root runs",
+    )
+    app.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder of runs (default: this one)")
+    app.add_argument("--port", type=int, default=8501, metavar="N", help="port on localhost (default: 8501)")
+    return parser
+
+
+def _command(commands: Any, name: str, title: str, text: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=title,
+        description=textwrap.fill(text, 96),
+        epilog=f"Example:\n  {example}",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file, or a ready-made one: demo, quick, covid-cxr (default: all defaults)",
+    )
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the run folder")
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one setting, for example distill.ipc=10; may be repeated",
+    )
+
+
+def _again(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="continue the run that the output folder holds")
+    group.add_argument("--force", action="store_true", help="delete the run that the output folder holds, start again")

@@ -1,0 +1,119 @@
+"""What is compared, how each arm may be trained, and the score that distillation is steered by."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+from medidistill.config import AugmentConfig, DistillConfig, RunConfig, TrainingConfig
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError
+from medidistill.evaluate import Arm, kmeans_subset, random_subset, run_arm
+from medidistill.pipeline.prepared import Prepared
+from medidistill.seeding import stream
+
+__all__ = ["METHODS", "check_ipc", "make_arm", "method_config", "methods", "validation_score"]
+
+METHODS = ("mtt", "iadd")
+SCORING_NETWORKS = 2
+_RATES = (0.3, 1.0, 3.0)
+
+
+def methods(config: RunConfig) -> tuple[str, ...]:
+    """Return the distillation methods that this run needs; the last one is exported."""
+    wanted = tuple(method for method in METHODS if method in config.evaluate.arms) or ("iadd",)
+    if "iadd" in wanted and not config.distill.importance.enabled:
+        raise ConfigError(
+            "distill.importance.enabled=False: 'iadd' without W is 'mtt'; set it to true, or take iadd out of "
+            "evaluate.arms and leave mtt in"
+        )
+    return wanted
+
+
+def method_config(config: RunConfig, method: str) -> DistillConfig:
+    """Return the distillation settings of `method`: MTT is IADD with w = 1, everything else equal."""
+    if method not in METHODS:
+        raise ConfigError(f"--method {method}: must be one of {', '.join(METHODS)}")
+    if method == "iadd":
+        return config.distill
+    return dataclasses.replace(config.distill, importance=dataclasses.replace(config.distill.importance, enabled=False))
+
+
+def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
+    """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
+    smallest = min(counts, key=lambda name: counts[name])
+    rivals = [arm for arm in ("random", "kmeans") if arm in config.evaluate.arms]
+    if config.distill.init == "real":
+        rivals.append("init=real")
+    if rivals and config.distill.ipc > counts[smallest]:
+        raise ConfigError(
+            f"distill.ipc={config.distill.ipc}: class {smallest!r} has only {counts[smallest]} training images "
+            f"(needed by {', '.join(rivals)}); use distill.ipc <= {counts[smallest]} or add images"
+        )
+
+
+def candidates(base: TrainingConfig, rate: float) -> tuple[TrainingConfig, ...]:
+    """Return the trainings that validation may choose from: rates around `rate`, with and without augmentation.
+
+    Real and distilled arms get the same number of choices, so that neither is favoured by tuning.
+    """
+    augments = dict.fromkeys((base.augment, AugmentConfig()))
+    return tuple(
+        dataclasses.replace(base, lr=rate * factor, augment=augment) for augment in augments for factor in _RATES
+    )
+
+
+def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[str, DistilledSet]) -> Arm:
+    """Return the arm `name` of the comparison, its images normalised.
+
+    Args:
+        name: `full`, `random`, `kmeans`, `mtt` or `iadd`.
+        config: the run.
+        data: prepared real images; only the training split is used here.
+        distilled: the distilled set of each method.
+    """
+    small, ipc, train = config.evaluate.small, config.distill.ipc, data.train
+    if name in METHODS:
+        chosen = distilled[name]
+        return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha), {"ipc": ipc})
+    images = data.normalisation.apply(train.images)
+    if name == "full":
+        size = min(config.experts.batch_size, len(train))
+        steps = config.evaluate.full_epochs * math.ceil(len(train) / size)
+        training = dataclasses.replace(small, steps=steps, batch_size=size, augment=config.experts.augment)
+        return Arm(name, images, train.labels, (training,), {"epochs": config.evaluate.full_epochs})
+    if name == "random":
+        index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
+    else:
+        index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
+    return Arm(name, images[index], train.labels[index], candidates(small, small.lr), {"ipc": ipc})
+
+
+def validation_score(config: RunConfig, data: Prepared) -> Callable[[DistilledSet], float]:
+    """Return the score that picks the best outer step: mean balanced accuracy on validation.
+
+    Two small networks are trained on the candidate set with the recipe it carries, from the same weights and
+    batches at every step and for every method, so that scores differ by the set alone.
+    """
+    val_images = data.normalisation.apply(data.val.images)
+
+    def score(candidate: DistilledSet) -> float:
+        run = run_arm(
+            Arm("score", candidate.images, candidate.targets, (candidate.training,)),
+            network=config.network,
+            val_images=val_images,
+            val_labels=data.val.labels,
+            test_images=None,
+            num_classes=data.train.num_classes,
+            networks=SCORING_NETWORKS,
+            seed=config.seed,
+        )
+        return run.val_score
+
+    return score
+
+
+def shipped_training(base: DistilledSet, chosen: TrainingConfig) -> DistilledSet:
+    """Return the set with the training that validation chose as its recipe."""
+    return dataclasses.replace(base, training=chosen)

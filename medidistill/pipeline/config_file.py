@@ -1,0 +1,160 @@
+"""YAML to `RunConfig` and back. Every complaint names the file, the dotted key and the remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medidistill.config import RunConfig, as_dict
+from medidistill.errors import ConfigError, did_you_mean
+from medidistill.pipeline.resources import preset_files
+
+__all__ = ["HEADER", "differences", "dump_config", "load_config"]
+
+HEADER = "# medidistill run: the resolved configuration of this folder\n"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 without its two traps: `1e-3` is a number here, and a repeated key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key_node.value!r} is given twice", problem_mark=node.end_mark)
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (derives from SafeLoader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error)
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{origin}{line}: not valid YAML ({' '.join(problem.split())})") from error
+
+
+def _read(path: Path) -> Any:
+    path = Path(path)
+    if not path.is_file():
+        presets = preset_files()
+        if str(path) not in presets:
+            guess = did_you_mean(str(path), presets)
+            raise ConfigError(f"{path}: no such configuration file; ready-made: {', '.join(presets)}{guess}")
+        path = presets[str(path)]
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text; a configuration is a YAML file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+class _Builder:
+    """Builds nested dataclasses from a mapping; knows which keys came from `--set`."""
+
+    def __init__(self, origin: str, from_options: set[str]) -> None:
+        self.origin = origin
+        self.from_options = from_options
+
+    def _error(self, key: str, message: str) -> ConfigError:
+        return ConfigError(f"{'--set' if key in self.from_options else self.origin}: {message}")
+
+    def build(self, kind: Any, raw: Any, prefix: str = "") -> Any:
+        section = prefix.rstrip(".")
+        raw = {} if raw is None else raw
+        if not isinstance(raw, Mapping):
+            what = f"{section}={raw!r}" if section else "the file"
+            raise self._error(section, f"{what}: must be a section of keys ({', '.join(_names(kind)[:4])}, ...)")
+        types = typing.get_type_hints(kind)
+        values: dict[str, Any] = {}
+        for key, value in raw.items():
+            name = f"{prefix}{key}"
+            if key not in types:
+                guess = did_you_mean(str(key), _names(kind)) or f"; known here: {', '.join(_names(kind))}"
+                raise self._error(name, f"unknown key {name!r}{guess}")
+            if dataclasses.is_dataclass(types[key]):
+                values[key] = self.build(types[key], value, f"{name}.")
+            elif typing.get_origin(types[key]) is tuple:
+                values[key] = self._list_of_text(value, name)
+            else:
+                values[key] = value
+        try:
+            return kind(**values)
+        except ConfigError as error:
+            message = str(error).replace(f"{kind.__name__}.", prefix)
+            raise self._error(re.split(r"[=:]", message)[0], message) from error
+
+    def _list_of_text(self, value: Any, name: str) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise self._error(name, f"{name}={value!r}: must be a list of names, for example [a, b]; quote yes and no")
+        return tuple(value)
+
+
+def _names(kind: Any) -> list[str]:
+    return [item.name for item in dataclasses.fields(kind)]
+
+
+def _override(raw: dict[str, Any], option: str) -> str:
+    """Put one `a.b=c` into `raw`; returns the dotted key."""
+    key, sign, text = option.partition("=")
+    if not sign or not re.fullmatch(r"\w+(\.\w+)*", key):
+        raise ConfigError(f"--set {option}: must look like distill.ipc=10")
+    *sections, last = key.split(".")
+    here = raw
+    for section in sections:
+        inner = here.get(section)
+        if not isinstance(inner, dict):
+            inner = here[section] = {}
+        here = inner
+    here[last] = _parse(text, f"--set {key}")
+    return key
+
+
+def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        path: a YAML file, or the name of a ready-made one (`demo`, `quick`, `covid-cxr`); None: all defaults.
+        overrides: `section.key=value`, each parsed as YAML, stronger than the file.
+
+    Raises:
+        ConfigError: unreadable file, invalid YAML, unknown key (the nearest is named), wrong type or range.
+    """
+    raw = {} if path is None else _read(Path(path))
+    raw = {} if raw is None else raw
+    from_options: set[str] = set()
+    if isinstance(raw, dict):
+        from_options = {_override(raw, option) for option in overrides}
+    config = _Builder(str(path) if path is not None else "defaults", from_options).build(RunConfig, raw)
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return the whole configuration, defaults included, as YAML that `load_config` reads back."""
+    return HEADER + yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True, width=100)
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Return one `key: old -> new` for each setting that differs."""
+
+    def walk(a: Any, b: Any, prefix: str) -> list[str]:
+        if isinstance(a, dict):
+            return [line for key in a for line in walk(a[key], b[key], f"{prefix}.{key}" if prefix else key)]
+        return [] if a == b else [f"{prefix}: {a!r} -> {b!r}"]
+
+    return walk(as_dict(old), as_dict(new), "")

@@ -1,0 +1,31 @@
+"""Files that travel with the package: ready-made configurations and the app.
+
+An installed wheel carries them inside the package; a checkout keeps them beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import medidistill
+from medidistill.errors import ResourceError
+
+__all__ = ["app_file", "preset_files"]
+
+
+def _folder(packaged: str, checkout: str) -> Path:
+    package = Path(medidistill.__file__).resolve().parent
+    for folder in (package / packaged, package.parent / checkout):
+        if folder.is_dir():
+            return folder
+    raise ResourceError(f"{package / packaged}: not found; install medidistill again")
+
+
+def preset_files() -> dict[str, Path]:
+    """Return the ready-made configurations: name -> YAML file."""
+    return {file.stem: file for file in sorted(_folder("_configs", "pipelines/configs").glob("*.yaml"))}
+
+
+def app_file() -> Path:
+    """Return the Streamlit script of the app."""
+    return _folder("_apps", "apps") / "streamlit_app.py"

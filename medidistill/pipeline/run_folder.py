@@ -1,0 +1,146 @@
+"""The folder of one run: where each stage writes, when it may be written into, and its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from medidistill.config import RunConfig
+from medidistill.errors import ConfigError, ResourceError
+from medidistill.files import translate_os_errors, write_text
+from medidistill.pipeline.config_file import HEADER, differences, dump_config, load_config
+
+__all__ = ["RunFolder"]
+
+_OURS = ("record.json", "ingest", "experts", "distill", "evaluate", "bundle", "report.html", ".lock", "run.yaml")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths below one output folder. `ingest` holds patient data; nothing else does."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "run.yaml"
+
+    @property
+    def record_file(self) -> Path:
+        """What the run did: versions, digests, figures, openings of the test split."""
+        return self.path / "record.json"
+
+    @property
+    def ingest(self) -> Path:
+        """Prepared real images, manifest and quarantine list; mode 0700."""
+        return self.path / "ingest"
+
+    @property
+    def experts(self) -> Path:
+        """Expert trajectories."""
+        return self.path / "experts"
+
+    def distill(self, method: str) -> Path:
+        """Distilled set, history and checkpoint of one method."""
+        return self.path / "distill" / method
+
+    @property
+    def evaluate(self) -> Path:
+        """Cells of the comparison and its tables."""
+        return self.path / "evaluate"
+
+    @property
+    def bundle(self) -> Path:
+        """What may leave the hospital."""
+        return self.path / "bundle"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained HTML page."""
+        return self.path / "report.html"
+
+    def holds_run(self) -> bool:
+        """Whether this folder was made by medidistill."""
+        try:
+            with open(self.config_file, encoding="utf-8") as file:
+                return file.readline() == HEADER
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, *, resume: bool = False, force: bool = False) -> RunFolder:
+        """Start a run folder, or continue one.
+
+        Args:
+            path: the output folder; must be absent or empty without `resume` or `force`.
+            config: the resolved configuration, written as `run.yaml`.
+            resume: continue the run that the folder holds; its configuration must be the same.
+            force: remove the results of the run that the folder holds, and only those.
+
+        Raises:
+            ConfigError: the folder is in use, foreign, or holds a run with another configuration.
+            ResourceError: it cannot be written.
+        """
+        folder = cls(Path(path))
+        if folder.path.exists() and not folder.path.is_dir():
+            raise ConfigError(f"--output {path}: is a file; name a folder")
+        with translate_os_errors(folder.path):
+            occupied = folder.path.is_dir() and any(folder.path.iterdir())
+        if occupied and not folder.holds_run():
+            raise ConfigError(
+                f"--output {path}: not empty and not a medidistill run; choose a new folder (it is left untouched)"
+            )
+        if occupied and force:
+            folder._clear()
+        elif occupied and resume:
+            changed = differences(load_config(folder.config_file), config)
+            if changed:
+                raise ConfigError(
+                    f"--resume: the configuration differs from {folder.config_file} in {'; '.join(changed)}; "
+                    "use the old value, another --output, or --force to start again"
+                )
+            return folder
+        elif occupied:
+            raise ConfigError(
+                f"--output {path}: already holds a run; --resume continues it, --force starts again and deletes it"
+            )
+        with translate_os_errors(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        write_text(folder.config_file, dump_config(config))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Return the run folder at `path`. Raises `ConfigError` when there is none."""
+        folder = cls(Path(path))
+        if not folder.holds_run():
+            raise ConfigError(
+                f"--output {path}: holds no medidistill run; start one with `medidistill ingest` or `run`"
+            )
+        return folder
+
+    def _clear(self) -> None:
+        with self.locked(), translate_os_errors(self.path):
+            for name in _OURS:
+                child = self.path / name
+                if child.is_dir() and not child.is_symlink():
+                    shutil.rmtree(child)
+                else:
+                    child.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of this folder inside the block; the kernel frees it when a process dies."""
+        with translate_os_errors(self.path / ".lock"):
+            file = open(self.path / ".lock", "a")  # noqa: SIM115 (held for the whole block)
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ResourceError(f"{self.path}: another medidistill process is working in this folder") from error
+            yield

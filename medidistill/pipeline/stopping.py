@@ -1,0 +1,71 @@
+"""SIGINT and SIGTERM as an orderly end: completed work is kept and the message says how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from medidistill.errors import StoppedError
+
+__all__ = ["Stop"]
+
+
+class Stop:
+    """Listens for a request to stop.
+
+    Outside of `deferred` a signal raises `KeyboardInterrupt` at once: files are written atomically, so
+    nothing is lost but the unit in work. Inside, it waits for the next `check`, where the stage can
+    write a checkpoint; a second signal does not wait.
+
+    Args:
+        advice: how to continue, the end of the message.
+    """
+
+    def __init__(self, advice: str = "") -> None:
+        self.advice = advice
+        self.signal_number = 0
+        self._deferred = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Install the handlers inside the block (main thread only) and turn interrupts into `StoppedError`."""
+        here = threading.current_thread() is threading.main_thread()
+        old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM) if here}
+        try:
+            yield self
+        except KeyboardInterrupt as interrupt:
+            raise self._error() from interrupt
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let a signal inside the block wait for `check`."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        self.check()
+
+    def check(self) -> None:
+        """Raise `StoppedError` when a signal has arrived."""
+        if self.signal_number:
+            raise self._error()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.signal_number != 0
+        self.signal_number = number
+        if again or not self._deferred:
+            raise KeyboardInterrupt
+
+    def _error(self) -> StoppedError:
+        number = self.signal_number or signal.SIGINT
+        name = signal.Signals(number).name
+        return StoppedError(
+            f"stopped by {name}; finished work is kept{self.advice and '; ' + self.advice}", int(number)
+        )

@@ -1,0 +1,87 @@
+"""A whole run, and the way in to a single stage of one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from medidistill.config import RunConfig, as_dict
+from medidistill.evaluate import Comparison
+from medidistill.networks import raise_malloc_thresholds
+from medidistill.pipeline import stages
+from medidistill.pipeline.arms import methods
+from medidistill.pipeline.config_file import load_config
+from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.stopping import Stop
+from medidistill.record import RunRecord
+
+__all__ = ["run", "working"]
+
+
+@contextlib.contextmanager
+def working(
+    folder: RunFolder, *, stop: Stop | None = None, progress: bool = True, command: str = ""
+) -> Iterator[stages.Run]:
+    """Hold the lock of `folder` and set this process up for work with its configuration.
+
+    Args:
+        folder: an existing run folder.
+        stop: where requests to stop arrive.
+        progress: draw bars on stderr.
+        command: what to note in a new record.
+    """
+    config = load_config(folder.config_file)
+    methods(config)
+    raise_malloc_thresholds()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with folder.locked():
+        old = folder.record_file.exists()
+        record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
+        record.config = as_dict(config)
+        yield stages.Run(folder, config, record, stop or Stop(), progress)
+
+
+def run(
+    config: RunConfig,
+    source: Path | None,
+    output: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+    stop: Stop | None = None,
+    command: str = "",
+) -> Comparison:
+    """Do all stages: ingest, experts, distill, evaluate, export, report.
+
+    Args:
+        config: the resolved configuration.
+        source: folder of real images; None with `resume`: the one the run was started with.
+        output: the run folder, see `RunFolder.create`.
+        resume: continue; stages whose digest matches are kept.
+        force: delete the run that `output` holds and start again.
+        progress: draw bars on stderr.
+        stop: where requests to stop arrive.
+        command: how the run was started, for the record.
+
+    Returns:
+        The comparison; everything else is in `output`.
+
+    Raises:
+        MedidistillError: each class with its exit code; finished stages stay on disk.
+    """
+    methods(config)
+    folder = RunFolder.create(output, config, resume=resume, force=force)
+    with working(folder, stop=stop, progress=progress, command=command) as work:
+        stages.ingest(work, source)
+        stages.experts(work)
+        for method in methods(config):
+            stages.distill(work, method)
+        comparison = stages.evaluate(work)
+        stages.export(work)
+        stages.report(work)
+    return comparison

@@ -1,0 +1,95 @@
+"""The configuration file: what is read, what is refused, and how it says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from medidistill.config import RunConfig
+from medidistill.errors import ConfigError
+from medidistill.pipeline.config_file import differences, dump_config, load_config
+from medidistill.pipeline.resources import preset_files
+
+
+def _write(tmp_path, text):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_file_and_overrides_reach_the_nested_sections(tmp_path):
+    file = _write(tmp_path, "distill: {ipc: 7, importance: {granularity: element}}\nevaluate: {small: {lr: 5e-3}}\n")
+    config = load_config(file, ["distill.ipc=9", "ingest.classes=[a, b]", "evaluate.small.augment.shift=0.1"])
+    assert config.distill.ipc == 9
+    assert config.distill.importance.granularity == "element"
+    assert config.evaluate.small.lr == 0.005
+    assert config.ingest.classes == ("a", "b")
+    assert config.evaluate.small.augment.shift == 0.1
+    assert config.experts == RunConfig().experts
+
+
+def test_dump_reads_back_to_the_same_configuration(tmp_path):
+    config = load_config("covid-cxr", ["distill.lr_images=1e-5"])
+    assert load_config(_write(tmp_path, dump_config(config))) == config
+
+
+@pytest.mark.parametrize("name", sorted(preset_files()))
+def test_presets_are_valid(name):
+    assert isinstance(load_config(name), RunConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("distil: {ipc: 5}", "unknown key 'distil' (did you mean 'distill'?)"),
+        ("distill: {ipcs: 5}", "unknown key 'distill.ipcs' (did you mean 'ipc'?)"),
+        ("distill: {importance: {granularty: tensor}}", "unknown key 'distill.importance.granularty'"),
+        ("distill: {ipc: many}", "distill.ipc='many': must be a whole number"),
+        ("distill: {ipc: 0}", "distill.ipc=0: must be in [1, 100000]"),
+        ("distill: {ipc: 2.5}", "distill.ipc=2.5: must be a whole number"),
+        ("distill: 3", "distill=3: must be a section of keys"),
+        ("distill: {soft_labels: 1}", "distill.soft_labels=1: must be true or false"),
+        ("distill: {importance: {direction: descent}}", "did you mean 'descend'?"),
+        ("ingest: {classes: [yes, no]}", "ingest.classes=[True, False]: must be a list of names"),
+        ("ingest: {labels: 3}", "ingest.labels=3: must be text"),
+        ("seed: 1\nseed: 2", "key 'seed' is given twice"),
+        ("seed: [1", "not valid YAML"),
+        ("- a\n- b", "the file: must be a section of keys"),
+        ("distill: {max_start: 30}", "distill.max_start=30 with expert_epochs=2 needs snapshot 31"),
+    ],
+)
+def test_refusals_name_file_key_and_remedy_in_one_line(tmp_path, text, expected):
+    file = _write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    message = str(caught.value)
+    assert expected in message
+    assert message.startswith(str(file))
+    assert "\n" not in message
+    assert "Config" not in message  # no name of a Python class
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("distill.ipc", "--set distill.ipc: must look like distill.ipc=10"),
+        ("distill.ipc=no", "--set: distill.ipc=False: must be a whole number"),
+        ("distill.icp=1", "--set: unknown key 'distill.icp' (did you mean 'ipc'?)"),
+        ("distill.ipc=[1", "--set distill.ipc, line 1: not valid YAML"),
+    ],
+)
+def test_refused_overrides_name_the_option(option, expected):
+    with pytest.raises(ConfigError) as caught:
+        load_config("quick", [option])
+    assert str(caught.value).startswith(expected)
+
+
+def test_missing_file_lists_the_presets():
+    with pytest.raises(ConfigError, match=r"quik: no such configuration file.*did you mean 'quick'\?"):
+        load_config("quik")
+
+
+def test_differences_name_the_keys():
+    old = load_config(None, ["distill.ipc=5"])
+    new = load_config(None, ["distill.ipc=6", "ingest.classes=[a]"])
+    assert differences(old, new) == ["ingest.classes: [] -> ['a']", "distill.ipc: 5 -> 6"]
+    assert differences(old, old) == []
