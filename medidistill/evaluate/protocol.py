@@ -22,7 +22,7 @@ from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.files import load_tensors, save_tensors
 from medidistill.networks import make_network, predict, train
-from medidistill.seeding import stream
+from medidistill.seeding import global_seed, stream
 
 __all__ = ["CHOOSING_NETWORKS", "Arm", "ArmRun", "run_arm"]
 
@@ -175,7 +175,9 @@ def run_arm(
             num_classes=num_classes,
             generator=stream(seed, *names, "init"),
         ).to(arm.images.device)
-        train(model, arm.images, arm.labels, training, stream(seed, *names, "batches"), compile=compile)
+        # dropout layers of the library networks draw from torch's global generator
+        with global_seed(stream(seed, *names, "dropout")):
+            train(model, arm.images, arm.labels, training, stream(seed, *names, "batches"), compile=compile)
         guess = _probabilities(model, val_images)
         done += 1
         if on_network is not None:

@@ -160,3 +160,22 @@ def test_arguments_that_cannot_work_are_refused():
         Arm("full", IMAGES, LABELS[:3], (GOOD,))
     with pytest.raises(ConfigError, match="networks=0"):
         run(Arm("full", IMAGES, LABELS, (GOOD,)), networks=0)
+
+
+@pytest.mark.slow
+def test_networks_with_dropout_repeat_too():
+    images = torch.nn.functional.interpolate(IMAGES[:6], size=64)
+
+    def once() -> np.ndarray:
+        return run_arm(
+            Arm("random", images, LABELS[:6], (TrainingConfig(steps=2, lr=0.01),)),
+            network=NetworkConfig(name="alexnet"),
+            val_images=images,
+            val_labels=LABELS[:6],
+            test_images=images,
+            num_classes=3,
+            networks=1,
+            seed=0,
+        ).test_probabilities
+
+    assert np.array_equal(once(), once())

@@ -1,0 +1,243 @@
+"""The comparison: what each arm is worth on the test split, and by how much the arms differ.
+
+The estimate for an arm is the mean of the metric over its networks; where the chain was repeated with several seeds,
+the mean over seeds of that. Intervals are those of `medidistill.evaluate.intervals`: patients and networks (or
+seeds) are drawn, and every arm sees the same draws, so that a difference is the difference of two table
+entries and its interval is paired.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medidistill.config import as_dict
+from medidistill.errors import ConfigError
+from medidistill.evaluate.intervals import (
+    Interval,
+    PatientResamples,
+    paired_t_interval,
+    percentile_interval,
+    resample_patients,
+    resample_units,
+)
+from medidistill.evaluate.metrics import check_scorable, confusion_matrix
+from medidistill.evaluate.protocol import ArmRun
+from medidistill.evaluate.results import Comparison, Difference, Row
+from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
+
+__all__ = ["Comparison", "compare"]
+
+FloatArray = npt.NDArray[np.float64]
+_BLOCK = 4_000_000  # image weights held at once, 32 MB
+_FEW_PATIENTS = 10
+_METRICS = ("balanced_accuracy", "macro_auroc")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The metrics of one arm and architecture: columns are balanced accuracy, macro AUROC, K + K rates."""
+
+    runs: tuple[ArmRun, ...]
+    per_network: FloatArray  # (all networks, M)
+    units: FloatArray  # (U, M)
+    draws: FloatArray  # (B, M)
+
+    @property
+    def unit(self) -> str:
+        return "seed" if len(self.runs) > 1 else "network"
+
+    @property
+    def unit_keys(self) -> tuple[int, ...]:
+        return tuple(run.seed for run in self.runs) if len(self.runs) > 1 else (self.runs[0].seed, len(self.units))
+
+    def interval(self, column: int, confidence: float) -> Interval:
+        return percentile_interval(float(self.units[:, column].mean()), self.draws[:, column], confidence)
+
+
+def compare(
+    runs: Sequence[ArmRun],
+    test_labels: npt.ArrayLike,
+    patient_ids: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare arms on the test split.
+
+    Args:
+        runs: results with test probabilities; the same arm and architecture may come once a seed.
+        test_labels: (N,) integers in 0..K-1.
+        patient_ids: N identifiers of patients; they do not enter the result.
+        class_names: K names.
+        bootstrap: patient-level resamples.
+        confidence: level of the intervals.
+        seed: decides the resamples.
+
+    Returns:
+        Rows in the order of `runs`; differences `iadd` - `mtt` and every arm - `random`, where these were run.
+
+    Raises:
+        ConfigError: nothing to compare, a run without test probabilities or twice, shapes that do not fit,
+            a class without an image, probabilities that are not finite.
+    """
+    labels = np.asarray(test_labels)
+    grouped = _grouped(runs, len(labels), len(class_names), class_names, labels)
+    labels = labels.astype(np.int64)
+    resamples = resample_patients(patient_ids, labels, len(class_names), bootstrap, seed)
+    groups = {key: _measure(group, labels, resamples, seed) for key, group in grouped.items()}
+    differences = [
+        difference
+        for architecture in dict.fromkeys(architecture for architecture, _ in groups)
+        for pair in _pairs([arm for where, arm in groups if where == architecture])
+        for difference in _differences(groups, architecture, *pair, confidence)
+    ]
+    return Comparison(
+        class_names=tuple(class_names),
+        rows=tuple(_make_row(group, labels, len(class_names), confidence) for group in groups.values()),
+        differences=tuple(differences),
+        test_images=len(labels),
+        test_patients=resamples.counts.shape[1],
+        bootstrap=bootstrap,
+        confidence=confidence,
+        seed=seed,
+        notes=_notes(groups, labels, patient_ids, class_names, resamples.redrawn),
+    )
+
+
+def _grouped(
+    runs: Sequence[ArmRun], images: int, classes: int, class_names: Sequence[str], labels: npt.NDArray[Any]
+) -> dict[tuple[str, str], list[ArmRun]]:
+    """Check every run and collect the seeds of each (architecture, arm)."""
+    if not runs:
+        raise ConfigError("no runs to compare; evaluate at least one arm")
+    grouped: dict[tuple[str, str], list[ArmRun]] = {}
+    for run in runs:
+        where = f"arm {run.arm}, {run.architecture}, seed {run.seed}"
+        if run.test_probabilities is None:
+            raise ConfigError(f"{where}: has no test probabilities; evaluate it with the test images")
+        if run.test_probabilities.ndim != 3 or run.test_probabilities.shape[1:] != (images, classes):
+            raise ConfigError(
+                f"{where}: test probabilities {run.test_probabilities.shape}, must be (networks, {images}, {classes})"
+            )
+        for one in run.test_probabilities:
+            check_scorable(labels, one, class_names)
+        seen = grouped.setdefault((run.architecture, run.arm), [])
+        if run.seed in [other.seed for other in seen]:
+            raise ConfigError(f"{where}: given twice")
+        if seen and seen[0].training_images != run.training_images:
+            raise ConfigError(f"{where}: {run.training_images} training images, {seen[0].training_images} elsewhere")
+        seen.append(run)
+    return grouped
+
+
+def _measure(runs: list[ArmRun], labels: npt.NDArray[np.int64], resamples: PatientResamples, seed: int) -> _Group:
+    runs = sorted(runs, key=lambda run: run.seed)
+    draws_of_units, units, networks = [], [], []
+    for run in runs:
+        assert run.test_probabilities is not None
+        tables_of_run = [_metrics(labels, one.astype(np.float64), resamples) for one in run.test_probabilities]
+        points, draws = (np.stack(part) for part in zip(*tables_of_run, strict=True))
+        networks.append(points)
+        several = len(runs) > 1
+        units.append(points.mean(axis=0, keepdims=True) if several else points)
+        draws_of_units.append(draws.mean(axis=0, keepdims=True) if several else draws)
+    all_units = np.concatenate(units)
+    group = _Group(tuple(runs), np.concatenate(networks), all_units, np.empty(0))
+    shares = resample_units(len(all_units), len(resamples.counts), seed, group.unit, *group.unit_keys)
+    return dataclasses.replace(group, draws=np.einsum("bu,ubm->bm", shares, np.concatenate(draws_of_units)))
+
+
+def _metrics(
+    labels: npt.NDArray[np.int64], probabilities: FloatArray, resamples: PatientResamples
+) -> tuple[FloatArray, FloatArray]:
+    """Return every metric of one network: on the test split (M,), and on each resample (B, M)."""
+
+    def columns(weights: FloatArray) -> FloatArray:
+        sensitivity, specificity = weighted_rates(labels, probabilities, weights)
+        areas = weighted_aurocs(labels, probabilities, weights)
+        means = [sensitivity.mean(axis=1, keepdims=True), areas.mean(axis=1, keepdims=True)]
+        return np.concatenate([*means, sensitivity, specificity], axis=1)
+
+    step = max(1, _BLOCK // len(labels))
+    blocks = [columns(resamples.weights(slice(start, start + step))) for start in range(0, len(resamples.counts), step)]
+    return columns(np.ones((1, len(labels))))[0], np.concatenate(blocks)
+
+
+def _make_row(group: _Group, labels: npt.NDArray[np.int64], classes: int, confidence: float) -> Row:
+    first = group.runs[0]
+    confusion = sum(
+        confusion_matrix(labels, one)
+        for run in group.runs
+        for one in (run.test_probabilities if run.test_probabilities is not None else ())
+    )
+    spread = group.per_network.std(axis=0, ddof=1) if len(group.per_network) > 1 else None
+    intervals = [group.interval(column, confidence) for column in range(2 + 2 * classes)]
+    return Row(
+        arm=first.arm,
+        architecture=first.architecture,
+        training_images=first.training_images,
+        networks=len(group.per_network),
+        seeds=tuple(run.seed for run in group.runs),
+        unit=group.unit,
+        balanced_accuracy=intervals[0],
+        macro_auroc=intervals[1],
+        sensitivity=tuple(intervals[2 : 2 + classes]),
+        specificity=tuple(intervals[2 + classes :]),
+        sd_balanced_accuracy=None if spread is None else float(spread[0]),
+        sd_macro_auroc=None if spread is None else float(spread[1]),
+        val_balanced_accuracy=float(np.mean([run.val_score for run in group.runs])),
+        confusion=tuple(tuple(int(n) for n in line) for line in np.asarray(confusion)),
+        chosen=tuple(as_dict(run.chosen) for run in group.runs),
+        info=tuple(dict(run.info) for run in group.runs),
+    )
+
+
+def _pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = [("iadd", "mtt")] if {"iadd", "mtt"} <= set(arms) else []
+    return pairs + [(arm, "random") for arm in arms if "random" in arms and arm != "random"]
+
+
+def _differences(
+    groups: Mapping[tuple[str, str], _Group], architecture: str, arm: str, minus: str, confidence: float
+) -> list[Difference]:
+    a, b = groups[architecture, arm], groups[architecture, minus]
+    paired = (a.unit, a.unit_keys) == (b.unit, b.unit_keys)
+    found = []
+    for column, metric in enumerate(_METRICS):
+        gap = float(a.units[:, column].mean() - b.units[:, column].mean())
+        interval = percentile_interval(gap, a.draws[:, column] - b.draws[:, column], confidence)
+        each = a.units[:, column] - b.units[:, column] if paired and len(a.units) > 1 else None
+        over_units = None if each is None else paired_t_interval(each, confidence)
+        found.append(
+            Difference(arm, minus, architecture, metric, interval, over_units, a.unit if paired else "unpaired")
+        )
+    return found
+
+
+def _notes(
+    groups: Mapping[tuple[str, str], _Group],
+    labels: npt.NDArray[np.int64],
+    patient_ids: Sequence[str],
+    class_names: Sequence[str],
+    redrawn: int,
+) -> tuple[str, ...]:
+    """Say what a reader of the intervals must know."""
+    notes = []
+    names = np.asarray(patient_ids, dtype=str)
+    for k, name in enumerate(class_names):
+        patients = len(set(names[labels == k]))
+        if patients < _FEW_PATIENTS:
+            notes.append(f"Class {name} has {patients} test patients: its intervals are too narrow to be trusted.")
+    if redrawn:
+        notes.append(f"{redrawn} patient resamples lacked a class and were drawn again.")
+    if any(len(group.units) == 1 for group in groups.values()):
+        notes.append("Arms with one network: the interval covers the patients only, not the luck of training.")
+    return tuple(notes)
