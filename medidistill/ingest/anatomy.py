@@ -69,18 +69,18 @@ def _tree(
     """Draw a branching tree (vessels, bronchi) from the hilum outward; 0 to about 1."""
     picture = Image.new("L", (size, size), 0)
     draw = ImageDraw.Draw(picture)
-    stack = [(start, angle, reach * rng.uniform(0.24, 0.34), width) for angle in np.linspace(-1.25, 1.35, 7)]
+    stack = [(start, angle, reach * rng.uniform(0.20, 0.30), width) for angle in np.linspace(-1.2, 1.3, 5)]
     while stack:
         (x0, y0), angle, length, thick = stack.pop()
         angle += rng.normal(0, 0.12)
         x1, y1 = x0 + side * length * np.cos(angle), y0 + length * np.sin(angle)
         ends = [((x0 + 1) * size / 2, (y0 + 1) * size / 2), ((x1 + 1) * size / 2, (y1 + 1) * size / 2)]
         draw.line(ends, fill=int(90 + 165 * thick / width), width=max(1, round(thick * size / 2)))
-        if thick > width * 0.3:
-            for turn in (-0.35, 0.3):
-                stack.append(
-                    ((x1, y1), angle + turn * rng.uniform(0.6, 1.4), length * rng.uniform(0.65, 0.9), thick * 0.66)
-                )
+        if thick > width * 0.2:
+            stack += [
+                ((x1, y1), angle + turn * rng.uniform(0.5, 1.5), length * rng.uniform(0.65, 0.95), thick * 0.66)
+                for turn in (-0.38, 0.33)
+            ]
     soft = ndimage.gaussian_filter(np.asarray(picture, dtype=np.float32) / 255.0, size * 0.0035)
     return np.asarray(soft, dtype=np.float32)
 
@@ -88,29 +88,26 @@ def _tree(
 def _ribs(x: Map, y: Map, rng: np.random.Generator, wall: float) -> Map:
     """Ribs: posterior arcs falling outward from the spine, fainter anterior arcs falling inward."""
     bone = np.zeros_like(x)
+    size = len(x)
     top, step = rng.uniform(-0.80, -0.76), rng.uniform(0.142, 0.155)
-    for side in (-1.0, 1.0):
-        u = x * side
-        for k in range(10):
-            reach = wall * min(1.0, 0.62 + 0.10 * k)
-            t = np.clip((u - 0.06) / (reach - 0.06), 0, 1.2)
-            inside = _step(reach - u, 0.03) * _step(u - 0.05, 0.04)
-            line = top + step * k - 0.05 * np.sin(np.pi * np.clip(t, 0, 1)) + (0.10 + 0.012 * k) * t**2.2
-            half = 0.026 + 0.001 * k
-            d = (y - line) / half
-            bone += (
-                inside
-                * (0.55 * _step(1.0 - np.abs(d), 0.7) + 0.28 * _bump((np.abs(d) - 0.85) / 0.22))
-                * (0.75 + 0.25 * t)
-            )
-            if 1 <= k <= 6:
-                start = top + step * (k + 1.2) + 0.10
-                inner = 0.30 + 0.02 * k
-                v = np.clip((reach - u) / (reach - inner), 0, 1.1)
-                line = start + 0.16 * v**0.8 - 0.02
-                d = (y - line) / (half * 1.25)
-                fade = _step(u - inner, 0.12) * _step(reach - u, 0.03)
-                bone += 0.30 * fade * _step(1.0 - np.abs(d), 0.8)
+    for k in range(10):
+        # only the rows that this rib can reach
+        rows = slice(
+            *(int(np.clip((v + 1.0) * size / 2, 0, size)) for v in (top + step * k - 0.16, top + step * k + 0.42))
+        )
+        u, v = np.abs(x[rows]), y[rows]
+        reach, half = wall * min(1.0, 0.62 + 0.10 * k), 0.026 + 0.001 * k
+        chest = _step(reach - u, 0.03)
+        t = np.clip((u - 0.06) / (reach - 0.06), 0, 1.2)
+        line = top + step * k - 0.05 * np.sin(np.pi * np.minimum(t, 1)) + (0.10 + 0.012 * k) * t * t
+        d = np.abs(v - line) / half
+        shaft = 0.55 * _step(1.0 - d, 0.7) + 0.28 * _bump((d - 0.85) / 0.22)
+        bone[rows] += chest * _step(u - 0.05, 0.04) * shaft * (0.75 + 0.25 * t)
+        if 1 <= k <= 6:
+            t = np.clip((reach - u) / (reach - 0.30 - 0.02 * k), 0, 1.1)
+            line = top + step * (k + 1.2) + 0.08 + 0.16 * t * (1.2 - 0.2 * t)
+            front = _step(1.0 - np.abs(v - line) / (1.25 * half), 0.8)
+            bone[rows] += 0.30 * chest * _step(u - 0.30 - 0.02 * k, 0.12) * front
     return bone
 
 
@@ -210,8 +207,11 @@ def draw_patient(rng: np.random.Generator, kind: str, sex: str, size: int) -> An
 
     size_of_heart = rng.uniform(0.90, 1.12)
     heart = np.maximum(
-        _ellipse(x, y, 0.13, 0.22, 0.34 * size_of_heart, 0.25 * size_of_heart, rng.uniform(0.45, 0.62)),
-        _ellipse(x, y, -0.04, 0.18, 0.17 * size_of_heart, 0.24),
+        _ellipse(x, y, 0.13, 0.26, 0.34 * size_of_heart, 0.23 * size_of_heart, rng.uniform(0.42, 0.58)),
+        np.maximum(
+            _ellipse(x, y, -0.05, 0.20, 0.155 * size_of_heart, 0.27),
+            _ellipse(x, y, 0.08, 0.02, 0.14 * size_of_heart, 0.24, -0.35),
+        ),
     )
     great = np.maximum(
         _ellipse(x, y, 0.11, rng.uniform(-0.40, -0.36), 0.095, 0.10),
@@ -230,11 +230,12 @@ def draw_patient(rng: np.random.Generator, kind: str, sex: str, size: int) -> An
         hilum = (side * 0.15, -0.05 if side < 0 else -0.09)
         vessels += _tree(rng, size, hilum, side, rng.uniform(0.026, 0.034), rng.uniform(0.72, 0.85))
         vessels += 0.55 * _bump(np.hypot((x - side * 0.19) / 0.06, (y - hilum[1]) / 0.11))
-    lung_tissue = air * (0.10 * np.clip(vessels, 0, 1.4) * (1 - filled) * 2.2 + 0.03 * _texture(rng, size, 0.035))
+    lung_tissue = air * (0.10 * np.clip(vessels, 0, 1.3) * (1 - filled) * 1.9 + 0.012 * _texture(rng, size, 0.03))
 
-    mediastinum = 0.26 * _step(0.16 - u, 0.10) + 0.28 * _step(np.asarray(heart, np.float32), 0.25)
-    mediastinum += 0.12 * _step(np.asarray(great, np.float32), 0.3)
-    belly = 0.22 * _step(y - lungs.base, 0.03) * (1 - 0.2 * _step(x, 0.5))
+    # where silhouettes of soft tissue overlap, no border shows: the densest counts, not the sum
+    belly = _step(lungs.base * -1 + y, 0.03) * (0.27 - 0.04 * _step(x, 0.5))
+    organs = np.maximum(0.15 * _step(heart, 0.4) + 0.12 * np.sqrt(np.clip(heart, 0, 1)), 0.17 * _step(great, 0.5))
+    organs = np.maximum(np.maximum(organs, 0.16 * _step(0.15 - u, 0.10)), belly)
     gas = np.clip(_ellipse(x, y, rng.uniform(0.30, 0.44), rng.uniform(0.62, 0.70), rng.uniform(0.08, 0.16), 0.07), 0, 1)
     trachea = _bump((x + 0.015 * _step(y + 0.55, 0.2)) / 0.034) * _step(-0.36 - y, 0.06) * _step(y + 1.1, 0.1)
 
@@ -251,9 +252,9 @@ def draw_patient(rng: np.random.Generator, kind: str, sex: str, size: int) -> An
         * _step(y + 0.72, 0.1)
     )
 
-    attenuation = 0.42 + 0.62 * soft - 0.62 * air * (1 - filled) + lung_tissue + mediastinum + belly
-    attenuation += 0.125 * _ribs(x, y, rng, wall) * body + 0.17 * clavicles + 0.10 * scapula + spine
-    attenuation -= 0.12 * trachea + 0.20 * gas
+    attenuation = 0.42 + 0.60 * soft - 0.70 * air * (1 - filled) + lung_tissue + organs
+    attenuation += 0.19 * _ribs(x, y, rng, wall) * body * (1 - 2.4 * belly) + 0.20 * clavicles + 0.10 * scapula + spine
+    attenuation -= 0.12 * trachea + 0.14 * gas
     if sex == "F":
         for side in (-1, 1):
             breast = _ellipse(x, y, side * 0.44, rng.uniform(0.34, 0.40), 0.32, 0.28)
@@ -276,6 +277,7 @@ def expose(anatomy: Anatomy, rng: np.random.Generator) -> Map:
     scatter = ndimage.gaussian_filter(film[::4, ::4], size * 0.03)
     scatter = ndimage.zoom(scatter, size / len(scatter), order=1, mode="nearest", grid_mode=True)[:size, :size]
     film = film * (1 - 0.12) + 0.12 * scatter
+    film = 1.25 * np.tanh(film / 1.25)  # the shoulder of the characteristic curve
     film = ndimage.gaussian_filter(film, size * rng.uniform(0.0016, 0.0028))
     noise = rng.standard_normal((size, size), dtype=np.float32) * np.exp(0.5 * film)
     film = film + rng.uniform(0.010, 0.018) * ndimage.gaussian_filter(noise, 0.55)

@@ -203,6 +203,17 @@ def _read_raster(path: Path) -> NDArray[np.float32]:
         return np.asarray(upright, dtype=np.float32) / np.float32(255)
 
 
+def _read(path: Path) -> NDArray[np.float32]:
+    kind = file_kind(path)
+    if kind in ("png", "jpeg"):
+        return _read_raster(path)
+    if kind != "dicom":
+        raise IngestError("neither DICOM nor PNG nor JPEG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return render(pydicom.dcmread(path))
+
+
 def read_image(path: Path) -> NDArray[np.float32]:
     """Read one DICOM, PNG or JPEG file.
 
@@ -216,14 +227,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
         IngestError: the reason why the file cannot be used, without the path and without patient values.
     """
     try:
-        kind = file_kind(path)
-        if kind in ("png", "jpeg"):
-            return _read_raster(path)
-        if kind != "dicom":
-            raise IngestError("neither DICOM nor PNG nor JPEG")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return render(pydicom.dcmread(path))
+        return _read(path)
     except IngestError:
         raise
     except Exception as error:  # decoders raise anything on damaged data; one file never stops a run

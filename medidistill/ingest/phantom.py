@@ -95,9 +95,9 @@ def _digitise(
 ) -> tuple[NDArray[np.uint16], float, float]:
     """Return 12-bit values and the window that the console would have chosen, a little off each time."""
     pixels = np.clip(np.rint(400 + 1700 * film), 0, _TOP).astype(np.uint16)
-    low, high = np.percentile(pixels, [3, 99])
-    center = float(round((low + high) / 2 + rng.normal(0, 70)))
-    width = float(round(max(200.0, (high - low) * rng.uniform(1.0, 1.25)) * (0.9 if function == "SIGMOID" else 1.0)))
+    low, high = np.percentile(pixels, [18, 97])
+    width = float(round((high - low) * rng.uniform(1.15, 1.45) * (0.9 if function == "SIGMOID" else 1.0)))
+    center = float(round(0.52 * low + 0.48 * high + rng.normal(0, 0.04 * width)))
     return pixels, center, width
 
 

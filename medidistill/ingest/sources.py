@@ -124,8 +124,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _patient_of(path: Path, key: str, known: str = "") -> str:
     """Return the hashed patient: `known`, else the header's, else one that only this file has."""
-    identifier = known.strip()
-    if not identifier and file_kind(path) == "dicom":
+    identifier, kind = known.strip(), file_kind(path)
+    if not kind:
+        raise IngestError("neither DICOM nor PNG nor JPEG")
+    if not identifier and kind == "dicom":
         identifier = read_header(path).patient_id
     return hash_patient(identifier or f"file\x1f{key}")
 
@@ -138,8 +140,6 @@ def _from_folders(source: Path, files: Iterable[Path]) -> tuple[list[Record], li
             continue
         key = "/".join(parts)
         try:
-            if not file_kind(path):
-                raise IngestError("neither DICOM nor PNG nor JPEG")
             records.append(Record(key, path, parts[0], _patient_of(path, key)))
         except (IngestError, OSError) as error:
             quarantine.append(Quarantined(key, _why(error)))

@@ -127,7 +127,7 @@ def _load(
 ) -> tuple[list[dict[str, Any] | None], list[Quarantined]]:
     """Decode every record: its item, or None and an entry of the quarantine."""
     items, unreadable = [], {}
-    for record in records:
+    for record in tqdm(records, desc="checking files", unit="file", file=sys.stderr, disable=not progress):
         try:
             items.append({"image": str(record.path), "sha256": sha256_file(record.path)})
         except OSError as error:
@@ -140,17 +140,17 @@ def _load(
     bar = tqdm(records, desc="reading X-rays", unit="image", file=sys.stderr, disable=not progress)
     for i, record in enumerate(bar):
         sha256 = items[i]["sha256"]
-        try:
-            if record.key in unreadable:
-                raise IngestError(unreadable[record.key])
-            if sha256 in first:
-                raise IngestError(f"same bytes as {first[sha256]}")
-            item = _decode(dataset, i, cache)
-            first[sha256] = record.key
-            loaded.append(item)
-        except IngestError as error:
-            rejected.append(Quarantined(record.key, str(error)))
-            loaded.append(None)
+        reason = f"same bytes as {first[sha256]}" if sha256 in first else unreadable.get(record.key, "")
+        item = None
+        if not reason:
+            try:
+                item = _decode(dataset, i, cache)
+                first[sha256] = record.key
+            except IngestError as error:
+                reason = str(error)
+        loaded.append(item)
+        if reason:
+            rejected.append(Quarantined(record.key, reason))
     return loaded, rejected
 
 

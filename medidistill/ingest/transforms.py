@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,14 @@ def compose(image_size: int) -> Compose:
 
     Area resampling: each new pixel is the mean of what it covers, so no fine structure turns into moire.
     """
+    # LoadImaged also sets up readers that are never asked, and one of them complains of a missing GPU decoder
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        load = LoadImaged(keys="image", reader=ChestXrayReader(), image_only=True)
     return Compose(
         [
-            LoadImaged(keys="image", reader=ChestXrayReader(), image_only=True),
+            load,
             EnsureChannelFirstd(keys="image"),
             CentreSquared(keys="image"),
             Resized(keys="image", spatial_size=(image_size, image_size), mode="area"),
