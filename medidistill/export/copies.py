@@ -1,0 +1,58 @@
+"""8-bit copies of the images, for the eye and for readers of common formats.
+
+They are rounded and clipped to the displayed range; `distilled.safetensors` holds the images themselves.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError
+from medidistill.files import write_bytes, write_text
+
+__all__ = ["display_pixels", "npz_bytes", "write_pictures"]
+
+
+def display_pixels(distilled: DistilledSet) -> npt.NDArray[np.uint8]:
+    """Return the images as uint8, (S, H, W) for one channel and (S, H, W, 3) for three.
+
+    Raises:
+        ConfigError: another number of channels.
+    """
+    channels = distilled.images.shape[1]
+    if channels not in (1, 3):
+        raise ConfigError(f"distilled images with {channels} channels: must have 1 or 3")
+    shown = distilled.normalisation.to_display(distilled.images.detach().cpu())
+    pixels: npt.NDArray[np.uint8] = (shown * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def write_pictures(distilled: DistilledSet, folder: Path) -> None:
+    """Write one PNG for each image, and `metadata.csv` (file_name, label) as Hugging Face imagefolder reads it."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["file_name", "label"])
+    for number, (pixels, label) in enumerate(zip(display_pixels(distilled), distilled.labels.tolist(), strict=True)):
+        class_name = distilled.class_names[label]
+        file_name = f"{number:05d}-{re.sub(r'[^A-Za-z0-9]+', '-', class_name).strip('-')}.png"
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, format="PNG")
+        write_bytes(folder / file_name, encoded.getvalue())
+        writer.writerow([file_name, class_name])
+    write_text(folder / "metadata.csv", table.getvalue())
+
+
+def npz_bytes(distilled: DistilledSet) -> bytes:
+    """Return an npz with MedMNIST's keys: `train_images` uint8, `train_labels` (S, 1) int64."""
+    buffer = io.BytesIO()
+    labels = distilled.labels.detach().cpu().numpy()[:, None]
+    np.savez_compressed(buffer, train_images=display_pixels(distilled), train_labels=labels)
+    return buffer.getvalue()

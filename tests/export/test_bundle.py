@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig
+from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.errors import ConfigError, IngestError, ResourceError
+from medidistill.export import load, verify, write_bundle
+from medidistill.networks import make_network, predict
+from medidistill.record import RunRecord
+from medidistill.seeding import stream
+
+CLASSES = ("COVID-19", "Normal", "Viral, other")
+
+
+def striped(count: int, seed: int, side: int = 16, channels: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images in [0, 1] whose class is the direction of their stripes: nothing a constant could tell."""
+    generator = stream(seed, "striped")
+    labels = torch.arange(count) % 3
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    waves = torch.stack([torch.sin(phase * 0.8) for phase in (rows, columns, rows + columns)])
+    noise = 0.1 * torch.randn(count, channels, side, side, generator=generator)
+    return (0.5 + 0.25 * waves[labels].unsqueeze(1) + noise).clamp(0, 1), labels
+
+
+def make_set(channels: int = 1, **changes: object) -> DistilledSet:
+    normalisation = changes.pop("normalisation", Normalisation())
+    assert isinstance(normalisation, Normalisation)
+    images, labels = striped(9, seed=0, channels=channels)
+    values: dict[str, object] = {
+        "images": normalisation.apply(images),
+        "labels": labels,
+        "alpha": 0.05,
+        "class_names": CLASSES,
+        "normalisation": normalisation,
+        "network": NetworkConfig(width=8),
+        "training": TrainingConfig(steps=60, batch_size=9, lr=0.05, schedule="step"),
+        "recipe": {"method": "iadd", "init": "noise"},
+    }
+    return DistilledSet(**(values | changes))  # type: ignore[arg-type]
+
+
+def write(folder: Path, distilled: DistilledSet | None = None, **changes: object) -> Path:
+    values = {"name": "Phantom Run 1", "record": RunRecord(), "comparison": None, "notice": ""} | changes
+    return write_bundle(distilled or make_set(), folder, **values)  # type: ignore[arg-type]
+
+
+def card_code(folder: Path) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
+    return code
+
+
+def test_a_bundle_holds_what_it_names_and_verifies(tmp_path: Path) -> None:
+    folder = write(tmp_path / "deep" / "bundle")
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {n for n in names if not n.startswith("png/")} == {
+        "README.md",
+        "SHA256SUMS",
+        "distilled.safetensors",
+        "phantom-run-1.npz",
+        "recipe.json",
+    }
+    assert verify(folder) == []
+    assert list((tmp_path / "deep").iterdir()) == [folder]
+    assert folder.stat().st_mode & 0o777 == 0o755
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_the_same_set_gives_the_same_bytes(tmp_path: Path) -> None:
+    record = RunRecord()
+    one, two = write(tmp_path / "one", record=record), write(tmp_path / "two", record=record)
+    assert (one / "SHA256SUMS").read_text() == (two / "SHA256SUMS").read_text()
+
+
+def test_load_returns_the_set_from_folder_and_file(tmp_path: Path) -> None:
+    distilled = make_set(soft_labels=torch.full((9, 3), 1 / 3), importance={"w": torch.tensor(2.0)})
+    folder = write(tmp_path / "bundle", distilled)
+    for loaded in (load(folder), load(str(folder / "distilled.safetensors"))):
+        assert torch.equal(loaded.images, distilled.images)
+        assert torch.equal(loaded.targets, distilled.targets)
+        assert loaded.header() == distilled.header()
+
+
+def test_load_refuses_what_is_not_a_bundle_or_was_changed(tmp_path: Path) -> None:
+    with pytest.raises(IngestError, match="no such file"):
+        load(tmp_path / "absent")
+    with pytest.raises(IngestError, match="not a bundle"):
+        load(tmp_path)
+    folder = write(tmp_path / "bundle")
+    make_set(alpha=0.06).save(folder / "distilled.safetensors")
+    with pytest.raises(IngestError, match=r"differs from SHA256SUMS.*fetch it again"):
+        load(folder)
+
+
+def test_verify_names_every_missing_changed_and_extra_file(tmp_path: Path) -> None:
+    folder = write(tmp_path / "bundle")
+    (folder / "recipe.json").unlink()
+    (folder / "README.md").write_text("changed")
+    (folder / "patients.csv").write_text("extra")
+    (folder / "phantom-run-1.npz").rename(tmp_path / "moved.npz")
+    (folder / "phantom-run-1.npz").symlink_to(tmp_path / "moved.npz")
+    assert verify(folder) == [
+        "README.md: changed",
+        "patients.csv: extra, not listed in SHA256SUMS",
+        "phantom-run-1.npz: changed, not a plain file any more",
+        "recipe.json: missing",
+    ]
+    (folder / "SHA256SUMS").write_text("garbage\n")
+    assert verify(folder) == ["SHA256SUMS: lists no file"]
+    (folder / "SHA256SUMS").unlink()
+    assert "no SHA256SUMS" in verify(folder)[0]
+
+
+def test_an_existing_target_is_refused_and_kept(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    with pytest.raises(ConfigError, match="never overwritten"):
+        write(target)
+    assert list(target.iterdir()) == []
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="never overwritten"):
+        write(tmp_path / "dangling")
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
+    # the tensors are larger than the files this process may write from here on
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    distilled = make_set()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(ResourceError, match="cannot write"):
+            write(tmp_path / "bundle", distilled)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["method", "init"])
+def test_a_set_without_provenance_is_not_exported(tmp_path: Path, key: str) -> None:
+    recipe = {"method": "iadd", "init": "noise"}
+    del recipe[key]
+    with pytest.raises(ConfigError, match=f"does not state its '{key}'"):
+        write(tmp_path / "bundle", make_set(recipe=recipe))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recipe_has_no_path_or_command_of_the_run(tmp_path: Path) -> None:
+    record = RunRecord(config={"seed": 3}, command="medidistill run --input /wards/north")
+    record.stage("ingest", inputs="abc", source="/wards/north")
+    folder = write(tmp_path / "bundle", record=record)
+    assert not [path for path in folder.rglob("*") if path.is_file() and b"/wards/north" in path.read_bytes()]
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["digests"]["stages"] == {"ingest": "abc"}
+    assert recipe["architecture"]["depth"] == 2
+    assert (recipe["alpha"], recipe["classes"], recipe["training"]["steps"]) == (0.05, list(CLASSES), 60)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_display_copies_show_the_images(tmp_path: Path, channels: int) -> None:
+    distilled = make_set(channels, normalisation=Normalisation("fixed"))
+    folder = write(tmp_path / "bundle", distilled)
+    raw, labels = striped(9, seed=0, channels=channels)
+    with (folder / "png" / "metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [CLASSES[i] for i in labels]
+    assert {row["file_name"] for row in rows} | {"metadata.csv"} == {path.name for path in (folder / "png").iterdir()}
+    expected = (raw * 255).permute(0, 2, 3, 1).squeeze(-1).numpy()
+    shown = np.stack([np.asarray(Image.open(folder / "png" / row["file_name"])) for row in rows])
+    assert np.abs(shown - expected).max() <= 0.51
+    with np.load(folder / "phantom-run-1.npz") as file:
+        assert file["train_images"].dtype == np.uint8
+        np.testing.assert_array_equal(file["train_images"], shown)
+        np.testing.assert_array_equal(file["train_labels"], labels.numpy()[:, None])
+
+
+def test_more_channels_than_a_picture_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="2 channels: must have 1 or 3"):
+        write(tmp_path / "bundle", make_set(2))
+
+
+@pytest.mark.parametrize(
+    ("norm", "schedule", "kind", "soft"),
+    [
+        ("instance", "step", "per_image", False),
+        ("group", "constant", "fixed", True),
+        ("none", "cosine", "per_image", False),
+    ],
+)
+def test_the_code_of_the_card_trains_without_medidistill(
+    tmp_path: Path, norm: str, schedule: str, kind: str, soft: bool
+) -> None:
+    distilled = make_set(
+        normalisation=Normalisation(kind),
+        network=NetworkConfig(width=8, norm=norm),
+        training=TrainingConfig(steps=150, batch_size=9, lr=0.1, schedule=schedule),
+        soft_labels=torch.eye(3)[torch.arange(9) % 3] * 0.7 + 0.1 if soft else None,
+    )
+    folder = write(tmp_path / "bundle", distilled)
+    real, labels = striped(60, seed=1)
+    np.save(tmp_path / "real.npy", real.numpy())
+    blocked = ["medidistill", "PIL", "pandas", "scipy", "sklearn", "monai", "torchvision", "pydicom", "yaml"]
+    before = f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\nimport torch\ntorch.manual_seed(0)\n"
+    after = (
+        "\nimport numpy\nfrom safetensors.torch import save_file\n"
+        f"x = torch.from_numpy(numpy.load({str(tmp_path / 'real.npy')!r}))\n"
+        f"save_file(network.state_dict() | {{'out': predict(x)}}, {str(tmp_path / 'out.safetensors')!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", before + card_code(folder) + after], cwd=folder, check=True, timeout=120)
+
+    from safetensors.torch import load_file
+
+    trained = load_file(tmp_path / "out.safetensors")
+    theirs = trained.pop("out")
+    assert (theirs.argmax(1) == labels).float().mean() > 0.9
+    # the network of the card is the network of the recipe: our ConvNet with its weights says the same
+    network = make_network(distilled.network, channels=1, image_size=16, num_classes=3, generator=stream(0))
+    linear = max(int(name.split(".")[0]) for name in trained)
+    renamed = {
+        name.replace(f"{linear}.", "classifier.") if name.startswith(f"{linear}.") else f"features.{name}": value
+        for name, value in trained.items()
+    }
+    network.load_state_dict(renamed)
+    torch.testing.assert_close(predict(network, distilled.normalisation.apply(real)), theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_the_code_of_the_card_is_short(tmp_path: Path) -> None:
+    lines = [line for line in card_code(write(tmp_path / "bundle")).splitlines() if line]
+    assert len(lines) <= 32
+    assert max(map(len, lines)) <= 110
+
+
+def test_the_card_warns_where_images_started_from_real_ones(tmp_path: Path) -> None:
+    noise = (write(tmp_path / "noise") / "README.md").read_text()
+    real = write(tmp_path / "real", make_set(recipe={"method": "mtt", "init": "real"})) / "README.md"
+    head, _, _ = real.read_text().partition("## What it is worth")
+    assert "init: real" in head
+    assert "Handle this bundle as patient data" in head
+    assert "init: real" not in noise
+    for card in (noise, real.read_text()):
+        assert "no formal guarantee" in card
+        assert "No attack has been measured" in card
+        assert "not for diagnosis" in card
+
+
+def test_the_card_shows_the_comparison_and_the_notice(tmp_path: Path) -> None:
+    interval = {"estimate": 0.61, "low": 0.55, "high": 0.67}
+    row = {"arm": "iadd", "architecture": "convnet", "training_images": 9}
+    row |= {"balanced_accuracy": interval, "macro_auroc": interval}
+    comparison = {
+        "rows": [row],
+        "test_images": 40,
+        "test_patients": 20,
+        "confidence": 0.95,
+        "notes": ["Class Normal has 4 test patients."],
+    }
+    card = (write(tmp_path / "a", comparison=comparison, notice="Confounded by source.") / "README.md").read_text()
+    assert "| iadd | convnet | 9 | 0.610 [0.550, 0.670] | 0.610 [0.550, 0.670] |" in card
+    assert "Class Normal has 4 test patients." in card
+    assert "**Confounded by source.**" in card
+    assert "Not evaluated" in (write(tmp_path / "b") / "README.md").read_text()
+
+
+def test_the_card_says_what_its_code_leaves_out(tmp_path: Path) -> None:
+    training = dataclasses.replace(make_set().training, augment=AugmentConfig(shift=0.1))
+    card = (write(tmp_path / "a", make_set(training=training, network=NetworkConfig(name="vgg11")))) / "README.md"
+    assert "which these lines leave out" in card.read_text()
+    assert "distilled with vgg11; these lines train a ConvNet" in card.read_text()
