@@ -7,8 +7,10 @@ they are. What comes out is never stretched to the image's own extremes: two exp
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -51,6 +53,20 @@ def file_kind(path: Path) -> str:
     return "jpeg" if start.startswith(b"\xff\xd8\xff") else ""
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence pydicom, whose warnings quote the values of damaged elements: they may be a patient's."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
 def _reason(error: BaseException) -> str:
     """Return the first sentence of a decoder's message, short enough for one line."""
     lines = str(error).strip().splitlines()
@@ -60,8 +76,7 @@ def _reason(error: BaseException) -> str:
 def read_header(path: Path) -> Header:
     """Read the identifiers of a DICOM file without its pixels. Raises `IngestError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
             values = [str(dataset.get(tag, "") or "").strip() for tag in _HEADER_TAGS]
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
@@ -209,9 +224,12 @@ def _read(path: Path) -> NDArray[np.float32]:
         return _read_raster(path)
     if kind != "dicom":
         raise IngestError("neither DICOM nor PNG nor JPEG")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return render(pydicom.dcmread(path))
+    with _quiet():
+        try:
+            dataset = pydicom.dcmread(path)
+        except Exception as error:
+            raise IngestError(f"unreadable DICOM ({type(error).__name__})") from error
+        return render(dataset)
 
 
 def read_image(path: Path) -> NDArray[np.float32]:

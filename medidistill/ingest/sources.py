@@ -9,6 +9,8 @@ protect an identifier that can be guessed.
 from __future__ import annotations
 
 import hashlib
+import os
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -157,8 +159,18 @@ def _why(error: Exception) -> str:
 def _read_table(table: Path) -> pd.DataFrame:
     """Return the CSV as text with the columns of `_COLUMNS`, empty where absent, indexed by line number."""
     try:
-        frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            # rows longer than the header: pandas would drop what is left over, or shift the columns
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                table, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False, index_col=False
+            )
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+    ) as error:
         raise IngestError(f"{table}: not a readable CSV in UTF-8 ({str(error).splitlines()[0]})") from error
     except OSError as error:
         raise IngestError(f"{table}: cannot be read ({error.strerror})") from error
@@ -220,8 +232,8 @@ def _from_table(source: Path, table: Path, config: IngestConfig) -> tuple[list[R
 
 def _key(source: Path, path: Path) -> str:
     """Return the path relative to the source. Raises `IngestError` for what is no file inside it."""
-    inside = path.resolve()
-    root = source.resolve()
+    # `..` is resolved but links are not: a folder of links to an archive is a usual source
+    inside, root = (Path(os.path.normpath(p.absolute())) for p in (path, source))
     if not inside.is_relative_to(root):
         raise IngestError("outside the input folder")
     if not inside.is_file():

@@ -83,6 +83,9 @@ def ingest(source: Path, config: IngestConfig, *, cache: Path | None = None, pro
     total = len(records) + len(quarantine)
     if not records:
         check_quarantine(quarantine, total, config, cache)
+        raise IngestError(
+            f"{source}: no usable images; {total} set aside, first {quarantine[0].key}: {quarantine[0].reason}"
+        )
     classes = class_names(records, config)
     splits = assign_splits(records, classes, config)
     loaded, rejected = _load(records, config, cache, progress)

@@ -230,6 +230,17 @@ def test_kind_is_told_by_content_and_headers_are_read(tmp_path, save):
     assert (header.patient_id, header.sop_instance_uid, header.accession_number) == ("PHANTOM-1", "2.25.1", "PH1")
 
 
+def test_no_value_of_a_damaged_header_is_shown(tmp_path, save, caplog, recwarn):
+    path = save(tmp_path / "a", [[0, 1], [2, 3]], AccessionNumber="PHANTOM-SECRET-TOO-LONG-FOR-SH")
+    path.write_bytes(path.read_bytes().replace(b"2.25.1", b"2.x5.1"))
+    caplog.clear()
+    recwarn.clear()
+    assert read_header(path).patient_id == "PHANTOM-1"
+    read_image(path)
+    assert not caplog.records
+    assert not recwarn.list
+
+
 def test_monai_keeps_rows_first_and_passes_our_reason_on(tmp_path, save):
     pixels = np.array([[0, 1000, 2000], [3000, 4000, 4095]])
     load = LoadImage(reader=ChestXrayReader(), image_only=True)

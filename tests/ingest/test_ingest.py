@@ -250,6 +250,8 @@ def drop_column(rows):
             {},
             "not a readable CSV in UTF-8",
         ),
+        (lambda f, r: table(f, r, COLUMNS[:3]), {}, "not a readable CSV"),
+        (lambda f, r: table(f, [*r, (*r[0], "more")]), {}, "not a readable CSV"),
         (lambda f, r: table(f, [*r, r[0]]), {}, r"1 file is listed more than once \(cat/0_0.png in lines 2, 26\)"),
         (lambda f, r: None, {"classes": ("cat", "dgo")}, r"label 'dog' of 12 .*did you mean 'dgo'"),
         (lambda f, r: None, {"classes": ("cat", "dog", "eel")}, "class 'eel' has no usable images"),
@@ -284,6 +286,23 @@ def test_missing_empty_and_unlabelled_folders(tmp_path, config):
         ingest(tmp_path / "flat", config)
     with pytest.raises(IngestError, match="is a file"):
         ingest(tmp_path / "flat" / "a.png", config)
+
+
+def test_nothing_but_quarantine(tmp_path):
+    table(tmp_path, [("a.png", "cat", "", ""), ("b.png", "dog", "", "")])
+    with pytest.raises(QuarantineError, match=r"2 of 2 files.*2 x no such file"):
+        ingest(tmp_path, IngestConfig(image_size=16))
+    with pytest.raises(IngestError, match=r"no usable images; 2 set aside, first a.png: no such file"):
+        ingest(tmp_path, IngestConfig(image_size=16, max_quarantine=1.0))
+
+
+def test_links_to_an_archive(tmp_path, config):
+    rows = cohort(tmp_path / "archive")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/cat").symlink_to(tmp_path / "archive/cat")
+    (tmp_path / "in/dog").symlink_to(tmp_path / "archive/dog")
+    table(tmp_path / "in", rows)
+    assert len(ingest(tmp_path / "in", config).manifest) == 24
 
 
 def test_a_class_that_loses_its_files_to_the_quarantine_is_an_error(tmp_path):
