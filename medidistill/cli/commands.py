@@ -12,7 +12,18 @@ from pathlib import Path
 from medidistill.config import PhantomConfig, RunConfig
 from medidistill.errors import ConfigError
 from medidistill.ingest import generate_phantom
-from medidistill.pipeline import RunFolder, Stop, app_file, load_config, methods, run, stages, working
+from medidistill.pipeline import (
+    RunFolder,
+    Stop,
+    app_file,
+    comparing,
+    delivery,
+    load_config,
+    methods,
+    run,
+    stages,
+    working,
+)
 
 __all__ = ["run_command"]
 
@@ -116,11 +127,11 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
                 stages.distill(work, method)
                 print(folder.distill(method))
         elif arguments.command == "evaluate":
-            print(stages.evaluate(work).to_markdown())
+            print(comparing.evaluate(work).to_markdown())
         elif arguments.command == "export":
-            print(stages.export(work))
+            print(delivery.export(work))
         else:
-            print(stages.report(work))
+            print(delivery.report(work))
 
 
 def _app(arguments: Namespace, stop: Stop) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medidistill.pipeline import stages
+from medidistill.pipeline import comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import dump_config, load_config
 from medidistill.pipeline.resources import app_file, preset_files
@@ -14,6 +14,8 @@ __all__ = [
     "RunFolder",
     "Stop",
     "app_file",
+    "comparing",
+    "delivery",
     "dump_config",
     "load_config",
     "methods",

@@ -43,9 +43,8 @@ def method_config(config: RunConfig, method: str) -> DistillConfig:
 def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
     """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
     smallest = min(counts, key=lambda name: counts[name])
-    rivals = [arm for arm in ("random", "kmeans") if arm in config.evaluate.arms]
-    if config.distill.init == "real":
-        rivals.append("init=real")
+    rivals = [arm for arm in config.evaluate.arms if arm in ("random", "kmeans")]
+    rivals += ["init=real"] if config.distill.init == "real" else []
     if rivals and config.distill.ipc > counts[smallest]:
         raise ConfigError(
             f"distill.ipc={config.distill.ipc}: class {smallest!r} has only {counts[smallest]} training images "
@@ -112,8 +111,3 @@ def validation_score(config: RunConfig, data: Prepared) -> Callable[[DistilledSe
         return run.val_score
 
     return score
-
-
-def shipped_training(base: DistilledSet, chosen: TrainingConfig) -> DistilledSet:
-    """Return the set with the training that validation chose as its recipe."""
-    return dataclasses.replace(base, training=chosen)

@@ -77,4 +77,5 @@ class Prepared:
             headers.append(header)
         if len({header["digest"] for header in headers}) != 1:
             raise IngestError(f"{folder}: splits of different input; delete the folder and run again with --resume")
-        return cls(*splits, Normalisation(**headers[0]["normalisation"]), headers[0]["digest"])
+        train, val, test = splits
+        return cls(train, val, test, Normalisation(**headers[0]["normalisation"]), headers[0]["digest"])

@@ -1,84 +1,28 @@
-"""The stages in order. Each knows the digest of what went in, and is skipped where that has been done.
+"""The stages that learn: ingest, experts, distill.
 
-Every function takes the `Run`, does its work below the run folder, and notes itself in the record.
+Each knows the digest of what goes in, is skipped where that has been done, and notes itself in the record.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
-from medidistill.config import RunConfig, digest
+from medidistill.config import digest
 from medidistill.distill import distill as distill_images
 from medidistill.distill import train_experts
-from medidistill.distilled_set import DistilledSet
-from medidistill.errors import ConfigError, DivergedError, IngestError
-from medidistill.evaluate import ArmRun, Comparison, compare, run_arm
-from medidistill.export import write_bundle
-from medidistill.files import read_json, translate_os_errors, write_json, write_text
+from medidistill.errors import ConfigError, DivergedError
+from medidistill.files import read_json, translate_os_errors, write_json
 from medidistill.ingest import ingest as read_images
-from medidistill.pipeline.arms import (
-    check_ipc,
-    make_arm,
-    method_config,
-    methods,
-    shipped_training,
-    validation_score,
-)
+from medidistill.pipeline.arms import check_ipc, method_config, validation_score
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import Bar, say
-from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.stopping import Stop
-from medidistill.record import RunRecord
+from medidistill.pipeline.work import Run
 
-__all__ = ["Run", "distill", "evaluate", "experts", "export", "ingest", "report"]
+__all__ = ["distill", "experts", "ingest"]
 
 _SOURCE = "source.json"
-
-
-@dataclasses.dataclass
-class Run:
-    """One run in work.
-
-    Args:
-        folder: where it writes.
-        config: its resolved configuration.
-        record: what it has done so far.
-        stop: how it is asked to stop.
-        progress: draw bars and say what is done on stderr.
-    """
-
-    folder: RunFolder
-    config: RunConfig
-    record: RunRecord
-    stop: Stop
-    progress: bool = True
-
-    def data(self) -> Prepared:
-        """Return the prepared images. Raises `ConfigError` when `ingest` has not finished."""
-        self.require("ingest", "medidistill ingest")
-        return Prepared.read(self.folder.ingest)
-
-    def require(self, stage: str, command: str) -> str:
-        """Return the digest of a finished stage, or say which command comes first."""
-        if stage not in self.record.stages:
-            raise ConfigError(f"{self.folder.path}: stage {stage} has not finished; run `{command}` first")
-        return str(self.record.stages[stage]["inputs"])
-
-    def finished(self, stage: str, inputs: str, *outputs: Path) -> bool:
-        """Whether `stage` was done with the same inputs and its files are there."""
-        done = self.record.stages.get(stage, {}).get("inputs") == inputs and all(path.exists() for path in outputs)
-        if done:
-            say(self.progress, f"{stage}: finished before, kept")
-        return done
-
-    def note(self, stage: str, inputs: str, **facts: Any) -> None:
-        """Write into the record that `stage` has finished."""
-        self.record.stage(stage, inputs=inputs, **facts)
-        self.record.save(self.folder.record_file)
-        self.stop.check()
 
 
 def ingest(run: Run, source: Path | None) -> None:
@@ -188,87 +132,3 @@ def _shown(entry: dict[str, Any]) -> dict[str, str]:
     if entry.get("score") is not None:
         shown["score"] = f"{entry['score']:.3f}"
     return shown
-
-
-def evaluate(run: Run) -> Comparison:
-    """Train fresh networks on every arm, score the test split, compare. Finished cells are kept."""
-    config, data = run.config, run.data()
-    wanted = [arm for arm in config.evaluate.arms if arm in ("mtt", "iadd")]
-    basis = [run.require(f"distill/{method}", f"medidistill distill --method {method}") for method in wanted]
-    inputs = digest("evaluate", data.digest, basis, config.evaluate, config.experts, config.distill.ipc, config.seed)
-    table = run.folder.evaluate / "comparison.json"
-    if run.finished("evaluate", inputs, table):
-        return Comparison.from_dict(read_json(table))
-    if not any(opening["digest"] == inputs for opening in run.record.test_openings):
-        run.record.open_test("evaluate", inputs)
-        run.record.save(run.folder.record_file)
-    runs = _cells(run, data, inputs)
-    comparison = compare(
-        runs,
-        data.test.labels,
-        data.test.patient_ids,
-        data.test.class_names,
-        bootstrap=config.evaluate.bootstrap,
-        confidence=config.evaluate.confidence,
-        seed=config.seed,
-    )
-    write_text(run.folder.evaluate / "comparison.md", comparison.to_markdown())
-    write_text(run.folder.evaluate / "comparison.csv", comparison.to_csv())
-    write_json(table, comparison.to_dict())
-    run.note("evaluate", inputs, cells=len(runs))
-    return comparison
-
-
-def cell_file(run: Run, arm: str, architecture: str) -> Path:
-    """Return the file of one cell of the comparison."""
-    return run.folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
-
-
-def _cells(run: Run, data: Prepared, inputs: str) -> list[ArmRun]:
-    config, runs = run.config, []
-    distilled = {
-        method: DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
-        for method in config.evaluate.arms
-        if method in ("mtt", "iadd")
-    }
-    val, test = (data.normalisation.apply(split.images) for split in (data.val, data.test))
-    for architecture in config.evaluate.architectures:
-        network = dataclasses.replace(config.network, name=architecture)
-        for name in config.evaluate.arms:
-            file = cell_file(run, name, architecture)
-            kept = _kept_cell(file, inputs)
-            if kept is not None:
-                say(run.progress, f"evaluate {name} {architecture}: finished before, kept")
-                runs.append(kept)
-                continue
-            arm = make_arm(name, config, data, distilled)
-            arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs})
-            with Bar(f"evaluate {name} {architecture}", 0, "network", run.progress) as bar:
-                cell = run_arm(
-                    arm,
-                    network=network,
-                    val_images=val,
-                    val_labels=data.val.labels,
-                    test_images=test,
-                    num_classes=data.train.num_classes,
-                    networks=config.evaluate.networks,
-                    seed=config.seed,
-                    on_network=bar.at,
-                )
-            cell.save(file)
-            runs.append(cell)
-    return runs
-
-
-def _kept_cell(file: Path, inputs: str) -> ArmRun | None:
-    try:
-        kept = ArmRun.load(file)
-    except IngestError:
-        return None
-    return kept if kept.info.get("inputs") == inputs else None
-
-
-def export(run: Run) -> Path:
-    """Write the bundle of the run's method, with the training that validation chose."""
-    method = methods(run.config)[-1]
-    basis = run.require("evaluate", "medidistill evaluate")

@@ -11,20 +11,19 @@ import torch
 from medidistill.config import RunConfig, as_dict
 from medidistill.evaluate import Comparison
 from medidistill.networks import raise_malloc_thresholds
-from medidistill.pipeline import stages
+from medidistill.pipeline import comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stopping import Stop
+from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 
 __all__ = ["run", "working"]
 
 
 @contextlib.contextmanager
-def working(
-    folder: RunFolder, *, stop: Stop | None = None, progress: bool = True, command: str = ""
-) -> Iterator[stages.Run]:
+def working(folder: RunFolder, *, stop: Stop | None = None, progress: bool = True, command: str = "") -> Iterator[Run]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
     Args:
@@ -42,7 +41,7 @@ def working(
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
-        yield stages.Run(folder, config, record, stop or Stop(), progress)
+        yield Run(folder, config, record, stop or Stop(), progress)
 
 
 def run(
@@ -81,7 +80,7 @@ def run(
         stages.experts(work)
         for method in methods(config):
             stages.distill(work, method)
-        comparison = stages.evaluate(work)
-        stages.export(work)
-        stages.report(work)
+        comparison = comparing.evaluate(work)
+        delivery.export(work)
+        delivery.report(work)
     return comparison

@@ -1,0 +1,60 @@
+"""A run in work: its folder, configuration and record, and what of it is finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medidistill.config import RunConfig
+from medidistill.errors import ConfigError
+from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.progress import say
+from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.stopping import Stop
+from medidistill.record import RunRecord
+
+__all__ = ["Run"]
+
+
+@dataclass
+class Run:
+    """One run in work.
+
+    Args:
+        folder: where it writes.
+        config: its resolved configuration.
+        record: what it has done so far.
+        stop: how it is asked to stop.
+        progress: draw bars and say what is done on stderr.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    record: RunRecord
+    stop: Stop
+    progress: bool = True
+
+    def data(self) -> Prepared:
+        """Return the prepared images. Raises `ConfigError` when `ingest` has not finished."""
+        self.require("ingest", "medidistill ingest")
+        return Prepared.read(self.folder.ingest)
+
+    def require(self, stage: str, command: str) -> str:
+        """Return the digest of a finished stage, or say which command comes first."""
+        if stage not in self.record.stages:
+            raise ConfigError(f"{self.folder.path}: stage {stage} has not finished; run `{command}` first")
+        return str(self.record.stages[stage]["inputs"])
+
+    def finished(self, stage: str, inputs: str, *outputs: Path) -> bool:
+        """Whether `stage` was done with the same inputs and its files are there."""
+        done = self.record.stages.get(stage, {}).get("inputs") == inputs and all(path.exists() for path in outputs)
+        if done:
+            say(self.progress, f"{stage}: finished before, kept")
+        return done
+
+    def note(self, stage: str, inputs: str, **facts: Any) -> None:
+        """Write into the record that `stage` has finished."""
+        self.record.stage(stage, inputs=inputs, **facts)
+        self.record.save(self.folder.record_file)
+        self.stop.check()
