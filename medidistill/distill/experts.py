@@ -36,6 +36,7 @@ def train_experts(
     folder: Path,
     on_epoch: Callable[[int, int], None] | None = None,
     compile: str = "auto",
+    shard: tuple[int, int] = (0, 1),
 ) -> list[Path]:
     """Train `config.count` experts and return their files, in order.
 
@@ -52,6 +53,8 @@ def train_experts(
         folder: receives expert-0000.safetensors, ...
         on_epoch: called with (epochs done, epochs in all) over all experts; may raise to stop.
         compile: "auto", "on" or "off".
+        shard: (i, n): train only the experts whose number is i modulo n, and return only theirs; n processes
+            that share `folder` train the pool together.
 
     Raises:
         DivergedError: an expert's loss is not finite.
@@ -61,21 +64,24 @@ def train_experts(
         raise ConfigError("no training images for the experts")
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
     name = expert_digest(images, labels, architecture, config, seed)
-    steps = config.count * config.epochs * math.ceil(len(images) / config.batch_size)
+    if not 0 <= shard[0] < shard[1]:
+        raise ConfigError(f"shard={shard}: must be (i, n) with 0 <= i < n")
+    numbers = range(shard[0], config.count, shard[1])
+    total = len(numbers) * config.epochs
+    steps = total * math.ceil(len(images) / config.batch_size)
     compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
     paths = []
-    for number in range(config.count):
+    for place, number in enumerate(numbers):
         path = folder / f"expert-{number:04d}.safetensors"
         paths.append(path)
-        done = number * config.epochs
-        if _is_finished(path, name, config.epochs):
-            if on_epoch is not None:
-                on_epoch(done + config.epochs, config.count * config.epochs)
-            continue
 
-        def report(epoch: int, done: int = done) -> None:
+        def report(epoch: int, done: int = place * config.epochs) -> None:
             if on_epoch is not None:
-                on_epoch(done + epoch, config.count * config.epochs)
+                on_epoch(done + epoch, total)
+
+        if _is_finished(path, name, config.epochs):
+            report(config.epochs)
+            continue
 
         snapshots, final_loss = _train_one(images, labels, architecture, config, seed, number, report, compiled)
         header = {
