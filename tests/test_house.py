@@ -1,0 +1,165 @@
+"""What holds for the package as a whole: floors, licences, pinned versions, the wheel."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+BLOCKED = [
+    "jinja2",
+    "matplotlib",
+    "monai",
+    "pandas",
+    "PIL",
+    "pydantic",
+    "pydicom",
+    "scipy",
+    "sklearn",
+    "streamlit",
+    "torchvision",
+    "tqdm",
+    "yaml",
+]
+
+
+def project(root: Path) -> dict[str, object]:
+    return tomllib.loads((root / "pyproject.toml").read_text())["project"]  # type: ignore[no-any-return]
+
+
+def closure(requirements: list[str]) -> dict[str, importlib.metadata.Distribution]:
+    """Every installed distribution that `requirements` lead to, extras and markers followed."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    extras: dict[str, set[str]] = {}
+    queue = [Requirement(text) for text in requirements]
+    while queue:
+        requirement = queue.pop()
+        name = canonicalize_name(requirement.name)
+        if name in found and requirement.extras <= extras[name]:
+            continue
+        extras.setdefault(name, set()).update(requirement.extras)
+        found[name] = importlib.metadata.distribution(name)
+        for text in found[name].requires or []:
+            one = Requirement(text)
+            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in ("", *extras[name])):
+                queue.append(one)
+    return found
+
+
+def licence(distribution: importlib.metadata.Distribution) -> str:
+    """What the metadata say in a line: the expression, else classifiers and the first line of the licence."""
+    metadata = distribution.metadata
+    if metadata.get("License-Expression"):
+        return str(metadata["License-Expression"])
+    classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
+    return "; ".join([*classifiers, (metadata.get("License") or "").partition("\n")[0]])
+
+
+def test_no_runtime_dependency_is_copyleft(root: Path) -> None:
+    installed = closure(project(root)["dependencies"])  # type: ignore[arg-type]
+    assert {"torch", "streamlit", "pylibjpeg-openjpeg"} <= installed.keys()
+    copyleft = {name: text for name, one in installed.items() if re.search(r"GPL|GNU|Affero", text := licence(one))}
+    assert copyleft == {}
+    # GPL; a site may install it by itself
+    assert "pylibjpeg-libjpeg" not in installed
+
+
+def test_every_dependency_is_pinned_to_what_is_installed(root: Path) -> None:
+    table = project(root)
+    extras: dict[str, list[str]] = table["optional-dependencies"]  # type: ignore[assignment]
+    needed = closure([*table["dependencies"], *extras["test"], *extras["lint"]])  # type: ignore[misc]
+    lines = (root / "constraints.txt").read_text().splitlines()
+    pinned = {
+        canonicalize_name(one.name): one for line in lines if line and line[0] != "#" for one in [Requirement(line)]
+    }
+    assert needed.keys() - pinned.keys() == set()
+    assert all(str(one.specifier).startswith("==") for one in pinned.values())
+    differing = {name: one.version for name, one in needed.items() if one.version not in pinned[name].specifier}
+    assert differing == {}
+
+
+def test_the_core_imports_without_anything_but_torch() -> None:
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({BLOCKED!r}))\n"
+        "import medidistill, medidistill.distill, medidistill.networks\n"
+        "from medidistill.config import DistillConfig, NetworkConfig\n"
+        "import torch\n"
+        "network = medidistill.make_network(NetworkConfig(width=4), channels=1, image_size=16, num_classes=3,"
+        " generator=torch.Generator())\n"
+        "assert medidistill.predict(network, torch.zeros(2, 1, 16, 16)).shape == (2, 3)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    # the folder's own medidistill, not the installed one
+    code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as run; run()"
+    command = [sys.executable, "-c", code, "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("networks/zoo.py", "import medidistill.distill", "floors: imports point downward"),
+        ("evaluate/metrics.py", "import medidistill.export", "floors: imports point downward"),
+        ("newcomer.py", "", "floors: imports point downward"),
+        ("distill/loop.py", "import scipy", "the core needs torch alone"),
+        ("report/__init__.py", "import pydicom", "pydicom stays where DICOM is read or written"),
+    ],
+)
+def test_the_floors_notice_a_violation(root: Path, tmp_path: Path, file: str, line: str, contract: str) -> None:
+    shutil.copytree(root / "medidistill", tmp_path / "medidistill", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    with (tmp_path / "medidistill" / file).open("a") as source:
+        source.write(f"\n{line}\n")
+    done = lint_imports(tmp_path)
+    broken = re.findall(r"^(.*) BROKEN", done.stdout, flags=re.MULTILINE)
+    assert (done.returncode, broken) == (1, [contract]), done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(root)]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+def test_the_wheel_carries_what_runs_outside_the_checkout(root: Path, wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = [path for path in (root / "medidistill").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    checkout = {path.relative_to(root).as_posix() for path in files}
+    assert checkout <= names
+    assert "medidistill/py.typed" in names
+    for here, there in (("apps", "_apps"), ("pipelines/configs", "_configs")):
+        files = [path for path in (root / here).rglob("*") if path.suffix in (".py", ".yaml", ".toml")]
+        assert files
+        assert {f"medidistill/{there}/{path.relative_to(root / here).as_posix()}" for path in files} <= names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if "tests/" in name or "__pycache__" in name]
+
+
+def test_the_command_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import sys; sys.path.insert(0, 'site')\n"
+        "import medidistill; assert 'site' in medidistill.__file__, medidistill.__file__\n"
+        "from medidistill.pipeline import load_config; assert load_config('demo').distill.ipc >= 1\n"
+        "from medidistill.cli import main; sys.exit(main(['--version']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert importlib.metadata.version("medidistill") in done.stdout
