@@ -51,7 +51,7 @@ def _known(error: Exception) -> MedidistillError | None:
     """Return the error of ours that `error` stands for, or None for a defect."""
     if isinstance(error, MedidistillError):
         return error
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         remedy = "; free space or choose another --output, then run again" if error.errno in _FULL else ""
         return ResourceError(f"{error.filename or 'file system'}: {error.strerror or error}{remedy}")
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

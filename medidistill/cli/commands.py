@@ -11,7 +11,6 @@ from pathlib import Path
 
 from medidistill.config import PhantomConfig, RunConfig
 from medidistill.errors import ConfigError
-from medidistill.ingest import generate_phantom
 from medidistill.pipeline import (
     RunFolder,
     Stop,
@@ -69,7 +68,13 @@ def _phantom(arguments: Namespace, stop: Stop) -> None:
         monochrome1_share=arguments.monochrome1_share,
         seed=arguments.seed,
     )
-    print(generate_phantom(arguments.folder, config, progress=not arguments.quiet))
+    print(_make_phantoms(arguments.folder, config, arguments))
+
+
+def _make_phantoms(folder: Path, config: PhantomConfig, arguments: Namespace) -> Path:
+    from medidistill.ingest import generate_phantom  # MONAI takes seconds to load
+
+    return generate_phantom(folder, config, progress=not arguments.quiet)
 
 
 def _run(arguments: Namespace, stop: Stop) -> None:
@@ -82,7 +87,7 @@ def _demo(arguments: Namespace, stop: Stop) -> None:
     phantoms, output = arguments.output / "phantoms", arguments.output / "run"
     config = load_config("demo", arguments.overrides)
     if not (phantoms / "labels.csv").is_file():
-        generate_phantom(phantoms, PhantomConfig(seed=config.seed), progress=not arguments.quiet)
+        _make_phantoms(phantoms, PhantomConfig(seed=config.seed), arguments)
     _whole(arguments, stop, config, phantoms, output)
 
 

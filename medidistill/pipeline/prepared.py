@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medidistill.config import as_dict
 from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import IngestError
 from medidistill.files import load_tensors, save_tensors, translate_os_errors
-from medidistill.ingest import IngestResult
+
+if TYPE_CHECKING:
+    from medidistill.ingest import IngestResult
 
 __all__ = ["Prepared", "private_folder"]
 

@@ -14,7 +14,6 @@ from medidistill.distill import distill as distill_images
 from medidistill.distill import train_experts
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import read_json, translate_os_errors, write_json
-from medidistill.ingest import ingest as read_images
 from medidistill.pipeline.arms import check_ipc, method_config, validation_score
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import Bar, say
@@ -39,6 +38,9 @@ def ingest(run: Run, source: Path | None) -> None:
     source = source.resolve() if source is not None else before
     assert source is not None
     say(run.progress, f"ingest: reading {source}")
+    # MONAI takes seconds to load, and a run that resumes later stages has no use for it
+    from medidistill.ingest import ingest as read_images
+
     private_folder(folder)
     write_json(note, {"source": str(source)}, mode=0o600)
     cache = private_folder(folder / "cache") if run.config.ingest.cache == "disk" else None
