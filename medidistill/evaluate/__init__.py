@@ -1,1 +1,10 @@
 """What a distilled set is worth: fresh networks trained on each arm, scored with intervals over patients."""
+
+from __future__ import annotations
+
+from medidistill.evaluate.comparison import compare
+from medidistill.evaluate.protocol import Arm, ArmRun, run_arm
+from medidistill.evaluate.results import Comparison
+from medidistill.evaluate.selection import kmeans_subset, random_subset
+
+__all__ = ["Arm", "ArmRun", "Comparison", "compare", "kmeans_subset", "random_subset", "run_arm"]

@@ -1,0 +1,133 @@
+"""Pictures of the comparison: balanced accuracy with intervals, ROC curves, confusion matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from medidistill.report.data import RocInput
+from medidistill.report.drawing import Picture, new_figure, style_of
+
+__all__ = ["accuracies", "confusions", "roc_curves"]
+
+
+def accuracies(comparison: Mapping[str, Any]) -> Picture:
+    """Draw balanced accuracy by arm with intervals, and the paired differences against zero."""
+    rows, gaps = comparison["rows"], [d for d in comparison["differences"] if d["metric"] == "balanced_accuracy"]
+    arms = [row["arm"] for row in rows]
+    several = len({row["architecture"] for row in rows}) > 1
+    figure, axes = new_figure(1, 2 if gaps else 1, max(2.2, 0.9 + 0.36 * max(len(rows), len(gaps))))
+    chance = 1 / len(comparison["class_names"])
+    labels = [f"{row['arm']}, {row['architecture']}" if several else row["arm"] for row in rows]
+    for place, row in enumerate(rows):
+        style = style_of(row["arm"], arms)
+        _dot(axes[0], place, row["balanced_accuracy"], style.color, style.marker)
+    axes[0].axvline(chance, color="#555555", lw=1, ls="--")
+    axes[0].text(chance, len(rows) - 0.45, " chance", color="#555555", fontsize=8, va="top")
+    axes[0].set_yticks(range(len(rows)), labels)
+    axes[0].set_ylim(len(rows) - 0.3, -0.6)
+    axes[0].set_xlim(min(chance, *(row["balanced_accuracy"]["low"] for row in rows)) - 0.03, 1.0)
+    axes[0].set_title("balanced accuracy on the test split", fontsize=10)
+    if gaps:
+        for place, gap in enumerate(gaps):
+            style = style_of(gap["arm"], arms)
+            _dot(axes[1], place, gap["bootstrap"], style.color, style.marker)
+        names = [f"{d['arm']} - {d['minus']}" + (f", {d['architecture']}" if several else "") for d in gaps]
+        axes[1].axvline(0, color="black", lw=1, ls="--")
+        axes[1].set_yticks(range(len(gaps)), names)
+        axes[1].set_ylim(len(gaps) - 0.3, -0.6)
+        axes[1].set_title("difference in balanced accuracy", fontsize=10)
+    level = f"{100 * comparison['confidence']:g} %"
+    return Picture.of(
+        figure,
+        "accuracy",
+        "Balanced accuracy with intervals",
+        "Dot plot: "
+        + "; ".join(
+            f"{name} {row['balanced_accuracy']['estimate']:.2f}" for name, row in zip(labels, rows, strict=True)
+        ),
+        f"Left: mean over networks, bars are {level} intervals over patients and networks. Read them against two "
+        "marks: `full`, what all real images reach, and `random`, the same number of real images without any "
+        "distillation. Right: differences with the same patients and the same starting weights on both sides; a bar "
+        "that crosses zero shows no difference in this run, even where the dots on the left lie apart.",
+    )
+
+
+def _dot(axes: Any, place: int, interval: Mapping[str, float], color: str, marker: str) -> None:
+    axes.plot([interval["low"], interval["high"]], [place, place], color=color, lw=2.2, solid_capstyle="butt")
+    axes.plot(interval["estimate"], place, marker, color=color, ms=8, mec="white", mew=0.8)
+
+
+def roc_curves(roc: RocInput, class_names: Sequence[str]) -> Picture:
+    """Draw one panel a class, that class against the rest, one curve an arm."""
+    columns = min(3, len(class_names))
+    lines = -(-len(class_names) // columns)
+    figure, axes = new_figure(lines, columns, 3.4 * lines)
+    arms = list(roc.probabilities)
+    for k, one in enumerate(axes):
+        if k >= len(class_names):
+            one.set_visible(False)
+            continue
+        one.plot([0, 1], [0, 1], color="#999999", lw=1)
+        for arm, probabilities in roc.probabilities.items():
+            style = style_of(arm, arms)
+            truth = roc.labels == k
+            false, true, _ = roc_curve(truth, probabilities[:, k])
+            area = roc_auc_score(truth, probabilities[:, k])
+            one.plot(false, true, color=style.color, linestyle=style.line, lw=1.5, label=f"{arm} {area:.2f}")
+        one.set_title(f"{class_names[k]} against the rest", fontsize=10)
+        one.set(xlabel="1 - specificity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        one.legend(fontsize=8, loc="lower right", title="area", title_fontsize=8)
+        if k % columns == 0:
+            one.set_ylabel("sensitivity")
+    return Picture.of(
+        figure,
+        "roc",
+        "ROC curves, one class against the rest",
+        f"ROC curves of {', '.join(arms)} for each of {', '.join(class_names)}.",
+        "The nearer a curve comes to the upper left corner, the better; the grey diagonal is a coin. Curves are of "
+        f"the mean probability over the {roc.architecture} networks of an arm, so an area here can be a little above "
+        "the table's, which is the mean of single networks. Curves that cross mean that no arm is better at every "
+        "threshold.",
+    )
+
+
+def confusions(comparison: Mapping[str, Any]) -> Picture:
+    """Draw the confusion matrix of every row of the table, as shares of the true class."""
+    rows, names = comparison["rows"], comparison["class_names"]
+    several = len({row["architecture"] for row in rows}) > 1
+    columns = min(5, len(rows)) if len(names) <= 4 else min(3, len(rows))
+    columns = max(columns, 3)
+    lines = -(-len(rows) // columns)
+    figure, axes = new_figure(lines, columns, lines * (9.0 / columns + 0.7), share_y=True)
+    short = [name if len(name) <= 12 else name[:11] + "." for name in names]
+    for place, one in enumerate(axes):
+        if place >= len(rows):
+            one.set_visible(False)
+            continue
+        counts = np.asarray(rows[place]["confusion"], dtype=float)
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        one.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for true in range(len(names)):
+            for called in range(len(names)):
+                share = shares[true, called]
+                ink = "white" if share > 0.55 else "black"
+                one.text(called, true, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=10)
+        one.set_title(rows[place]["arm"] + (f"\n{rows[place]['architecture']}" if several else ""), fontsize=10)
+        one.set_xticks(range(len(names)), short, rotation=40, ha="right", fontsize=8)
+        one.set_yticks(range(len(names)), short, fontsize=8)
+        one.grid(visible=False)
+        if place % columns == 0:
+            one.set_ylabel("true class")
+    figure.supxlabel("predicted class", fontsize=10)
+    return Picture.of(
+        figure,
+        "confusion",
+        "What is taken for what",
+        "Confusion matrices in per cent of the true class for " + ", ".join(row["arm"] for row in rows) + ".",
+        "Each row is a true class and adds up to 100 %; the diagonal is its sensitivity, mean over networks. Look for "
+        "one-sided errors: a method that calls everything by one name fills a column, not the diagonal.",
+    )

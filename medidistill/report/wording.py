@@ -1,0 +1,97 @@
+"""What the figures say, in sentences: so that a reader who stops after the first screen takes the right thing away."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+__all__ = ["confounded_sites", "findings", "quarantine_by_reason", "test_openings"]
+
+_WHAT = {
+    "full": "all real training images",
+    "random": "randomly drawn real images",
+    "kmeans": "real images chosen by k-means",
+    "mtt": "images distilled by trajectory matching (MTT)",
+    "iadd": "images distilled with importance weights (IADD)",
+}
+_MOST_HASHES = 20
+
+
+def findings(comparison: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for the distilled arms and one for each difference that matters, first architecture only."""
+    first = comparison["rows"][0]["architecture"]
+    rows = {row["arm"]: row for row in comparison["rows"] if row["architecture"] == first}
+    level = f"{100 * comparison['confidence']:g} %"
+    sentences = [
+        f"Networks trained on {rows[arm]['training_images']} {_WHAT[arm]} reach a balanced accuracy of "
+        f"{_span(rows[arm]['balanced_accuracy'])} on the test split."
+        for arm in ("full", "iadd", "mtt", "random")
+        if arm in rows
+    ]
+    sentences += [
+        f"{gap['arm'].upper()} minus {_short(gap['minus'])}: {_verdict(gap['bootstrap'])}"
+        for gap in comparison["differences"]
+        if (gap["metric"], gap["architecture"]) == ("balanced_accuracy", first) and gap["arm"] in ("iadd", "mtt")
+    ]
+    return [*sentences, f"In brackets: {level} intervals. Chance is {1 / len(comparison['class_names']):.2f}."]
+
+
+def _short(arm: str) -> str:
+    return {"mtt": "MTT", "random": "random real images"}.get(arm, arm)
+
+
+def _span(interval: Mapping[str, float], sign: str = "") -> str:
+    return f"{interval['estimate']:{sign}.2f} [{interval['low']:{sign}.2f}, {interval['high']:{sign}.2f}]"
+
+
+def _verdict(gap: Mapping[str, float]) -> str:
+    span = _span(gap, "+")
+    if gap["low"] > 0:
+        return f"{span}: better in this run, the interval is above zero."
+    if gap["high"] < 0:
+        return f"{span}: worse in this run, the interval is below zero."
+    return f"{span}: the interval holds zero, so this run does not show a difference."
+
+
+def confounded_sites(sites: Mapping[str, Mapping[str, int]], class_names: Sequence[str]) -> list[str]:
+    """Return a sentence for each class that shares no site with another class: a network may learn the site."""
+    if len(sites) < 2:
+        return []
+    held = {name: {site for site, counts in sites.items() if counts.get(name, 0) > 0} for name in class_names}
+    return [
+        f"Class {name} shares no site with another class ({', '.join(sorted(own))}): a network may recognise the site "
+        "instead of the disease, and no figure here can tell the two apart."
+        for name, own in held.items()
+        if own and not own & set().union(*(other for one, other in held.items() if one != name))
+    ]
+
+
+def test_openings(openings: Sequence[Mapping[str, str]]) -> tuple[str, bool]:
+    """Return what to say about the test split, and whether it is a warning."""
+    if not openings:
+        return "The test split has not been opened.", False
+    if len(openings) == 1:
+        return "The test split was opened once, after every choice had been made on the validation split.", False
+    return (
+        f"The test split was opened {len(openings)} times. Each look allows a choice that fits these patients by "
+        "chance: read the results as optimistic, and confirm them on patients that no run has seen.",
+        True,
+    )
+
+
+def quarantine_by_reason(quarantine: Sequence[tuple[str, str]]) -> list[tuple[str, int, list[str]]]:
+    """Return (reason, number of files, hashes of their keys), most frequent first. No file name gets through.
+
+    A hash is the first 12 hexadecimal digits of the SHA-256 of the key (the relative path).
+    """
+    grouped: dict[str, list[str]] = defaultdict(list)
+    for key, reason in quarantine:
+        path = PurePath(key)
+        for part in sorted({key, path.name, path.stem, *path.parts}, key=len, reverse=True):
+            reason = reason.replace(part, "(file)") if len(part) > 1 else reason
+        grouped[reason].append(hashlib.sha256(key.encode()).hexdigest()[:12])
+    ordered = sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [(reason, len(hashes), sorted(hashes)[:_MOST_HASHES]) for reason, hashes in ordered]
