@@ -254,7 +254,7 @@ def draw_patient(rng: np.random.Generator, kind: str, sex: str, size: int) -> An
 
     attenuation = 0.42 + 0.60 * soft - 0.70 * air * (1 - filled) + lung_tissue + organs
     attenuation += 0.19 * _ribs(x, y, rng, wall) * body * (1 - 2.4 * belly) + 0.20 * clavicles + 0.10 * scapula + spine
-    attenuation -= 0.12 * trachea + 0.14 * gas
+    attenuation -= 0.22 * trachea + 0.14 * gas
     if sex == "F":
         for side in (-1, 1):
             breast = _ellipse(x, y, side * 0.44, rng.uniform(0.34, 0.40), 0.32, 0.28)

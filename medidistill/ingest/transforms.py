@@ -67,7 +67,8 @@ def make_dataset(items: Sequence[Mapping[str, str]], image_size: int, cache: str
         items: ``{"image": path, "sha256": digest}`` each.
         image_size: rows and columns of the result.
         cache: `memory`, or `disk`: a file an image, named by the image's digest, in a folder that only its
-            owner can enter. It holds patient pixels: delete it with the data.
+            owner can enter. It holds patient pixels: delete it with the data. MONAI writes each entry to a
+            closed folder below the system's temporary one first, and moves it.
         folder: where the disk cache goes.
 
     Raises:
