@@ -28,7 +28,6 @@ _STYLE: dict[str, Any] = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "legend.frameon": False,
     "svg.hashsalt": "medidistill",
 }
 

@@ -26,7 +26,7 @@ def accuracies(comparison: Mapping[str, Any]) -> Picture:
         style = style_of(row["arm"], arms)
         _dot(axes[0], place, row["balanced_accuracy"], style.color, style.marker)
     axes[0].axvline(chance, color="#555555", lw=1, ls="--")
-    axes[0].text(chance, len(rows) - 0.45, " chance", color="#555555", fontsize=8, va="top")
+    axes[0].text(chance, -0.55, " chance", color="#555555", fontsize=8, va="top")
     axes[0].set_yticks(range(len(rows)), labels)
     axes[0].set_ylim(len(rows) - 0.3, -0.6)
     axes[0].set_xlim(min(chance, *(row["balanced_accuracy"]["low"] for row in rows)) - 0.03, 1.0)
@@ -50,7 +50,7 @@ def accuracies(comparison: Mapping[str, Any]) -> Picture:
             f"{name} {row['balanced_accuracy']['estimate']:.2f}" for name, row in zip(labels, rows, strict=True)
         ),
         f"Left: mean over networks, bars are {level} intervals over patients and networks. Read them against two "
-        "marks: `full`, what all real images reach, and `random`, the same number of real images without any "
+        'marks: "full", what all real images reach, and "random", the same number of real images without any '
         "distillation. Right: differences with the same patients and the same starting weights on both sides; a bar "
         "that crosses zero shows no difference in this run, even where the dots on the left lie apart.",
     )
@@ -65,7 +65,7 @@ def roc_curves(roc: RocInput, class_names: Sequence[str]) -> Picture:
     """Draw one panel a class, that class against the rest, one curve an arm."""
     columns = min(3, len(class_names))
     lines = -(-len(class_names) // columns)
-    figure, axes = new_figure(lines, columns, 3.4 * lines)
+    figure, axes = new_figure(lines, columns, 3.2 * lines)
     arms = list(roc.probabilities)
     for k, one in enumerate(axes):
         if k >= len(class_names):
@@ -88,7 +88,7 @@ def roc_curves(roc: RocInput, class_names: Sequence[str]) -> Picture:
         "roc",
         "ROC curves, one class against the rest",
         f"ROC curves of {', '.join(arms)} for each of {', '.join(class_names)}.",
-        "The nearer a curve comes to the upper left corner, the better; the grey diagonal is a coin. Curves are of "
+        "The nearer a curve comes to the upper left corner, the better; the grey diagonal is guessing. Curves are of "
         f"the mean probability over the {roc.architecture} networks of an arm, so an area here can be a little above "
         "the table's, which is the mean of single networks. Curves that cross mean that no arm is better at every "
         "threshold.",
@@ -120,6 +120,7 @@ def confusions(comparison: Mapping[str, Any]) -> Picture:
         one.set_xticks(range(len(names)), short, rotation=40, ha="right", fontsize=8)
         one.set_yticks(range(len(names)), short, fontsize=8)
         one.grid(visible=False)
+        one.tick_params(length=0)
         if place % columns == 0:
             one.set_ylabel("true class")
     figure.supxlabel("predicted class", fontsize=10)

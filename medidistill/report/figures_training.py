@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from medidistill.report.drawing import Picture, new_figure, style_of
 
@@ -36,9 +37,9 @@ def curves(histories: Mapping[str, History]) -> Picture:
         one.set_title(title, fontsize=10)
         one.set_xlabel("outer step")
         one.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        one.set_xlim(left=0)
     axes[0].set_yscale("log")
-    axes[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))
-    axes[0].tick_params(axis="y", which="both", labelsize=8)
+    _plain_log_ticks(axes[0].yaxis)
     axes[1].ticklabel_format(axis="y", useOffset=False)
     axes[0].legend(fontsize=9)
     return Picture.of(
@@ -92,8 +93,13 @@ def _weights(axes: Axes, w: Mapping[str, Mapping[str, float]], color: str) -> No
     low, high = min(one["min"] for one in w.values()), max(one["max"] for one in w.values())
     axes.set_xscale("log")
     axes.set_xlim(min(low, 1 / 1.5) / 1.1, max(high, 1.5) * 1.1)
-    axes.xaxis.set_major_formatter(LogFormatter())
-    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    axes.tick_params(axis="x", which="both", labelsize=8)
+    _plain_log_ticks(axes.xaxis)
     axes.set_yticks(range(len(w)), list(w), fontsize=8)
     axes.invert_yaxis()
+
+
+def _plain_log_ticks(axis: Axis) -> None:
+    """Label 0.5, 1, 2 as such: powers of ten are too far apart on these axes and too hard to read."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())

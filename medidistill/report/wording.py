@@ -11,9 +11,8 @@ from typing import Any
 __all__ = ["confounded_sites", "findings", "quarantine_by_reason", "test_openings"]
 
 _WHAT = {
-    "full": "all real training images",
-    "random": "randomly drawn real images",
-    "kmeans": "real images chosen by k-means",
+    "full": "real images, all there are for training,",
+    "random": "real images drawn at random",
     "mtt": "images distilled by trajectory matching (MTT)",
     "iadd": "images distilled with importance weights (IADD)",
 }

@@ -136,8 +136,7 @@ def report_data(**others) -> ReportData:
         "title": "Distilled chest X-rays: a made-up run",
         "class_names": NAMES,
         "record": record(),
-        "notice": "The classes come from different hospitals; the table compares methods and is no evidence of diagnostic "
-        "value.",
+        "notice": "The classes come from different hospitals; the table compares methods, not diagnostic value.",
         "comparison": comparison(),
         "distilled": distilled(),
         "histories": histories(),

@@ -1,0 +1,212 @@
+"""The report as a reader and as an inspector see it: complete, self-contained, and without a patient in it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import io
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+
+from medidistill.record import RunRecord
+from medidistill.report import ReportData, render
+from medidistill.report.drawing import style_of
+from medidistill.report.figures_images import distilled_images
+from medidistill.report.figures_training import importance
+from medidistill.report.wording import confounded_sites, findings, quarantine_by_reason
+
+from .report_example import ARMS, NAMES, comparison, distilled, histories, interval, record, report_data
+
+
+class _Page(HTMLParser):
+    """Collects tags, identifiers, addresses and text; notes a tag that is closed in the wrong place."""
+
+    _VOID = frozenset({"meta", "img", "br", "link"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.images: dict[str, str] = {}
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [values["id"]] if "id" in values else []
+        self.addresses += [values[name] for name in ("src", "href", "srcset", "action") if name in values]
+        if tag == "img":
+            self.images[values["src"]] = values["alt"]
+        if tag not in self._VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render(report_data())
+
+
+@pytest.fixture(scope="module")
+def page(html) -> _Page:
+    return _Page(html)
+
+
+def test_page_is_well_formed_and_its_links_lead_somewhere(page):
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+
+
+def test_page_needs_nothing_but_itself(html, page):
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_every_figure_has_alt_text_and_a_caption(page):
+    assert len(page.images) == 7
+    assert page.tags.count("figcaption") == 7
+    assert all(len(alt) > 40 for alt in page.images.values())
+    for name in ("accuracy", "roc", "confusion", "distilled", "evolution", "curves", "importance-iadd"):
+        assert name in page.ids
+
+
+def test_pictures_are_readable(page):
+    for source in page.images:
+        head, data = source.split(",", 1)
+        raw = base64.b64decode(data)
+        if "png" in head:
+            assert min(Image.open(io.BytesIO(raw)).size) > 200
+        else:
+            assert raw.lstrip().startswith(b"<?xml")
+            assert b"<svg" in raw
+
+
+def test_page_says_what_it_must(page):
+    for sentence in (
+        "Research use. Not for diagnosis.",
+        "Synthetic images; no formal guarantee. Attacks measured on this set: none yet.",
+        "The classes come from different hospitals",
+        "The test split was opened once",
+        "480 images of 402 patients",
+        "0.710 [0.670, 0.750]",
+        "+0.010 [-0.025, +0.045]",
+        "3 patient resamples lacked a class",
+        "medidistill run --config run.yaml",
+        'medidistill.load("OUT/bundle")',
+        "Class COVID-19 shares no site with another class (north)",
+    ):
+        assert sentence in page.text, sentence
+    for arm in ARMS:
+        assert f" {arm} " in page.text
+
+
+def test_same_data_same_page(html):
+    again = report_data()
+    assert render(again).split("<h2>How it was made")[0] == html.split("<h2>How it was made")[0]
+
+
+def test_a_second_opening_of_the_test_split_is_a_warning(page):
+    twice = _Page(
+        render(report_data(record=record(openings=2), histories={}, roc=None, comparison=None, distilled=None))
+    )
+    assert "opened 2 times" in twice.text
+    assert "optimistic" in twice.text
+    assert "optimistic" not in page.text
+
+
+@pytest.mark.parametrize("init", ["real", ""])
+def test_images_that_may_show_a_patient_are_not_drawn(init):
+    page = _Page(render(report_data(distilled=distilled(init), comparison=None, roc=None, histories={})))
+    assert page.images == {}
+    assert "Images not shown" in page.text
+
+
+def test_no_file_name_gets_out(html):
+    assert "PHANTOM^" not in html
+    assert "ward7" not in html
+    assert hashlib.sha256(b"ward7/blank.png").hexdigest()[:12] in html
+
+
+def test_reasons_are_counted_without_the_names_in_them():
+    rows = [("a/PHANTOM^A.dcm", "PHANTOM^A.dcm: cut"), ("PHANTOM^B.dcm", "PHANTOM^B.dcm: cut"), ("c.png", "constant")]
+    assert [(reason, n) for reason, n, _ in quarantine_by_reason(rows)] == [("(file): cut", 2), ("constant", 1)]
+    many = quarantine_by_reason([(f"{i}.png", "constant") for i in range(50)])
+    assert many[0][1] == 50
+    assert len(many[0][2]) == 20
+
+
+def test_names_from_the_data_cannot_become_markup():
+    nasty = '<script>alert("x")</script>'
+    splits = {nasty: {"train": 3}}
+    html = render(ReportData(title=nasty, class_names=(nasty,), record=RunRecord(command=nasty), splits=splits))
+    assert "script" not in _Page(html).tags
+
+
+def test_a_bare_run_still_gives_a_page():
+    page = _Page(render(ReportData("a start", NAMES, RunRecord())))
+    assert page.images == {}
+    assert "The test split has not been opened." in page.text
+    assert "Results" not in page.text
+
+
+def test_several_architectures_and_many_classes_are_told_apart():
+    page = _Page(render(report_data(comparison=comparison(("convnet", "resnet18")), roc=None, histories={})))
+    assert page.text.count("resnet18") >= 3 * len(ARMS)
+
+
+def test_findings_do_not_claim_what_an_interval_does_not_show():
+    table = comparison()
+    said = next(one for one in findings(table) if one.startswith("IADD minus MTT"))
+    assert "does not show a difference" in said
+    table["differences"][0]["bootstrap"] = interval(0.05, 0.02)
+    assert "above zero" in next(one for one in findings(table) if one.startswith("IADD minus MTT"))
+    table["differences"][0]["bootstrap"] = interval(-0.05, 0.02)
+    assert "below zero" in next(one for one in findings(table) if one.startswith("IADD minus MTT"))
+
+
+def test_confounding_is_seen_where_it_is_and_only_there():
+    assert confounded_sites({"a": {"x": 5}, "b": {"y": 5}}, ["x", "y"]) != []
+    assert confounded_sites({"a": {"x": 5, "y": 1}, "b": {"y": 5, "x": 1}}, ["x", "y"]) == []
+    assert confounded_sites({"a": {"x": 5, "y": 1}}, ["x", "y"]) == []
+
+
+def test_grid_shows_the_images_it_was_given():
+    """Black and white images come out black and white, in the row of their class."""
+    images = torch.stack([torch.full((1, 8, 8), value) for value in (-9.0, 9.0, -9.0)])
+    picture = distilled_images(dataclasses.replace(distilled(ipc=1, size=8), images=images))
+    grey = Image.open(io.BytesIO(base64.b64decode(picture.source.split(",")[1]))).convert("L")
+    width, height = grey.size
+    column = [grey.getpixel((round(width * 0.25), round(height * share))) for share in (1 / 6, 3 / 6, 5 / 6)]
+    assert column[0] < 30
+    assert column[1] > 225
+    assert column[2] < 30
+
+
+def test_importance_is_drawn_only_where_it_was_learned():
+    assert importance(histories()["mtt"], "mtt") is None
+    assert "12 tensors" in importance(histories()["iadd"], "iadd").alt
+
+
+def test_arms_never_share_a_look():
+    known = [*ARMS, "pp", "pad", "herding"]
+    looks = [style_of(arm, known) for arm in known]
+    assert len({look.color for look in looks}) == len(known)
+    assert len({look.marker for look in looks}) == len(known)
