@@ -45,7 +45,6 @@ def ingest(run: Run, source: Path | None) -> None:
     write_json(note, {"source": str(source)}, mode=0o600)
     cache = private_folder(folder / "cache") if run.config.ingest.cache == "disk" else None
     result = read_images(source, run.config.ingest, cache=cache, progress=run.progress)
-    check_ipc(run.config, result.train.counts())
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}
@@ -55,6 +54,7 @@ def ingest(run: Run, source: Path | None) -> None:
 def experts(run: Run) -> None:
     """Train the experts on the training split; finished ones are kept."""
     data, config = run.data(), run.config
+    check_ipc(config, data.train.counts())
     inputs = digest("experts", data.digest, config.network, config.experts, config.seed)
     files = _expert_files(run)
     if len(files) == config.experts.count and run.finished("experts", inputs):
