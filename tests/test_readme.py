@@ -1,0 +1,53 @@
+"""The README's promises that a program can check."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medidistill.cli import main
+from medidistill.config import PhantomConfig
+from medidistill.distilled_set import DistilledSet
+from medidistill.ingest import generate_phantom
+
+
+@pytest.mark.slow
+def test_the_library_lines_run_as_written(root: Path, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
+    generate_phantom(tmp_path / "xrays", PhantomConfig(patients_per_class=8, images_per_patient=1, size=64))
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=280)
+    distilled = DistilledSet.load(tmp_path / "distilled.safetensors")
+    assert (len(distilled), distilled.recipe["init"]) == (9, "noise")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_links_and_named_folders_exist(root: Path, page: str) -> None:
+    text = (root / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    missing = [link for link in links if not ((root / page).parent / link).exists()]
+    assert missing == []
+
+
+def test_the_commands_named_exist(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (root / "README.md").read_text()
+    commands = set(re.findall(r"bin/medidistill (\w+)", text))
+    assert commands
+    for command in commands:
+        with pytest.raises(SystemExit) as done:
+            main([command, "--help"])
+        assert done.value.code == 0
+        for option in re.findall(rf"bin/medidistill {command}.* (--\w+)", text):
+            assert option in capsys.readouterr().out
+
+
+def test_the_layout_is_the_tree(root: Path) -> None:
+    text = (root / "docs" / "architecture.md").read_text()
+    tree = re.search(r"```\n(medidistill/\n.*?)```", text, flags=re.DOTALL)
+    assert tree is not None
+    named = {line.split()[0].strip("/") for line in tree[1].splitlines() if line.startswith("  ")}
+    package = {path.name for path in (root / "medidistill").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert named == package - {"__init__.py", "__main__.py", "__pycache__"}
