@@ -14,6 +14,10 @@ from medidistill.report.drawing import Picture, new_figure, style_of
 __all__ = ["curves", "importance"]
 
 History = Sequence[Mapping[str, Any]]
+_ABOUT_SCORES = (
+    " Third: what counts, the score on the validation split; the ring marks the best step, which was kept. A score "
+    "that falls while the loss still falls means that training on paid no more."
+)
 
 
 def _series(history: History, key: str) -> tuple[list[int], list[float]]:
@@ -23,8 +27,10 @@ def _series(history: History, key: str) -> tuple[list[int], list[float]]:
 
 def curves(histories: Mapping[str, History]) -> Picture:
     """Draw matching loss, alpha and validation score of every distillation."""
-    figure, axes = new_figure(1, 3, 3.0)
-    panels = (("loss", "matching loss"), ("alpha", "learned rate alpha"), ("score", "validation balanced accuracy"))
+    scored = any(_series(history, "score")[0] for history in histories.values())
+    panels = [("loss", "matching loss"), ("alpha", "learned rate alpha"), ("score", "validation balanced accuracy")]
+    panels = panels if scored else panels[:2]
+    figure, axes = new_figure(1, len(panels), 3.0)
     for one, (key, title) in zip(axes, panels, strict=True):
         for name, history in histories.items():
             style = style_of(name, list(histories))
@@ -46,12 +52,11 @@ def curves(histories: Mapping[str, History]) -> Picture:
         figure,
         "curves",
         "How the distillation went",
-        f"Three line charts over outer steps for {', '.join(histories)}: matching loss, alpha, validation score.",
-        "Left: the distance between the network trained on the distilled images and the expert, 1 meaning no "
-        "progress at all; it is noisy because every step matches another stretch of another expert. Middle: the "
-        "learning rate that the distilled set asks for. Right: what counts, the score on the validation split; the "
-        "ring marks the best step, which was kept. A score that falls while the loss still falls means that "
-        "training on paid no more. Losses of different methods are not on one scale; their scores are.",
+        f"Line charts over outer steps for {', '.join(histories)}: {', '.join(title for _, title in panels)}.",
+        "First: the distance between the network trained on the distilled images and the expert, 1 meaning no "
+        "progress at all; it is noisy because every step matches another stretch of another expert, and losses of "
+        "different methods are not on one scale. Second: the learning rate that the distilled set asks for."
+        + (_ABOUT_SCORES if scored else " The images were not scored while they were made; the last step was kept."),
     )
 
 

@@ -25,10 +25,10 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
     rows = {row["arm"]: row for row in comparison["rows"] if row["architecture"] == first}
     level = f"{100 * comparison['confidence']:g} %"
     sentences = [
-        f"Networks trained on {rows[arm]['training_images']} {_WHAT[arm]} reach a balanced accuracy of "
-        f"{_span(rows[arm]['balanced_accuracy'])} on the test split."
-        for arm in ("full", "iadd", "mtt", "random")
-        if arm in rows
+        f"Networks trained on {rows[arm]['training_images']} {_WHAT.get(arm, f'images (arm {arm})')} reach a "
+        f"balanced accuracy of {_span(rows[arm]['balanced_accuracy'])} on the test split."
+        for arm in dict.fromkeys(["full", "iadd", "mtt", "random", *rows])
+        if arm in rows and arm != "kmeans"
     ]
     sentences += [
         f"{gap['arm'].upper()} minus {_short(gap['minus'])}: {_verdict(gap['bootstrap'])}"
@@ -71,7 +71,7 @@ def confounded_sites(sites: Mapping[str, Mapping[str, int]], class_names: Sequen
 def test_openings(openings: Sequence[Mapping[str, str]]) -> tuple[str, bool]:
     """Return what to say about the test split, and whether it is a warning."""
     if not openings:
-        return "The test split has not been opened.", False
+        return "The record names no opening of the test split.", False
     if len(openings) == 1:
         return "The test split was opened once, after every choice had been made on the validation split.", False
     return (

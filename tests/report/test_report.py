@@ -16,7 +16,7 @@ from medidistill.record import RunRecord
 from medidistill.report import ReportData, render
 from medidistill.report.drawing import style_of
 from medidistill.report.figures_images import distilled_images
-from medidistill.report.figures_training import importance
+from medidistill.report.figures_training import curves, importance
 from medidistill.report.wording import confounded_sites, findings, quarantine_by_reason
 
 from .report_example import ARMS, NAMES, comparison, distilled, histories, interval, record, report_data
@@ -163,7 +163,7 @@ def test_names_from_the_data_cannot_become_markup():
 def test_a_bare_run_still_gives_a_page():
     page = _Page(render(ReportData("a start", NAMES, RunRecord())))
     assert page.images == {}
-    assert "The test split has not been opened." in page.text
+    assert "The record names no opening of the test split." in page.text
     assert "Results" not in page.text
 
 
@@ -203,6 +203,12 @@ def test_grid_shows_the_images_it_was_given():
 def test_importance_is_drawn_only_where_it_was_learned():
     assert importance(histories()["mtt"], "mtt") is None
     assert "12 tensors" in importance(histories()["iadd"], "iadd").alt
+
+
+def test_curves_leave_out_what_was_not_scored():
+    unscored = [{"step": 1, "loss": 0.9, "alpha": 0.02, "seconds": 1.0}]
+    assert "validation" not in curves({"mtt": unscored}).alt
+    assert "validation" in curves(histories()).alt
 
 
 def test_arms_never_share_a_look():
