@@ -73,7 +73,7 @@ def read_run(root: Path, path: Path) -> RunView:
         folder=folder,
         title=config.name,
         notice=config.notice,
-        finished=tuple(record.stages),
+        finished=tuple(sorted(record.stages, key=lambda stage: record.stages[stage]["finished"])),
         test_openings=len(record.test_openings),
         table=table.read_text(encoding="utf-8") if "evaluate" in record.stages and table.is_file() else "",
     )
