@@ -230,7 +230,7 @@ class DistillConfig(_Validated):
     checkpoint_every: int = _number(10, "outer steps between checkpoints", 1, 1_000_000)
     validate_every: int = _number(20, "outer steps between scores on validation; 0: never, keep the last", 0, 1_000_000)
     compile: str = _choice(
-        "auto", "torch.compile of the inner step; auto: where the run is long enough to win it back", "auto", "on", "off"
+        "auto", "torch.compile of the inner step; auto: where the run is long enough to repay it", "auto", "on", "off"
     )
     max_rollbacks: int = _number(5, "roll-backs to the last good step before giving up", 0, 1000)
 
