@@ -27,7 +27,15 @@ import torch
 from torch import Tensor, nn
 
 from medidistill.config import AugmentConfig
-from medidistill.networks import CompiledByShape, augment, draw, gradient_function, loss_function
+from medidistill.networks import (
+    CompiledByShape,
+    Criterion,
+    augment,
+    cross_entropy,
+    draw,
+    gradient_function,
+    loss_function,
+)
 from medidistill.networks.augment import is_identity
 
 __all__ = ["EndLoss", "InnerPlan", "InnerStep", "MetaGradient", "adjoint_gradient", "draw_plan", "stored_gradient"]
@@ -96,7 +104,7 @@ class MetaGradient:
     alpha: Tensor
 
 
-_COMPILED: dict[tuple[str, bool], CompiledByShape] = {}
+_COMPILED: dict[tuple[str, bool, Criterion], CompiledByShape] = {}
 
 
 class InnerStep:
@@ -106,12 +114,20 @@ class InnerStep:
         network: a network without buffers whose operations can be differentiated twice.
         compile: compile both functions; they are shared by all networks of the same structure.
         learn_targets: also return M_q lambda.
+        criterion: the student's loss.
     """
 
-    def __init__(self, network: nn.Module, *, compile: bool = False, learn_targets: bool = False) -> None:
-        self.gradient = gradient_function(network, compile=compile)
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        compile: bool = False,
+        learn_targets: bool = False,
+        criterion: Criterion = cross_entropy,
+    ) -> None:
+        self.gradient = gradient_function(network, compile=compile, criterion=criterion)
         self.learn_targets = learn_targets
-        loss = self.loss = loss_function(network)
+        loss = self.loss = loss_function(network, criterion)
         inputs = (0, 1, 2) if learn_targets else (0, 1)
 
         def product(theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> Tensor:
@@ -121,7 +137,7 @@ class InnerStep:
         # reverse over reverse: the inner product of the gradient with lambda is differentiated again
         self._mixed: Callable[..., Any] = torch.func.grad_and_value(product, argnums=inputs)
         if compile:
-            self._mixed = _COMPILED.setdefault((str(network), learn_targets), CompiledByShape(self._mixed))
+            self._mixed = _COMPILED.setdefault((str(network), learn_targets, criterion), CompiledByShape(self._mixed))
 
     def mixed(self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return <g, v> and its derivatives by theta (H v), x (M_x v) and, if learned, q (M_q v)."""

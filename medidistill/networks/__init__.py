@@ -6,13 +6,14 @@ from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
 from medidistill.networks.compiling import CompiledByShape, should_compile
 from medidistill.networks.convnet import ConvNet
-from medidistill.networks.functional import ParameterLayout, cross_entropy, loss_function
+from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, loss_function
 from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
 from medidistill.networks.zoo import make_network
 
 __all__ = [
     "CompiledByShape",
     "ConvNet",
+    "Criterion",
     "ParameterLayout",
     "augment",
     "cross_entropy",

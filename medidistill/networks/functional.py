@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["ParameterLayout", "cross_entropy", "instance_norm", "loss_function"]
+__all__ = ["Criterion", "ParameterLayout", "cross_entropy", "instance_norm", "loss_function"]
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, K), targets) -> scalar loss."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,10 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-def loss_function(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return `loss(theta, x, q)`: cross-entropy of the network at the flat parameters `theta`.
+def loss_function(
+    network: nn.Module, criterion: Criterion = cross_entropy
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return `loss(theta, x, q)`: the criterion of the network's outputs at the flat parameters `theta`.
 
     Networks with buffers that training changes (running statistics) are not pure functions of theta
     and are refused.
@@ -96,6 +101,6 @@ def loss_function(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tens
 
     def loss(theta: Tensor, x: Tensor, q: Tensor) -> Tensor:
         logits = torch.func.functional_call(network, layout.unflatten(theta), (x,))
-        return cross_entropy(logits, q)
+        return criterion(logits, q)
 
     return loss

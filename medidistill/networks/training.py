@@ -18,7 +18,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.networks.augment import augment, draw, is_identity
 from medidistill.networks.compiling import CompiledByShape
-from medidistill.networks.functional import ParameterLayout, cross_entropy, loss_function
+from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, loss_function
 from medidistill.networks.zoo import make_network
 from medidistill.seeding import stream
 
@@ -33,19 +33,20 @@ class Gradient(Protocol):
         ...
 
 
-_COMPILED: dict[str, CompiledByShape] = {}
+_COMPILED: dict[tuple[str, Criterion], CompiledByShape] = {}
 
 
-def gradient_function(network: nn.Module, *, compile: bool = False) -> Gradient:
+def gradient_function(network: nn.Module, *, compile: bool = False, criterion: Criterion = cross_entropy) -> Gradient:
     """Return the loss and its gradient at a flat parameter vector.
 
     Args:
         network: a network without buffers.
         compile: use `torch.compile`. The compiled function is kept for all networks of the same structure.
+        criterion: loss of the outputs.
     """
-    loss = loss_function(network)
+    loss = loss_function(network, criterion)
     if compile:
-        loss = _COMPILED.setdefault(str(network), CompiledByShape(loss))
+        loss = _COMPILED.setdefault((str(network), criterion), CompiledByShape(loss))
 
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()
