@@ -45,9 +45,9 @@ class RunView:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its caption: PNG bytes, or (H, W) float64 in [0, 1]."""
+    """A picture with its caption: PNG bytes, SVG text, or (H, W) float64 in [0, 1]."""
 
-    content: bytes | npt.NDArray[np.float64]
+    content: bytes | str | npt.NDArray[np.float64]
     caption: str
 
 
@@ -95,7 +95,7 @@ def distilled_images(run: RunView) -> list[Picture]:
 
 
 class _Figures(HTMLParser):
-    """Collects the PNG pictures of a report with the text of their captions; takes nothing else from the page."""
+    """Collects the embedded pictures of a report with the text of their captions; takes nothing else from the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,8 +106,9 @@ class _Figures(HTMLParser):
         """Take a picture; start a caption."""
         source = dict(attrs).get("src") or ""
         kind, _, data = source.partition(",")
-        if tag == "img" and kind == "data:image/png;base64":
-            self.pictures.append(Picture(base64.b64decode(data), dict(attrs).get("alt") or ""))
+        if tag == "img" and kind in ("data:image/png;base64", "data:image/svg+xml;base64"):
+            content = base64.b64decode(data)
+            self.pictures.append(Picture(content.decode() if "svg" in kind else content, dict(attrs).get("alt") or ""))
         elif tag == "figcaption":
             self._caption = []
 

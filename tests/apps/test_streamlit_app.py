@@ -22,6 +22,7 @@ from view_models import distilled_images, find_runs, read_run, report_pictures
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"></svg>'
 
 
 def _run(path: Path, *, stages: tuple[str, ...] = ()) -> RunFolder:
@@ -47,10 +48,12 @@ def finished(tmp_path: Path) -> RunFolder:
     ).save(folder.distill("iadd") / "distilled.safetensors")
     folder.evaluate.mkdir()
     (folder.evaluate / "comparison.md").write_text("| arm | balanced accuracy |\n| --- | --- |\n| iadd | 0.812 |\n")
+    drawing = base64.b64encode(SVG.encode()).decode()
     picture = f'<img src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}" alt="curve">'
     folder.report.write_text(
         f"<script>alert(1)</script><img src='https://example.org/x.png'><figure>{picture}"
         "<figcaption>Loss of <b>each</b> step</figcaption></figure>"
+        f"<img src='data:image/svg+xml;base64,{drawing}' alt='ROC curve'>"
     )
     return folder
 
@@ -92,10 +95,9 @@ def test_page_of_a_damaged_run_shows_the_error(tmp_path, monkeypatch):
     assert "record.json: not valid JSON" in page.error[0].value
 
 
-def test_pictures_of_a_report_are_its_embedded_png_alone(finished, tmp_path):
-    (picture,) = report_pictures(read_run(tmp_path, finished.path))
-    assert picture.content == PIXEL
-    assert picture.caption == "Loss of each step"
+def test_pictures_of_a_report_are_its_embedded_ones_alone(finished, tmp_path):
+    pictures = report_pictures(read_run(tmp_path, finished.path))
+    assert [(one.content, one.caption) for one in pictures] == [(PIXEL, "Loss of each step"), (SVG, "ROC curve")]
 
 
 def test_distilled_images_are_for_the_eye(finished, tmp_path):
