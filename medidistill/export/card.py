@@ -78,7 +78,8 @@ def _worth(comparison: Mapping[str, Any] | None, notice: str) -> str:
     lines += [
         "",
         f"Mean over fresh networks on the test split, {comparison['test_images']} images of "
-        f"{comparison['test_patients']} patients that no choice was made on; in brackets {100 * comparison['confidence']:g} % intervals.",
+        f"{comparison['test_patients']} patients that no choice was made on; "
+        f"in brackets {100 * comparison['confidence']:g} % intervals.",
         *(f"- {note}" for note in comparison["notes"]),
     ]
     return "\n".join(lines) + "\n" + caution
