@@ -65,15 +65,14 @@ class ImportanceWeights:
         """
         movement = (start - target).square().sum()
         difference = end - target
+        plain = difference.square() / movement
         if not self.config.enabled:
-            parts = difference.square() / movement
-            return parts.sum(), 2 * difference / movement, parts
+            return plain.sum(), 2 * difference / movement, plain
         square = self.vector().square().to(end.dtype).to(end.device)
-        parts = square * difference.square() / movement
+        parts = square * plain
         slope = 2 * square * difference / movement
         if self.config.keep_scale:
-            plain = difference.square().sum() / movement
-            slope = slope * (plain / parts.sum().clamp_min(torch.finfo(end.dtype).tiny))
+            slope = slope * (plain.sum() / parts.sum().clamp_min(torch.finfo(end.dtype).tiny))
         return parts.sum(), slope, parts
 
     def update(self, parts: Tensor, scale: float = 1.0) -> None:

@@ -31,6 +31,7 @@ from medidistill.seeding import stream
 __all__ = ["DistillResult", "distill"]
 
 _LARGEST_LOSS = 1e3  # the matching loss of a student that stays where it started is 1
+_SMALLEST_ALPHA, _LARGEST_ALPHA = 1e-8, 10.0
 _PICTURES = 8  # images are kept at step 0 and at this many later steps
 
 
@@ -253,6 +254,8 @@ class _Loop:
         state.weights.update(torch.stack(parts).mean(0), state.progress.rate_scale)
         if not state.is_finite():
             return entry, "nonfinite"
+        if not _SMALLEST_ALPHA <= float(state.alpha) <= _LARGEST_ALPHA:
+            return entry, "diverged"
         entry["alpha"] = float(state.alpha)
         if config.importance.enabled:
             entry["effective_sample_size"] = state.weights.effective_share()

@@ -28,7 +28,7 @@ def initial_images(
     real: tuple[Tensor, Tensor] | None,
     seed: int,
 ) -> Tensor:
-    """Return the images at step 0: unit noise, or, on request, copies of real ones.
+    """Return the images at step 0: noise, or, on request, copies of real ones.
 
     Args:
         config: ipc and init.
@@ -42,7 +42,7 @@ def initial_images(
     """
     generator = stream(seed, "init")
     if config.init == "noise":
-        return torch.randn(num_classes * config.ipc, *shape, generator=generator)
+        return torch.randn(num_classes * config.ipc, *shape, generator=generator) * config.noise
     if real is None:
         raise ConfigError("distill.init='real' needs the real images; use init='noise'")
     images, labels = real

@@ -62,9 +62,9 @@ def test_adjoint_agrees_with_finite_differences(name: str) -> None:
     value = getattr(problem, name)
     direction = torch.randn(value.shape, generator=stream(3, name), dtype=torch.float64)
     h = 1e-5
-    slope = (problem.solve(**{name: value + h * direction}).loss - problem.solve(**{name: value - h * direction}).loss) / (
-        2 * h
-    )
+    slope = (
+        problem.solve(**{name: value + h * direction}).loss - problem.solve(**{name: value - h * direction}).loss
+    ) / (2 * h)
     assert float((getattr(problem.solve(), name) * direction).sum()) == pytest.approx(slope, rel=1e-6)
 
 

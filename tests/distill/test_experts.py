@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from medidistill.config import AugmentConfig, ExpertConfig, NetworkConfig
+from medidistill.distill import Experts, train_experts
+from medidistill.distill.trajectory import write_expert
+from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
+from medidistill.seeding import stream
+
+NETWORK = NetworkConfig(width=4, depth=2)
+CONFIG = ExpertConfig(count=3, epochs=3, batch_size=8, lr=0.05, augment=AugmentConfig(shift=0.1))
+
+
+def data() -> tuple[Tensor, Tensor]:
+    labels = torch.arange(24) % 3
+    images = torch.randn(24, 1, 16, 16, generator=stream(0, "d")) + labels.view(-1, 1, 1, 1)
+    return images, labels
+
+
+def make(folder: Path, config: ExpertConfig = CONFIG, **extra: object) -> list[Path]:
+    images, labels = data()
+    settings = {"network": NETWORK, "seed": 0} | extra
+    return train_experts(images, labels, num_classes=3, config=config, folder=folder, **settings)
+
+
+def test_snapshots_are_copies_that_move_every_epoch(tmp_path: Path) -> None:
+    expert = Experts(make(tmp_path)).members[1]
+    assert expert.epochs == CONFIG.epochs
+    path = [expert.snapshot(epoch) for epoch in range(4)]
+    for before, after in itertools.pairwise(path):
+        assert float((before - after).norm()) > 1e-3
+
+
+def test_experts_differ_and_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = make(tmp_path / "a"), make(tmp_path / "b")
+    contents = [path.read_bytes() for path in first]
+    assert contents == [path.read_bytes() for path in second]
+    assert len(set(contents)) == 3
+
+
+def test_a_stopped_training_keeps_finished_experts_and_reaches_the_same_bytes(tmp_path: Path) -> None:
+    whole = [path.read_bytes() for path in make(tmp_path / "whole")]
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise StoppedError("stop", 15)
+
+    with pytest.raises(StoppedError):
+        make(tmp_path / "cut", on_epoch=stop)
+    kept = tmp_path / "cut" / "expert-0000.safetensors"
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == [kept.name]
+    when = kept.stat().st_mtime_ns
+    assert [path.read_bytes() for path in make(tmp_path / "cut")] == whole
+    assert kept.stat().st_mtime_ns == when
+
+
+def test_more_experts_can_be_added_and_other_settings_train_anew(tmp_path: Path) -> None:
+    first = make(tmp_path)[0]
+    when = first.stat().st_mtime_ns
+    assert len(make(tmp_path, dataclasses.replace(CONFIG, count=4))) == 4
+    assert first.stat().st_mtime_ns == when
+    make(tmp_path, dataclasses.replace(CONFIG, lr=0.02))
+    assert first.stat().st_mtime_ns != when
+
+
+def test_shards_train_the_same_pool(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole")
+    parts = [make(tmp_path / "parts", shard=(i, 2)) for i in range(2)]
+    assert [path.name for path in parts[0]] == ["expert-0000.safetensors", "expert-0002.safetensors"]
+    for path in whole:
+        assert (tmp_path / "parts" / path.name).read_bytes() == path.read_bytes()
+    with pytest.raises(ConfigError, match="shard"):
+        make(tmp_path, shard=(2, 2))
+
+
+def test_trajectories_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    assert make(tmp_path)[0].stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_expert_is_named_and_trained_again(tmp_path: Path) -> None:
+    files = make(tmp_path)
+    whole = files[1].read_bytes()
+    files[1].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(IngestError, match=r"expert-0001.*damaged"):
+        Experts(files)
+    assert make(tmp_path)[1].read_bytes() == whole
+
+
+def test_a_trajectory_that_stands_still_is_refused(tmp_path: Path) -> None:
+    files = make(tmp_path)
+    experts = Experts(files)
+    still = experts.members[0].snapshot(0).repeat(4, 1)
+    write_expert(files[0], still, experts.members[0].header)
+    with pytest.raises(IngestError, match=r"expert-0000.*= 0"):
+        Experts(files).segment(0, 0, 2)
+
+
+def test_divergence_says_which_expert_and_what_to_change(tmp_path: Path) -> None:
+    images, labels = data()
+    with pytest.raises(DivergedError, match=r"expert 0.*lower experts\.lr"):
+        train_experts(
+            images * 1e30,
+            labels,
+            num_classes=3,
+            network=NetworkConfig(width=4, depth=2, norm="none"),
+            config=CONFIG,
+            seed=0,
+            folder=tmp_path,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pool_must_be_of_one_architecture(tmp_path: Path) -> None:
+    images, labels = data()
+    other = train_experts(
+        images,
+        labels,
+        num_classes=3,
+        network=NetworkConfig(width=5, depth=2),
+        config=CONFIG,
+        seed=0,
+        folder=tmp_path / "o",
+    )
+    with pytest.raises(ConfigError, match="architecture differs"):
+        Experts([*make(tmp_path / "a"), *other])
+    with pytest.raises(ConfigError, match="no expert files"):
+        Experts([])
