@@ -26,6 +26,8 @@ from medidistill.pipeline import (
 
 __all__ = ["run_command"]
 
+_DEMO_PATIENTS = 80  # in each class: enough for intervals that say something, seconds to draw
+
 
 def run_command(arguments: Namespace) -> None:
     """Do what the parsed arguments ask for. Raises `MedidistillError`."""
@@ -87,7 +89,7 @@ def _demo(arguments: Namespace, stop: Stop) -> None:
     phantoms, output = arguments.output / "phantoms", arguments.output / "run"
     config = load_config("demo", arguments.overrides)
     if not (phantoms / "labels.csv").is_file():
-        _make_phantoms(phantoms, PhantomConfig(seed=config.seed), arguments)
+        _make_phantoms(phantoms, PhantomConfig(patients_per_class=_DEMO_PATIENTS, seed=config.seed), arguments)
     _whole(arguments, stop, config, phantoms, output)
 
 
