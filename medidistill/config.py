@@ -186,7 +186,7 @@ class ImportanceConfig(_Validated):
     direction: str = _choice(
         "descend", "descend: lower the weight of what is hard to match; ascend: raise it", "descend", "ascend"
     )
-    lr: float = _number(0.1, "learning rate of s", 0.0, 1e6)
+    lr: float = _number(0.01, "learning rate of s", 0.0, 1e6)
     w_min: float = _number(0.1, "smallest weight", 1e-6, 1.0)
     w_max: float = _number(10.0, "largest weight", 1.0, 1e6)
     keep_scale: bool = _flag(True, "divide the loss for images and alpha by sum(w^2 d^2) / sum(d^2), detached")

@@ -89,7 +89,7 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     return Arm(name, images[index], train.labels[index], candidates(small, small.lr), {"ipc": ipc})
 
 
-def validation_score(config: RunConfig, data: Prepared) -> Callable[[DistilledSet], float]:
+def validation_score(config: RunConfig, data: Prepared, *, compile: bool = False) -> Callable[[DistilledSet], float]:
     """Return the score that picks the best outer step: mean balanced accuracy on validation.
 
     Two small networks are trained on the candidate set with the recipe it carries, from the same weights and
@@ -107,6 +107,7 @@ def validation_score(config: RunConfig, data: Prepared) -> Callable[[DistilledSe
             num_classes=data.train.num_classes,
             networks=SCORING_NETWORKS,
             seed=config.seed,
+            compile=compile,
         )
         return run.val_score
 
