@@ -1,0 +1,102 @@
+"""Fill the README's tables from the committed JSON.
+
+python -m benchmarks.make_tables          # rewrite README.md
+python -m benchmarks.make_tables --check  # exit 1 if README.md is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medidistill.files import read_json
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+ARMS = {
+    "full": "all real images",
+    "random": "random real images",
+    "kmeans": "k-means-chosen real images",
+    "mtt": "MTT",
+    "iadd": "IADD",
+}
+
+
+def _interval(value: Mapping[str, float], sign: str = "") -> str:
+    return f"{value['estimate']:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
+
+
+def covid_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the covid-cxr comparison: balanced accuracy and macro AUROC by ipc and arm."""
+    lines = [
+        "| images per class | trained on | balanced accuracy | macro AUROC | sd over networks |",
+        "|---|---|---|---|---|",
+    ]
+    shown_full = False
+    differences = []
+    for ipc, part in result["ipc"].items():
+        for row in part["comparison"]["rows"]:
+            if row["arm"] == "full" and shown_full:
+                continue
+            shown_full = shown_full or row["arm"] == "full"
+            label = "all" if row["arm"] == "full" else ipc
+            lines.append(
+                f"| {label} | {ARMS[row['arm']]} | {_interval(row['balanced_accuracy'])} | "
+                f"{_interval(row['macro_auroc'])} | {row['sd_balanced_accuracy']:.3f} |"
+            )
+        for difference in part["comparison"]["differences"]:
+            if (difference["arm"], difference["reference"]) == ("iadd", "mtt"):
+                differences.append(f"| {ipc} | {_interval(difference['over_seeds'], '+')} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "IADD minus MTT, paired by seed:",
+            "",
+            "| images per class | balanced accuracy |",
+            "|---|---|",
+            *differences,
+        ]
+    )
+
+
+def ablation_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the ablation of W on validation."""
+    lines = ["| W | validation balanced accuracy | minus MTT, paired |", "|---|---|---|"]
+    for row in result["rows"]:
+        name = (
+            "none (MTT)" if row["variant"] == "mtt" else row["variant"].replace("unit_mean_square", "unit mean square")
+        )
+        minus = "" if row["minus_mtt"] is None else _interval(row["minus_mtt"], "+")
+        lines.append(f"| {name} | {row['val_balanced_accuracy']:.3f} (sd {row['sd_over_seeds']:.3f}) | {minus} |")
+    return "\n".join(lines)
+
+
+def fill(text: str, name: str, table: str) -> str:
+    """Replace what stands between the markers of `name`."""
+    start, end = f"<!-- table:{name}:start -->", f"<!-- table:{name}:end -->"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    if not rest or not after:
+        raise SystemExit(f"{README.name}: no markers {start} ... {end}")
+    return f"{before}{start}\n{table}\n{end}{after}"
+
+
+def main() -> None:
+    """Rewrite or check the README."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the README is out of date")
+    options = parser.parse_args()
+    old = README.read_text(encoding="utf-8")
+    new = fill(old, "covid-cxr", covid_table(read_json(HERE / "results" / "covid_cxr.json")))
+    new = fill(new, "ablation", ablation_table(read_json(HERE / "results" / "covid_cxr_ablation.json")))
+    if options.check:
+        sys.exit(f"{README.name} is out of date: run python -m benchmarks.make_tables" if new != old else 0)
+    README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
