@@ -48,19 +48,11 @@ def covid_table(result: Mapping[str, Any]) -> str:
                 f"{_interval(row['macro_auroc'])} | {row['sd_balanced_accuracy']:.3f} |"
             )
         for difference in part["comparison"]["differences"]:
-            if (difference["arm"], difference["reference"]) == ("iadd", "mtt"):
-                differences.append(f"| {ipc} | {_interval(difference['over_seeds'], '+')} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "IADD minus MTT, paired by seed:",
-            "",
-            "| images per class | balanced accuracy |",
-            "|---|---|",
-            *differences,
-        ]
-    )
+            if difference["arm"] == "iadd" and difference["metric"] == "balanced_accuracy":
+                over, patients = (_interval(difference[name], "+") for name in ("over_units", "bootstrap"))
+                differences.append(f"| {ipc} | IADD minus {ARMS[difference['minus']]} | {over} | {patients} |")
+    head = ["| images per class | | paired over seeds (t) | over patients and seeds (bootstrap) |", "|---|---|---|---|"]
+    return "\n".join([*lines, "", *head, *differences])
 
 
 def ablation_table(result: Mapping[str, Any]) -> str:
