@@ -6,6 +6,7 @@ Also here, because every stage speaks in them: `LabelledImages` (real images in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,8 +142,14 @@ class DistilledSet:
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.labels) != len(self.images):
             raise ConfigError(f"distilled images {tuple(self.images.shape)} with {len(self.labels)} labels")
-        if not bool(torch.isfinite(self.images).all()) or not self.alpha > 0:
-            raise ConfigError("a distilled set must be finite with alpha > 0")
+        if not bool(torch.isfinite(self.images).all()) or not 0 < self.alpha < math.inf:
+            raise ConfigError(f"a distilled set must be finite with a finite alpha > 0, got alpha={self.alpha}")
+        k = len(self.class_names)
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < k:
+            raise ConfigError(f"distilled labels must be in 0..{k - 1}, the indices of {k} class names")
+        soft = self.soft_labels
+        if soft is not None and (soft.shape != (len(self.labels), k) or not bool(torch.isfinite(soft).all())):
+            raise ConfigError(f"soft labels {tuple(soft.shape)}: must be finite and ({len(self.labels)}, {k})")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -184,9 +191,9 @@ class DistilledSet:
         tensors, header = load_tensors(path)
         if header.get("kind") != "distilled_set":
             raise IngestError(f"{path}: holds {header.get('kind', 'something else')}, not a distilled set")
-        if header["format"] > FORMAT:
-            raise IngestError(f"{path}: format {header['format']} is newer than {FORMAT}; upgrade medidistill")
         try:
+            if header["format"] > FORMAT:
+                raise IngestError(f"{path}: format {header['format']} is newer than {FORMAT}; upgrade medidistill")
             training = dict(header["training"])
             training["augment"] = AugmentConfig(**training["augment"])
             return cls(
@@ -203,3 +210,5 @@ class DistilledSet:
             )
         except (KeyError, TypeError) as error:
             raise IngestError(f"{path}: the header of the distilled set is incomplete ({error})") from error
+        except ConfigError as error:
+            raise IngestError(f"{path}: not a usable distilled set ({error})") from error

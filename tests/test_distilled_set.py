@@ -45,7 +45,7 @@ def test_a_set_comes_back_whole_and_writes_the_same_bytes(tmp_path: Path, distil
 
 
 def test_what_is_not_finite_is_not_a_distilled_set(distilled: DistilledSet) -> None:
-    for alpha in (0.0, -1.0, float("nan")):
+    for alpha in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="alpha > 0"):
             dataclasses.replace(distilled, alpha=alpha)
     images = distilled.images.clone()
@@ -54,6 +54,11 @@ def test_what_is_not_finite_is_not_a_distilled_set(distilled: DistilledSet) -> N
         dataclasses.replace(distilled, images=images)
     with pytest.raises(ConfigError, match="3 labels"):
         dataclasses.replace(distilled, labels=distilled.labels[:3])
+    with pytest.raises(ConfigError, match=r"in 0\.\.1"):
+        dataclasses.replace(distilled, labels=distilled.labels + 1)
+    for soft in (torch.full((4, 3), 0.3), torch.full((4, 2), float("nan"))):
+        with pytest.raises(ConfigError, match="soft labels"):
+            dataclasses.replace(distilled, soft_labels=soft)
 
 
 def test_foreign_newer_and_incomplete_files_are_refused(tmp_path: Path, distilled: DistilledSet) -> None:
@@ -68,6 +73,12 @@ def test_foreign_newer_and_incomplete_files_are_refused(tmp_path: Path, distille
         save_tensors(path, tensors, header | change)
         with pytest.raises(IngestError, match=message):
             DistilledSet.load(path)
+    save_tensors(path, tensors, {name: value for name, value in header.items() if name != "format"})
+    with pytest.raises(IngestError, match="incomplete"):
+        DistilledSet.load(path)
+    save_tensors(path, tensors, header | {"alpha": -1.0})
+    with pytest.raises(IngestError, match=r"set: not a usable distilled set.*alpha > 0"):
+        DistilledSet.load(path)
     del tensors["labels"]
     save_tensors(path, tensors, header)
     with pytest.raises(IngestError, match="incomplete"):

@@ -12,7 +12,15 @@ from torch import Tensor
 from medidistill.config import ExpertConfig, NetworkConfig, digest
 from medidistill.distill.trajectory import Architecture, Expert, write_expert
 from medidistill.errors import ConfigError, DivergedError, IngestError
-from medidistill.networks import ParameterLayout, augment, draw, gradient_function, make_network, should_compile
+from medidistill.networks import (
+    ParameterLayout,
+    augment,
+    check_deterministic,
+    draw,
+    gradient_function,
+    make_network,
+    should_compile,
+)
 from medidistill.seeding import stream
 
 __all__ = ["expert_digest", "train_experts"]
@@ -47,7 +55,7 @@ def train_experts(
         images: (N, C, H, W) float32, normalised.
         labels: (N,) int64.
         num_classes: number of classes.
-        network: architecture; must have no running statistics.
+        network: architecture; must have no running statistics and no dropout.
         config: count, epochs and SGD settings.
         seed: expert k depends on (seed, k) and on nothing else.
         folder: receives expert-0000.safetensors, ...
@@ -58,10 +66,15 @@ def train_experts(
 
     Raises:
         DivergedError: an expert's loss is not finite.
-        ConfigError: no images.
+        ConfigError: no images, labels that do not fit them, or a network that is not a function of its parameters.
     """
     if len(images) == 0:
         raise ConfigError("no training images for the experts")
+    if labels.shape != (len(images),) or not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ConfigError(
+            f"labels of shape {tuple(labels.shape)} for {len(images)} images: must be one class index each, "
+            f"in 0..{num_classes - 1}"
+        )
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
     name = expert_digest(images, labels, architecture, config, seed)
     if not 0 <= shard[0] < shard[1]:
@@ -122,6 +135,7 @@ def _train_one(
         num_classes=architecture.num_classes,
         generator=stream(seed, "expert", number, "init"),
     ).to(images.device)
+    check_deterministic(network)
     generator = stream(seed, "expert", number, "batches")
     gradient = gradient_function(network, compile=compiled)
     theta = ParameterLayout.of(network).flatten(network)

@@ -78,8 +78,9 @@ class ImportanceWeights:
     def update(self, parts: Tensor, scale: float = 1.0) -> None:
         """Take one step on s from w^2 d^2 / Z, and restore the constraint.
 
-        The step is natural in the metric of mean(w^2), ds_k ~ (P / n_k) dL/ds_k with n_k moving elements in
-        group k, so that a rate means the same at both granularities and for small and large tensors.
+        The step is steepest descent in the metric mean(ds^2) over the P moving elements, which is
+        sum_k (n_k / P) ds_k^2 with n_k of them in group k: ds_k = -lr * (P / n_k) dL/ds_k. A rate so means the same
+        at both granularities and for small and large tensors.
 
         Args:
             parts: (P,) terms of the matching loss, averaged over segments.
@@ -136,4 +137,4 @@ class ImportanceWeights:
 
     def load_state(self, s: Tensor) -> None:
         """Continue from `state`."""
-        self.s = s.clone()
+        self.s = s.cpu().clone()  # W stays on the CPU wherever the rest of a checkpoint was loaded

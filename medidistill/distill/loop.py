@@ -1,13 +1,13 @@
 """The outer loop: images, labels, alpha and W learned together from segments of expert trajectories.
 
-Every random number of outer step k comes from the stream (seed, "outer", k, roll-backs so far), so that a
-run resumed from any checkpoint draws what the unbroken run drew, and two methods with one seed share their
-segments, batches and augmentation.
+`medidistill.distill.outer_step` computes one update. Here: the order of steps, validation, checkpoints,
+roll-backs, and what is written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from torch import Tensor
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.importance import ImportanceWeights
-from medidistill.distill.state import DistillState, initial_images
+from medidistill.distill.outer_step import OuterStep
+from medidistill.distill.state import Checkpoint, DistillState, initial_images
 from medidistill.distill.trajectory import Experts
-from medidistill.distill.unroll import InnerStep, MetaGradient, adjoint_gradient, draw_plan, stored_gradient
+from medidistill.distill.unroll import InnerStep
 from medidistill.distilled_set import DistilledSet, Normalisation
-from medidistill.errors import ConfigError, StoppedError
+from medidistill.errors import ConfigError, DivergedError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import ParameterLayout, make_network, should_compile
 from medidistill.seeding import stream
 
 __all__ = ["DistillResult", "distill"]
 
-_LARGEST_LOSS = 1e3  # the matching loss of a student that stays where it started is 1
-_SMALLEST_ALPHA, _LARGEST_ALPHA = 1e-8, 10.0
 _PICTURES = 8  # images are kept at step 0 and at this many later steps
+_GOOD = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def distill(
         seed: of the start, the segments, batches and augmentation.
         folder: receives checkpoint, distilled set, history and evolution; nothing is written where None.
         resume: go on from the checkpoint in `folder` if there is one.
-        score: validation score of a candidate set, higher is better; called every `validate_every` steps.
+        score: validation score of a candidate set, higher is better; called every `validate_every` steps. A
+            `DivergedError` from it, or a score that is not finite, leaves that step without a score.
         on_step: called with each history entry; a `StoppedError` raised from it ends the loop after a checkpoint.
         real: normalised training images and labels, for `init="real"` alone.
         recipe: more facts to ship with the set.
@@ -109,7 +110,6 @@ def distill(
 
 
 def _write(result: DistillResult, folder: Path) -> None:
-    result.distilled.save(folder / "distilled.safetensors")
     pictures = {f"step-{step:06d}": images for step, images in result.evolution}
     save_tensors(folder / "evolution.safetensors", pictures, {"kind": "evolution"})
     summary = {
@@ -119,6 +119,7 @@ def _write(result: DistillResult, folder: Path) -> None:
         "events": result.events,
     }
     write_json(folder / "history.json", summary)
+    result.distilled.save(folder / "distilled.safetensors")  # last: its presence says that the rest is there
 
 
 class _Loop:
@@ -158,10 +159,10 @@ class _Loop:
         batch = min(config.batch_size or len(self.labels), len(self.labels))
         work = config.outer_steps * config.segments * config.inner_steps * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
-        self.step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels)
-        images = initial_images(
-            config, (shape.channels, shape.image_size, shape.image_size), shape.num_classes, real, seed
-        )
+        step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels)
+        self.outer_step = OuterStep(experts, config, step, seed, self.device)
+        size = (shape.channels, shape.image_size, shape.image_size)
+        images = initial_images(config, size, shape.num_classes, real, seed)
         weights = ImportanceWeights(layout, config.importance, experts.moving(layout))
         self.state = DistillState(
             config, images.to(self.device), self.labels.to(self.device), shape.num_classes, weights
@@ -179,14 +180,35 @@ class _Loop:
             raise ConfigError(
                 f"{path}: was made with other settings, experts or seed; resume with those, or start in a new folder"
             )
-        self.state.load(({name: value.to(self.device) for name, value in tensors.items()}, header["progress"]))
-        self.good = self.state.save()
+        if header["progress"]["step"] > self.config.outer_steps:
+            raise ConfigError(
+                f"{path}: is at step {header['progress']['step']}, distill.outer_steps={self.config.outer_steps}: "
+                f"must be >= {header['progress']['step']} to go on from here, or start in a new folder"
+            )
+        tensors = {name: value.to(self.device) for name, value in tensors.items()}
+        good = {name.removeprefix(_GOOD): value for name, value in tensors.items() if name.startswith(_GOOD)}
+        now = {name: value for name, value in tensors.items() if not name.startswith(_GOOD)}
+        self.state.load((now, header["progress"]))
+        self.good = (good, header["good"]) if good else self.state.save()
 
     def _keep(self, path: Path | None) -> None:
+        """Make the present state the one that a roll-back returns to, and write it."""
         self.good = self.state.save()
+        self._write_checkpoint(path, self.good, {}, None)
+
+    def _keep_aside(self, path: Path | None) -> None:
+        """Write the present state with the one that a roll-back returns to, which the unbroken run would keep."""
+        tensors, progress = self.good
+        # copies: safetensors refuses tensors that share memory, and an old best set is in both states
+        good = {_GOOD + name: value.clone() for name, value in tensors.items()}
+        self._write_checkpoint(path, self.state.save(), good, progress)
+
+    def _write_checkpoint(
+        self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: dict[str, Any] | None
+    ) -> None:
         if path is not None:
-            tensors, progress = self.good
-            save_tensors(path, tensors, {"kind": "checkpoint", "digest": self.digest, "progress": progress})
+            header = {"kind": "checkpoint", "digest": self.digest, "progress": now[1], "good": good_progress}
+            save_tensors(path, now[0] | good, header)
 
     def run(
         self,
@@ -201,7 +223,7 @@ class _Loop:
             state.evolution[0] = state.images.clone()
         while state.progress.step < config.outer_steps:
             started = time.perf_counter()
-            entry, problem = self._outer_step()
+            entry, problem = self.outer_step(state)
             if problem is not None:
                 if state.progress.rollbacks >= config.max_rollbacks:
                     return problem
@@ -213,76 +235,29 @@ class _Loop:
                 state.evolution[progress.step] = state.images.clone()
             at_last = progress.step == config.outer_steps
             if score is not None and config.validate_every and (progress.step % config.validate_every == 0 or at_last):
-                entry["score"] = score(self.distilled(state.save()[0], "now"))
-                if progress.best_score is None or entry["score"] > progress.best_score:
-                    state.keep_as_best(entry["score"])
+                self._validate(score, entry)
             entry["seconds"] = round(time.perf_counter() - started, 4)
             progress.entries.append(entry)
             try:
                 if on_step is not None:
                     on_step(entry)
             except StoppedError:
-                self._keep(checkpoint)
+                self._keep_aside(checkpoint)
                 raise
             if progress.step % config.checkpoint_every == 0 or at_last:
                 self._keep(checkpoint)
         return "completed"
 
-    def _outer_step(self) -> tuple[dict[str, Any], str | None]:
-        """Compute one update; return its history entry, and what went wrong if anything did."""
-        config, state = self.config, self.state
-        generator = stream(self.seed, "outer", state.progress.step, state.progress.rollbacks)
-        found, parts = [], []
-        for _ in range(config.segments):
-            gradient, matched = self._segment(generator)
-            found.append(gradient)
-            parts.append(matched)
-        loss = sum(gradient.loss for gradient in found) / len(found)
-        entry: dict[str, Any] = {"step": state.progress.step + 1, "loss": loss}
-        slopes = {
-            "images": torch.stack([gradient.images for gradient in found]).mean(0),
-            "log_alpha": torch.stack([gradient.alpha for gradient in found]).mean(0) * state.alpha,
-        }
-        if config.soft_labels:
-            by_target = torch.stack([gradient.targets for gradient in found]).mean(0)
-            (slopes["logits"],) = _through_softmax(state.logits, by_target)
-        if not all(bool(torch.isfinite(value).all()) for value in (torch.tensor(loss), *slopes.values())):
-            return entry, "nonfinite"
-        if loss > _LARGEST_LOSS:
-            return entry, "diverged"
-        state.apply(slopes)
-        state.weights.update(torch.stack(parts).mean(0), state.progress.rate_scale)
-        if not state.is_finite():
-            return entry, "nonfinite"
-        if not _SMALLEST_ALPHA <= float(state.alpha) <= _LARGEST_ALPHA:
-            return entry, "diverged"
-        entry["alpha"] = float(state.alpha)
-        if config.importance.enabled:
-            entry["effective_sample_size"] = state.weights.effective_share()
-            every = config.validate_every or 20
-            if (state.progress.step + 1) % every == 0 or state.progress.step + 1 == config.outer_steps:
-                entry["w"] = state.weights.summary()
-        return entry, None
-
-    def _segment(self, generator: torch.Generator) -> tuple[MetaGradient, Tensor]:
-        """Match one drawn segment; return the gradients and the terms w^2 d^2 / Z of the loss."""
-        config, state = self.config, self.state
-        number = int(torch.randint(len(self.experts), (), generator=generator))
-        start = int(torch.randint(config.min_start, config.max_start, (), generator=generator))
-        begin, target = (theta.to(self.device) for theta in self.experts.segment(number, start, config.expert_epochs))
-        plan = draw_plan(
-            len(state.images), config.inner_steps, config.batch_size, config.augment, generator, self.device
-        )
-        kept: list[Tensor] = []
-
-        def end_loss(end: Tensor) -> tuple[Tensor, Tensor]:
-            loss, slope, parts = state.weights.matching_loss(end, target, begin)
-            kept.append(parts)
-            return loss, slope
-
-        unroll = adjoint_gradient if config.gradient == "adjoint" else stored_gradient
-        gradient = unroll(self.step, begin, state.images, state.targets(), state.alpha, plan, end_loss)
-        return gradient, kept[0]
+    def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
+        try:
+            value = score(self.distilled(self.state.save()[0], "now"))
+        except DivergedError:  # nothing can be trained from this set; a later one may do
+            return
+        if math.isfinite(value):
+            entry["score"] = value
+            best = self.state.progress.best_score
+            if best is None or value > best:
+                self.state.keep_as_best(value)
 
     def _roll_back(self, problem: str) -> None:
         failed, before = self.state.progress.step + 1, self.state.progress
@@ -320,16 +295,13 @@ class _Loop:
 
     def result(self, status: str) -> DistillResult:
         """Return the outcome; the best set where one was scored, else the last good one."""
-        tensors, _ = self.good if status != "completed" else self.state.save()
+        tensors, reached = self.good if status != "completed" else self.state.save()
         progress = self.state.progress
-        which = "best" if "best/images" in tensors else "now"
-        distilled = self.distilled(tensors, which)
-        best_step = progress.best_step if which == "best" else progress.step
+        if self.state.best:  # scored, hence finite, even if it came after the last good checkpoint
+            best = {f"best/{name}": value for name, value in self.state.best.items()}
+            distilled, best_step = self.distilled(best, "best"), progress.best_step
+        else:
+            distilled, best_step = self.distilled(tensors, "now"), int(reached["step"])
         distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "outer_step": best_step})
         pictures = sorted(self.state.evolution.items())
         return DistillResult(status, distilled, best_step, progress.entries, progress.events, pictures)
-
-
-def _through_softmax(logits: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
-    leaf = logits.detach().requires_grad_()
-    return torch.autograd.grad(torch.softmax(leaf, dim=1), leaf, slope)

@@ -38,7 +38,8 @@ def initial_images(
         seed: stream (seed, "init").
 
     Raises:
-        ConfigError: `init="real"` without real images, or ipc above the size of a class.
+        ConfigError: `init="real"` without real images or with images of another shape, or ipc above the size of
+            a class.
     """
     generator = stream(seed, "init")
     if config.init == "noise":
@@ -46,6 +47,8 @@ def initial_images(
     if real is None:
         raise ConfigError("distill.init='real' needs the real images; use init='noise'")
     images, labels = real
+    if images.shape[1:] != shape:
+        raise ConfigError(f"real images are {tuple(images.shape[1:])}, the experts' were {shape}: prepare them alike")
     chosen = []
     for name in range(num_classes):
         members = torch.nonzero(labels == name).flatten()

@@ -31,6 +31,7 @@ from medidistill.networks import (
     CompiledByShape,
     Criterion,
     augment,
+    check_deterministic,
     cross_entropy,
     draw,
     gradient_function,
@@ -115,6 +116,9 @@ class InnerStep:
         compile: compile both functions; they are shared by all networks of the same structure.
         learn_targets: also return M_q lambda.
         criterion: the student's loss.
+
+    Raises:
+        ConfigError: the network has buffers or dropout.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class InnerStep:
         learn_targets: bool = False,
         criterion: Criterion = cross_entropy,
     ) -> None:
+        check_deterministic(network)
         self.gradient = gradient_function(network, compile=compile, criterion=criterion)
         self.learn_targets = learn_targets
         loss = self.loss = loss_function(network, criterion)

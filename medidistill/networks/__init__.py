@@ -6,7 +6,13 @@ from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
 from medidistill.networks.compiling import CompiledByShape, should_compile
 from medidistill.networks.convnet import ConvNet
-from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, loss_function
+from medidistill.networks.functional import (
+    Criterion,
+    ParameterLayout,
+    check_deterministic,
+    cross_entropy,
+    loss_function,
+)
 from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
 from medidistill.networks.zoo import make_network
 
@@ -16,6 +22,7 @@ __all__ = [
     "Criterion",
     "ParameterLayout",
     "augment",
+    "check_deterministic",
     "cross_entropy",
     "draw",
     "gradient_function",

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["Criterion", "ParameterLayout", "cross_entropy", "instance_norm", "loss_function"]
+from medidistill.errors import ConfigError
+
+__all__ = ["Criterion", "ParameterLayout", "check_deterministic", "cross_entropy", "instance_norm", "loss_function"]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(logits (N, K), targets) -> scalar loss."""
@@ -87,16 +89,32 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
+def check_deterministic(network: nn.Module) -> None:
+    """Refuse dropout: an expert could not be repeated, and the adjoint would differentiate another mask.
+
+    Raises:
+        ConfigError: the network drops units at random.
+    """
+    if any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
+        raise ConfigError(
+            "the network drops units at random, but experts and students must be functions of their parameters "
+            "alone; use network.name=convnet"
+        )
+
+
 def loss_function(
     network: nn.Module, criterion: Criterion = cross_entropy
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return `loss(theta, x, q)`: the criterion of the network's outputs at the flat parameters `theta`.
 
-    Networks with buffers that training changes (running statistics) are not pure functions of theta
-    and are refused.
+    Raises:
+        ConfigError: the network has buffers (running statistics): it is no function of theta alone.
     """
     if any(True for _ in network.buffers()):
-        raise ValueError("the network keeps running statistics; a student must be a function of its parameters alone")
+        raise ConfigError(
+            "the network keeps running statistics, but experts and students must be functions of their parameters "
+            "alone; use network.name=convnet"
+        )
     layout = ParameterLayout.of(network)
 
     def loss(theta: Tensor, x: Tensor, q: Tensor) -> Tensor:

@@ -132,3 +132,24 @@ def test_pool_must_be_of_one_architecture(tmp_path: Path) -> None:
         Experts([*make(tmp_path / "a"), *other])
     with pytest.raises(ConfigError, match="no expert files"):
         Experts([])
+
+
+@pytest.mark.parametrize(("name", "why"), [("alexnet", "drops units"), ("resnet18", "running statistics")])
+def test_networks_that_are_no_function_of_their_parameters_are_refused(tmp_path: Path, name: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        train_experts(
+            torch.zeros(3, 1, 64, 64),
+            torch.arange(3),
+            num_classes=3,
+            network=NetworkConfig(name=name),
+            config=CONFIG,
+            seed=0,
+            folder=tmp_path,
+        )
+
+
+def test_labels_must_be_indices_of_the_classes(tmp_path: Path) -> None:
+    images, labels = data()
+    for wrong in (labels + 1, labels - 1, labels[:-1]):
+        with pytest.raises(ConfigError, match=r"in 0\.\.2"):
+            train_experts(images, wrong, num_classes=3, network=NETWORK, config=CONFIG, seed=0, folder=tmp_path)

@@ -16,9 +16,9 @@ from medidistill.config import (
     NetworkConfig,
     TrainingConfig,
 )
-from medidistill.distill import DistillResult, distill, loop, train_experts
+from medidistill.distill import DistillResult, MetaGradient, distill, outer_step, train_experts
 from medidistill.distilled_set import DistilledSet, Normalisation
-from medidistill.errors import ConfigError, StoppedError
+from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.seeding import stream
 
 MILD = AugmentConfig(shift=0.1, rotate=5, contrast=0.1)
@@ -149,21 +149,22 @@ def test_without_a_score_the_last_step_is_taken(make: Make) -> None:
 
 
 class _Spoiled:
-    """Replaces the gradient by non-finite values at given calls."""
+    """Replaces part of the gradient at given calls, by values that are not finite where nothing else is said."""
 
-    def __init__(self, calls: set[int], value: float = float("nan")) -> None:
-        self.calls, self.value, self.count, self.true = calls, value, 0, loop.adjoint_gradient
+    def __init__(self, calls: set[int], value: float = float("nan"), part: str = "images") -> None:
+        self.calls, self.value, self.part, self.count, self.true = calls, value, part, 0, outer_step.adjoint_gradient
 
     def __call__(self, *args: Any) -> Any:
         self.count += 1
         found = self.true(*args)
-        return dataclasses.replace(found, images=found.images * self.value) if self.count in self.calls else found
+        spoiled = {self.part: getattr(found, self.part) * self.value}
+        return dataclasses.replace(found, **spoiled) if self.count in self.calls else found
 
 
 def test_a_non_finite_gradient_rolls_back_and_the_run_completes(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "adjoint_gradient", _Spoiled({7}))
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled({7}))
     result = make(folder=tmp_path)
     assert result.status == "completed"
     assert result.events == [{"step": 7, "problem": "nonfinite", "back_to": 4}]
@@ -175,7 +176,7 @@ def test_rates_are_halved_by_a_roll_back(make: Make, monkeypatch: pytest.MonkeyP
     one = dataclasses.replace(CONFIG, outer_steps=1, image_optimizer="adam")
     start = make(one).evolution[0][1]
     plain = make(one).evolution[-1][1]
-    monkeypatch.setattr(loop, "adjoint_gradient", _Spoiled({1}))
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled({1}))
     after = make(one).evolution[-1][1]
     # Adam's first step has the size of its rate wherever the gradient is not tiny
     assert float((after - start).abs().median() / (plain - start).abs().median()) == pytest.approx(0.5, abs=0.01)
@@ -184,7 +185,7 @@ def test_rates_are_halved_by_a_roll_back(make: Make, monkeypatch: pytest.MonkeyP
 def test_never_ending_trouble_ends_in_a_status_without_nan_on_disk(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "adjoint_gradient", _Spoiled(set(range(6, 100)), float("inf")))
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled(set(range(6, 100)), float("inf")))
     result = make(folder=tmp_path)
     assert result.status == "nonfinite"
     assert len(result.events) == CONFIG.max_rollbacks
@@ -192,9 +193,94 @@ def test_never_ending_trouble_ends_in_a_status_without_nan_on_disk(
     assert bool(torch.isfinite(saved.images).all())
 
 
-def test_a_loss_beyond_reason_is_divergence(make: Make) -> None:
-    wild = dataclasses.replace(CONFIG, alpha=5.0, inner_steps=10, max_rollbacks=1)
-    assert make(wild).status in ("diverged", "nonfinite")
+def test_a_loss_beyond_reason_is_divergence(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled({2}, 1e6, "loss"))
+    result = make(dataclasses.replace(CONFIG, outer_steps=3))
+    assert result.status == "completed"
+    assert result.events == [{"step": 2, "problem": "diverged", "back_to": 0}]
+
+
+@pytest.mark.parametrize("direction", [-1.0, 1.0])
+def test_alpha_beyond_its_bounds_is_divergence(make: Make, monkeypatch: pytest.MonkeyPatch, direction: float) -> None:
+    # Adam's first step moves log alpha by the rate, 100: exp(+-100) is finite, and no learning rate
+    true = outer_step.adjoint_gradient
+
+    def pushed(*args: Any) -> MetaGradient:
+        found = true(*args)
+        return dataclasses.replace(found, alpha=found.alpha.abs() * direction)
+
+    monkeypatch.setattr(outer_step, "adjoint_gradient", pushed)
+    result = make(dataclasses.replace(CONFIG, lr_alpha=100.0, max_rollbacks=1), score=None)
+    assert result.status == "diverged"
+    assert result.distilled.alpha == pytest.approx(CONFIG.alpha)
+
+
+def test_giving_up_returns_the_best_set_and_says_which_step_it_is_of(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the best set, of step 6, is younger than the last checkpoint, of step 4
+    config = dataclasses.replace(CONFIG, max_rollbacks=0)
+    seen: dict[int, DistilledSet] = {}
+
+    def rising(candidate: DistilledSet) -> float:
+        seen[3 * (len(seen) + 1)] = candidate
+        return float(len(seen))
+
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled({8}))
+    result = make(config, score=rising, folder=tmp_path)
+    assert (result.status, result.best_step) == ("nonfinite", 6)
+    assert torch.equal(result.distilled.images, seen[6].images)
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled({8}))
+    unscored = make(config, score=None)
+    assert unscored.best_step == unscored.distilled.recipe["outer_step"] == 4
+    assert torch.equal(
+        unscored.distilled.images, make(dataclasses.replace(config, outer_steps=4), score=None).distilled.images
+    )
+
+
+def test_a_roll_back_after_an_odd_stop_returns_to_the_same_step(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled({7}))
+    whole = make(folder=tmp_path / "whole")
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["step"] == 6:
+            raise StoppedError("stop", 15)
+
+    monkeypatch.undo()
+    with pytest.raises(StoppedError):
+        make(folder=tmp_path / "cut", on_step=stop)
+    monkeypatch.setattr(outer_step, "adjoint_gradient", _Spoiled({1}))
+    cut = make(folder=tmp_path / "cut", resume=True)
+    assert cut.events == whole.events == [{"step": 7, "problem": "nonfinite", "back_to": 4}]
+    for name in ("distilled.safetensors", "evolution.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_set_that_cannot_be_scored_is_passed_over(make: Make) -> None:
+    answers = iter([DivergedError("no network"), float("nan"), 0.4, 0.3])
+
+    def score_or_fail(candidate: DistilledSet) -> float:
+        answer = next(answers)
+        if isinstance(answer, DivergedError):
+            raise answer
+        return answer
+
+    result = make(score=score_or_fail)
+    assert {entry["step"]: entry["score"] for entry in result.history if "score" in entry} == {9: 0.4, 12: 0.3}
+    assert result.best_step == 9
+
+
+def test_a_checkpoint_beyond_the_last_step_is_refused_and_a_damaged_one_is_named(make: Make, tmp_path: Path) -> None:
+    make(folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"is at step 12, distill\.outer_steps=8"):
+        make(dataclasses.replace(CONFIG, outer_steps=8), folder=tmp_path, resume=True)
+    assert len(make(dataclasses.replace(CONFIG, outer_steps=14), folder=tmp_path, resume=True).history) == 14
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(IngestError, match=r"checkpoint.*damaged.*delete it"):
+        make(folder=tmp_path, resume=True)
 
 
 def test_start_from_real_images_is_asked_for_and_recorded(make: Make) -> None:
@@ -208,6 +294,8 @@ def test_start_from_real_images_is_asked_for_and_recorded(make: Make) -> None:
         make(real)
     with pytest.raises(ConfigError, match=r"ipc=9.*only 8"):
         make(dataclasses.replace(real, ipc=9), real=(IMAGES, LABELS))
+    with pytest.raises(ConfigError, match="prepare them alike"):
+        make(real, real=(IMAGES[..., :8, :8], LABELS))
 
 
 def test_set_carries_what_a_stranger_needs(make: Make) -> None:
@@ -223,10 +311,21 @@ def test_set_carries_what_a_stranger_needs(make: Make) -> None:
     assert hard.importance == {}
 
 
-def test_several_segments_average_their_gradients(make: Make) -> None:
-    two = make(dataclasses.replace(CONFIG, segments=2, outer_steps=2))
-    assert len(two.history) == 2
-    assert not torch.equal(two.distilled.images, make(dataclasses.replace(CONFIG, outer_steps=2)).distilled.images)
+def test_several_segments_average_their_gradients(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    true, seen = outer_step.adjoint_gradient, []
+
+    def noted(*args: Any) -> MetaGradient:
+        seen.append(true(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(outer_step, "adjoint_gradient", noted)
+    config = dataclasses.replace(CONFIG, segments=2, outer_steps=1, image_optimizer="sgd", lr_images=3.0)
+    result = make(config, score=None)
+    first, second = seen
+    assert not torch.equal(first.images, second.images)
+    moved = result.evolution[-1][1] - result.evolution[0][1]
+    torch.testing.assert_close(moved, -3.0 * (first.images + second.images) / 2, rtol=1e-3, atol=1e-6)
+    assert result.history[0]["loss"] == pytest.approx((first.loss + second.loss) / 2)
 
 
 def test_settings_must_fit_the_experts(make: Make) -> None:

@@ -91,7 +91,7 @@ def test_loss_is_a_function_of_theta_and_refuses_running_statistics() -> None:
     x, q = torch.randn(5, 1, 16, 16), torch.tensor([0, 1, 2, 0, 1])
     theta = ParameterLayout.of(network).flatten(network)
     torch.testing.assert_close(loss_function(network)(theta, x, q), F.cross_entropy(network(x), q))
-    with pytest.raises(ValueError, match="running statistics"):
+    with pytest.raises(ConfigError, match="running statistics"):
         loss_function(build("resnet18", size=32))
 
 
