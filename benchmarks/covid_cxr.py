@@ -6,11 +6,14 @@
     python -m benchmarks.covid_cxr collect  --data DIR --work DIR
 
 Every cell is one file below the work folder; a stopped command goes on where it was, and n processes with
-`--shard` share the cells. `ablation` looks at validation only. `table` scores the test split, once for each
-cell. `collect` writes the JSON files that the README's tables are made from.
+`--shard` share the cells. A cell that other settings left in the folder is refused. `ablation` looks at validation
+only. `table` predicts the test split, once for each cell; its labels are read by `collect`, which chooses nothing and
+writes the JSON files that the README's tables are made from.
 
 Seeds are paired: with one seed, all methods share the start noise, the drawn segments, batches and
-augmentation, and the evaluation networks' weights. All seeds share one pool of experts.
+augmentation, and the evaluation networks' weights. All seeds share one pool of experts, so no interval covers the
+luck of that pool. The table's seeds are those that the ablation chose W on: at its ipc the chosen W had the better
+luck of six on validation.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from medidistill.config import ImportanceConfig, RunConfig, as_dict
+from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, RunConfig, as_dict
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun, compare, run_arm
 from medidistill.evaluate.intervals import paired_t_interval
-from medidistill.files import write_json
+from medidistill.files import sha256_file, write_json
 from medidistill.ingest import ingest
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import load_config
@@ -112,8 +115,8 @@ class Bench:
         method = "mtt" if name == "mtt" else "iadd"
         folder = self.work / "distilled" / f"{name}-ipc{run.distill.ipc}-seed{run.seed}"
         file = folder / "distilled.safetensors"
+        settings = dataclasses.replace(method_config(run, method), compile="on")
         if not file.is_file():
-            settings = dataclasses.replace(method_config(run, method), compile="on")
 
             def show(entry: dict[str, Any]) -> None:
                 if "score" in entry:
@@ -132,23 +135,31 @@ class Bench:
                 score=validation_score(run, self.data, compile=True),
                 on_step=show,
             )
-        return DistilledSet.load(file)
+        made = DistilledSet.load(file)
+        if _settings_of(made) != settings or made.training != dataclasses.replace(run.evaluate.small, lr=made.alpha):
+            raise SystemExit(f"{file}: made with other settings; delete {folder} and the cells scored from it")
+        return made
 
     def cell(self, name: str, arm: str, run: RunConfig, distilled: dict[str, DistilledSet], *, test: bool) -> ArmRun:
         """Return one evaluated cell, from its file or by training its networks."""
         where = "full" if arm == "full" else f"ipc{run.distill.ipc}"
         file = self.work / ("test" if test else "val") / f"{name}-{where}-seed{run.seed}.safetensors"
+        networks = FULL_NETWORKS if arm == "full" else SCORED_NETWORKS
+        made = make_arm(arm, run, self.data, distilled)
         if file.is_file():
-            return ArmRun.load(file)
+            kept = ArmRun.load(file)
+            if kept.chosen not in made.candidates or len(kept.val_balanced_accuracy) != networks:
+                raise SystemExit(f"{file}: made with other settings; delete it and run again")
+            return kept
         norm, val = self.data.normalisation, self.data.val
         result = run_arm(
-            make_arm(arm, run, self.data, distilled),
+            made,
             network=run.network,
             val_images=norm.apply(val.images),
             val_labels=val.labels,
             test_images=norm.apply(self.data.test.images) if test else None,
             num_classes=val.num_classes,
-            networks=FULL_NETWORKS if arm == "full" else SCORED_NETWORKS,
+            networks=networks,
             seed=run.seed,
             compile=True,
         )
@@ -189,6 +200,7 @@ class Bench:
             "versions": versions(),
             "seeds": list(SEEDS),
             "experts": len(self.expert_files()),
+            "networks_per_seed": {"full": FULL_NETWORKS, "other arms": SCORED_NETWORKS},
         }
 
     def collect_ablation(self) -> dict[str, Any]:
@@ -205,7 +217,7 @@ class Bench:
             }
             for name, values in scores.items()
         ]
-        return {**self.provenance(), "ipc": ABLATION_IPC, "networks_per_seed": SCORED_NETWORKS, "rows": rows}
+        return {**self.provenance(), "ipc": ABLATION_IPC, "rows": rows}
 
     def collect_table(self) -> dict[str, Any]:
         """Return one comparison for each ipc, each with the full-data arm."""
@@ -225,7 +237,14 @@ class Bench:
                 arm: [run.val_score for run in runs if run.arm == arm] for arm in ("random", "kmeans", "mtt", "iadd")
             }
             result[str(ipc)] = {"comparison": comparison.to_dict(), "validation_by_seed": by_seed}
-        return {**self.provenance(), "notice": self.config.notice, "ipc": result}
+        scored = {file.stem: sha256_file(file) for file in sorted((self.work / "test").glob("*.safetensors"))}
+        return {**self.provenance(), "notice": self.config.notice, "ipc": result, "test_scored_by": scored}
+
+
+def _settings_of(made: DistilledSet) -> DistillConfig:
+    plain = dict(made.recipe["distill"])
+    parts = {"importance": ImportanceConfig(**plain["importance"]), "augment": AugmentConfig(**plain["augment"])}
+    return DistillConfig(**(plain | parts))
 
 
 def _shard(text: str) -> tuple[int, int]:
