@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from medidistill.errors import IngestError
 from medidistill.files import read_json, write_json
 
 __all__ = ["RunRecord", "hardware", "versions"]
@@ -76,5 +77,8 @@ class RunRecord:
 
     @classmethod
     def load(cls, path: Path) -> RunRecord:
-        """Read a record written by `save`."""
-        return cls(**read_json(path))
+        """Read a record written by `save`. Raises `IngestError` when the file is not one."""
+        try:
+            return cls(**read_json(path))
+        except TypeError as error:
+            raise IngestError(f"{path}: not a run record of this version ({error})") from error

@@ -241,3 +241,10 @@ def test_the_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert loaded.stages["ingest"]["images"] == 3
     assert [opening["by"] for opening in loaded.test_openings] == ["evaluate"]
     assert {"python", "torch", "medidistill"} <= versions().keys()
+
+
+def test_a_record_with_unknown_fields_is_named(tmp_path: Path) -> None:
+    for content in ({"future": 1}, [1]):
+        write_json(tmp_path / "record.json", content)
+        with pytest.raises(IngestError, match=r"record\.json: not a run record"):
+            RunRecord.load(tmp_path / "record.json")

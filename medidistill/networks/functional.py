@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from medidistill.errors import ConfigError
 
-__all__ = ["Criterion", "ParameterLayout", "check_deterministic", "cross_entropy", "instance_norm", "loss_function"]
+__all__ = [
+    "Criterion",
+    "ParameterLayout",
+    "check_deterministic",
+    "cross_entropy",
+    "drops_units",
+    "instance_norm",
+    "loss_function",
+]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(logits (N, K), targets) -> scalar loss."""
@@ -89,13 +97,18 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
+def drops_units(network: nn.Module) -> bool:
+    """Whether the network has dropout, which draws from the global generator at every call in training."""
+    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
+
+
 def check_deterministic(network: nn.Module) -> None:
     """Refuse dropout: an expert could not be repeated, and the adjoint would differentiate another mask.
 
     Raises:
         ConfigError: the network drops units at random.
     """
-    if any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
+    if drops_units(network):
         raise ConfigError(
             "the network drops units at random, but experts and students must be functions of their parameters "
             "alone; use network.name=convnet"

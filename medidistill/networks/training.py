@@ -18,7 +18,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.networks.augment import augment, draw, is_identity
 from medidistill.networks.compiling import CompiledByShape
-from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, loss_function
+from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, drops_units, loss_function
 from medidistill.networks.zoo import make_network
 from medidistill.seeding import stream
 
@@ -41,11 +41,13 @@ def gradient_function(network: nn.Module, *, compile: bool = False, criterion: C
 
     Args:
         network: a network without buffers.
-        compile: use `torch.compile`. The compiled function is kept for all networks of the same structure.
+        compile: use `torch.compile`. The compiled function is kept for all networks of the same structure;
+            networks with dropout stay eager.
         criterion: loss of the outputs.
     """
     loss = loss_function(network, criterion)
-    if compile:
+    # a shared function runs the modules of the first network, which may be out of training and drop nothing by now
+    if compile and not drops_units(network):
         loss = _COMPILED.setdefault((str(network), criterion), CompiledByShape(loss))
 
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

@@ -170,6 +170,18 @@ def test_networks_with_running_statistics_train_too() -> None:
     assert float((predict(network, big).argmax(1) == labels).float().mean()) > 0.6
 
 
+def test_networks_with_dropout_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    images, labels = separable(3)
+    config = TrainingConfig(steps=1, batch_size=3)
+    train(build("alexnet", size=64), F.interpolate(images, size=64), labels, config, stream(0, "b"), compile=True)
+    with pytest.raises(AssertionError, match="compiled"):
+        train(build(width=5), images, labels, config, stream(0, "b"), compile=True)
+
+
 def test_flat_training_equals_the_library_optimiser() -> None:
     images, labels = separable(12)
     config = TrainingConfig(steps=5, batch_size=12, lr=0.05, momentum=0.9, weight_decay=0.01, schedule="constant")
