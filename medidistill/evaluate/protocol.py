@@ -28,6 +28,7 @@ __all__ = ["CHOOSING_NETWORKS", "Arm", "ArmRun", "run_arm"]
 
 CHOOSING_NETWORKS = 2
 _FORMAT = 1
+_ARRAYS = ("test_probabilities", "val_probabilities")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class ArmRun:
             empty when there was nothing to choose.
         test_probabilities: (networks, N_test, K) float32, or None when the test split stayed closed.
         info: copied from the arm.
+        val_probabilities: (networks, N_val, K) float32, to choose thresholds on; None in files of older versions.
     """
 
     arm: str
@@ -86,6 +88,7 @@ class ArmRun:
     candidate_scores: tuple[float | None, ...] = ()
     test_probabilities: npt.NDArray[np.float32] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    val_probabilities: npt.NDArray[np.float32] | None = None
 
     @property
     def val_score(self) -> float:
@@ -94,10 +97,11 @@ class ArmRun:
 
     def save(self, path: Path) -> None:
         """Write the run as one safetensors file with a JSON header, atomically. Raises `ResourceError`."""
-        tensors = {}
-        if self.test_probabilities is not None:
-            tensors["test_probabilities"] = torch.from_numpy(np.ascontiguousarray(self.test_probabilities))
-        header = {name: value for name, value in vars(self).items() if name != "test_probabilities"}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items() if array is not None
+        }
+        header = {name: value for name, value in vars(self).items() if name not in _ARRAYS}
         header |= {"kind": "arm_run", "format": _FORMAT, "chosen": as_dict(self.chosen), "info": dict(self.info)}
         save_tensors(path, tensors, header)
 
@@ -114,8 +118,8 @@ class ArmRun:
             training["augment"] = AugmentConfig(**training["augment"])
             for name in ("val_balanced_accuracy", "candidate_scores"):
                 header[name] = tuple(header[name])
-            probabilities = tensors["test_probabilities"].numpy() if tensors else None
-            return cls(**header, chosen=TrainingConfig(**training), test_probabilities=probabilities)
+            arrays: dict[str, Any] = {name: tensors[name].numpy() for name in _ARRAYS if name in tensors}
+            return cls(**header, chosen=TrainingConfig(**training), **arrays)
         except (KeyError, TypeError) as error:
             raise IngestError(f"{path}: incomplete result of an evaluation arm ({error}); delete it") from error
 
@@ -164,8 +168,10 @@ def run_arm(
     trials = len(arm.candidates) * CHOOSING_NETWORKS if len(arm.candidates) > 1 else 0
     done = 0
 
-    def fresh(training: TrainingConfig, *purpose: str | int) -> tuple[torch.nn.Module, float | None]:
-        """Train one network; return it with its validation score, None if its predictions are not finite."""
+    def fresh(
+        training: TrainingConfig, *purpose: str | int
+    ) -> tuple[torch.nn.Module, float | None, npt.NDArray[np.float32]]:
+        """Train one network; return it, its score (None if not finite) and its probabilities on validation."""
         nonlocal done
         names = ("evaluate", network.name, *purpose)
         model = make_network(
@@ -183,7 +189,7 @@ def run_arm(
         if on_network is not None:
             on_network(done, trials + networks)
         score = balanced_accuracy_score(val_labels.cpu().numpy(), guess) if np.isfinite(guess).all() else None
-        return model, score
+        return model, score, guess
 
     scores: tuple[float | None, ...] = ()
     if trials:
@@ -191,15 +197,16 @@ def run_arm(
         scores = tuple(_mean_or_none(one) for one in tried)
     training = arm.candidates[_best(arm, scores)] if trials else arm.candidates[0]
 
-    val_scores, test = [], []
+    val_scores, val, test = [], [], []
     for i in range(networks):
-        model, score = fresh(training, i)
+        model, score, guess = fresh(training, i)
         if score is None:
             raise DivergedError(
                 f"arm {arm.name}, {network.name}, network {i}: predictions are not finite after {training.steps} steps "
                 f"at lr={training.lr:g}; lower evaluate.small.lr"
             )
         val_scores.append(score)
+        val.append(guess)
         if test_images is not None:
             test.append(_probabilities(model, test_images))
     return ArmRun(
@@ -213,6 +220,7 @@ def run_arm(
         candidate_scores=scores,
         test_probabilities=np.stack(test) if test else None,
         info=dict(arm.info),
+        val_probabilities=np.stack(val),
     )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from medidistill.config import NetworkConfig, TrainingConfig
+from medidistill.config import NetworkConfig, TrainingConfig, as_dict
 from medidistill.errors import ConfigError, DivergedError, IngestError
+from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.evaluate.protocol import CHOOSING_NETWORKS, Arm, ArmRun, run_arm
 from medidistill.files import save_tensors
 from medidistill.seeding import stream
@@ -139,12 +140,43 @@ def test_saved_run_comes_back_equal_with_and_without_test(tmp_path):
         before.save(tmp_path / name)
         after = ArmRun.load(tmp_path / name)
         for item in dataclasses.fields(ArmRun):
-            if item.name != "test_probabilities":
+            if "probabilities" not in item.name:
                 assert getattr(after, item.name) == getattr(before, item.name)
+        assert np.array_equal(after.val_probabilities, before.val_probabilities)
         if test is None:
             assert after.test_probabilities is None
         else:
             assert np.array_equal(after.test_probabilities, before.test_probabilities)
+
+
+def test_validation_probabilities_are_those_that_were_scored():
+    result = run(Arm("random", IMAGES[:6], LABELS[:6], (GOOD, IDLE)))
+    assert result.val_probabilities.shape == (2, 30, 3)
+    scores = [balanced_accuracy_score(VAL_LABELS.numpy(), one) for one in result.val_probabilities]
+    assert result.val_balanced_accuracy == pytest.approx(scores)
+
+
+@pytest.mark.parametrize("with_test", [True, False])
+def test_a_file_of_an_older_version_still_loads(tmp_path, with_test):
+    header = {
+        "kind": "arm_run",
+        "format": 1,
+        "arm": "iadd",
+        "architecture": "convnet",
+        "seed": 3,
+        "chosen": as_dict(GOOD),
+        "training_images": 15,
+        "num_classes": 3,
+        "val_balanced_accuracy": [0.5, 0.6],
+        "candidate_scores": [0.5, None],
+        "info": {"ipc": 5},
+    }
+    tensors = {"test_probabilities": torch.full((2, 4, 3), 1 / 3)} if with_test else {}
+    save_tensors(tmp_path / "old", tensors, header)
+    old = ArmRun.load(tmp_path / "old")
+    assert old.val_probabilities is None
+    assert (old.test_probabilities is not None) == with_test
+    assert (old.seed, old.chosen, old.candidate_scores) == (3, GOOD, (0.5, None))
 
 
 def test_a_foreign_file_is_refused(tmp_path):

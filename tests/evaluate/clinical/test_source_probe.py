@@ -1,0 +1,77 @@
+"""The probe finds a planted site mark, does not find one that is not there, and knows the baseline by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from medidistill.errors import ConfigError
+from medidistill.evaluate.clinical.checks import UndefinedError
+from medidistill.evaluate.clinical.source_probe import ProbeData, label_from_site, shrink, site_probe, source_probe
+
+HOW = {"bootstrap": 200}
+
+
+def split(images: int, seed: int, mark: float, labels=None, sites=None) -> ProbeData:
+    rng = np.random.default_rng(seed)
+    sites = rng.integers(0, 2, images) if sites is None else sites
+    labels = rng.integers(0, 2, images) if labels is None else labels
+    pixels = rng.normal(size=(images, 1, 32, 32))
+    pixels[:, 0, :4, :4] += mark * sites[:, None, None]
+    names = [("north", "south")[site] for site in sites]
+    return ProbeData(pixels, labels, names, [f"{seed}-{i}" for i in range(images)])
+
+
+def test_shrinking_takes_block_means():
+    image = np.arange(35 * 34, dtype=float).reshape(1, 35, 34)
+    small = shrink(image, 16).reshape(16, 16)
+    assert small[0, 0] == image[0, :2, :2].mean()
+    assert small[15, 15] == image[0, 30:32, 30:32].mean()
+    with pytest.raises(ConfigError, match=">= 16"):
+        shrink(np.zeros((1, 8, 8)))
+
+
+def test_a_planted_mark_is_found_and_no_mark_is_chance():
+    found = site_probe(split(400, 0, 1.0), split(200, 1, 1.0), **HOW)
+    assert found["chance"] == 0.5
+    assert found["balanced_accuracy"]["low"] > 0.85
+    nothing = site_probe(split(400, 0, 0.0), split(200, 1, 0.0), **HOW)["balanced_accuracy"]
+    assert nothing["low"] < 0.5 < nothing["high"] + 0.05
+
+
+def test_label_from_site_by_hand():
+    # north: 90 % of label 0; south: 90 % of label 1. The rule is right for 90 % of each label
+    sites = np.repeat([0, 1], 100)
+    labels = np.r_[np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [10, 90])]
+    found = label_from_site(split(200, 0, 0, labels, sites), split(200, 1, 0, labels, sites), **HOW)
+    assert found["chance"] == 0.5
+    assert found["balanced_accuracy"]["estimate"] == pytest.approx(0.9)
+    assert found["balanced_accuracy"]["low"] < 0.9 < found["balanced_accuracy"]["high"]
+
+
+def test_rare_labels_count_as_much_as_frequent_ones():
+    # label 1 is rare, but nearly all of it is in the south: south is called 1 although 0 is the majority there
+    sites = np.repeat([0, 1], [200, 100])
+    labels = np.r_[np.repeat([0, 1], [198, 2]), np.repeat([0, 1], [70, 30])]
+    found = label_from_site(split(300, 0, 0, labels, sites), split(300, 1, 0, labels, sites), **HOW)
+    assert found["balanced_accuracy"]["estimate"] == pytest.approx((198 / 268 + 30 / 32) / 2)
+
+
+def test_the_whole_marks_what_is_undefined():
+    sites = np.repeat([0, 1], 100)
+    labels = sites.copy()  # every label is its own site
+    found = source_probe(split(200, 0, 1, labels, sites), split(200, 1, 1, labels, sites), ("a", "b"), **HOW)
+    assert "a probe needs two" in found["within_class"]["a"]["undefined"]
+    assert "no limits" in found["label_from_site"]["balanced_accuracy"]["undefined"]
+    assert found["site"]["balanced_accuracy"]["estimate"] > 0.8
+    json.dumps(found, allow_nan=False)
+
+
+def test_one_site_is_undefined_and_rare_sites_are_left_out():
+    sites = np.zeros(100, dtype=int)
+    with pytest.raises(UndefinedError, match="a probe needs two"):
+        site_probe(split(100, 0, 0, sites=sites), split(100, 1, 0, sites=sites))
+    with pytest.raises(ConfigError, match="all counts must be equal"):
+        ProbeData(np.zeros((2, 32, 32)), np.zeros(2, dtype=int), ["a"], ["p", "q"])
