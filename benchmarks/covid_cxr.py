@@ -136,7 +136,9 @@ class Bench:
                 on_step=show,
             )
         made = DistilledSet.load(file)
-        if _settings_of(made) != settings or made.training != dataclasses.replace(run.evaluate.small, lr=made.alpha):
+        if _settings_of(made) != _settings(settings) or made.training != dataclasses.replace(
+            run.evaluate.small, lr=made.alpha
+        ):
             raise SystemExit(f"{file}: made with other settings; delete {folder} and the cells scored from it")
         return made
 
@@ -241,10 +243,17 @@ class Bench:
         return {**self.provenance(), "notice": self.config.notice, "ipc": result, "test_scored_by": scored}
 
 
+def _settings(config: DistillConfig) -> DistillConfig:
+    """Return the settings that decide a set: with W off, how it would have been learned does not."""
+    return (
+        config if config.importance.enabled else dataclasses.replace(config, importance=ImportanceConfig(enabled=False))
+    )
+
+
 def _settings_of(made: DistilledSet) -> DistillConfig:
     plain = dict(made.recipe["distill"])
     parts = {"importance": ImportanceConfig(**plain["importance"]), "augment": AugmentConfig(**plain["augment"])}
-    return DistillConfig(**(plain | parts))
+    return _settings(DistillConfig(**(plain | parts)))
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -179,7 +179,7 @@ class ImportanceConfig(_Validated):
     """Self-adaptive importance weights W on network parameters, w = exp(s)."""
 
     enabled: bool = _flag(True, "learn W (IADD); false keeps w = 1, which is MTT")
-    granularity: str = _choice("tensor", "one weight for each parameter, or one for each tensor", "element", "tensor")
+    granularity: str = _choice("element", "one weight for each parameter, or one for each tensor", "element", "tensor")
     constraint: str = _choice(
         "unit_mean_square", "hold mean(w^2) = 1 within [w_min, w_max], or nothing", "unit_mean_square", "none"
     )
