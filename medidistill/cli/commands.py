@@ -39,7 +39,7 @@ def _advice(arguments: Namespace) -> str:
     name = arguments.command
     if name in ("run", "ingest", "demo"):
         return f"continue with: medidistill {name} --output {arguments.output} --resume"
-    return "continue with the same command" if name not in ("phantom", "app") else ""
+    return "continue with the same command" if name not in ("phantom", "app", "deidentify") else ""
 
 
 def _record_of(arguments: Namespace) -> str:
@@ -77,6 +77,21 @@ def _make_phantoms(folder: Path, config: PhantomConfig, arguments: Namespace) ->
     from medidistill.ingest import generate_phantom  # MONAI takes seconds to load
 
     return generate_phantom(folder, config, progress=not arguments.quiet)
+
+
+def _deidentify(arguments: Namespace, stop: Stop) -> None:
+    from medidistill.ingest import deidentify as clean
+
+    key = clean.load_key(arguments.key_file)
+    if arguments.locate:
+        print(clean.locate(arguments.input, arguments.locate, key))
+        return
+    if arguments.output is None:
+        raise ConfigError("OUT is missing: name a new or empty folder")
+    config = clean.load_recipe(arguments.recipe) if arguments.recipe else clean.DeidentifyConfig()
+    result = clean.deidentify_folder(arguments.input, arguments.output, config, key, progress=not arguments.quiet)
+    print(f"de-identified: {len(result.written)} images of {result.patients} patients in {arguments.output / 'images'}")
+    print(f"quarantined: {len(result.quarantine)}, see {arguments.output / 'quarantine.csv'}")
 
 
 def _run(arguments: Namespace, stop: Stop) -> None:
@@ -153,6 +168,7 @@ def _app(arguments: Namespace, stop: Stop) -> None:
 
 _COMMANDS: dict[str, Callable[[Namespace, Stop], None]] = {
     "phantom": _phantom,
+    "deidentify": _deidentify,
     "demo": _demo,
     "run": _run,
     "ingest": _ingest,

@@ -81,6 +81,22 @@ def make_parser() -> argparse.ArgumentParser:
             help=f"{text} (default: {default})",
         )
 
+    clean = _command(
+        commands,
+        "deidentify",
+        "de-identify a folder of DICOM chest X-rays",
+        "Removes or replaces what identifies a patient (PS3.15 basic profile, dates moved by one offset a patient), reads each "
+        "result again to check it, and lists in OUT/quarantine.csv what must not leave, by keyed names. The key "
+        "comes from --key-file or from MEDIDISTILL_DEIDENTIFY_KEY; whoever has it can recompute the pseudonyms.",
+        "(umask 077; openssl rand -hex 32 > site.key)\n"
+        "  medidistill deidentify xrays clean --key-file site.key --recipe site.yaml",
+    )
+    clean.add_argument("input", type=Path, metavar="IN", help="folder of DICOM files")
+    clean.add_argument("output", type=Path, metavar="OUT", nargs="?", help="new or empty folder")
+    clean.add_argument("--key-file", type=Path, metavar="FILE", help="the secret key, readable by its owner alone")
+    clean.add_argument("--recipe", type=Path, metavar="FILE", help="YAML with the options and elements of this site")
+    clean.add_argument("--locate", metavar="NAME", help="print the input file that a name in quarantine.csv stands for")
+
     run = _command(
         commands,
         "run",

@@ -1,0 +1,189 @@
+"""A folder of DICOM files in, a folder of de-identified ones out; what is not fit to leave is only listed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom.filewriter import dcmwrite
+from tqdm import tqdm
+
+import medidistill
+from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
+from medidistill.files import translate_os_errors, write_bytes, write_text
+from medidistill.ingest.deidentify.audit import AuditLog
+from medidistill.ingest.deidentify.engine import Deidentified, deidentify
+from medidistill.ingest.deidentify.keys import Key
+from medidistill.ingest.deidentify.reading import find_files, quiet, read_dicom
+from medidistill.ingest.deidentify.residual import identifiers, residuals
+from medidistill.ingest.deidentify.screen import screen_header, screen_pixels
+from medidistill.ingest.deidentify.settings import DeidentifyConfig
+from medidistill.ingest.deidentify.table import EDITION
+from medidistill.ingest.manifest import Quarantined
+
+__all__ = ["DeidentifyResult", "deidentify_folder", "locate"]
+
+_STAGING = ".checking"
+
+
+@dataclass(frozen=True)
+class DeidentifyResult:
+    """What a run did.
+
+    Args:
+        written: files in OUT, relative to it.
+        quarantine: keyed names of input files, and why each was set aside.
+        patients: number of patients in OUT.
+    """
+
+    written: tuple[str, ...]
+    quarantine: tuple[Quarantined, ...]
+    patients: int
+
+
+@dataclass
+class _Tally:
+    written: list[str] = field(default_factory=list)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    patients: set[str] = field(default_factory=set)
+
+
+def _name(path: Path, source: Path, key: Key) -> str:
+    return key.token("file", path.relative_to(source).as_posix())
+
+
+def locate(source: Path, name: str, key: Key) -> Path:
+    """Return the input file that a name of the quarantine list stands for. Raises `IngestError`."""
+    for path in find_files(Path(source)):
+        if _name(path, Path(source), key) == name:
+            return path
+    raise IngestError(f"no file in the input folder has the name {name} under this key")
+
+
+def _check_folders(source: Path, output: Path) -> None:
+    if not source.is_dir():
+        raise IngestError(f"{source}: {'is no folder' if source.exists() else 'no such folder'}")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output}: is a file; choose a new folder")
+    if output.is_dir() and any(output.iterdir()):
+        raise ConfigError(f"{output}: is not empty; choose a new folder, nothing is overwritten")
+    here, there = source.resolve(), output.resolve()
+    if here == there or here.is_relative_to(there) or there.is_relative_to(here):
+        raise ConfigError(f"{output}: input and output must not lie in one another")
+
+
+def deidentify_folder(
+    source: Path, output: Path, config: DeidentifyConfig, key: Key, *, progress: bool = False
+) -> DeidentifyResult:
+    """De-identify every image below a folder.
+
+    ``OUT/images/<patient>/<instance>.dcm`` holds what passed the screens, the engine and the residual check;
+    ``OUT/quarantine.csv`` names what did not, by keyed hash, with the reason; ``OUT/audit.jsonl`` is the log.
+    Files in quarantine stay where they are and are not copied. One bad file never stops the run.
+
+    Args:
+        source: folder of DICOM files, any names, any depth.
+        output: a new or empty folder, not inside the source.
+        config: options and the site's recipe.
+        key: the secret that pseudonyms come from.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        ConfigError: a folder that cannot be used as output, or a key other than the recipe asks for.
+        IngestError: no input folder, or no file in it.
+        QuarantineError: more than `config.max_quarantine` of the files were set aside; OUT holds the others.
+        ResourceError: OUT cannot be written.
+    """
+    source, output = Path(source), Path(output)
+    _check_folders(source, output)
+    if config.key_fingerprint and config.key_fingerprint != key.fingerprint:
+        raise ConfigError(
+            f"wrong key: its fingerprint is {key.fingerprint}, the recipe asks for {config.key_fingerprint}"
+        )
+    files = find_files(source)
+    if not files:
+        raise IngestError(f"{source}: holds no files")
+    tally, staging = _Tally(), output / _STAGING
+    with translate_os_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        output.chmod(0o700)
+        staging.mkdir(mode=0o700)
+    try:
+        with AuditLog(output / "audit.jsonl", key) as log, quiet():
+            settings = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(config).items()}
+            settings["replace"] = sorted(name for name, _ in config.replace)
+            log.add("start", version=medidistill.__version__, table=EDITION, settings=settings, key=key.fingerprint)
+            for path in tqdm(files, desc="de-identifying", unit="file", file=sys.stderr, disable=not progress):
+                _one(path, source, output, config, key, log, tally)
+            log.close(written=len(tally.written), quarantined=len(tally.quarantine))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    _write_quarantine(output / "quarantine.csv", tally.quarantine)
+    share = len(tally.quarantine) / len(files)
+    if share > config.max_quarantine:
+        raise QuarantineError(
+            f"{len(tally.quarantine)} of {len(files)} files were quarantined ({share:.0%}; at most "
+            f"{config.max_quarantine:.0%} allowed by max_quarantine): see {output / 'quarantine.csv'}"
+        )
+    return DeidentifyResult(tuple(tally.written), tuple(tally.quarantine), len(tally.patients))
+
+
+def _one(
+    path: Path, source: Path, output: Path, config: DeidentifyConfig, key: Key, log: AuditLog, tally: _Tally
+) -> None:
+    """Take one file through; whatever it does, the run goes on."""
+    name = _name(path, source, key)
+    try:
+        result, staged, target = _prepare(path, name, output, config, key)
+    except ResourceError:
+        raise
+    except IngestError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 (one file never stops the run; the message may quote it)
+        reason = f"unreadable ({type(error).__name__})"
+    else:
+        with translate_os_errors(output / target):
+            (output / target).parent.mkdir(parents=True, exist_ok=True)
+            staged.replace(output / target)
+        digest = hashlib.sha256((output / target).read_bytes()).hexdigest()
+        changes = [[one.where, one.action, one.before] for one in result.changes]
+        log.add("written", source=name, output=target, sha256=digest, changes=changes)
+        tally.written.append(target)
+        tally.patients.add(result.patient)
+        return
+    tally.quarantine.append(Quarantined(name, reason))
+    log.add("quarantined", source=name, reason=reason)
+
+
+def _prepare(path: Path, name: str, output: Path, config: DeidentifyConfig, key: Key) -> tuple[Deidentified, Path, str]:
+    """Return the result, the file it was written to for checking, and its place in OUT. Raises `IngestError` with the reason."""
+    dataset = read_dicom(path)
+    screen_header(dataset, config)
+    screen_pixels(dataset)
+    needles = identifiers(dataset, path, dates=config.dates != "retain", exempt=config.keep_tags)
+    result = deidentify(dataset, config, key)
+    target = f"images/{result.patient}/{key.token('instance', str(result.dataset.SOPInstanceUID))}.dcm"
+    if (output / target).exists():
+        raise IngestError("same SOP Instance UID as a file before it")
+    buffer = io.BytesIO()
+    dcmwrite(buffer, result.dataset, enforce_file_format=True)
+    staged = output / _STAGING / f"{name}.dcm"
+    write_bytes(staged, buffer.getvalue(), mode=0o600)
+    allowed = [result.patient, *(text for _, text in config.replace)]
+    if found := residuals(staged, needles, may_hold=allowed):
+        staged.unlink()
+        raise IngestError(f"an identifying value of the input is still in {', '.join(found)}")
+    return result, staged, target
+
+
+def _write_quarantine(path: Path, quarantine: list[Quarantined]) -> None:
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(("file", "reason"))
+    rows.writerows((entry.key, entry.reason) for entry in quarantine)
+    write_text(path, table.getvalue(), mode=0o600)

@@ -1,0 +1,42 @@
+"""Pixel data without what rides along: bits above the stored ones, bytes after the last pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from medidistill.errors import IngestError
+
+__all__ = ["tidy_pixels"]
+
+
+def tidy_pixels(source: Dataset, target: Dataset) -> None:
+    """Cut native pixel data to its length and clear its unused bits, in place in `target`.
+
+    Old films keep overlays in the unused high bits of each pixel (PS3.5 8.1.2, retired), and anything can follow
+    the last pixel. Compressed data cannot be cleared without decoding; an overlay in them is refused.
+
+    Raises:
+        IngestError: pixel data cut short, or an overlay inside compressed pixels.
+    """
+    if "PixelData" not in target:
+        raise IngestError("no pixel data")
+    syntax = source.file_meta.TransferSyntaxUID
+    overlays = (source.get(group << 16 | 0x0102) for group in range(0x6000, 0x6020, 2))  # overlay bit position
+    embedded = any(one is not None and one.value for one in overlays)
+    if syntax.is_compressed and not syntax.is_deflated:
+        if embedded:
+            raise IngestError("an overlay inside compressed pixels")
+        return
+    allocated, stored = int(target.BitsAllocated), int(target.BitsStored)
+    samples = int(target.Rows) * int(target.Columns) * int(target.get("SamplesPerPixel", 1))
+    length = samples * int(target.get("NumberOfFrames", 1) or 1) * allocated // 8
+    data = target.PixelData[:length]
+    if len(data) < length or length == 0:
+        raise IngestError(f"pixel data cut short: {len(data)} of {length} bytes")
+    if allocated == 16 and 0 < stored < 16 and int(target.HighBit) == stored - 1:
+        kind = ("<" if syntax.is_little_endian else ">") + ("i2" if target.PixelRepresentation else "u2")
+        shift = np.int16(16 - stored) if target.PixelRepresentation else np.uint16(16 - stored)
+        values = np.frombuffer(data, dtype=kind)
+        data = ((values << shift).astype(kind) >> shift).astype(kind).tobytes()
+    target.PixelData = data + b"\0" * (len(data) % 2)

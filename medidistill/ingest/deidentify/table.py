@@ -1,0 +1,125 @@
+"""What happens to which element: PS3.15 Table E.1-1, and stricter rules for what the table leaves alone.
+
+The table (edition 2026c) comes from the package dicom-anonymizer. Its codes: D dummy value, Z empty value,
+X remove, U new UID, and combinations that depend on whether the object needs the element. An element that the
+table does not name stays only if its value cannot be free text, or if it is listed here.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as edition
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+__all__ = ["EDITION", "KEPT_CHARACTERISTICS", "action_of", "profile"]
+
+EDITION = "PS3.15 2026c Table E.1-1"
+
+# Type 2 in the DX object (PS3.3 A.26): stays, empty. No element with a choice between X and D is type 1 in CR or DX.
+_TYPE_2 = frozenset({tag_for_keyword("AcquisitionContextSequence")})
+
+# Retain Patient Characteristics Option: those whose values are numbers or one of a few words
+KEPT_CHARACTERISTICS = frozenset(
+    tag_for_keyword(name)
+    for name in ("PatientAge", "PatientSex", "PatientSize", "PatientWeight", "SmokingStatus", "PregnancyStatus")
+)
+
+# Descriptors that are cleaned (words of a fixed vocabulary stay) instead of removed: Clean Descriptors Option
+_CLEANED = frozenset(
+    tag_for_keyword(name)
+    for name in ("StudyDescription", "SeriesDescription", "ProtocolName", "CodeMeaning", "DerivationDescription")
+)
+
+# Short texts about the equipment and the display that the table does not name
+_SHORT_TEXT = frozenset(
+    tag_for_keyword(name)
+    for name in (
+        "CodeValue",
+        "CodingSchemeDesignator",
+        "CodingSchemeVersion",
+        "FilterMaterial",
+        "LUTExplanation",
+        "Manufacturer",
+        "ManufacturerModelName",
+        "ModalityLUTType",
+        "RescaleType",
+        "SoftwareVersions",
+        "WindowCenterWidthExplanation",
+    )
+)
+_BULK = frozenset(
+    tag_for_keyword(name)
+    for name in (
+        "PixelData",
+        "LUTData",
+        "RedPaletteColorLookupTableData",
+        "GreenPaletteColorLookupTableData",
+        "BluePaletteColorLookupTableData",
+    )
+)
+_BIRTH = frozenset(map(tag_for_keyword, ("PatientBirthDate", "PatientBirthTime")))
+_NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"})
+_CHECKED = frozenset({"CS", "AS", "IS", "DS"})
+
+
+@functools.cache
+def profile() -> dict[int, str]:
+    """Return tag -> code of the table; repeating groups (curves, overlays) are left to `action_of`."""
+    codes = {
+        "D": edition.D_TAGS,
+        "Z": edition.Z_TAGS,
+        "X": edition.X_TAGS,
+        "U": edition.U_TAGS,
+        "Z/D": edition.Z_D_TAGS,
+        "X/Z": edition.X_Z_TAGS,
+        "X/D": edition.X_D_TAGS,
+        "X/Z/D": edition.X_Z_D_TAGS,
+        "X/Z/U*": edition.X_Z_U_STAR_TAGS,
+    }
+    return {tag[0] << 16 | tag[1]: code for code, tags in codes.items() for tag in tags if len(tag) == 2}
+
+
+def _resolve(tag: int, code: str) -> str:
+    """Return one action for a combined code: the strictest that the element's type in CR and DX allows."""
+    options = code.split("/")
+    if "U*" in options:
+        return "recurse"
+    if tag in _TYPE_2 and "Z" in options:
+        return "Z"
+    return "X" if "X" in options else "Z"
+
+
+def action_of(tag: int, vr: str) -> str:
+    """Return what happens to an element under the basic profile with cleaned descriptors.
+
+    Returns:
+        `X` remove, `Z` empty, `D` dummy value, `U` new UID, `C` clean the words, `date` and `time` by setting,
+        `text` keep words that identify nobody, `check` keep what the VR allows, `recurse` into the items, `K` keep.
+    """
+    group = tag >> 16
+    # private, group lengths, command and file groups, curves, overlays
+    if group % 2 or tag & 0xFFFF == 0 or group < 0x0008 or 0x5000 <= group <= 0x501E or 0x6000 <= group <= 0x601E:
+        return "X"
+    try:
+        known = dictionary_VR(tag)
+    except KeyError:
+        return "X"  # not in the dictionary: nothing says what it holds
+    if vr != known and vr not in known.split(" or "):
+        return "X"  # a PN that calls itself US
+    if tag in _CLEANED:
+        return "C"
+    if vr in ("DA", "DT", "TM") and tag not in _BIRTH:
+        return "time" if vr == "TM" else "date"
+    code = profile().get(tag)
+    if code is not None:
+        return code if len(code) == 1 else _resolve(tag, code)
+    if vr == "UI":
+        return "U"
+    if vr == "SQ":
+        return "recurse"
+    if tag in _BULK or vr.partition(" or ")[0] in _NUMBERS:
+        return "K"
+    if vr in _CHECKED:
+        return "check"
+    return "text" if tag in _SHORT_TEXT else "X"
