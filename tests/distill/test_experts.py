@@ -153,3 +153,17 @@ def test_labels_must_be_indices_of_the_classes(tmp_path: Path) -> None:
     for wrong in (labels + 1, labels - 1, labels[:-1]):
         with pytest.raises(ConfigError, match=r"in 0\.\.2"):
             train_experts(images, wrong, num_classes=3, network=NETWORK, config=CONFIG, seed=0, folder=tmp_path)
+
+
+def test_batches_are_shuffled_so_that_no_image_sits_in_the_dropped_tail(tmp_path: Path) -> None:
+    images, labels = data()
+    config = ExpertConfig(count=1, epochs=3, batch_size=16, lr=0.05)
+    changed = images.clone()
+    changed[-1] += 3.0
+    ends = []
+    for name, pixels in (("a", images), ("b", changed)):
+        files = train_experts(
+            pixels, labels, num_classes=3, network=NETWORK, config=config, seed=0, folder=tmp_path / name
+        )
+        ends.append(Experts(files).members[0].snapshot(3))
+    assert not torch.equal(*ends)

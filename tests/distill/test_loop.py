@@ -17,6 +17,7 @@ from medidistill.config import (
     TrainingConfig,
 )
 from medidistill.distill import DistillResult, MetaGradient, distill, outer_step, train_experts
+from medidistill.distill.state import DistillState
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.seeding import stream
@@ -170,6 +171,42 @@ def test_a_non_finite_gradient_rolls_back_and_the_run_completes(
     assert result.events == [{"step": 7, "problem": "nonfinite", "back_to": 4}]
     assert [entry["step"] for entry in result.history] == list(range(1, 13))
     assert bool(torch.isfinite(DistilledSet.load(tmp_path / "distilled.safetensors").images).all())
+
+
+def test_a_step_tried_again_draws_anew(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled, plans = _Spoiled({1}), []
+
+    def noted(*args: Any) -> MetaGradient:
+        plans.append(args[5])
+        return spoiled(*args)
+
+    monkeypatch.setattr(outer_step, "adjoint_gradient", noted)
+    make(dataclasses.replace(CONFIG, outer_steps=1))
+    first, second = plans
+    assert not torch.equal(first.parameters, second.parameters)
+
+
+def test_log_alpha_gets_alpha_times_the_gradient_of_alpha(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Adam hides the size of a gradient from every other test
+    true, seen, applied = outer_step.adjoint_gradient, [], []
+
+    def noted(*args: Any) -> MetaGradient:
+        seen.append(true(*args))
+        return seen[-1]
+
+    apply = DistillState.apply
+
+    def watched(state: DistillState, slopes: dict[str, torch.Tensor]) -> None:
+        applied.append(dict(slopes))
+        apply(state, slopes)
+
+    monkeypatch.setattr(outer_step, "adjoint_gradient", noted)
+    monkeypatch.setattr(DistillState, "apply", watched)
+    make(dataclasses.replace(CONFIG, outer_steps=1))
+    assert float(applied[0]["log_alpha"]) == pytest.approx(CONFIG.alpha * float(seen[0].alpha))
+    # a softmax takes no notice of a shift of all logits of an image
+    torch.testing.assert_close(applied[0]["logits"].sum(1), torch.zeros(6), atol=1e-6, rtol=0)
+    assert float(applied[0]["logits"].abs().max()) > 0
 
 
 def test_rates_are_halved_by_a_roll_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
