@@ -59,7 +59,7 @@ def bias_corrected_interval(estimate: float, draws: npt.ArrayLike, confidence: f
         raise ConfigError(f"{values.size} draws, confidence={confidence}: needs finite draws and a level in (0, 1)")
     below = float((values < estimate).mean() + 0.5 * (values == estimate).mean())
     if np.ptp(values) == 0 or not 0 < below < 1:
-        raise UndefinedError(f"estimate {estimate:.3f}: the bootstrap draws do not vary around it")
+        raise UndefinedError(f"estimate {estimate:.3f}: the bootstrap draws do not vary around it", float(estimate))
     shift = 2 * stats.norm.ppf(below)
     half = stats.norm.ppf(0.5 + confidence / 2)
     limits = np.quantile(values, stats.norm.cdf(np.array([shift - half, shift + half])))

@@ -1,7 +1,8 @@
 """What every clinical statistic asks of its input, and how a value that the data do not define is marked.
 
 A number that the data do not define is never a number here: the function raises `UndefinedError`, and a result that
-collects many of them keeps `{"undefined": reason}` in its place. Misuse (shapes, ranges) raises `ConfigError`.
+collects many of them keeps `{"undefined": reason}` in its place, with
+the `estimate` where only its limits are undefined. Misuse (shapes, ranges) raises `ConfigError`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,21 @@ IntArray = npt.NDArray[np.int64]
 
 
 class UndefinedError(ConfigError):
-    """The data do not define this statistic: a class is absent, a variance is zero, a ratio has a zero below it."""
+    """The data do not define this statistic: a class is absent, a variance is zero, a ratio has a zero below it.
+
+    Args:
+        message: what is missing.
+        estimate: the point estimate, where only its limits are undefined.
+    """
+
+    def __init__(self, message: str, estimate: float | None = None) -> None:
+        super().__init__(message)
+        self.estimate = estimate
+
+    def marked(self) -> dict[str, Any]:
+        """Return what a result keeps in place of the statistic."""
+        known = {} if self.estimate is None else {"estimate": float(self.estimate)}
+        return {**known, "undefined": str(self)}
 
 
 def as_binary(truth: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, FloatArray]:
@@ -81,7 +96,7 @@ def marked(compute: Callable[[], Any]) -> Any:
     try:
         return plain(compute())
     except UndefinedError as error:
-        return {"undefined": str(error)}
+        return error.marked()
 
 
 def plain(value: Any) -> Any:

@@ -147,7 +147,7 @@ def _limits(area: float, variance: float, confidence: float, transform: str) -> 
     if transform not in ("logit", "none"):
         raise ConfigError(f"transform={transform!r}: must be 'logit' or 'none'")
     if variance < _TINY:
-        raise UndefinedError(f"AUROC {area:.3f} with zero variance: these images separate too well to bound it")
+        raise UndefinedError(f"AUROC {area:.3f} with zero variance: these images separate too well to bound it", area)
     error = variance**0.5
     if transform == "none":
         return Interval(area, area - quantile * error, area + quantile * error)
@@ -177,7 +177,7 @@ def auroc_difference(
 def _difference(gap: float, variance: float, confidence: float) -> PairedDifference:
     quantile = normal_quantile(confidence)
     if variance < _TINY:
-        raise UndefinedError(f"difference {gap:+.3f} with zero variance: the models order these images alike")
+        raise UndefinedError(f"difference {gap:+.3f} with zero variance: the models order these images alike", gap)
     error = variance**0.5
     p_value = float(2 * stats.norm.sf(abs(gap) / error))
     return PairedDifference(gap, gap - quantile * error, gap + quantile * error, error, gap / error, p_value)

@@ -73,7 +73,7 @@ def patient_proportion(
     count = len(deviations)
     variance = float(deviations @ deviations) * count / (count - 1)
     if variance < 1e-15 or share in (0.0, 1.0):
-        raise UndefinedError(f"share {share:.3f} without variation between patients: no limits over patients")
+        raise UndefinedError(f"share {share:.3f} without variation between patients: no limits over patients", share)
     half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * variance**0.5 / (share * (1 - share))
     centre = float(special.logit(share))
     return Interval(share, float(special.expit(centre - half)), float(special.expit(centre + half)))

@@ -103,7 +103,7 @@ def _scored(
     draws = weighted_rates(truth, guess, resamples.weights(slice(None)))[0].mean(axis=1)
     point = weighted_rates(truth, guess, np.ones((1, len(truth))))[0].mean()
     if np.ptp(draws) == 0:
-        raise UndefinedError(f"balanced accuracy {point:.3f} on every resample: no limits")
+        raise UndefinedError(f"balanced accuracy {point:.3f} on every resample: no limits", float(point))
     return percentile_interval(float(point), draws, how["confidence"])
 
 

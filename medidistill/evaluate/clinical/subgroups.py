@@ -102,7 +102,7 @@ def subgroup_table(
         try:
             one = auroc_interval(y[row] == k, p[row, k], patients[row].tolist(), confidence=confidence)
         except UndefinedError as error:
-            return {"undefined": str(error)}
+            return {"undefined": str(error)}  # an exact estimate could give counts away
         return {"estimate": round(one.estimate, 3), "low": round(one.low, 3), "high": round(one.high, 3)}
 
     return [
