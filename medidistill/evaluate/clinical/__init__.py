@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from medidistill.evaluate.clinical.arms import ClinicalSettings
+from medidistill.evaluate.clinical.checklist import checklist
 from medidistill.evaluate.clinical.checks import UndefinedError
 from medidistill.evaluate.clinical.comparison import clinical_comparison
 from medidistill.evaluate.clinical.source_probe import ProbeData
 from medidistill.evaluate.clinical.subgroups import age_bands
 
-__all__ = ["ClinicalSettings", "ProbeData", "UndefinedError", "age_bands", "clinical_comparison"]
+__all__ = ["ClinicalSettings", "ProbeData", "UndefinedError", "age_bands", "checklist", "clinical_comparison"]
