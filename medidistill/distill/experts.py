@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,9 @@ __all__ = ["expert_digest", "train_experts"]
 def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, config: ExpertConfig, seed: int) -> str:
     """Name what an expert is a function of; the number of experts is left out, so that more can be added."""
     settings = {name: value for name, value in vars(config).items() if name not in ("count", "augment")}
-    facts = [len(images), float(images.double().sum()), float(images.double().square().sum()), labels.tolist()]
-    return digest(architecture.as_dict(), settings, config.augment, seed, facts)
+    # bytes, not sums: a sum depends on the number of threads, and normalised images all have the same ones
+    content = [hashlib.sha256(part.cpu().contiguous().numpy()).hexdigest() for part in (images, labels)]
+    return digest(architecture.as_dict(), settings, config.augment, seed, content)
 
 
 def train_experts(

@@ -170,8 +170,9 @@ class _Loop:
         self.good = self.state.save()
         # steps that may be added later, and how often to write, do not change what a step computes
         plain = {k: v for k, v in as_dict(config).items() if k not in ("outer_steps", "checkpoint_every")}
+        plain["importance"] = plain["importance"] if config.importance.enabled else None
         origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
-        self.digest = digest(plain, origins, seed, list(class_names))
+        self.digest = digest(plain, origins, seed, list(class_names), training, normalisation)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint file."""
