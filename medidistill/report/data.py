@@ -41,6 +41,7 @@ class ReportData:
         record: configuration, versions, hardware, stages, openings of the test split.
         notice: a caution shown at the top and under every figure of results, for example a known confounder.
         comparison: `Comparison.to_dict()`.
+        clinical: what `clinical_comparison` returned; drawn as calibration, decision curves and probabilities.
         distilled: the distilled set; pictured only where its recipe says that it started from noise.
         histories: run of distillation -> its history entries.
         evolution: (outer step, images like `distilled.images`), pictured under the same condition.
@@ -56,6 +57,7 @@ class ReportData:
     record: RunRecord
     notice: str = ""
     comparison: Mapping[str, Any] | None = None
+    clinical: Mapping[str, Any] | None = None
     distilled: DistilledSet | None = None
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     evolution: Sequence[tuple[int, Tensor]] = ()

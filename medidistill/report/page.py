@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from medidistill.report import wording
 from medidistill.report.data import ReportData
 from medidistill.report.drawing import Picture
+from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_images import distilled_images, evolution
 from medidistill.report.figures_results import accuracies, confusions, roc_curves
 from medidistill.report.figures_training import curves, importance
@@ -58,6 +59,8 @@ def _results(data: ReportData) -> list[Picture]:
         pictures.append(roc_curves(data.roc, data.class_names))
     if data.comparison:
         pictures.append(confusions(data.comparison))
+    if data.clinical:
+        pictures += [calibration(data.clinical), decision_curves(data.clinical), distributions(data.clinical)]
     return pictures
 
 

@@ -1,0 +1,159 @@
+"""Pictures for clinicians: calibration, net benefit, probabilities by class. Take the clinical comparison as plain
+data.
+
+Each shows the arms of one architecture, one panel a class. What is undefined is said in its panel, never drawn as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medidistill.report.drawing import Picture, new_figure, style_of
+
+__all__ = ["calibration", "decision_curves", "distributions"]
+
+_HIGHEST_THRESHOLD = 0.8
+
+
+def _arms(clinical: Mapping[str, Any], architecture: str | None) -> list[Mapping[str, Any]]:
+    chosen = architecture or clinical["arms"][0]["architecture"]
+    return [arm for arm in clinical["arms"] if arm["architecture"] == chosen]
+
+
+def _panels(names: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
+    """Return one panel a class, three to a row, spare ones hidden."""
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure, axes = new_figure(lines, columns, height * lines)
+    for one in axes[len(names) :]:
+        one.set_visible(False)
+    return figure, axes[: len(names)]
+
+
+def _say(axes: Axes, missing: Sequence[str]) -> None:
+    if missing:
+        axes.text(0.98, 0.04, "undefined: " + ", ".join(missing), transform=axes.transAxes, ha="right", fontsize=8)
+
+
+def _lines(panels: Sequence[Axes]) -> dict[str, Any]:
+    """Return the labelled lines of all panels; an arm that is undefined in one panel may be in another."""
+    return {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+
+
+def calibration(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
+    """Draw observed against predicted share in bins of equal numbers of images, with limits for the reference arm."""
+    names, arms = clinical["class_names"], _arms(clinical, architecture)
+    reference = clinical["settings"]["reference"]
+    figure, panels = _panels(names, 3.4)
+    for k, axes in enumerate(panels):
+        axes.plot([0, 1], [0, 1], color="#999999", lw=1)
+        missing = []
+        for arm in arms:
+            curve, style = arm["classes"][k]["calibration"], style_of(arm["arm"], [one["arm"] for one in arms])
+            if "undefined" in curve:
+                missing.append(arm["arm"])
+                continue
+            predicted = [one["predicted"] for one in curve["bins"]]
+            observed = [one["observed"]["estimate"] for one in curve["bins"]]
+            if arm["arm"] == reference:
+                ends = [[one["observed"][side] for one in curve["bins"]] for side in ("low", "high")]
+                axes.vlines(predicted, *ends, color=style.color, lw=0.8, alpha=0.6)
+            label = f"{arm['arm']} {curve['ece']:.2f}"
+            axes.plot(
+                predicted, observed, color=style.color, linestyle=style.line, marker=style.marker, ms=4, label=label
+            )
+        axes.set_title(f"{names[k]} against the rest", fontsize=10)
+        axes.set(xlabel="predicted probability", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        if len(missing) < len(arms):
+            axes.legend(fontsize=7, loc="upper left", title="calibration error", title_fontsize=7)
+        _say(axes, missing)
+        if k % 3 == 0:
+            axes.set_ylabel("observed share")
+    return Picture.of(
+        figure,
+        "calibration",
+        "Calibration",
+        f"Calibration curves of {', '.join(arm['arm'] for arm in arms)} for each of {', '.join(names)}.",
+        "Of images that are given 30 %, three in ten should have the finding: then a curve follows the grey diagonal. "
+        "Below it the model claims too much, above it too little. Every point holds about the same number of "
+        "images; bars "
+        f"are limits for {reference}. The number is the expected calibration error, which is above zero by "
+        "chance alone.",
+    )
+
+
+def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
+    """Draw the net benefit of acting on each arm, against acting on everyone and on no one."""
+    names, arms = clinical["class_names"], _arms(clinical, architecture)
+    figure, panels = _panels(names, 3.0)
+    for k, axes in enumerate(panels):
+        drawn, missing = [], []
+        for arm in arms:
+            curve, style = arm["classes"][k]["decision_curve"], style_of(arm["arm"], [one["arm"] for one in arms])
+            if "undefined" in curve:
+                missing.append(arm["arm"])
+                continue
+            at = np.asarray(curve["thresholds"])
+            keep = at <= _HIGHEST_THRESHOLD
+            drawn.append((at[keep], np.asarray(curve["treat_all"])[keep], curve["prevalence"]))
+            values = np.asarray(curve["net_benefit"])[keep]
+            axes.plot(at[keep], values, color=style.color, linestyle=style.line, lw=1.5, label=arm["arm"])
+        for at, everyone, prevalence in drawn[:1]:
+            axes.plot(at, everyone, color="#777777", lw=1, label="act on all")
+            axes.set_ylim(-0.15 * prevalence - 0.01, 1.08 * prevalence)
+        axes.axhline(0, color="#777777", lw=1, ls="--", label="act on none")
+        axes.set_title(f"{names[k]} against the rest", fontsize=10)
+        axes.set(xlabel="threshold probability", xlim=(0, _HIGHEST_THRESHOLD))
+        _say(axes, missing)
+        if k % 3 == 0:
+            axes.set_ylabel("net benefit")
+    lines = _lines(panels)
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(7, len(lines)), fontsize=8)
+    return Picture.of(
+        figure,
+        "decision",
+        "Decision curves",
+        f"Net benefit of {', '.join(arm['arm'] for arm in arms)} for each of {', '.join(names)}.",
+        "Choose the probability at which you would act (10 % means: nine needless actions are a fair price for one "
+        "needed). There the highest curve is the most useful; a curve below the grey lines is worth less than "
+        "acting on all or "
+        "on none. Heights hold for the share of the finding among these test images, not for your hospital's.",
+    )
+
+
+def distributions(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
+    """Draw how the probability of each class is distributed among images with and without it, one row an arm."""
+    names, arms = clinical["class_names"], _arms(clinical, architecture)
+    figure, axes = new_figure(len(arms), len(names), 0.5 + 1.15 * len(arms), share_y=False)
+    for place, one in enumerate(axes):
+        line, k = divmod(place, len(names))
+        counts = arms[line]["classes"][k]["histogram"]
+        style = style_of(arms[line]["arm"], [arm["arm"] for arm in arms])
+        for side, color, sign in (("positives", style.color, 1), ("negatives", "#9aa4b0", -1)):
+            total = max(1, sum(counts[side]))
+            one.stairs(sign * np.asarray(counts[side]) / total, counts["edges"], fill=True, color=color, alpha=0.85)
+        one.axhline(0, color="black", lw=0.6)
+        one.set(xlim=(0, 1), yticks=[])
+        one.grid(visible=False)
+        if line == 0:
+            one.set_title(names[k], fontsize=10)
+        if line < len(arms) - 1:
+            one.set_xticklabels([])
+        if k == 0:
+            one.set_ylabel(arms[line]["arm"], rotation=0, ha="right", va="center")
+    figure.supxlabel("probability that the model gives", fontsize=10)
+    return Picture.of(
+        figure,
+        "probabilities",
+        "Probabilities by class",
+        f"Histograms of the predicted probability for {', '.join(names)}, one row for each of "
+        f"{', '.join(arm['arm'] for arm in arms)}.",
+        "Upward, coloured: images that have the finding. Downward, grey: images that have not. A useful model "
+        "keeps them "
+        "apart; two alike shapes mean that it does not know. Heaps at 0 and 1 belong to a model that is always sure.",
+    )
