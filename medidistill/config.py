@@ -208,7 +208,7 @@ class DistillConfig(_Validated):
     init: str = _choice(
         "noise", "start of the images; `real` copies patients' images and is recorded in the set", "noise", "real"
     )
-    noise: float = _number(1.0, "deviation of the noise start, in normalised units", 1e-3, 10.0)
+    noise: float = _number(0.2, "deviation of the noise start, in normalised units", 1e-3, 10.0)
     outer_steps: int = _number(200, "updates of images, labels, alpha and W", 1, 10_000_000)
     inner_steps: int = _number(10, "student steps J in each outer step", 1, 10_000)
     expert_epochs: int = _number(2, "expert epochs K between start and target", 1, 10_000)
@@ -218,8 +218,8 @@ class DistillConfig(_Validated):
     segments: int = _number(1, "expert segments averaged in one outer step", 1, 1000)
     image_optimizer: str = _choice("adam", "optimiser of the images", "adam", "sgd")
     lr_images: float = _number(0.05, "learning rate of the images", 0.0, 1e6)
-    alpha: float = _number(0.02, "initial inner learning rate", 1e-6, 5.0)
-    lr_alpha: float = _number(0.02, "learning rate of log alpha (Adam)", 0.0, 100.0)
+    alpha: float = _number(0.03, "initial inner learning rate", 1e-6, 5.0)
+    lr_alpha: float = _number(0.01, "learning rate of log alpha (Adam)", 0.0, 100.0)
     soft_labels: bool = _flag(False, "learn soft labels too")
     label_smoothing: float = _number(0.1, "soft labels start this far from one-hot", 1e-6, 0.99)
     lr_labels: float = _number(0.02, "learning rate of the label logits (Adam)", 0.0, 1e6)

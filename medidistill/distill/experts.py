@@ -31,7 +31,7 @@ def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, co
     """Name what an expert is a function of; the number of experts is left out, so that more can be added."""
     settings = {name: value for name, value in vars(config).items() if name not in ("count", "augment")}
     # bytes, not sums: a sum depends on the number of threads, and normalised images all have the same ones
-    content = [hashlib.sha256(part.cpu().contiguous().numpy()).hexdigest() for part in (images, labels)]
+    content = [hashlib.sha256(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in (images, labels)]
     return digest(architecture.as_dict(), settings, config.augment, seed, content)
 
 

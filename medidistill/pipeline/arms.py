@@ -53,8 +53,9 @@ def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
 
 
 def candidates(base: TrainingConfig, rate: float) -> tuple[TrainingConfig, ...]:
-    """Return the trainings that validation may choose from: rates around `rate`, with and without augmentation.
+    """Return the trainings that validation may choose from.
 
+    Three rates around `rate`; where `base` augments, each also without augmentation.
     Real and distilled arms get the same number of choices, so that neither is favoured by tuning.
     """
     augments = dict.fromkeys((base.augment, AugmentConfig()))
