@@ -85,9 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
         commands,
         "deidentify",
         "de-identify a folder of DICOM chest X-rays",
-        "Removes or replaces what identifies a patient (PS3.15 basic profile, dates moved by one offset a patient), reads each "
-        "result again to check it, and lists in OUT/quarantine.csv what must not leave, by keyed names. The key "
-        "comes from --key-file or from MEDIDISTILL_DEIDENTIFY_KEY; whoever has it can recompute the pseudonyms.",
+        "Removes or replaces what identifies a patient (PS3.15 basic profile, dates moved by an offset a patient), "
+        "reads each result again to check it, and lists in OUT/quarantine.csv what must not leave, by keyed names. "
+        "The key comes from --key-file or MEDIDISTILL_DEIDENTIFY_KEY; whoever has it can recompute the pseudonyms.",
         "(umask 077; openssl rand -hex 32 > site.key)\n"
         "  medidistill deidentify xrays clean --key-file site.key --recipe site.yaml",
     )

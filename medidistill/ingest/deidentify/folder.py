@@ -161,7 +161,7 @@ def _one(
 
 
 def _prepare(path: Path, name: str, output: Path, config: DeidentifyConfig, key: Key) -> tuple[Deidentified, Path, str]:
-    """Return the result, the file it was written to for checking, and its place in OUT. Raises `IngestError` with the reason."""
+    """Return the result, the file it was written to for checking, and its place in OUT. Raises `IngestError`."""
     dataset = read_dicom(path)
     screen_header(dataset, config)
     screen_pixels(dataset)

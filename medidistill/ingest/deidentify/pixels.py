@@ -1,17 +1,19 @@
-"""Pixel data without what rides along: bits above the stored ones, bytes after the last pixel."""
+"""Pixel data without what rides along: unused bits, bytes after the last pixel, comments."""
 
 from __future__ import annotations
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 
 from medidistill.errors import IngestError
+from medidistill.ingest.deidentify.codestreams import without_comments
 
 __all__ = ["tidy_pixels"]
 
 
 def tidy_pixels(source: Dataset, target: Dataset) -> None:
-    """Cut native pixel data to its length and clear its unused bits, in place in `target`.
+    """Cut native pixel data to its length, clear its unused bits, take comments out of streams; in place in `target`.
 
     Old films keep overlays in the unused high bits of each pixel (PS3.5 8.1.2, retired), and anything can follow
     the last pixel. Compressed data cannot be cleared without decoding; an overlay in them is refused.
@@ -27,6 +29,8 @@ def tidy_pixels(source: Dataset, target: Dataset) -> None:
     if syntax.is_compressed and not syntax.is_deflated:
         if embedded:
             raise IngestError("an overlay inside compressed pixels")
+        frames = generate_frames(target.PixelData, number_of_frames=int(target.get("NumberOfFrames", 1) or 1))
+        target.PixelData = encapsulate([without_comments(frame) for frame in frames])
         return
     allocated, stored = int(target.BitsAllocated), int(target.BitsStored)
     samples = int(target.Rows) * int(target.Columns) * int(target.get("SamplesPerPixel", 1))

@@ -23,8 +23,9 @@ __all__ = ["find_files", "quiet", "read_dicom"]
 def quiet() -> Iterator[None]:
     """Silence pydicom's logger and warnings inside the block, and let it read values as they are."""
     logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
+    # `disabled` would silence this logger alone: the decoders have children of it
+    before = logger.propagate, logger.handlers
+    logger.propagate, logger.handlers = False, [logging.NullHandler()]
     settings = pydicom_config.settings
     modes = settings.reading_validation_mode, settings.writing_validation_mode
     settings.reading_validation_mode = settings.writing_validation_mode = pydicom_config.IGNORE
@@ -33,7 +34,7 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = before
+        logger.propagate, logger.handlers = before
         settings.reading_validation_mode, settings.writing_validation_mode = modes
 
 

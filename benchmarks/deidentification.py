@@ -1,0 +1,215 @@
+"""Recall of the de-identification by place, and hits and false alarms of its text detector.
+
+    python -m benchmarks.deidentification [--write]
+
+Needs no data; with MEDIDISTILL_DATA set, real radiographs are screened too. `--write` renews the JSON in
+benchmarks/results and the tables in docs/deidentification.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import platform
+import random
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from PIL import Image, ImageDraw, ImageFont
+from pydicom.filewriter import dcmwrite
+from tqdm import tqdm
+
+import medidistill
+from benchmarks.planted import CHARSETS, PLACES, Planted, burn_in, holds, plant
+from medidistill.config import PhantomConfig
+from medidistill.files import write_json, write_text
+from medidistill.ingest import generate_phantom
+from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify, deidentify_folder, letters_in_row
+from medidistill.ingest.deidentify.reading import quiet, read_dicom
+from medidistill.ingest.deidentify.text import MIN_LETTERS
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "deidentification.json"
+PAGE = ROOT / "docs" / "deidentification.md"
+_TEXTS = ("PHANTOM^ADA *12.03.1961", "PHANTOM ADA  ID 4711-0815", "St. Phantom Hospital 2024-05-06")
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return what a DICOM file holds: its bytes, and the text that its pixels may carry in their upper bits."""
+    data = path.read_bytes()
+    pixels = pydicom.dcmread(path).get("PixelData", b"")
+    high = np.frombuffer(pixels[: len(pixels) // 2 * 2], "<u2") >> 12
+    high = high[: len(high) // 2 * 2].reshape(-1, 2)
+    return data + b"\n" + (high[:, 0] << 4 | high[:, 1]).astype(np.uint8).tobytes()
+
+
+def make_files(folder: Path, copies: int) -> list[Planted]:
+    """Write phantoms with planted values, `copies` for each place."""
+    phantoms = folder / "phantoms"
+    generate_phantom(phantoms, PhantomConfig(patients_per_class=5, images_per_patient=1, size=128))
+    sources = sorted(phantoms.rglob("*.dcm"))
+    names = [*PLACES, *(f"PN, {charset}" for charset in CHARSETS)]
+    work = [(place, copy) for place in names for copy in range(copies)]
+    planted = [
+        plant(pydicom.dcmread(sources[number % len(sources)]), place, number, folder / "planted")
+        for number, (place, _) in enumerate(work)
+    ]
+    for one in planted:
+        if not all(holds(bytes_of(one.path) + str(one.path).encode(), value) for value in one.values):
+            raise AssertionError(f"{one.place}: the value is not in the input, so nothing would be measured")
+    return planted
+
+
+def engine_leaks(planted: Iterable[Planted], key: Key, folder: Path) -> dict[str, int]:
+    """Return by place how many files the engine alone, without screens and check, lets a value through in."""
+    leaks: dict[str, int] = {}
+    with quiet():
+        for one in planted:
+            result = deidentify(read_dicom(one.path), DeidentifyConfig(), key)
+            dcmwrite(folder / "engine.dcm", result.dataset, enforce_file_format=True)
+            found = any(holds(bytes_of(folder / "engine.dcm"), value) for value in one.values)
+            leaks[one.place] = leaks.get(one.place, 0) + found
+    return leaks
+
+
+def measure_places(copies: int) -> dict[str, Any]:
+    """Return by place: files, values that the engine let through, files quarantined, values in OUT."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, key = Path(temporary), Key(secrets.token_bytes(32))
+        planted = make_files(folder, copies)
+        leaks = engine_leaks(planted, key, folder)
+        rows: dict[str, Any] = {}
+        start = time.perf_counter()
+        for place in tqdm(dict.fromkeys(one.place for one in planted), desc="places"):
+            files = [one for one in planted if one.place == place]
+            source, output = folder / "in" / place, folder / "out" / place
+            for one in files:
+                target = source / one.path.relative_to(folder / "planted")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(one.path.read_bytes())
+            result = deidentify_folder(source, output, DeidentifyConfig(max_quarantine=1.0), key)
+            images = b"\n".join(bytes_of(output / name) for name in result.written)
+            rest = b"".join((output / name).read_bytes() for name in ("audit.jsonl", "quarantine.csv"))
+            names = "\n".join(str(path.relative_to(output)) for path in output.rglob("*")).encode()
+            rows[place] = {
+                "files": len(files),
+                "engine_leaks": leaks[place],
+                "quarantined": len(result.quarantine),
+                "released": len(result.written),
+                "leaks_in_output": sum(holds(images + rest + names, v) for one in files for v in one.values),
+            }
+        return {"places": rows, "seconds_per_file": (time.perf_counter() - start) / len(planted)}
+
+
+def _share(values: list[int]) -> dict[str, int]:
+    return {"images": len(values), "flagged": sum(value >= MIN_LETTERS for value in values)}
+
+
+def phantom_text() -> dict[str, Any]:
+    """Return the detector's flags on phantoms of 512 pixels, without and with text of three sizes at two borders."""
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        generate_phantom(Path(temporary) / "p", PhantomConfig(patients_per_class=10, images_per_patient=1, size=512))
+        files = sorted(Path(temporary).rglob("*.dcm"))
+        rows["phantoms, no text"] = _share([letters_in_row(pydicom.dcmread(f).pixel_array) for f in files])
+        for size in (10, 14, 22):
+            found = []
+            for number, file in enumerate(files):
+                for bottom in (False, True):
+                    dataset = pydicom.dcmread(file)
+                    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+                    value = 0 if inverted else 4095
+                    burn_in(dataset, _TEXTS[number % 3], size=size, bottom=bottom, value=value)
+                    found.append(letters_in_row(dataset.pixel_array))
+            rows[f"phantoms, white text of {size} pixels"] = _share(found)
+    return rows
+
+
+def real_text(data: Path) -> dict[str, Any]:
+    """Return the detector's flags on real radiographs: as they are, and with text burned in."""
+    table = list(csv.DictReader((data / "covid-cxr" / "labels.csv").open(encoding="utf-8")))
+    files = [data / "covid-cxr" / row["file"] for row in table]
+    clean = [letters_in_row(np.asarray(Image.open(file).convert("L"))) for file in tqdm(files, desc="radiographs")]
+    rows = {"covid-cxr, 128 pixels, as they are": _share(clean)}
+    rng = random.Random(0)
+    chosen = rng.sample(files, 200)
+    for size in (12, 16, 22):
+        found = []
+        for number, file in enumerate(chosen):
+            picture = Image.open(file).convert("L").resize((512, 512))
+            top = rng.choice((3, 506 - size))
+            font = ImageFont.load_default(size=size)
+            ImageDraw.Draw(picture).text((6, top), _TEXTS[number % 3], fill=rng.choice((255, 235)), font=font)
+            found.append(letters_in_row(np.asarray(picture)))
+        rows[f"covid-cxr at 512 pixels, white text of {size} pixels"] = _share(found)
+    burned, plain = [], []
+    for file in sorted((data / "dicom").rglob("*.dcm")):
+        if file.parent.name in ("chest", "radiograph_other") or "burned_in" in file.name:
+            try:
+                with quiet():
+                    pixels = pydicom.dcmread(file).pixel_array
+            except Exception:  # noqa: BLE001 (what cannot be decoded is never released)
+                continue
+            grey = pixels.mean(-1) if pixels.ndim == 3 else pixels
+            (burned if "burned_in" in file.name else plain).append(letters_in_row(grey))
+    return {**rows, "DICOM radiographs, as they are": _share(plain), "DICOM, name burned in": _share(burned)}
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Return the tables of the docs page."""
+    text = io.StringIO()
+    print("| planted in | files | engine alone lets through | quarantined | in the output |", file=text)
+    print("|---|---|---|---|---|", file=text)
+    for place in (*PLACES, *(f"PN, {charset}" for charset in CHARSETS)):
+        row = result["places"][place]
+        cells = (place, row["files"], row["engine_leaks"], row["quarantined"], row["leaks_in_output"])
+        print("| " + " | ".join(map(str, cells)) + " |", file=text)
+    print("\n| text in the pixels | images | flagged |\n|---|---|---|", file=text)
+    for name, row in sorted(result["text"].items()):
+        print(f"| {name} | {row['images']} | {row['flagged']} ({row['flagged'] / row['images']:.1%}) |", file=text)
+    return text.getvalue().strip()
+
+
+def main() -> None:
+    """Measure, print, and write where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--copies", type=int, default=5, help="files for each place (default: 5)")
+    parser.add_argument("--write", action="store_true", help="renew the JSON and the tables of the docs page")
+    arguments = parser.parse_args()
+    result = measure_places(arguments.copies)
+    result["text"] = phantom_text()
+    if data := os.environ.get("MEDIDISTILL_DATA"):
+        result["text"] |= real_text(Path(data))
+    result["made_with"] = {
+        "command": f"python -m benchmarks.deidentification --copies {arguments.copies}",
+        "medidistill": medidistill.__version__,
+        "pydicom": pydicom.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    print(tables(result))
+    if arguments.write:
+        write_json(RESULT, result)
+        marks = "<!-- tables -->", "<!-- end of tables -->"
+        page = re.sub(
+            f"{marks[0]}.*?{marks[1]}",
+            lambda _: f"{marks[0]}\n{tables(result)}\n{marks[1]}",
+            PAGE.read_text(encoding="utf-8"),
+            flags=re.DOTALL,
+        )
+        write_text(PAGE, page)
+    print(json.dumps(result["made_with"]))
+
+
+if __name__ == "__main__":
+    main()
