@@ -119,7 +119,7 @@ def clinical_comparison(
             confidence=settings.confidence,
             seed=settings.seed,
         ),
-        "notes": _notes(models, split),
+        "notes": _notes(models, split) + _shared_groups(subgroups or {}),
     }
     safe: dict[str, Any] = json.loads(json.dumps(result, allow_nan=False))
     return safe
@@ -256,3 +256,20 @@ def _notes(models: Sequence[Model], split: ScoredSplit) -> list[str]:
             "Without validation probabilities there are no thresholds, so no sensitivity at fixed specificity."
         )
     return notes
+
+
+def _shared_groups(subgroups: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Warn where two columns hold the same group of images: their tables are protected one by one only."""
+    holders: dict[bytes, str] = {}
+    notes = []
+    for column, values in subgroups.items():
+        names = np.asarray([str(value) for value in values])
+        for name in np.unique(names):
+            mask = np.packbits(names == name).tobytes()
+            if mask in holders and holders[mask] != column:
+                notes.append(
+                    f"Subgroups {holders[mask]} and {column} share a group: what one table hides the other may show. "
+                    "Publish one of them."
+                )
+            holders.setdefault(mask, column)
+    return list(dict.fromkeys(notes))

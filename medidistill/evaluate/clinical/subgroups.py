@@ -5,6 +5,9 @@ it: figures of five patients are noise, and counts of five can point at one. Com
 no hidden count follows from the rest (`medidistill.evaluate.clinical.suppression`). An area is shown only
 where its class and the total of its group are. Areas are rounded to three decimals, for exact ones give counts away.
 
+Each table is protected for itself. Where two columns share a group (age and sex missing for the same images), what
+one table hides the other may show: publish one of them.
+
 An empty value of a column is the group `unknown`. Small differences between groups are expected by chance alone:
 of twenty 95 % intervals one misses. Look at the limits, not at the order.
 """

@@ -51,19 +51,29 @@ def suppress(counts: npt.ArrayLike, small: npt.ArrayLike, width: int) -> BoolArr
         if len(open_cells) == 0:
             break
         # the loneliest first: its lack of company is what gives the others away
-        company = np.minimum(hidden.sum(axis=1)[open_cells[:, 0]], hidden.sum(axis=0)[open_cells[:, 1]])
-        row, column = (int(place) for place in open_cells[company.argmin()])
+        company = [min(_company(whole, hidden, int(i), int(j))) for i, j in open_cells]
+        row, column = (int(place) for place in open_cells[int(np.argmin(company))])
         hidden[_companion(whole, hidden, row, column, width)] = True
     return hidden
+
+
+def _company(whole: IntArray, hidden: BoolArray, row: int, column: int) -> tuple[int, int]:
+    """Return the sum of the hidden cells in the row and in the column, 0 where the cell is the only one.
+
+    The sum is what shown numbers tell; the more there is to share out, the less a single cell is known.
+    """
+    lines = (hidden[row], whole[row]), (hidden[:, column], whole[:, column])
+    in_row, in_column = (int(values[mask].sum()) if mask.sum() > 1 else 0 for mask, values in lines)
+    return in_row, in_column
 
 
 def _companion(whole: IntArray, hidden: BoolArray, row: int, column: int, width: int) -> tuple[int, int]:
     """Return the shown cell to hide for the sake of (row, column): large enough to hide behind, then few and small.
 
-    A cell that is alone in its row or column needs company there; one that shares its other line with a hidden cell
+    Company is sought in the row or column that has less of it; a cell that shares its other line with a hidden cell
     closes a rectangle, after which nothing more is needed.
     """
-    in_row, in_column = hidden[row].sum(), hidden[:, column].sum()
+    in_row, in_column = _company(whole, hidden, row, column)
     line = np.zeros_like(hidden)
     if in_row <= in_column:
         line[row] = True

@@ -61,6 +61,16 @@ def test_likelihood_ratios_equal_scikit_learn_and_simel():
         assert np.log(one.estimate / one.low) == pytest.approx(1.959964 * se, rel=1e-6)
 
 
+def test_ill_and_well_images_of_one_patient_are_correlated():
+    # of each patient one ill and one well image, always called alike: the ratio is 1 whoever is drawn
+    truth, patients = np.tile([1, 0], 30), np.repeat(np.arange(30), 2)
+    called = np.repeat(np.arange(30) % 3 == 0, 2)
+    one = likelihood_ratio(truth, called, patients)
+    assert (one.low, one.high) == pytest.approx((1, 1))
+    alone = likelihood_ratio(truth, called)
+    assert alone.high > 1.5
+
+
 def test_undefined_likelihood_ratios():
     with pytest.raises(UndefinedError, match=r"LR\+: no positive result among the images without"):
         likelihood_ratio([1, 1, 0, 0], [1, 0, 0, 0])

@@ -127,6 +127,11 @@ class TestCalibration:
         assert all(len(set(equal_mass_bins(tied, 10)[tied == value])) == 1 for value in (0.1, 0.5, 0.9))
         assert (np.diff(equal_mass_bins(np.sort(p), 7)) >= 0).all()
 
+    def test_a_run_of_ties_goes_to_the_bin_of_its_middle(self):
+        # the images of 0.5 are number 31 to 90 of 100: their middle is in the upper half
+        tied = np.repeat([0.1, 0.5, 0.9], [30, 60, 10])
+        assert np.bincount(equal_mass_bins(tied, 2)).tolist() == [30, 70]
+
     def test_curve_by_hand(self):
         truth, p = [1, 0, 0, 0, 1, 1, 1, 0], [0.2] * 4 + [0.6] * 4
         curve = calibration_curve(truth, p, bins=2)

@@ -68,6 +68,17 @@ def test_one_small_cell_takes_three_others_with_it():
     assert hidden.sum() == 4  # a rectangle
 
 
+def test_two_zeros_hide_behind_a_third_cell_not_behind_each_other():
+    # columns: the first class is in the last group alone
+    counts = np.array([[0, 45, 44], [0, 48, 48], [104, 93, 98]])
+    small = np.zeros((3, 4), dtype=bool)
+    small[:2, 0] = True
+    hidden = suppress(counts, small, 10)
+    low, high = feasible_ranges(counts, hidden)
+    assert (high - low)[hidden].min() >= 10
+    assert hidden.sum() == 6
+
+
 def test_random_tables_are_protected_by_brute_force():
     rng = np.random.default_rng(1)
     for _ in range(20):
