@@ -152,7 +152,8 @@ def real_text(data: Path) -> dict[str, Any]:
             ImageDraw.Draw(picture).text((6, top), _TEXTS[number % 3], fill=rng.choice((255, 235)), font=font)
             found.append(letters_in_row(np.asarray(picture)))
         rows[f"covid-cxr at 512 pixels, white text of {size} pixels"] = _share(found)
-    burned, plain = [], []
+    burned: list[int] = []
+    plain: list[int] = []
     for file in sorted((data / "dicom").rglob("*.dcm")):
         if file.parent.name in ("chest", "radiograph_other") or "burned_in" in file.name:
             try:

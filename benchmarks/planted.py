@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
-from pydicom.uid import ComputedRadiographyImageStorage, JPEGBaseline8Bit
+from pydicom.uid import UID, ComputedRadiographyImageStorage, JPEGBaseline8Bit
 
 __all__ = ["CHARSETS", "PLACES", "Planted", "burn_in", "holds", "plant"]
 
@@ -23,7 +23,7 @@ _ENCODINGS = (
     *("utf-8", "latin-1", "utf-16-le", "utf-16-be", "iso8859-5", "iso8859-6", "iso8859-7", "cp1251"),
     *("shift_jis", "euc_jp", "iso2022_jp", "gb18030", "euc_kr"),
 )
-CHARSETS = {
+CHARSETS: dict[str, tuple[str | list[str], str]] = {
     "Latin-1 diacritics": ("ISO_IR 100", "Phäntömsen^Ünïté"),
     "Cyrillic": ("ISO_IR 144", "Фантомов^Призрак"),
     "Greek": ("ISO_IR 126", "Φάντασμα^Είδωλο"),
@@ -201,7 +201,7 @@ def _curve(dataset: Dataset, value: str) -> None:
 
 
 def _uids(dataset: Dataset, value: str) -> None:
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{value}.1"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.{value}.1")
     dataset.StudyInstanceUID = f"1.2.826.0.1.{value}.2"
     dataset.SeriesInstanceUID = f"1.2.840.10008.{value}"  # claims to be the standard's
     dataset.ReferencedImageSequence = Sequence([_item(ReferencedSOPInstanceUID=f"1.2.826.0.1.{value}.3")])
@@ -211,7 +211,7 @@ def _meta(dataset: Dataset, value: str) -> None:
     dataset.file_meta.SourceApplicationEntityTitle = value[:16]
     dataset.file_meta.SendingApplicationEntityTitle = value[:16]
     dataset.file_meta.ImplementationVersionName = value[:16]
-    dataset.file_meta.PrivateInformationCreatorUID = "1.2.826.0.1.999"
+    dataset.file_meta.PrivateInformationCreatorUID = UID("1.2.826.0.1.999")
     dataset.file_meta.PrivateInformation = value.encode()
 
 
@@ -269,7 +269,7 @@ def plant(dataset: Dataset, place: str, number: int, folder: Path) -> Planted:
         number: makes the values and the UIDs those of this file alone.
         folder: where to write it.
     """
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.5.{number}.77"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.5.{number}.77")
     if place.startswith("PN, "):
         charset, value = CHARSETS[place.removeprefix("PN, ")]
         _charset_name(dataset, charset, value)

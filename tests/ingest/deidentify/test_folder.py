@@ -16,6 +16,7 @@ from pydicom.filewriter import dcmwrite
 
 from benchmarks.deidentification import PAGE, RESULT, bytes_of, tables
 from benchmarks.planted import CHARSETS, PLACES, burn_in, holds, plant
+from medidistill.cli import main
 from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
 from medidistill.ingest import deidentify as package
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify_folder, identifiers, locate, residuals
@@ -39,12 +40,9 @@ def everything(folder: Path) -> bytes:
     return b"\n".join([*dicom, *(path.read_bytes() for path in files), names])
 
 
-def command(*arguments: object, secret: str | None = None) -> subprocess.CompletedProcess[bytes]:
-    environment = {k: v for k, v in os.environ.items() if k != package.KEY_VARIABLE}
-    if secret:
-        environment[package.KEY_VARIABLE] = secret
+def command(*arguments: object) -> subprocess.CompletedProcess[bytes]:
     line = [sys.executable, "-m", "medidistill", "deidentify", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, env=environment, timeout=120, check=False)
+    return subprocess.run(line, capture_output=True, timeout=120, check=False)
 
 
 def test_no_planted_value_is_in_any_byte_that_the_command_writes(
@@ -282,13 +280,21 @@ def test_the_same_key_gives_the_same_files(phantoms: list[Path], key: Key, tmp_p
     assert made[0]
 
 
-def test_command_without_key_and_without_input(phantoms: list[Path], tmp_path: Path) -> None:
-    done = command(phantoms[0].parent, tmp_path / "out")
-    assert done.returncode == 2
-    assert b"no key" in done.stderr
-    assert b"Traceback" not in done.stderr
-    done = command(tmp_path / "nowhere", tmp_path / "out", secret="0123456789abcdefghijklmnopqrstuvwxyz")
-    assert done.returncode == 3
+def test_command_without_key_and_without_input(
+    phantoms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(package.KEY_VARIABLE, raising=False)
+    source, output = str(phantoms[0].parent), str(tmp_path / "out")
+    assert main(["deidentify", source, output]) == 2
+    monkeypatch.setenv(package.KEY_VARIABLE, "0123456789abcdefghijklmnopqrstuvwxyz")
+    assert main(["deidentify", str(tmp_path / "nowhere"), output]) == 3
+    assert main(["deidentify", source]) == 2
+    assert main(["deidentify", source, "--locate", "00"]) == 3
+    errors = capfd.readouterr().err.splitlines()
+    for line, text in zip(errors, ("no key", "no such folder", "OUT is missing", "no file in the input"), strict=True):
+        assert text in line
+    assert main(["deidentify", source, output, "--quiet"]) == 0
+    assert capfd.readouterr().out.startswith("de-identified: ")
 
 
 def test_the_page_shows_the_committed_figures(root: Path) -> None:
