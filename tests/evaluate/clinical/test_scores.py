@@ -241,6 +241,14 @@ class TestDecisionCurve:
         for name, values in (("model", found.net_benefit), ("all", found.treat_all)):
             assert values == pytest.approx(table[table["model"] == name].sort_values("threshold")["net_benefit"])
 
+    def test_limits_by_hand(self):
+        # net benefit is a mean over images of 1 (hit), -t/(1-t) (false alarm) or 0: its limits are those of a mean
+        truth, p = example()
+        worth = np.where(p >= 0.3, np.where(truth == 1, 1.0, -0.3 / 0.7), 0.0)
+        one = decision_curve(truth, p, thresholds=[0.3])
+        assert one.net_benefit[0] == pytest.approx(worth.mean())
+        assert one.high[0] - one.net_benefit[0] == pytest.approx(1.959964 * worth.std(ddof=1) / 200**0.5, rel=1e-6)
+
     def test_calling_everyone_is_treat_all_and_no_one_is_zero(self):
         truth = [1, 0, 0, 1, 0]
         everyone = decision_curve(truth, np.ones(5))
