@@ -194,7 +194,11 @@ def test_what_cannot_be_told_apart_is_refused(phantom: FileDataset, key: Key) ->
         (0x00080080, "LO", "X"),  # X/Z/D
         (0x00081140, "SQ", "recurse"),  # X/Z/U*
         (0x00090010, "LO", "X"),  # private
+        (0x00090011, "US", "X"),
         (0x60003000, "OW", "X"),
+        (0x60000010, "US", "X"),
+        (0x50000005, "US", "X"),
+        (0x00185101, "FD", "X"),  # View Position is a CS
         (0x50000022, "LO", "X"),
         (0x00280010, "US", "K"),
         (0x00280010, "UN", "X"),  # not the VR of the dictionary
