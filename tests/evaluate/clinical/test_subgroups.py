@@ -170,3 +170,13 @@ def test_missing_values_are_a_group_and_arguments_are_checked():
         table(labels, p, patients, sex, min_positives=1)
     with pytest.raises(ConfigError, match="3 groups for 900 images"):
         table(labels, p, patients, sex[:3])
+
+
+def test_many_images_of_few_patients_are_few():
+    labels, p, _, _ = example()
+    sex = np.where((labels == 0) & (np.arange(len(labels)) >= 40), "M", "F")
+    patients = np.arange(len(labels))
+    patients[(labels == 0) & (sex == "F")] = 0  # all images of this class and group are of one patient
+    found = {one["group"]: one for one in table(labels, p, patients, sex)}
+    assert ((labels == 0) & (sex == "F")).sum() >= 10
+    assert found["F"]["counts"]["COVID-19"] == SUPPRESSED
