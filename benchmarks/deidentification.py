@@ -35,8 +35,9 @@ from medidistill.config import PhantomConfig
 from medidistill.files import write_json, write_text
 from medidistill.ingest import generate_phantom
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify, deidentify_folder, letters_in_row
-from medidistill.ingest.deidentify.reading import quiet, read_dicom
+from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
+from medidistill.ingest.quiet import quiet
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "deidentification.json"

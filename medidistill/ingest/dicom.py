@@ -7,10 +7,7 @@ they are. What comes out is never stretched to the image's own extremes: two exp
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -26,6 +23,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import pixel_array
 
 from medidistill.errors import IngestError
+from medidistill.ingest.quiet import quiet
 
 __all__ = ["ChestXrayReader", "Header", "file_kind", "read_header", "read_image", "render", "window"]
 
@@ -53,20 +51,6 @@ def file_kind(path: Path) -> str:
     return "jpeg" if start.startswith(b"\xff\xd8\xff") else ""
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence pydicom, whose warnings quote the values of damaged elements: they may be a patient's."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
-
-
 def _reason(error: BaseException) -> str:
     """Return the first sentence of a decoder's message, short enough for one line."""
     lines = str(error).strip().splitlines()
@@ -76,7 +60,7 @@ def _reason(error: BaseException) -> str:
 def read_header(path: Path) -> Header:
     """Read the identifiers of a DICOM file without its pixels. Raises `IngestError`."""
     try:
-        with _quiet():
+        with quiet():
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
             values = [str(dataset.get(tag, "") or "").strip() for tag in _HEADER_TAGS]
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
@@ -224,7 +208,7 @@ def _read(path: Path) -> NDArray[np.float32]:
         return _read_raster(path)
     if kind != "dicom":
         raise IngestError("neither DICOM nor PNG nor JPEG")
-    with _quiet():
+    with quiet():
         try:
             dataset = pydicom.dcmread(path)
         except Exception as error:

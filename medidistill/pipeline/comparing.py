@@ -9,6 +9,7 @@ from medidistill.config import digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import IngestError
 from medidistill.evaluate import ArmRun, Comparison, compare, run_arm
+from medidistill.evaluate.clinical import ClinicalSettings, checklist, clinical_comparison
 from medidistill.files import read_json, write_json, write_text
 from medidistill.pipeline.arms import METHODS, make_arm
 from medidistill.pipeline.prepared import Prepared
@@ -42,9 +43,32 @@ def evaluate(run: Run) -> Comparison:
     )
     write_text(run.folder.evaluate / "comparison.md", comparison.to_markdown())
     write_text(run.folder.evaluate / "comparison.csv", comparison.to_csv())
+    _write_clinical(run, data, runs)
     write_json(table, comparison.to_dict())
     run.note("evaluate", inputs, cells=len(runs))
     return comparison
+
+
+def _write_clinical(run: Run, data: Prepared, runs: list[ArmRun]) -> None:
+    """Leave the clinical statistics and the reporting checklists beside the comparison."""
+    config = run.config.evaluate
+    settings = ClinicalSettings(
+        reference="full" if "full" in config.arms else config.arms[0],
+        bootstrap=config.bootstrap,
+        confidence=config.confidence,
+        seed=run.config.seed,
+    )
+    result = clinical_comparison(
+        runs,
+        data.test.labels.numpy(),
+        data.test.patient_ids,
+        data.test.class_names,
+        settings=settings,
+        val_labels=data.val.labels.numpy(),
+        subgroups={"site": data.test.sites} if any(data.test.sites) else None,
+    )
+    write_json(run.folder.evaluate / "clinical.json", result)
+    write_text(run.folder.evaluate / "checklist.md", checklist(run.record, result))
 
 
 def cell_file(run: Run, arm: str, architecture: str) -> Path:

@@ -59,6 +59,7 @@ def report(run: Run) -> Path:
         class_names=data.train.class_names,
         record=run.record,
         comparison=read_json(run.folder.evaluate / "comparison.json"),
+        clinical=read_json(run.folder.evaluate / "clinical.json"),
         distilled=DistilledSet.load(run.folder.distill(method) / "distilled.safetensors"),
         histories=_histories(run),
         evolution=[(int(name.rpartition("-")[2]), images) for name, images in sorted(evolution.items())],

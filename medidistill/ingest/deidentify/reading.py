@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pydicom
-from pydicom import config as pydicom_config
 from pydicom.dataset import FileDataset
 
 from medidistill.errors import IngestError
 
-__all__ = ["find_files", "quiet", "read_dicom"]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's logger and warnings inside the block, and let it read values as they are."""
-    logger = logging.getLogger("pydicom")
-    # `disabled` would silence this logger alone: the decoders have children of it
-    before = logger.propagate, logger.handlers
-    logger.propagate, logger.handlers = False, [logging.NullHandler()]
-    settings = pydicom_config.settings
-    modes = settings.reading_validation_mode, settings.writing_validation_mode
-    settings.reading_validation_mode = settings.writing_validation_mode = pydicom_config.IGNORE
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.propagate, logger.handlers = before
-        settings.reading_validation_mode, settings.writing_validation_mode = modes
+__all__ = ["find_files", "read_dicom"]
 
 
 def find_files(folder: Path) -> list[Path]:

@@ -17,8 +17,9 @@ from benchmarks.planted import CHARSETS, PLACES, holds, plant
 from medidistill.errors import IngestError
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
 from medidistill.ingest.deidentify.codestreams import without_comments
-from medidistill.ingest.deidentify.reading import quiet, read_dicom
+from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.table import action_of, profile
+from medidistill.ingest.quiet import quiet
 
 PLAIN = DeidentifyConfig()
 
