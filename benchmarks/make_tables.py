@@ -37,7 +37,7 @@ def covid_table(result: Mapping[str, Any]) -> str:
     ]
     shown_full = False
     differences = []
-    for ipc, part in result["ipc"].items():
+    for ipc, part in sorted(result["ipc"].items(), key=lambda item: int(item[0])):
         for row in part["comparison"]["rows"]:
             if row["arm"] == "full" and shown_full:
                 continue
@@ -57,7 +57,8 @@ def covid_table(result: Mapping[str, Any]) -> str:
 
 def ablation_table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of the ablation of W on validation."""
-    lines = ["| W | validation balanced accuracy | minus MTT, paired over seeds (95 % t) |", "|---|---|---|"]
+    seeds = f"Seeds {', '.join(map(str, result['seeds']))}."
+    lines = [seeds, "", "| W | validation balanced accuracy | minus MTT, paired over seeds (95 % t) |", "|---|---|---|"]
     for row in result["rows"]:
         name = (
             "none (MTT)" if row["variant"] == "mtt" else row["variant"].replace("unit_mean_square", "unit mean square")
