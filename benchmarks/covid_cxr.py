@@ -48,7 +48,6 @@ CONFIG = HERE.parent / "pipelines" / "configs" / "covid-cxr.yaml"
 SEEDS = range(5)
 IPC = (1, 5, 10)
 ABLATION_IPC = 5
-_ABLATED = f"ipc{ABLATION_IPC}"
 FULL_NETWORKS = 1  # networks on each seed
 SCORED_NETWORKS = 5
 # (granularity, constraint, direction); `none` with `ascend` is refused by the configuration: W has no bound there
@@ -180,6 +179,9 @@ class Bench:
         arm = "mtt" if variant == "mtt" else "iadd"
         return self.cell(variant, arm, run, {arm: self.distilled(variant, run)}, test=False)
 
+    def _ablated(self, seed: int, variant: str) -> Path:
+        return self.work / "val" / f"{variant}-ipc{ABLATION_IPC}-seed{seed}.safetensors"
+
     def table_cells(self) -> Iterator[tuple[int, int, str]]:
         """Yield (ipc, seed, arm); ipc 0 stands for all real data."""
         yield from ((0, seed, "full") for seed in SEEDS)
@@ -209,11 +211,7 @@ class Bench:
     def collect_ablation(self) -> dict[str, Any]:
         """Return mean validation score of each variant and its paired difference to MTT, over the finished seeds."""
         names = ("mtt", *VARIANTS)
-        done = [
-            seed
-            for seed in SEEDS
-            if all((self.work / "val" / f"{n}-{_ABLATED}-seed{seed}.safetensors").is_file() for n in names)
-        ]
+        done = [seed for seed in SEEDS if all(self._ablated(seed, name).is_file() for name in names)]
         scores = {name: [self.ablate(seed, name).val_score for seed in done] for name in names}
         base = np.array(scores["mtt"])
         rows = [

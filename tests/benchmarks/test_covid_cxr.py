@@ -61,7 +61,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> covid_cxr.Bench:
 
 
 def test_cells_are_kept_paired_and_put_into_tables(bench: covid_cxr.Bench) -> None:
+    for seed, variant in bench.ablation_cells():
+        bench.ablate(seed, variant)
     ablation = bench.collect_ablation()
+    assert ablation["seeds"] == [0, 1]
     assert not (bench.work / "test").exists()
     result = bench.collect_table()
     files = {file: file.stat().st_mtime_ns for file in bench.work.rglob("*.safetensors")}

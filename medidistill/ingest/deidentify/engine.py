@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from pydicom.dataelem import DataElement
@@ -15,7 +16,6 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
-import medidistill
 from medidistill.errors import IngestError
 from medidistill.ingest.deidentify.keys import Key
 from medidistill.ingest.deidentify.pixels import tidy_pixels
@@ -239,7 +239,7 @@ def _mark(target: Dataset, config: DeidentifyConfig, patient: str) -> None:
     codes += ["113108"] if config.patient_characteristics else []
     target.PatientName = target.PatientID = patient
     target.PatientIdentityRemoved = "YES"
-    method = [f"medidistill {medidistill.__version__}", EDITION]
+    method = [f"medidistill {version('medidistill')}", EDITION]
     if config.remove or config.keep or config.replace:
         recipe = repr((config.remove, config.keep, config.replace))
         method.append(f"site recipe {hashlib.sha256(recipe.encode()).hexdigest()[:16]}")

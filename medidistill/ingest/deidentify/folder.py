@@ -8,12 +8,12 @@ import io
 import shutil
 import sys
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from pydicom.filewriter import dcmwrite
 from tqdm import tqdm
 
-import medidistill
 from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
 from medidistill.files import translate_os_errors, write_bytes, write_text
 from medidistill.ingest.deidentify.audit import AuditLog
@@ -118,7 +118,7 @@ def deidentify_folder(
         with AuditLog(output / "audit.jsonl", key) as log, quiet():
             settings = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(config).items()}
             settings["replace"] = sorted(name for name, _ in config.replace)
-            log.add("start", version=medidistill.__version__, table=EDITION, settings=settings, key=key.fingerprint)
+            log.add("start", version=version("medidistill"), table=EDITION, settings=settings, key=key.fingerprint)
             for path in tqdm(files, desc="de-identifying", unit="file", file=sys.stderr, disable=not progress):
                 _one(path, source, output, config, key, log, tally)
             log.close(written=len(tally.written), quarantined=len(tally.quarantine))
