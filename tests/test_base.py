@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -46,13 +47,18 @@ CONFIGS = [
 ]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """This process cannot write more than 1 KiB into a file: what a full disk does, without one."""
+    """This process cannot write more than 1 KiB into a file: what a full disk does, without one.
+
+    No fixture: the test runner may write its progress into a file before a fixture is taken down.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # errors
@@ -104,10 +110,10 @@ def test_global_seed_restores_the_global_generator() -> None:
 # files
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_no_part(tmp_path: Path, small_files: None) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_part(tmp_path: Path) -> None:
     target = tmp_path / "kept.json"
     write_json(target, {"old": 1})
-    with pytest.raises(ResourceError, match=r"cannot write .*kept\.json"):
+    with small_files(), pytest.raises(ResourceError, match=r"cannot write .*kept\.json"):
         write_bytes(target, b"x" * 5000)
     assert read_json(target) == {"old": 1}
     assert list(tmp_path.iterdir()) == [target]
