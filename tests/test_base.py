@@ -43,7 +43,11 @@ from medidistill.seeding import derive_seed, global_seed, stream
 CONFIGS = [
     value
     for value in vars(configuration).values()
-    if inspect.isclass(value) and dataclasses.is_dataclass(value) and value.__module__ == configuration.__name__
+    if inspect.isclass(value)
+    and dataclasses.is_dataclass(value)
+    and value.__module__.startswith(configuration.__name__)
+    and dataclasses.is_dataclass(value)
+    and value.__module__.startswith(configuration.__name__)
 ]
 
 

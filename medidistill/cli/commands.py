@@ -32,7 +32,8 @@ _DEMO_PATIENTS = 80  # in each class: enough for intervals that say something, s
 def run_command(arguments: Namespace) -> None:
     """Do what the parsed arguments ask for. Raises `MedidistillError`."""
     with Stop(_advice(arguments)).listening() as stop:
-        _COMMANDS[arguments.command](arguments, stop)
+        handler = getattr(arguments, "handler", None) or _COMMANDS[arguments.command]
+        handler(arguments, stop)
 
 
 def _advice(arguments: Namespace) -> str:

@@ -7,13 +7,19 @@ import re
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import NoReturn
 
 import medidistill
+from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
 
 __all__ = ["make_parser"]
+
+# sub-commands with a module of their own: `add(commands)` describes one and names what runs it as
+# `set_defaults(handler=...)`, a function (arguments, stop) that imports what it needs when it is called
+_MODULES: tuple[ModuleType, ...] = ()
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 wrong setting or argument; 3 input missing or inconsistent; 5 disk, memory or
@@ -47,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"medidistill {medidistill.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    demo = _command(
+    demo = add_command(
         commands,
         "demo",
         "the whole job on phantom X-rays, a few minutes",
@@ -57,10 +63,10 @@ def make_parser() -> argparse.ArgumentParser:
         "medidistill demo --output demo-output",
     )
     demo.add_argument("--output", type=Path, default=Path("demo-output"), metavar="DIR", help="default: demo-output")
-    _again(demo)
-    _settings(demo)
+    add_again(demo)
+    add_settings(demo)
 
-    phantom = _command(
+    phantom = add_command(
         commands,
         "phantom",
         "make phantom chest X-rays",
@@ -81,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=f"{text} (default: {default})",
         )
 
-    clean = _command(
+    clean = add_command(
         commands,
         "deidentify",
         "de-identify a folder of DICOM chest X-rays",
@@ -97,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     clean.add_argument("--recipe", type=Path, metavar="FILE", help="YAML with the options and elements of this site")
     clean.add_argument("--locate", metavar="NAME", help="print the input file that a name in quarantine.csv stands for")
 
-    run = _command(
+    run = add_command(
         commands,
         "run",
         "all stages from one configuration",
@@ -106,13 +112,13 @@ def make_parser() -> argparse.ArgumentParser:
         "medidistill run --config quick --input xrays --output runs/first --set distill.ipc=10\n"
         "  medidistill run --output runs/first --resume",
     )
-    _config(run)
+    add_config(run)
     run.add_argument("--input", type=Path, metavar="DIR", help="folder of X-rays; not needed with --resume")
-    _output(run)
-    _again(run)
-    _settings(run)
+    add_output(run)
+    add_again(run)
+    add_settings(run)
 
-    ingest = _command(
+    ingest = add_command(
         commands,
         "ingest",
         "read, split and prepare X-rays",
@@ -122,12 +128,12 @@ def make_parser() -> argparse.ArgumentParser:
         "medidistill ingest --input xrays --output runs/first --config quick",
     )
     ingest.add_argument("--input", type=Path, metavar="DIR", help="folder of X-rays; not needed with --resume")
-    _output(ingest)
-    _config(ingest)
-    _again(ingest)
-    _settings(ingest)
+    add_output(ingest)
+    add_config(ingest)
+    add_again(ingest)
+    add_settings(ingest)
 
-    experts = _command(
+    experts = add_command(
         commands,
         "experts",
         "train the experts on the real images",
@@ -135,8 +141,8 @@ def make_parser() -> argparse.ArgumentParser:
         "matches. Finished experts are kept when it is run again.",
         "medidistill experts --output runs/first",
     )
-    _output(experts)
-    distill = _command(
+    add_output(experts)
+    distill = add_command(
         commands,
         "distill",
         "learn the synthetic images",
@@ -144,7 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
         "importance; `mtt` is the same with all weights one. Goes on from its checkpoint when it is run again.",
         "medidistill distill --output runs/first --method iadd",
     )
-    _output(distill)
+    add_output(distill)
     distill.add_argument(
         "--method", choices=("iadd", "mtt"), metavar="NAME", help="iadd or mtt (default: those that run.yaml compares)"
     )
@@ -167,9 +173,9 @@ def make_parser() -> argparse.ArgumentParser:
             "Writes report.html: one page with the table, its intervals, the distilled images and the curves.",
         ),
     ):
-        _output(_command(commands, name, title, text, f"medidistill {name} --output runs/first"))
+        add_output(add_command(commands, name, title, text, f"medidistill {name} --output runs/first"))
 
-    app = _command(
+    app = add_command(
         commands,
         "app",
         "look at runs in the browser",
@@ -179,47 +185,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     app.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder of runs (default: this one)")
     app.add_argument("--port", type=int, default=8501, metavar="N", help="port on localhost (default: 8501)")
+    for module in _MODULES:
+        module.add(commands)
     return parser
-
-
-def _command(commands: Any, name: str, title: str, text: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=title,
-        description=textwrap.fill(text, 96),
-        epilog=f"Example:\n  {example}",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    return parser
-
-
-def _config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="YAML file, or a ready-made one: demo, quick, covid-cxr (default: all defaults)",
-    )
-
-
-def _output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the run folder")
-
-
-def _settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one setting, for example distill.ipc=10; may be repeated",
-    )
-
-
-def _again(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--resume", action="store_true", help="continue the run that the output folder holds")
-    group.add_argument("--force", action="store_true", help="delete the run that the output folder holds, start again")

@@ -1,0 +1,26 @@
+"""One frozen dataclass a stage. Every field carries its help text and its allowed range.
+
+The dataclasses validate themselves on construction and know nothing of YAML: `medidistill.pipeline`
+reads files and hands these down. `digest` names a configuration by its content.
+"""
+
+from medidistill.config.data import IngestConfig, PhantomConfig
+from medidistill.config.distillation import DistillConfig, ImportanceConfig
+from medidistill.config.fields import as_dict, digest
+from medidistill.config.run import EvaluateConfig, RunConfig
+from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
+
+__all__ = [
+    "AugmentConfig",
+    "DistillConfig",
+    "EvaluateConfig",
+    "ExpertConfig",
+    "ImportanceConfig",
+    "IngestConfig",
+    "NetworkConfig",
+    "PhantomConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "as_dict",
+    "digest",
+]

@@ -1,0 +1,39 @@
+"""Images: made by a program, or read from files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medidistill.config.fields import Validated, choice, names, number, text
+
+__all__ = ["IngestConfig", "PhantomConfig"]
+
+
+@dataclass(frozen=True)
+class PhantomConfig(Validated):
+    """Phantom chest X-rays: plainly synthetic DICOM studies in three classes."""
+
+    patients_per_class: int = number(40, "synthetic patients in each class", 5, 100_000)
+    images_per_patient: int = number(3, "at most this many images a patient (1 to this number)", 1, 20)
+    size: int = number(256, "rows and columns of each image", 64, 4096)
+    monochrome1_share: float = number(0.3, "share of images stored as MONOCHROME1", 0.0, 1.0)
+    seed: int = number(0, "seed of every random decision", 0)
+
+
+@dataclass(frozen=True)
+class IngestConfig(Validated):
+    """From files to images in [0, 1] with labels, patients and a patient-disjoint split."""
+
+    image_size: int = number(64, "rows and columns after resizing, pixels", 16, 512)
+    labels: str = text("labels.csv", "CSV of labels inside the input folder; a folder per class where it is absent")
+    classes: tuple[str, ...] = names((), "class names in order; empty: all labels found, sorted")
+    val_fraction: float = number(0.15, "share of patients for validation, where the CSV has no split", 0.0, 0.8)
+    test_fraction: float = number(0.2, "share of patients for the test split, where the CSV has no split", 0.0, 0.8)
+    max_quarantine: float = number(0.1, "largest share of files that may be quarantined", 0.0, 1.0)
+    normalisation: str = choice(
+        "per_image", "zero mean and unit deviation for each image, or fixed public constants", "per_image", "fixed"
+    )
+    norm_mean: float = number(0.5, "mean that `fixed` subtracts", 0.0, 1.0)
+    norm_std: float = number(0.25, "deviation that `fixed` divides by", 1e-3, 10.0)
+    cache: str = choice("memory", "MONAI cache: in memory, or on disk (holds patient pixels)", "memory", "disk")
+    seed: int = number(0, "seed of the split by patient", 0)

@@ -1,0 +1,95 @@
+"""What a configuration field states about itself, and the base class that checks it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import field, fields
+from typing import Any
+
+from medidistill.errors import ConfigError, did_you_mean
+
+__all__ = ["Validated", "as_dict", "choice", "digest", "flag", "names", "number", "part", "text"]
+
+
+def number(default: float, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
+    """Return a field for a number within [low, high]; `int` or `float` by its annotation."""
+    return field(default=default, metadata={"help": text, "low": low, "high": high})
+
+
+def flag(default: bool, text: str) -> Any:
+    """Return a field for true or false."""
+    return field(default=default, metadata={"help": text})
+
+
+def choice(default: str, text: str, *options: str) -> Any:
+    """Return a field for one of `options`."""
+    return field(default=default, metadata={"help": text, "options": options})
+
+
+def text(default: str, text: str) -> Any:
+    """Return a field for free text."""
+    return field(default=default, metadata={"help": text})
+
+
+def names(default: tuple[str, ...], text: str, *options: str) -> Any:
+    """Return a field for a list of names, each one of `options` where there are any."""
+    return field(default=default, metadata={"help": text, "each": options} if options else {"help": text})
+
+
+def part(factory: Any, text: str) -> Any:
+    """Return a field for a section of its own."""
+    return field(default_factory=factory, metadata={"help": text})
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(high):
+        return f">= {low:g}"
+    return f"<= {high:g}" if math.isinf(low) else f"in [{low:g}, {high:g}]"
+
+
+class Validated:
+    """Checks each field's type, range and choices as its metadata state them."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            where = f"{type(self).__name__}.{item.name}={value!r}"
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, item.name, value)
+            if "low" in item.metadata:
+                self._check_number(item, value, where)
+            elif item.type == "bool" and not isinstance(value, bool):
+                raise ConfigError(f"{where}: must be true or false")
+            elif item.type == "str" and not isinstance(value, str):
+                raise ConfigError(f"{where}: must be text")
+            for one in value if "each" in item.metadata else (value,):
+                options = item.metadata.get("each") or item.metadata.get("options")
+                if options and one not in options:
+                    guess = did_you_mean(str(one), options)
+                    raise ConfigError(f"{where}: must be one of {', '.join(options)}{guess}")
+
+    def _check_number(self, item: dataclasses.Field[Any], value: Any, where: str) -> None:
+        low, high = item.metadata["low"], item.metadata["high"]
+        kinds = (int,) if item.type == "int" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            raise ConfigError(f"{where}: must be {'a whole' if item.type == 'int' else 'a finite'} number")
+        if not low <= value <= high:
+            raise ConfigError(f"{where}: must be {_range(low, high)}")
+        if item.type == "float":
+            object.__setattr__(self, item.name, float(value))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain JSON types."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def digest(*parts: Any) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of configurations or JSON values."""
+    plain = [as_dict(part) if dataclasses.is_dataclass(part) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,59 @@
+"""Networks, augmentation, plain training and experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medidistill.config.fields import Validated, choice, flag, number, part
+
+__all__ = ["AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig(Validated):
+    """A network by name. ConvNet options are ignored by the other names."""
+
+    name: str = choice("convnet", "architecture", "convnet", "resnet18", "vgg11", "alexnet", "densenet121")
+    width: int = number(32, "ConvNet: channels of every block", 1, 2048)
+    depth: int = number(0, "ConvNet: blocks; 0 chooses by resolution (3 at 32, 4 at 64, 5 at 112 to 128)", 0, 8)
+    norm: str = choice("instance", "ConvNet: normalisation of each block", "instance", "group", "none")
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Validated):
+    """Differentiable siamese augmentation (DSA) for X-rays. All zero: none."""
+
+    shift: float = number(0.0, "largest translation, share of the side", 0.0, 0.5)
+    scale: float = number(0.0, "largest relative zoom, both ways", 0.0, 0.9)
+    rotate: float = number(0.0, "largest rotation, degrees", 0.0, 180.0)
+    brightness: float = number(0.0, "largest added offset, in normalised units", 0.0, 2.0)
+    contrast: float = number(0.0, "largest relative change of contrast", 0.0, 0.9)
+    cutout: float = number(0.0, "side of the erased square, share of the side", 0.0, 0.9)
+    flip: bool = flag(False, "horizontal flips; off because they put the heart on the right")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Validated):
+    """Plain supervised training by SGD."""
+
+    steps: int = number(300, "SGD steps", 1, 10_000_000)
+    batch_size: int = number(64, "images a step (all of them if there are fewer)", 1, 100_000)
+    lr: float = number(0.01, "learning rate", 0.0, 100.0)
+    momentum: float = number(0.9, "momentum", 0.0, 0.999)
+    weight_decay: float = number(5e-4, "weight decay", 0.0, 1.0)
+    schedule: str = choice(
+        "step", "rate over time: constant, x0.1 at half, or cosine to 0", "constant", "step", "cosine"
+    )
+    augment: AugmentConfig = part(AugmentConfig, "augmentation of each batch")
+
+
+@dataclass(frozen=True)
+class ExpertConfig(Validated):
+    """Expert trajectories: networks trained on the real data, one snapshot an epoch."""
+
+    count: int = number(10, "experts", 1, 10_000)
+    epochs: int = number(16, "epochs of each expert, E; E + 1 snapshots", 1, 10_000)
+    batch_size: int = number(64, "images a step", 1, 100_000)
+    lr: float = number(0.01, "learning rate, constant", 1e-8, 10.0)
+    momentum: float = number(0.0, "momentum", 0.0, 0.999)
+    augment: AugmentConfig = part(AugmentConfig, "augmentation of each batch")
