@@ -5,12 +5,13 @@ reads files and hands these down. `digest` names a configuration by its content.
 """
 
 from medidistill.config.data import IngestConfig, PhantomConfig
-from medidistill.config.distillation import DistillConfig, ImportanceConfig
-from medidistill.config.fields import as_dict, digest
+from medidistill.config.distillation import METHODS, DistillConfig, ImportanceConfig
+from medidistill.config.fields import as_dict, digest, with_settings
 from medidistill.config.run import EvaluateConfig, RunConfig
 from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
 
 __all__ = [
+    "METHODS",
     "AugmentConfig",
     "DistillConfig",
     "EvaluateConfig",
@@ -23,4 +24,5 @@ __all__ = [
     "TrainingConfig",
     "as_dict",
     "digest",
+    "with_settings",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from medidistill.config.fields import Validated, choice, flag, number, part
 from medidistill.config.training import AugmentConfig
 from medidistill.errors import ConfigError
 
-__all__ = ["DistillConfig", "ImportanceConfig"]
+__all__ = ["METHODS", "DistillConfig", "ImportanceConfig"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class ImportanceConfig(Validated):
 class DistillConfig(Validated):
     """One distillation: what is learned, from which segments of the experts, and how."""
 
+    objective: str = choice(
+        "trajectory",
+        "what an outer step lowers: trajectory, the distance to an expert's later snapshot (MTT, IADD); "
+        "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images)",
+        "trajectory",
+        "student_loss",
+    )
     ipc: int = number(5, "distilled images per class", 1, 100_000)
     init: str = choice(
         "noise", "start of the images; `real` copies patients' images and is recorded in the set", "noise", "real"
@@ -52,6 +61,8 @@ class DistillConfig(Validated):
     min_start: int = number(0, "first start epoch", 0, 10_000)
     max_start: int = number(8, "start epochs are drawn below this number", 1, 10_000)
     batch_size: int = number(0, "distilled images in an inner step; 0: all", 0, 100_000)
+    warmup_steps: int = number(60, "student_loss: at most this many student steps before the J", 0, 10_000)
+    real_batch: int = number(126, "student_loss: real images in the loss, equally many of each class", 1, 100_000)
     segments: int = number(1, "expert segments averaged in one outer step", 1, 1000)
     image_optimizer: str = choice("adam", "optimiser of the images", "adam", "sgd")
     lr_images: float = number(0.05, "learning rate of the images", 0.0, 1e6)
@@ -76,3 +87,11 @@ class DistillConfig(Validated):
         super().__post_init__()
         if self.min_start >= self.max_start:
             raise ConfigError(f"DistillConfig.min_start={self.min_start}: must be < max_start={self.max_start}")
+
+
+# What each method changes in `distill`; a run's `methods` section may change more.
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "mtt": {"importance": {"enabled": False}},
+    "iadd": {},
+    "bptt": {"objective": "student_loss", "importance": {"enabled": False}},
+}

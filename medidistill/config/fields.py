@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any
 
 from medidistill.errors import ConfigError, did_you_mean
 
-__all__ = ["Validated", "as_dict", "choice", "digest", "flag", "names", "number", "part", "text"]
+__all__ = ["Validated", "as_dict", "choice", "digest", "flag", "names", "number", "part", "text", "with_settings"]
 
 
 def number(default: float, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -87,6 +88,20 @@ def as_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as plain JSON types."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
+
+
+def with_settings(config: Any, settings: Mapping[str, Any]) -> Any:
+    """Return `config` with some settings changed; a mapping changes a section. Raises `ConfigError`."""
+    known = {item.name for item in fields(config)}
+    changed = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise ConfigError(f"unknown key {name!r}{did_you_mean(name, known)}")
+        old = getattr(config, name)
+        if dataclasses.is_dataclass(old) and not isinstance(value, Mapping):
+            raise ConfigError(f"{name}={value!r}: must be a section of keys")
+        changed[name] = with_settings(old, value) if dataclasses.is_dataclass(old) else value
+    return dataclasses.replace(config, **changed)
 
 
 def digest(*parts: Any) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from medidistill.config.data import IngestConfig
-from medidistill.config.distillation import DistillConfig
-from medidistill.config.fields import Validated, names, number, part, text
+from medidistill.config.distillation import METHODS, DistillConfig
+from medidistill.config.fields import Validated, names, number, part, text, with_settings
 from medidistill.config.training import ExpertConfig, NetworkConfig, TrainingConfig
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, did_you_mean
 
 __all__ = ["EvaluateConfig", "RunConfig"]
 
@@ -23,8 +25,7 @@ class EvaluateConfig(Validated):
         "full",
         "random",
         "kmeans",
-        "mtt",
-        "iadd",
+        *METHODS,
     )
     architectures: tuple[str, ...] = names(
         ("convnet",), "architectures to train", "convnet", "resnet18", "vgg11", "alexnet", "densenet121"
@@ -48,13 +49,39 @@ class RunConfig(Validated):
     network: NetworkConfig = part(NetworkConfig, "network of experts and students")
     experts: ExpertConfig = part(ExpertConfig, "expert trajectories")
     distill: DistillConfig = part(DistillConfig, "distillation")
+    methods: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict,
+        hash=False,
+        metadata={"help": "settings of `distill` that one method has of its own: {bptt: {lr_images: 0.02}}"},
+    )
     evaluate: EvaluateConfig = part(EvaluateConfig, "comparison of diagnostic models")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for method in self.methods:
+            if method not in METHODS:
+                raise ConfigError(
+                    f"RunConfig.methods: unknown method {method!r}{did_you_mean(method, METHODS)}; "
+                    f"known: {', '.join(METHODS)}"
+                )
+            self.distill_by(method)
         last = self.distill.max_start - 1 + self.distill.expert_epochs
         if last > self.experts.epochs:
             raise ConfigError(
                 f"distill.max_start={self.distill.max_start} with expert_epochs={self.distill.expert_epochs} needs "
                 f"snapshot {last}, experts.epochs={self.experts.epochs} ends before; raise epochs or lower max_start"
             )
+
+    def distill_by(self, method: str) -> DistillConfig:
+        """Return the settings of one method: `distill`, what the method is, and what `methods` says of it.
+
+        Raises:
+            ConfigError: a setting of `methods` that does not exist or is out of range.
+        """
+        settings = self.distill
+        try:
+            for changes in (METHODS[method], self.methods.get(method, {})):
+                settings = with_settings(settings, changes)
+        except ConfigError as error:
+            raise ConfigError(f"RunConfig.methods.{method}: {error}") from error
+        return settings

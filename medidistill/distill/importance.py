@@ -12,6 +12,7 @@ Elements that no expert ever moved keep w = 1, take no step and count in no mean
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -23,7 +24,7 @@ from medidistill.networks import ParameterLayout
 __all__ = ["ImportanceWeights"]
 
 _LARGEST_STEP = 1.0  # |change of s| in one outer step: a factor e
-_ROUNDS = 100
+_TOLERANCE, _HALVINGS = 1e-12, 60
 
 
 class ImportanceWeights:
@@ -99,13 +100,28 @@ class ImportanceWeights:
             self._project(active)
 
     def _project(self, active: Tensor) -> None:
+        """Rescale w to c * w, cut to [w_min, w_max], with the one c that gives mean(w^2) = 1.
+
+        The mean grows with c from w_min^2 <= 1 to w_max^2 >= 1, so bisection finds it. Cutting and rescaling in
+        turn would not: it levels what lies at a bound with what lies near it.
+        """
         low, high = self.config.w_min, self.config.w_max
-        w, share = torch.exp(self.s[active]), self.count[active] / self.count.sum()
-        for _ in range(_ROUNDS):
-            w = (w / (share * w.square()).sum().sqrt()).clamp(low, high)
-            if abs(float((share * w.square()).sum()) - 1) < 1e-12:
-                break
-        self.s[active] = w.log()
+        log_w, share = self.s[active], self.count[active] / self.count.sum()
+        log_low, log_high = math.log(low), math.log(high)
+
+        def cut(shift: float) -> Tensor:
+            return (log_w + shift).clamp(log_low, log_high)
+
+        def excess(shift: float) -> float:
+            return float((share * torch.exp(2 * cut(shift))).sum()) - 1
+
+        shift = -0.5 * math.log(float((share * torch.exp(2 * log_w)).sum()))
+        if abs(excess(shift)) > _TOLERANCE:  # a bound is reached
+            below, above = log_low - float(log_w.max()), log_high - float(log_w.min())
+            for _ in range(_HALVINGS):
+                shift = (below + above) / 2
+                below, above = (shift, above) if excess(shift) < 0 else (below, shift)
+        self.s[active] = cut(shift)
 
     def effective_share(self) -> float:
         """Return (sum w^2)^2 / sum w^4 over moving elements, as a share of their number: 1 when all are equal."""

@@ -19,8 +19,11 @@ from torch import Tensor
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.importance import ImportanceWeights
+from medidistill.distill.matching import TrajectoryMatching
+from medidistill.distill.objective import Objective
 from medidistill.distill.outer_step import OuterStep
 from medidistill.distill.state import Checkpoint, DistillState, initial_images
+from medidistill.distill.student_loss import StudentLoss
 from medidistill.distill.trajectory import Experts
 from medidistill.distill.unroll import InnerStep
 from medidistill.distilled_set import DistilledSet, Normalisation
@@ -86,7 +89,7 @@ def distill(
         score: validation score of a candidate set, higher is better; called every `validate_every` steps. A
             `DivergedError` from it, or a score that is not finite, leaves that step without a score.
         on_step: called with each history entry; a `StoppedError` raised from it ends the loop after a checkpoint.
-        real: normalised training images and labels, for `init="real"` alone.
+        real: normalised training images and labels, for `init="real"` and `objective="student_loss"`.
         recipe: more facts to ship with the set.
         device: where to compute.
 
@@ -107,6 +110,12 @@ def distill(
     if folder is not None:
         _write(result, folder)
     return result
+
+
+def _method(config: DistillConfig) -> str:
+    if config.objective == "student_loss":
+        return "bptt"
+    return "iadd" if config.importance.enabled else "mtt"
 
 
 def _write(result: DistillResult, folder: Path) -> None:
@@ -160,7 +169,7 @@ class _Loop:
         work = config.outer_steps * config.segments * config.inner_steps * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
         step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels)
-        self.outer_step = OuterStep(experts, config, step, seed, self.device)
+        self.outer_step = OuterStep(self._objective(step, real), config, seed)
         size = (shape.channels, shape.image_size, shape.image_size)
         images = initial_images(config, size, shape.num_classes, real, seed)
         weights = ImportanceWeights(layout, config.importance, experts.moving(layout))
@@ -173,6 +182,14 @@ class _Loop:
         plain["importance"] = plain["importance"] if config.importance.enabled else None
         origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
         self.digest = digest(plain, origins, seed, list(class_names), training, normalisation)
+
+    def _objective(self, step: InnerStep, real: tuple[Tensor, Tensor] | None) -> Objective:
+        if self.config.objective == "trajectory":
+            return TrajectoryMatching(self.experts, self.config, step, self.device)
+        if real is None:
+            raise ConfigError("distill.objective='student_loss' needs the real images; use objective='trajectory'")
+        shape = self.experts.architecture
+        return StudentLoss(shape.network, self.config, step, *real, shape.num_classes, self.device)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint file."""
@@ -251,7 +268,7 @@ class _Loop:
 
     def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
         try:
-            value = score(self.distilled(self.state.save()[0], "now"))
+            value = score(self.distilled(self.state.learned()))
         except DivergedError:  # nothing can be trained from this set; a later one may do
             return
         if math.isfinite(value):
@@ -267,15 +284,15 @@ class _Loop:
         progress.rollbacks = before.rollbacks + 1
         progress.events = [*before.events, {"step": failed, "problem": problem, "back_to": progress.step}]
 
-    def distilled(self, tensors: Mapping[str, Tensor], which: str) -> DistilledSet:
-        """Return the set held by a checkpoint's tensors under `which` ("now" or "best")."""
+    def distilled(self, learned: Mapping[str, Tensor]) -> DistilledSet:
+        """Return the set that `learned` describes (see `DistillState.learned`)."""
         config, shape = self.config, self.experts.architecture
-        alpha = float(tensors[f"{which}/log_alpha"].exp())
+        alpha = float(learned["log_alpha"].exp())
         weights = ImportanceWeights(self.state.weights.layout, config.importance, self.state.weights.moving)
-        weights.load_state(tensors[f"{which}/s"])
-        soft = torch.softmax(tensors[f"{which}/logits"], dim=1).cpu() if config.soft_labels else None
+        weights.load_state(learned["s"])
+        soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
         return DistilledSet(
-            images=tensors[f"{which}/images"].cpu().clone(),
+            images=learned["images"].cpu().clone(),
             labels=self.labels.clone(),
             soft_labels=soft,
             alpha=alpha,
@@ -286,7 +303,7 @@ class _Loop:
             importance=weights.by_name() if config.importance.enabled else {},
             recipe={
                 **self.recipe,
-                "method": "iadd" if config.importance.enabled else "mtt",
+                "method": _method(config),
                 "init": config.init,
                 "seed": self.seed,
                 "distill": as_dict(config),
@@ -299,10 +316,10 @@ class _Loop:
         tensors, reached = self.good if status != "completed" else self.state.save()
         progress = self.state.progress
         if self.state.best:  # scored, hence finite, even if it came after the last good checkpoint
-            best = {f"best/{name}": value for name, value in self.state.best.items()}
-            distilled, best_step = self.distilled(best, "best"), progress.best_step
+            distilled, best_step = self.distilled(self.state.best), progress.best_step
         else:
-            distilled, best_step = self.distilled(tensors, "now"), int(reached["step"])
+            now = {name.removeprefix("now/"): value for name, value in tensors.items() if name.startswith("now/")}
+            distilled, best_step = self.distilled(now), int(reached["step"])
         distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "outer_step": best_step})
         pictures = sorted(self.state.evolution.items())
         return DistillResult(status, distilled, best_step, progress.entries, progress.events, pictures)

@@ -135,9 +135,10 @@ class DistillState:
     def keep_as_best(self, score: float | None) -> None:
         """Remember the current set as the best one."""
         self.progress.best_step, self.progress.best_score = self.progress.step, score
-        self.best = {name: value.clone() for name, value in self._learned().items()}
+        self.best = {name: value.clone() for name, value in self.learned().items()}
 
-    def _learned(self) -> dict[str, Tensor]:
+    def learned(self) -> dict[str, Tensor]:
+        """Return what is learned, by name; not copied."""
         return {
             "images": self.images,
             "logits": self.logits,
@@ -147,7 +148,7 @@ class DistillState:
 
     def save(self) -> Checkpoint:
         """Return copies of all tensors, and the progress as JSON types."""
-        tensors = {f"now/{name}": value.clone() for name, value in self._learned().items()}
+        tensors = {f"now/{name}": value.clone() for name, value in self.learned().items()}
         tensors.update({f"best/{name}": value for name, value in self.best.items()})
         tensors.update({f"evolution/{step:06d}": images for step, images in self.evolution.items()})
         for name, optimizer in self.optimizers.items():

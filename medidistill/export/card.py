@@ -12,6 +12,7 @@ __all__ = ["card_text"]
 _METHODS = {
     "iadd": "importance-aware adaptive dataset distillation (IADD; a reconstruction of arXiv 2401.15863)",
     "mtt": "matching training trajectories (MTT; arXiv 2203.11932)",
+    "bptt": "truncated back-propagation through a student's training (as RaT-BPTT; arXiv 2310.04189)",
 }
 
 _REAL_START = """> **init: real. Every image of this set began as a copy of a patient's X-ray, and may still show it.**

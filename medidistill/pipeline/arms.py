@@ -6,22 +6,21 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from medidistill.config import AugmentConfig, DistillConfig, RunConfig, TrainingConfig
+from medidistill.config import METHODS, AugmentConfig, DistillConfig, RunConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, kmeans_subset, random_subset, run_arm
 from medidistill.pipeline.prepared import Prepared
-from medidistill.seeding import stream
+from medidistill.seeding import derive_seed, stream
 
-__all__ = ["METHODS", "check_ipc", "make_arm", "method_config", "methods", "validation_score"]
+__all__ = ["check_ipc", "delivered", "make_arm", "method_config", "methods", "validation_score"]
 
-METHODS = ("mtt", "iadd")
 SCORING_NETWORKS = 2
 _RATES = (0.3, 1.0, 3.0)
 
 
 def methods(config: RunConfig) -> tuple[str, ...]:
-    """Return the distillation methods that this run needs; the last one is exported."""
+    """Return the distillation methods that this run needs."""
     wanted = tuple(method for method in METHODS if method in config.evaluate.arms) or ("iadd",)
     if "iadd" in wanted and not config.distill.importance.enabled:
         raise ConfigError(
@@ -31,13 +30,17 @@ def methods(config: RunConfig) -> tuple[str, ...]:
     return wanted
 
 
+def delivered(config: RunConfig) -> str:
+    """Return the method whose set is exported: IADD where it is compared, else the last one."""
+    wanted = methods(config)
+    return "iadd" if "iadd" in wanted else wanted[-1]
+
+
 def method_config(config: RunConfig, method: str) -> DistillConfig:
-    """Return the distillation settings of `method`: MTT is IADD with w = 1, everything else equal."""
+    """Return the distillation settings of `method`. Raises `ConfigError` for an unknown one."""
     if method not in METHODS:
-        raise ConfigError(f"--method {method}: must be one of {', '.join(METHODS)}")
-    if method == "iadd":
-        return config.distill
-    return dataclasses.replace(config.distill, importance=dataclasses.replace(config.distill.importance, enabled=False))
+        raise ConfigError(f"--method {method}: must be one of {', '.join(METHODS)}{did_you_mean(method, METHODS)}")
+    return config.distill_by(method)
 
 
 def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
@@ -68,7 +71,7 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     """Return the arm `name` of the comparison, its images normalised.
 
     Args:
-        name: `full`, `random`, `kmeans`, `mtt` or `iadd`.
+        name: `full`, `random`, `kmeans`, or a distillation method.
         config: the run.
         data: prepared real images; only the training split is used here.
         distilled: the distilled set of each method.
@@ -94,7 +97,8 @@ def validation_score(config: RunConfig, data: Prepared, *, compile: bool = False
     """Return the score that picks the best outer step: mean balanced accuracy on validation.
 
     Two small networks are trained on the candidate set with the recipe it carries, from the same weights and
-    batches at every step and for every method, so that scores differ by the set alone.
+    batches at every step and for every method, so that scores differ by the set alone. They are none of the
+    networks that the comparison counts.
     """
     val_images = data.normalisation.apply(data.val.images)
 
@@ -107,7 +111,7 @@ def validation_score(config: RunConfig, data: Prepared, *, compile: bool = False
             test_images=None,
             num_classes=data.train.num_classes,
             networks=SCORING_NETWORKS,
-            seed=config.seed,
+            seed=derive_seed(config.seed, "score"),
             compile=compile,
         )
         return run.val_score

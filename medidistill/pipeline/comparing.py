@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from medidistill.config import digest
+from medidistill.config import METHODS, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import IngestError
 from medidistill.evaluate import ArmRun, Comparison, compare, run_arm
 from medidistill.evaluate.clinical import ClinicalSettings, checklist, clinical_comparison
 from medidistill.files import read_json, write_json, write_text
-from medidistill.pipeline.arms import METHODS, make_arm
+from medidistill.pipeline.arms import make_arm
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import Bar, say
 from medidistill.pipeline.work import Run

@@ -90,6 +90,8 @@ class _Builder:
                 values[key] = self.build(types[key], value, f"{name}.")
             elif typing.get_origin(types[key]) is tuple:
                 values[key] = self._list_of_text(value, name)
+            elif key == "methods":
+                values[key] = self._by_method(value)
             else:
                 values[key] = value
         try:
@@ -97,6 +99,14 @@ class _Builder:
         except ConfigError as error:
             message = str(error).replace(f"{kind.__name__}.", prefix)
             raise self._error(re.split(r"[=:]", message)[0], message) from error
+
+    def _by_method(self, value: Any) -> dict[str, Any]:
+        value = {} if value is None else value
+        if not isinstance(value, Mapping) or not all(isinstance(one, Mapping) for one in value.values()):
+            raise self._error(
+                "methods", f"methods={value!r}: must be a section for each method, as {{bptt: {{ipc: 5}}}}"
+            )
+        return dict(value)
 
     def _list_of_text(self, value: Any, name: str) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):

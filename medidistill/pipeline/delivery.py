@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas
 
-from medidistill.config import digest
+from medidistill.config import METHODS, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
 from medidistill.export import write_bundle
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_text
-from medidistill.pipeline.arms import METHODS, methods
+from medidistill.pipeline.arms import delivered
 from medidistill.pipeline.comparing import cell_file
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.work import Run
@@ -27,7 +27,7 @@ __all__ = ["export", "report"]
 
 def export(run: Run) -> Path:
     """Write the bundle of the run's method, with the training that validation chose. Returns its folder."""
-    method, folder = methods(run.config)[-1], run.folder.bundle
+    method, folder = delivered(run.config), run.folder.bundle
     basis = run.require("evaluate", "medidistill evaluate")
     distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
     cell = cell_file(run, method, run.config.evaluate.architectures[0])
@@ -50,7 +50,7 @@ def export(run: Run) -> Path:
 def report(run: Run) -> Path:
     """Write the report from what the other stages left. Returns its file."""
     basis = run.require("evaluate", "medidistill evaluate")
-    method, data, config = methods(run.config)[-1], run.data(), run.config
+    method, data, config = delivered(run.config), run.data(), run.config
     run.note("report", digest("report", basis))
     evolution, _ = load_tensors(run.folder.distill(method) / "evolution.safetensors")
     page = ReportData(

@@ -89,7 +89,8 @@ def distill(run: Run, method: str) -> None:
         return
     resume = _claim(folder, inputs)
     train = data.train
-    real = (data.normalisation.apply(train.images), train.labels) if config.init == "real" else None
+    touches = config.init == "real" or config.objective == "student_loss"
+    real = (data.normalisation.apply(train.images), train.labels) if touches else None
     with Bar(f"distill {method}", config.outer_steps, "step", run.progress) as bar, run.stop.deferred():
 
         def on_step(entry: dict[str, Any]) -> None:

@@ -150,3 +150,21 @@ def test_shipped_weights_are_named_and_shaped_like_the_parameters(granularity: s
     shipped = weights(granularity=granularity).by_name()
     for name, parameter in NETWORK.named_parameters():
         assert shipped[name].shape == (parameter.shape if granularity == "element" else ())
+
+
+def test_at_a_bound_the_projection_keeps_the_order_and_the_ratios_of_what_is_free() -> None:
+    subject = weights(w_min=0.5, w_max=1.5)
+    active = subject.count > 0
+    subject.s = torch.linspace(-3, 3, len(subject.s), dtype=torch.float64)
+    before = subject.s.clone()
+    subject._project(active)
+    w, old = torch.exp(subject.s[active]), torch.exp(before[active])
+    assert float(w.square().mean()) == pytest.approx(1, abs=1e-9)
+    assert w.min() == pytest.approx(0.5)
+    assert w.max() == pytest.approx(1.5)
+    free = (w > 0.5 + 1e-9) & (w < 1.5 - 1e-9)
+    assert free.sum() >= 2
+    ratio = w[free] / old[free]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-9, atol=0)  # one common factor
+    assert bool((old[w == w.min()] * ratio[0] <= 0.5 + 1e-9).all())
+    assert bool((old[w == w.max()] * ratio[0] >= 1.5 - 1e-9).all())

@@ -1,0 +1,55 @@
+"""Trajectory matching: the student's end is to lie where the expert went.
+
+One sample draws an expert, a start epoch i and an inner loop, and compares theta_J with theta_{i+K}:
+
+    L = || W * (theta_J - theta_{i+K}) ||^2 / || theta_i - theta_{i+K} ||^2
+
+Li et al. 2024 (arXiv 2401.15863); with W = 1 it is the loss of Cazenavette et al. 2022 (arXiv 2203.11932).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medidistill.config import DistillConfig
+from medidistill.distill.objective import Sample
+from medidistill.distill.state import DistillState
+from medidistill.distill.trajectory import Experts
+from medidistill.distill.unroll import InnerStep, adjoint_gradient, draw_plan, stored_gradient
+
+__all__ = ["TrajectoryMatching"]
+
+
+class TrajectoryMatching:
+    """The matching loss of one drawn segment.
+
+    Args:
+        experts: pool that segments are drawn from.
+        config: J, K, start epochs, batch, augmentation, kind of unroll.
+        step: derivatives of the student's loss.
+        device: where to compute.
+    """
+
+    def __init__(self, experts: Experts, config: DistillConfig, step: InnerStep, device: torch.device) -> None:
+        self.experts, self.config, self.step, self.device = experts, config, step, device
+
+    def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
+        """Return loss and gradients of one drawn segment."""
+        config = self.config
+        number = int(torch.randint(len(self.experts), (), generator=generator))
+        start = int(torch.randint(config.min_start, config.max_start, (), generator=generator))
+        begin, target = (theta.to(self.device) for theta in self.experts.segment(number, start, config.expert_epochs))
+        plan = draw_plan(
+            len(state.images), config.inner_steps, config.batch_size, config.augment, generator, self.device
+        )
+        kept: list[Tensor] = []
+
+        def end_loss(end: Tensor) -> tuple[Tensor, Tensor]:
+            loss, slope, parts = state.weights.matching_loss(end, target, begin)
+            kept.append(parts)
+            return loss, slope
+
+        unroll = adjoint_gradient if config.gradient == "adjoint" else stored_gradient
+        found = unroll(self.step, begin, state.images, state.targets(), state.alpha, plan, end_loss)
+        return Sample(found.loss, found.images, found.targets, found.alpha, kept[0])

@@ -1,0 +1,59 @@
+"""What each distillation method changes in the settings of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from medidistill.config import METHODS, DistillConfig, RunConfig, as_dict, digest, with_settings
+from medidistill.errors import ConfigError
+from medidistill.pipeline import load_config
+from medidistill.pipeline.arms import delivered, methods
+
+
+def test_each_method_is_the_shared_settings_with_its_own_changes():
+    run = RunConfig(methods={"bptt": {"lr_images": 0.02, "importance": {"lr": 0.5}}})
+    assert run.distill_by("iadd") == run.distill
+    assert not run.distill_by("mtt").importance.enabled
+    assert run.distill_by("bptt").objective == "student_loss"
+    assert run.distill_by("bptt").lr_images == 0.02
+    assert run.distill_by("bptt").importance.lr == 0.5
+    assert not run.distill_by("bptt").importance.enabled
+    assert run.distill_by("mtt").lr_images == run.distill.lr_images
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"bptq": {}}, "did you mean 'bptt'"),
+        ({"bptt": {"lr_image": 1}}, "did you mean 'lr_images'"),
+        ({"bptt": {"alpha": -1}}, "methods.bptt.*alpha=-1"),
+        ({"mtt": {"importance": 3}}, "must be a section"),
+    ],
+)
+def test_a_wrong_method_or_setting_is_named(section, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(methods=section)
+
+
+def test_methods_come_from_yaml_and_reach_the_digest(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("methods:\n  bptt: {alpha: 0.2}\nevaluate: {arms: [full, mtt, bptt]}\n", encoding="utf-8")
+    run = load_config(file)
+    assert run.distill_by("bptt").alpha == 0.2
+    assert methods(run) == ("mtt", "bptt")
+    assert delivered(run) == "bptt"
+    assert delivered(RunConfig()) == "iadd"
+    assert as_dict(run)["methods"] == {"bptt": {"alpha": 0.2}}
+    assert digest(run) != digest(load_config(file, ["methods.bptt.alpha=0.3"]))
+    assert load_config(file, ["methods.bptt.alpha=0.3"]).distill_by("bptt").alpha == 0.3
+    file.write_text("methods: [bptt]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="must be a section for each method"):
+        load_config(file)
+
+
+def test_settings_change_sections_and_refuse_what_does_not_exist():
+    changed = with_settings(DistillConfig(), {"augment": {"shift": 0.1}, "ipc": 3})
+    assert (changed.augment.shift, changed.ipc) == (0.1, 3)
+    with pytest.raises(ConfigError, match="unknown key 'augmnt'"):
+        with_settings(DistillConfig(), {"augmnt": {}})
+    assert set(METHODS) >= {"mtt", "iadd", "bptt"}
