@@ -1,0 +1,185 @@
+"""What touched real patients, as a list of events, and the claim that the list allows.
+
+An event says what happened, to whom and by which mechanism; what it costs is computed elsewhere
+(`medidistill.privacy.accounting`). A kind or mechanism that is not in the tables below is refused: nothing
+unknown counts as harmless. The list only grows: an event that was written stays, also when the stage was done
+again with other settings.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medidistill.errors import ConfigError, IngestError, did_you_mean
+from medidistill.files import read_json, write_json
+
+__all__ = ["KINDS", "MECHANISMS", "ORIGINS", "Claim", "Event", "Manifest", "cohort"]
+
+FORMAT = 1
+
+KINDS: Mapping[str, tuple[bool, str]] = {
+    "read": (False, "images were read, split and prepared"),
+    "train_experts": (True, "networks were trained on the images"),
+    "feature_statistics": (True, "means of the images' features were released with noise"),
+    "start_from_real": (True, "the distilled images began as copies of these images"),
+    "select_step": (True, "the outer step was chosen by scores on these images"),
+    "choose_training": (True, "the training recipe that ships with the set was chosen by scores on these images"),
+    "score": (False, "figures in tables were computed on these images"),
+    "audit": (False, "attacks were measured with these images"),
+}
+"""Kind of event -> (whether it decides a byte of the distilled set or its recipe, what it is in words)."""
+
+MECHANISMS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "dp_sgd": ("noise_multiplier", "sampling_rate", "steps", "delta"),
+    "gaussian": ("noise_multiplier", "delta"),
+}
+"""Mechanism -> the parameters without which its cost cannot be computed."""
+
+ORIGINS = ("patients", "phantom", "public")
+
+
+def cohort(patient_ids: Iterable[str]) -> tuple[int, str]:
+    """Return the number of different patients and a name of the group: 16 digits of a SHA-256."""
+    names = sorted(set(patient_ids))
+    return len(names), hashlib.sha256("\x1f".join(names).encode()).hexdigest()[:16]
+
+
+def _known(name: str, value: str, table: Iterable[str]) -> None:
+    known = list(table)
+    if value not in known:
+        raise ConfigError(
+            f"event {name} {value!r}: must be one of {', '.join(known)}{did_you_mean(value, known)}; "
+            "an unknown event is refused, because nobody can say what it costs"
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that was done with images of people.
+
+    Args:
+        kind: a key of `KINDS`.
+        split: whose images: train, val or test.
+        patients: how many.
+        cohort: name of the group, see `cohort`.
+        mechanism: a key of `MECHANISMS`.
+        parameters: of the mechanism, JSON types; those that `MECHANISMS` names are required.
+        origin: `patients`, `phantom` (drawn by a program) or `public`.
+        inputs: digest of the work; the same work done again gives the same bytes and is no new event.
+        when: ISO time.
+
+    Raises:
+        ConfigError: an unknown kind, mechanism or origin, or a parameter that is missing or not a positive number.
+    """
+
+    kind: str
+    split: str
+    patients: int
+    cohort: str
+    mechanism: str = "none"
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    origin: str = "patients"
+    inputs: str = ""
+    when: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        _known("kind", self.kind, KINDS)
+        _known("mechanism", self.mechanism, MECHANISMS)
+        _known("origin", self.origin, ORIGINS)
+        for name in MECHANISMS[self.mechanism]:
+            value = self.parameters.get(name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ConfigError(f"event {self.kind}, mechanism {self.mechanism}: {name}={value!r}, must be > 0")
+
+    @property
+    def reaches_set(self) -> bool:
+        """Whether it decides a byte of what is released."""
+        return KINDS[self.kind][0]
+
+    @property
+    def same_work(self) -> tuple[str, str, str]:
+        """What makes two events one: kind, split and the digest of the work."""
+        return self.kind, self.split, self.inputs
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a bundle may say about the patients whose images made it.
+
+    Args:
+        kind: `dp` (every touch that reaches the set has a mechanism), `none` (at least one has not), or
+            `no_patients` (phantom or public images alone).
+        events: the mechanisms that a `dp` claim rests on.
+        reasons: one sentence for each touch that stands against a guarantee.
+    """
+
+    kind: str
+    events: tuple[Event, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+class Manifest:
+    """The events of one run, kept as `provenance.json`.
+
+    Args:
+        events: in the order in which they happened.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.events: list[Event] = list(events)
+
+    def add(self, event: Event) -> bool:
+        """Append an event unless the same work is there already; return whether it was appended."""
+        if event.inputs and any(event.same_work == old.same_work for old in self.events):
+            return False
+        self.events.append(event)
+        return True
+
+    def claim(self) -> Claim:
+        """Return what may be claimed.
+
+        Raises:
+            ConfigError: no event says how the set was made: without provenance nothing may be claimed.
+        """
+        reaching = [event for event in self.events if event.reaches_set]
+        if not any(event.kind in ("train_experts", "feature_statistics") for event in reaching):
+            raise ConfigError("provenance: no event says what the set was learned from; nothing can be claimed")
+        private = [event for event in reaching if event.origin == "patients"]
+        if not private:
+            return Claim("no_patients")
+        bare = [event for event in private if event.mechanism == "none"]
+        if bare:
+            return Claim("none", reasons=tuple(dict.fromkeys(_reason(event) for event in bare)))
+        return Claim("dp", events=tuple(private))
+
+    def save(self, path: Path) -> None:
+        """Write the manifest atomically, readable by its owner."""
+        write_json(path, {"format": FORMAT, "events": [asdict(event) for event in self.events]}, mode=0o600)
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest; an absent file is an empty one.
+
+        Raises:
+            IngestError: damaged, or of a newer version.
+            ConfigError: it holds an event that this version does not know.
+        """
+        if not Path(path).exists():
+            return cls()
+        plain: dict[str, Any] = read_json(path)
+        try:
+            if plain["format"] > FORMAT:
+                raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")
+            return cls(Event(**event) for event in plain["events"])
+        except (KeyError, TypeError) as error:
+            raise IngestError(f"{path}: not a provenance manifest ({error})") from error
+
+
+def _reason(event: Event) -> str:
+    return f"{KINDS[event.kind][1]} ({event.split}, {event.patients} patients), without a privacy mechanism"
