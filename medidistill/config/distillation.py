@@ -65,6 +65,13 @@ class DistillConfig(Validated):
     real_batch: int = number(126, "student_loss: real images in the loss, equally many of each class", 1, 100_000)
     segments: int = number(1, "expert segments averaged in one outer step", 1, 1000)
     image_optimizer: str = choice("adam", "optimiser of the images", "adam", "sgd")
+    basis: str = choice(
+        "cosine",
+        "coordinates of the images that are learned: cosines scaled to the spectrum of photographs, or pixels",
+        "cosine",
+        "pixels",
+    )
+    spectrum: float = number(1.0, "cosine: the amplitude falls as 1 / frequency to this power", 0.0, 4.0)
     lr_images: float = number(0.05, "learning rate of the images", 0.0, 1e6)
     alpha: float = number(0.03, "initial inner learning rate", 1e-6, 5.0)
     lr_alpha: float = number(0.01, "learning rate of log alpha (Adam)", 0.0, 100.0)

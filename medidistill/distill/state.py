@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig
+from medidistill.distill.basis import make_basis
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.errors import ConfigError
 from medidistill.seeding import stream
@@ -43,7 +44,8 @@ def initial_images(
     """
     generator = stream(seed, "init")
     if config.init == "noise":
-        return torch.randn(num_classes * config.ipc, *shape, generator=generator) * config.noise
+        white = torch.randn(num_classes * config.ipc, *shape, generator=generator) * config.noise
+        return make_basis(config.basis, shape[-1], config.spectrum, "cpu").images(white)
     if real is None:
         raise ConfigError("distill.init='real' needs the real images; use init='noise'")
     images, labels = real
@@ -90,7 +92,9 @@ class DistillState:
         self, config: DistillConfig, images: Tensor, labels: Tensor, num_classes: int, weights: ImportanceWeights
     ) -> None:
         self.config = config
-        self.images = images.clone()
+        self.basis = make_basis(config.basis, images.shape[-1], config.spectrum, images.device)
+        self.coordinates = self.basis.coordinates(images)
+        self.images = self.basis.images(self.coordinates)
         one_hot = torch.nn.functional.one_hot(labels, num_classes).to(images.dtype)
         smooth = one_hot * (1 - config.label_smoothing) + config.label_smoothing / num_classes
         self.one_hot = one_hot
@@ -101,10 +105,13 @@ class DistillState:
         self.best: dict[str, Tensor] = {}
         self.evolution: dict[int, Tensor] = {}
         if config.image_optimizer == "adam":
-            images_by: torch.optim.Optimizer = torch.optim.Adam([self.images], lr=config.lr_images)
+            images_by: torch.optim.Optimizer = torch.optim.Adam([self.coordinates], lr=config.lr_images)
         else:
-            images_by = torch.optim.SGD([self.images], lr=config.lr_images, momentum=0.5)
-        self.optimizers = {"images": images_by, "log_alpha": torch.optim.Adam([self.log_alpha], lr=config.lr_alpha)}
+            images_by = torch.optim.SGD([self.coordinates], lr=config.lr_images, momentum=0.5)
+        self.optimizers = {
+            "coordinates": images_by,
+            "log_alpha": torch.optim.Adam([self.log_alpha], lr=config.lr_alpha),
+        }
         if config.soft_labels:
             self.optimizers["logits"] = torch.optim.Adam([self.logits], lr=config.lr_labels)
         self._rates = {name: optimizer.defaults["lr"] for name, optimizer in self.optimizers.items()}
@@ -120,12 +127,14 @@ class DistillState:
 
     def apply(self, slopes: Mapping[str, Tensor]) -> None:
         """Take one optimiser step for each of images, log_alpha and, where learned, logits."""
+        slopes = {**slopes, "coordinates": self.basis.pull(slopes["images"])}
         for name, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = self._rates[name] * self.progress.rate_scale
             value = getattr(self, name)
             value.grad = slopes[name].to(value.dtype)
             optimizer.step()
             value.grad = None
+        self.images = self.basis.images(self.coordinates)
 
     def is_finite(self) -> bool:
         """Whether images, labels, alpha and W are all finite."""
@@ -141,6 +150,7 @@ class DistillState:
         """Return what is learned, by name; not copied."""
         return {
             "images": self.images,
+            "coordinates": self.coordinates,
             "logits": self.logits,
             "log_alpha": self.log_alpha,
             "s": self.weights.state(),
@@ -166,8 +176,9 @@ class DistillState:
             group, rest = name.split("/", 1)
             groups[group][rest] = value.clone()
         with torch.no_grad():
-            for name in ("images", "logits", "log_alpha"):
+            for name in ("coordinates", "logits", "log_alpha"):
                 getattr(self, name).copy_(groups["now"][name])
+        self.images = self.basis.images(self.coordinates)
         self.weights.load_state(groups["now"]["s"])
         self.best = groups["best"]
         self.evolution = {int(step): images for step, images in groups["evolution"].items()}

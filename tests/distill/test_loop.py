@@ -35,7 +35,9 @@ CONFIG = DistillConfig(
     checkpoint_every=4,
     validate_every=3,
     compile="off",
+    basis="pixels",
 )
+COSINE = dataclasses.replace(CONFIG, basis="cosine")
 MTT = dataclasses.replace(CONFIG, importance=ImportanceConfig(enabled=False))
 LABELS = torch.arange(24) % 3
 IMAGES = torch.randn(24, 1, 16, 16, generator=stream(0, "d")) + LABELS.view(-1, 1, 1, 1)
@@ -92,7 +94,7 @@ def test_weights_of_one_are_exactly_mtt(make: Make) -> None:
     assert mtt.history[0]["loss"] == learned.history[0]["loss"]
 
 
-@pytest.mark.parametrize("config", [CONFIG, MTT], ids=["iadd", "mtt"])
+@pytest.mark.parametrize("config", [CONFIG, MTT, COSINE], ids=["iadd", "mtt", "cosine"])
 def test_adjoint_and_stored_graph_make_the_same_set(make: Make, config: DistillConfig) -> None:
     ours = make(config)
     reference = make(dataclasses.replace(config, gradient="stored"))
@@ -101,11 +103,11 @@ def test_adjoint_and_stored_graph_make_the_same_set(make: Make, config: DistillC
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 11])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("optimizer", "basis"), [("adam", "cosine"), ("sgd", "pixels")])
 def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(
-    make: Make, tmp_path: Path, stop_at: int, optimizer: str
+    make: Make, tmp_path: Path, stop_at: int, optimizer: str, basis: str
 ) -> None:
-    config = dataclasses.replace(CONFIG, image_optimizer=optimizer)
+    config = dataclasses.replace(CONFIG, image_optimizer=optimizer, basis=basis)
     make(config, folder=tmp_path / "whole")
 
     def stop(entry: dict[str, Any]) -> None:
