@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from medidistill.config import METHODS, AugmentConfig, DistillConfig, RunConfig, TrainingConfig
+from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, kmeans_subset, random_subset, run_arm
@@ -16,7 +16,7 @@ from medidistill.seeding import derive_seed, stream
 __all__ = ["check_ipc", "delivered", "make_arm", "method_config", "methods", "validation_score"]
 
 SCORING_NETWORKS = 2
-_RATES = (0.3, 1.0, 3.0)
+_RATES = (1.0, 3.0)
 
 
 def methods(config: RunConfig) -> tuple[str, ...]:
@@ -58,12 +58,18 @@ def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
 def candidates(base: TrainingConfig, rate: float) -> tuple[TrainingConfig, ...]:
     """Return the trainings that validation may choose from.
 
-    Three rates around `rate`; where `base` augments, each also without augmentation.
-    Real and distilled arms get the same number of choices, so that neither is favoured by tuning.
+    Plain SGD at a constant rate, which is how a student is trained while images are distilled, and `base` with its
+    momentum m and schedule; each at `rate` and at three times `rate`. A rate r with momentum moves as far as
+    r / (1 - m) without, so `base` gets (1 - m) times the rate. Real and distilled arms get the same number of
+    choices, so that neither is favoured by tuning.
     """
-    augments = dict.fromkeys((base.augment, AugmentConfig()))
     return tuple(
-        dataclasses.replace(base, lr=rate * factor, augment=augment) for augment in augments for factor in _RATES
+        choice
+        for factor in _RATES
+        for choice in (
+            dataclasses.replace(base, lr=rate * factor, momentum=0.0, schedule="constant"),
+            dataclasses.replace(base, lr=rate * factor * (1 - base.momentum)),
+        )
     )
 
 
@@ -90,7 +96,9 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
         index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
     else:
         index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
-    return Arm(name, images[index], train.labels[index], candidates(small, small.lr), {"ipc": ipc})
+    return Arm(
+        name, images[index], train.labels[index], candidates(small, small.lr / (1 - small.momentum)), {"ipc": ipc}
+    )
 
 
 def validation_score(config: RunConfig, data: Prepared, *, compile: bool = False) -> Callable[[DistilledSet], float]:
