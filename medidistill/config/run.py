@@ -32,6 +32,7 @@ class EvaluateConfig(Validated):
     )
     networks: int = number(5, "fresh networks for each arm and architecture", 1, 1000)
     full_epochs: int = number(20, "epochs of the networks trained on all real data", 1, 10_000)
+    full_lr: float = number(0.01, "learning rate of the networks trained on all real data", 0.0, 100.0)
     small: TrainingConfig = part(TrainingConfig, "training on a small set (random, k-means, distilled)")
     bootstrap: int = number(1000, "patient-level bootstrap resamples", 100, 1_000_000)
     confidence: float = number(0.95, "confidence level of intervals", 0.5, 0.999)

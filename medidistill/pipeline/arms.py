@@ -90,7 +90,9 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     if name == "full":
         size = min(config.experts.batch_size, len(train))
         steps = config.evaluate.full_epochs * math.ceil(len(train) / size)
-        training = dataclasses.replace(small, steps=steps, batch_size=size, augment=config.experts.augment)
+        training = dataclasses.replace(
+            small, steps=steps, batch_size=size, lr=config.evaluate.full_lr, augment=config.experts.augment
+        )
         return Arm(name, images, train.labels, (training,), {"epochs": config.evaluate.full_epochs})
     if name == "random":
         index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
