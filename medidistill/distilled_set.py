@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from medidistill.files import load_tensors, save_tensors
 
 __all__ = ["FORMAT", "DistilledSet", "LabelledImages", "Normalisation"]
 
+T = TypeVar("T")
 FORMAT = 1
 _EPS = 1e-4
 
@@ -62,6 +63,8 @@ class LabelledImages:
         patient_ids: N identifiers; all images of one patient share one.
         keys: N stable names of the images (relative path), for messages and the manifest; never exported.
         sites: N names of the source or hospital, empty strings where unknown.
+        sexes: N of `F`, `M`, `O`, empty strings where unknown.
+        ages: N ages in years, None where unknown.
     """
 
     images: Tensor
@@ -70,6 +73,8 @@ class LabelledImages:
     patient_ids: tuple[str, ...]
     keys: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
+    sexes: tuple[str, ...] = ()
+    ages: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -97,8 +102,8 @@ class LabelledImages:
         chosen = torch.as_tensor(index, dtype=torch.int64)
         rows = chosen.tolist()
 
-        def pick(names: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(names[i] for i in rows) if names else ()
+        def pick(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[i] for i in rows) if values else ()
 
         return LabelledImages(
             self.images[chosen],
@@ -107,6 +112,8 @@ class LabelledImages:
             pick(self.patient_ids),
             pick(self.keys),
             pick(self.sites),
+            pick(self.sexes),
+            pick(self.ages),
         )
 
 

@@ -25,7 +25,9 @@ class IngestConfig(Validated):
     """From files to images in [0, 1] with labels, patients and a patient-disjoint split."""
 
     image_size: int = number(64, "rows and columns after resizing, pixels", 16, 512)
-    labels: str = text("labels.csv", "CSV of labels inside the input folder; a folder per class where it is absent")
+    labels: str = text(
+        "labels.csv", "CSV of labels inside the input folder; the layout gives labels where it is absent"
+    )
     classes: tuple[str, ...] = names((), "class names in order; empty: all labels found, sorted")
     val_fraction: float = number(0.15, "share of patients for validation, where the CSV has no split", 0.0, 0.8)
     test_fraction: float = number(0.2, "share of patients for the test split, where the CSV has no split", 0.0, 0.8)
@@ -35,5 +37,11 @@ class IngestConfig(Validated):
     )
     norm_mean: float = number(0.5, "mean that `fixed` subtracts", 0.0, 1.0)
     norm_std: float = number(0.25, "deviation that `fixed` divides by", 1e-3, 10.0)
+    demographics: str = choice(
+        "table",
+        "sex and age come from the CSV alone, or from the header where it is silent",
+        "table",
+        "header",
+    )
     cache: str = choice("memory", "MONAI cache: in memory, or on disk (holds patient pixels)", "memory", "disk")
     seed: int = number(0, "seed of the split by patient", 0)

@@ -28,16 +28,18 @@ from medidistill.ingest.quiet import quiet
 __all__ = ["ChestXrayReader", "Header", "file_kind", "read_header", "read_image", "render", "window"]
 
 MODALITIES = ("CR", "DX", "RG")
-_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber"]
+_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber", "PatientSex", "PatientAge"]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What labels can be keyed on. Raw identifiers: they go into no message and no table."""
+    """What labels can be keyed on, sex and age. Raw values: they go into no message and no table."""
 
-    patient_id: str
-    sop_instance_uid: str
-    accession_number: str
+    patient_id: str = ""
+    sop_instance_uid: str = ""
+    accession_number: str = ""
+    sex: str = ""
+    age: str = ""
 
 
 def file_kind(path: Path) -> str:

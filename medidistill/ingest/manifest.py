@@ -37,7 +37,7 @@ MANIFEST_COLUMNS = (
     "height",
     "sha256",
 )
-_DIGESTED = ("key", "label", "patient_id", "split", "sha256")
+_DIGESTED = ("key", "label", "patient_id", "site", "sex", "age", "split", "sha256")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def manifest_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def ingest_digest(manifest: pd.DataFrame, config: IngestConfig) -> str:
-    """Return 16 hexadecimal digits that name the files' bytes, labels, patients and splits, and the config."""
+    """Return 16 hexadecimal digits that name the files' bytes, what is known of each, and the config."""
     rows = manifest[list(_DIGESTED)].astype(str).to_numpy().tolist()
     return config_digest(rows, config)
 
@@ -88,7 +88,7 @@ def check_quarantine(
         return
     reasons = Counter(entry.reason for entry in quarantine).most_common(3)
     top = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-    table = "no table was written, as no cache folder was given"
+    table = "no table was written, as no folder was given"
     if folder is not None:
         write_quarantine(folder / "quarantine.csv", quarantine)
         table = f"table: {folder / 'quarantine.csv'}"

@@ -9,7 +9,7 @@ import torch
 
 from medidistill.config import IngestConfig
 from medidistill.errors import ConfigError, IngestError, did_you_mean
-from medidistill.ingest.sources import Record
+from medidistill.ingest.sources.record import Record
 from medidistill.seeding import stream
 
 __all__ = ["SPLITS", "assign_splits", "check_coverage", "required_splits"]

@@ -25,7 +25,7 @@ from medidistill.ingest.manifest import (
     write_manifest,
     write_quarantine,
 )
-from medidistill.ingest.sources import Record, class_names, find_records
+from medidistill.ingest.sources import Record, class_names, find_records, workspace
 from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, required_splits
 from medidistill.ingest.transforms import make_dataset
 
@@ -60,16 +60,17 @@ class IngestResult:
         write_quarantine(folder / "quarantine.csv", self.quarantine)
 
 
-def ingest(source: Path, config: IngestConfig, *, cache: Path | None = None, progress: bool = False) -> IngestResult:
-    """Read a folder of chest X-rays: find, label, split by patient, decode, resize.
+def ingest(source: Path, config: IngestConfig, *, folder: Path | None = None, progress: bool = False) -> IngestResult:
+    """Read a source of chest X-rays: find, label, split by patient, decode, resize.
 
     A file that cannot be used is quarantined with its reason and never stops the run, up to the share
     `config.max_quarantine`. The same folder and configuration give the same result, bit for bit.
 
     Args:
-        source: folder of DICOM, PNG or JPEG files with a CSV of labels, or with one sub-folder a class.
+        source: folder, DICOMDIR, MedMNIST npz or zip; see `medidistill.ingest.sources`.
         config: image size, classes, split, cache, limit of the quarantine.
-        cache: folder for the disk cache and for the quarantine table of a run that had to stop.
+        folder: a private folder for the disk cache, for what archives hold while they are read, and for the
+            quarantine table of a run that had to stop; None: the system's temporary folder, and no table.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -79,18 +80,24 @@ def ingest(source: Path, config: IngestConfig, *, cache: Path | None = None, pro
         ConfigError: settings that contradict each other.
     """
     source = Path(source)
-    records, quarantine = find_records(source, config)
+    with workspace(folder) as place:
+        return _ingest(source, config, folder, place, progress)
+
+
+def _ingest(source: Path, config: IngestConfig, folder: Path | None, place: Path, progress: bool) -> IngestResult:
+    found = find_records(source, config, place)
+    records, quarantine = found.records, found.quarantine
     total = len(records) + len(quarantine)
     if not records:
-        check_quarantine(quarantine, total, config, cache)
+        check_quarantine(quarantine, total, config, folder)
         raise IngestError(
             f"{source}: no usable images; {total} set aside, first {quarantine[0].key}: {quarantine[0].reason}"
         )
     classes = class_names(records, config)
     splits = assign_splits(records, classes, config)
-    loaded, rejected = _load(records, config, cache, progress)
+    loaded, rejected = _load(records, config, folder, progress)
     quarantine = sorted([*quarantine, *rejected], key=lambda entry: entry.key)
-    check_quarantine(quarantine, total, config, cache)
+    check_quarantine(quarantine, total, config, folder)
 
     rows: list[dict[str, Any]] = []
     images: list[Tensor] = []
@@ -100,7 +107,7 @@ def ingest(source: Path, config: IngestConfig, *, cache: Path | None = None, pro
             images.append(item["image"])
     required = required_splits(any(record.split for record in records), config)
     check_coverage([row["label"] for row in rows], [row["split"] for row in rows], classes, required)
-    manifest = manifest_table([{k: v for k, v in row.items() if k not in ("image", "path")} for row in rows])
+    manifest = manifest_table([{k: v for k, v in row.items() if k not in ("image", "path", "view")} for row in rows])
     parts = {split: _part(rows, images, split, classes, config.image_size) for split in SPLITS}
     return IngestResult(
         **parts,
@@ -122,11 +129,13 @@ def _part(
         patient_ids=tuple(rows[i]["patient_id"] for i in chosen),
         keys=tuple(rows[i]["key"] for i in chosen),
         sites=tuple(rows[i]["site"] for i in chosen),
+        sexes=tuple(rows[i]["sex"] for i in chosen),
+        ages=tuple(rows[i]["age"] for i in chosen),
     )
 
 
 def _load(
-    records: Sequence[Record], config: IngestConfig, cache: Path | None, progress: bool
+    records: Sequence[Record], config: IngestConfig, folder: Path | None, progress: bool
 ) -> tuple[list[dict[str, Any] | None], list[Quarantined]]:
     """Decode every record: its item, or None and an entry of the quarantine."""
     items, unreadable = [], {}
@@ -136,7 +145,7 @@ def _load(
         except OSError as error:
             unreadable[record.key] = f"unreadable ({error.strerror})"
             items.append({"image": str(record.path), "sha256": ""})
-    dataset = make_dataset(items, config.image_size, config.cache, cache)
+    dataset = make_dataset(items, config.image_size, config.cache, folder)
     first: dict[str, str] = {}
     loaded: list[dict[str, Any] | None] = []
     rejected: list[Quarantined] = []
@@ -147,7 +156,7 @@ def _load(
         item = None
         if not reason:
             try:
-                item = _decode(dataset, i, cache)
+                item = _decode(dataset, i, folder)
                 first[sha256] = record.key
             except IngestError as error:
                 reason = str(error)
@@ -157,9 +166,9 @@ def _load(
     return loaded, rejected
 
 
-def _decode(dataset: Any, index: int, cache: Path | None) -> dict[str, Any]:
+def _decode(dataset: Any, index: int, folder: Path | None) -> dict[str, Any]:
     """Return one transformed item; raises `IngestError` with the reason why it cannot be used."""
-    with translate_os_errors(cache or Path()):
+    with translate_os_errors(folder or Path()):
         try:
             item: dict[str, Any] = dataset[index]
         except RuntimeError as error:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "private_folder"]
 
 _SPLITS = ("train", "val", "test")
+_NAMES = ("class_names", "patient_ids", "keys", "sites", "sexes", "ages")
 
 
 def private_folder(path: Path) -> Path:
@@ -62,6 +63,8 @@ class Prepared:
                 "patient_ids": images.patient_ids,
                 "keys": images.keys,
                 "sites": images.sites,
+                "sexes": images.sexes,
+                "ages": images.ages,
             }
             save_tensors(
                 folder / f"{split}.safetensors", {"images": images.images, "labels": images.labels}, header, mode=0o600
@@ -75,7 +78,7 @@ class Prepared:
         splits, headers = [], []
         for split in _SPLITS:
             tensors, header = load_tensors(folder / f"{split}.safetensors")
-            names = {key: tuple(header[key]) for key in ("class_names", "patient_ids", "keys", "sites")}
+            names = {key: tuple(header.get(key, ())) for key in _NAMES}  # folders of older versions hold fewer
             splits.append(LabelledImages(tensors["images"], tensors["labels"], **names))
             headers.append(header)
         if len({header["digest"] for header in headers}) != 1:

@@ -43,8 +43,7 @@ def ingest(run: Run, source: Path | None) -> None:
 
     private_folder(folder)
     write_json(note, {"source": str(source)}, mode=0o600)
-    cache = private_folder(folder / "cache") if run.config.ingest.cache == "disk" else None
-    result = read_images(source, run.config.ingest, cache=cache, progress=run.progress)
+    result = read_images(source, run.config.ingest, folder=folder, progress=run.progress)
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}

@@ -199,7 +199,7 @@ def test_too_much_in_quarantine_names_reasons_and_writes_the_table(tmp_path):
     for path in sorted((tmp_path / "in/cat").iterdir())[:4]:
         path.write_bytes(b"no picture")
     with pytest.raises(QuarantineError, match=r"4 of 24 files.*max_quarantine=0.1: 4 x neither DICOM") as caught:
-        ingest(tmp_path / "in", IngestConfig(image_size=16), cache=tmp_path / "cache")
+        ingest(tmp_path / "in", IngestConfig(image_size=16), folder=tmp_path / "cache")
     written = tmp_path / "cache/quarantine.csv"
     assert str(written) in str(caught.value)
     assert len(pd.read_csv(written)) == 4
@@ -210,16 +210,16 @@ def test_too_much_in_quarantine_names_reasons_and_writes_the_table(tmp_path):
 def test_disk_cache_is_closed_to_others_and_follows_the_files(tmp_path):
     rows = cohort(tmp_path / "in")
     config, cache = IngestConfig(image_size=16, cache="disk"), tmp_path / "cache"
-    first = ingest(tmp_path / "in", config, cache=cache)
+    first = ingest(tmp_path / "in", config, folder=cache)
     assert stat.S_IMODE((cache / "images").stat().st_mode) == 0o700
     assert len(list((cache / "images").iterdir())) == 24
-    assert torch.equal(first.train.images, ingest(tmp_path / "in", config, cache=cache).train.images)
+    assert torch.equal(first.train.images, ingest(tmp_path / "in", config, folder=cache).train.images)
     memory = ingest(tmp_path / "in", IngestConfig(image_size=16))
     assert torch.equal(first.train.images, memory.train.images)
-    smaller = ingest(tmp_path / "in", IngestConfig(image_size=17, cache="disk"), cache=cache)
+    smaller = ingest(tmp_path / "in", IngestConfig(image_size=17, cache="disk"), folder=cache)
     assert smaller.train.images.shape[-1] == 17
     png(tmp_path / "in" / rows[0][0], seed=77)
-    again = ingest(tmp_path / "in", config, cache=cache)
+    again = ingest(tmp_path / "in", config, folder=cache)
     fresh = ingest(tmp_path / "in", IngestConfig(image_size=16))
     assert torch.equal(again.train.images, fresh.train.images)
 
@@ -231,7 +231,7 @@ def test_disk_cache_needs_a_folder_that_can_be_written(tmp_path):
         ingest(tmp_path / "in", config)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ResourceError, match="cannot write"):
-        ingest(tmp_path / "in", config, cache=tmp_path / "file")
+        ingest(tmp_path / "in", config, folder=tmp_path / "file")
 
 
 def drop_column(rows):

@@ -19,11 +19,12 @@ from medidistill.files import translate_os_errors, write_bytes, write_text
 from medidistill.ingest.deidentify.audit import AuditLog
 from medidistill.ingest.deidentify.engine import Deidentified, deidentify
 from medidistill.ingest.deidentify.keys import Key
-from medidistill.ingest.deidentify.reading import find_files, read_dicom
+from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.residual import identifiers, residuals
 from medidistill.ingest.deidentify.screen import screen_header, screen_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION
+from medidistill.ingest.finding import find_files
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.quiet import quiet
 

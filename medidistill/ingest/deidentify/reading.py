@@ -1,8 +1,7 @@
-"""Find and read DICOM files without a word from pydicom: its warnings quote damaged values, which may be names."""
+"""Read DICOM files without a word from pydicom: its warnings quote damaged values, which may be names."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,24 +10,7 @@ from pydicom.dataset import FileDataset
 
 from medidistill.errors import IngestError
 
-__all__ = ["find_files", "read_dicom"]
-
-
-def find_files(folder: Path) -> list[Path]:
-    """Return every file below a folder, sorted; links are followed, each folder is entered once."""
-    found: list[Path] = []  # a folder that cannot be listed is an entry too: reading it gives the reason
-    entered: set[tuple[int, int]] = set()
-    for here, folders, names in os.walk(
-        folder, onerror=lambda error: found.append(Path(error.filename)), followlinks=True
-    ):
-        status = os.stat(here)  # noqa: PTH116 (os.walk gives text)
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders.sort()
-        found.extend(Path(here, name) for name in names)
-    return sorted(found)
+__all__ = ["read_dicom"]
 
 
 def _refuse(reason: str) -> NoReturn:
