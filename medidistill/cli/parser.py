@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
+from medidistill.cli import verify
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
@@ -19,7 +20,7 @@ __all__ = ["make_parser"]
 
 # sub-commands with a module of their own: `add(commands)` describes one and names what runs it as
 # `set_defaults(handler=...)`, a function (arguments, stop) that imports what it needs when it is called
-_MODULES: tuple[ModuleType, ...] = ()
+_MODULES: tuple[ModuleType, ...] = (verify,)
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 wrong setting or argument; 3 input missing or inconsistent; 5 disk, memory or

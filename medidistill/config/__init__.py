@@ -8,6 +8,7 @@ from medidistill.config.data import IngestConfig, PhantomConfig
 from medidistill.config.distillation import METHODS, DistillConfig, ImportanceConfig
 from medidistill.config.fields import as_dict, digest, with_settings
 from medidistill.config.run import EvaluateConfig, RunConfig
+from medidistill.config.sources import Licence, SourceConfig, combine
 from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "ExpertConfig",
     "ImportanceConfig",
     "IngestConfig",
+    "Licence",
     "NetworkConfig",
     "PhantomConfig",
     "RunConfig",
+    "SourceConfig",
     "TrainingConfig",
     "as_dict",
+    "combine",
     "digest",
     "with_settings",
 ]

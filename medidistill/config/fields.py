@@ -45,6 +45,11 @@ def part(factory: Any, text: str) -> Any:
     return field(default_factory=factory, metadata={"help": text})
 
 
+def parts(text: str) -> Any:
+    """Return a field for a list of sections of one kind, empty unless given."""
+    return field(default=(), metadata={"help": text})
+
+
 def _range(low: float, high: float) -> str:
     if math.isinf(high):
         return f">= {low:g}"

@@ -8,7 +8,8 @@ from typing import Any
 
 from medidistill.config.data import IngestConfig
 from medidistill.config.distillation import METHODS, DistillConfig
-from medidistill.config.fields import Validated, names, number, part, text, with_settings
+from medidistill.config.fields import Validated, names, number, part, parts, text, with_settings
+from medidistill.config.sources import SourceConfig, combine
 from medidistill.config.training import ExpertConfig, NetworkConfig, TrainingConfig
 from medidistill.errors import ConfigError, did_you_mean
 
@@ -46,6 +47,7 @@ class RunConfig(Validated):
     notice: str = text("", "a caution shown beside every figure, for example a known confounder")
     seed: int = number(0, "seed of every random decision", 0)
     threads: int = number(0, "CPU threads; 0: leave to torch", 0, 4096)
+    sources: tuple[SourceConfig, ...] = parts("where the images come from, and their licences; named in the card")
     ingest: IngestConfig = part(IngestConfig, "reading, splitting, normalising")
     network: NetworkConfig = part(NetworkConfig, "network of experts and students")
     experts: ExpertConfig = part(ExpertConfig, "expert trajectories")
@@ -59,6 +61,7 @@ class RunConfig(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        combine(self.sources)  # licences that do not go together are found before hours of work, not after
         for method in self.methods:
             if method not in METHODS:
                 raise ConfigError(

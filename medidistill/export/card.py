@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medidistill.export.card_privacy import privacy_text
 from medidistill.export.plain import training_code
 
 __all__ = ["card_text"]
@@ -12,7 +13,7 @@ __all__ = ["card_text"]
 _METHODS = {
     "iadd": "importance-aware adaptive dataset distillation (IADD; a reconstruction of arXiv 2401.15863)",
     "mtt": "matching training trajectories (MTT; arXiv 2203.11932)",
-    "bptt": "truncated back-propagation through a student's training (as RaT-BPTT; arXiv 2310.04189)",
+    "merged": "different methods, named under *Where it comes from*",
 }
 
 _REAL_START = """> **init: real. Every image of this set began as a copy of a patient's X-ray, and may still show it.**
@@ -22,21 +23,12 @@ _REAL_START = """> **init: real. Every image of this set began as a copy of a pa
 
 """
 
-_PRIVACY = """## What this does not promise
 
-- The images are synthetic. **They carry no formal guarantee of privacy**: no mechanism such as differential privacy
-  was used, and distillation alone gives none.
-- **No attack has been measured on this set yet**: neither membership inference nor memorisation. Absence of a
-  measurement is no evidence of safety, and the set must not be called anonymous.
-- Whoever passes it on decides under the rules that hold for the patients' data it was made from.
-- Research use only, **not for diagnosis**.
-"""
-
-
-def card_text(recipe: Mapping[str, Any], npz_name: str, comparison: Mapping[str, Any] | None, notice: str) -> str:
+def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
     """Return the card in Markdown, with the front matter that Hugging Face reads."""
     front = (
         "---\n"
+        f"license: {recipe['licence']['identifier'].lower()}\n"
         "task_categories: [image-classification]\n"
         "tags: [synthetic, dataset-distillation, chest-x-ray]\n"
         'configs: [{config_name: default, data_files: "png/*"}]\n'
@@ -45,10 +37,11 @@ def card_text(recipe: Mapping[str, Any], npz_name: str, comparison: Mapping[str,
     warning = _REAL_START if recipe["init"] == "real" else ""
     parts = [
         f"# {recipe['name']}\n\n{warning}{_what(recipe)}",
-        f"## What it is worth\n\n{_worth(comparison, notice)}",
+        f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'])}",
         _how(recipe),
         _files(npz_name),
-        _PRIVACY,
+        _origin(recipe),
+        privacy_text(recipe),
     ]
     return front + "\n" + "\n".join(parts)
 
@@ -66,22 +59,22 @@ def _what(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _worth(comparison: Mapping[str, Any] | None, notice: str) -> str:
-    caution = f"\n**{notice.strip()}**\n" if notice.strip() else ""
-    if comparison is None:
+def _worth(evaluation: Mapping[str, Any] | None, notice: str) -> str:
+    caution = f"\n**{notice}**\n" if notice else ""
+    if evaluation is None:
         return f"Not evaluated: nothing is known about networks trained on this set.\n{caution}"
     lines = ["| trained on | network | images | balanced accuracy | macro AUROC |", "|---|---|---|---|---|"]
     lines += [
         f"| {row['arm']} | {row['architecture']} | {row['training_images']} "
         f"| {_interval(row['balanced_accuracy'])} | {_interval(row['macro_auroc'])} |"
-        for row in comparison["rows"]
+        for row in evaluation["rows"]
     ]
     lines += [
         "",
-        f"Mean over fresh networks on the test split, {comparison['test_images']} images of "
-        f"{comparison['test_patients']} patients that no choice was made on; "
-        f"in brackets {100 * comparison['confidence']:g} % intervals.",
-        *(f"- {note}" for note in comparison["notes"]),
+        f"Mean over fresh networks on the test split, {evaluation['test_images']} images of "
+        f"{evaluation['test_patients']} patients that no choice was made on; "
+        f"in brackets {100 * evaluation['confidence']:g} % intervals.",
+        *(f"- {note}" for note in evaluation["notes"]),
     ]
     return "\n".join(lines) + "\n" + caution
 
@@ -105,7 +98,7 @@ With PyTorch and safetensors alone, run inside this folder:
 ```python
 {training_code(recipe)}```
 
-{hints}With medidistill: `medidistill.train_on_distilled(medidistill.load(folder))`.
+{hints}With medidistill: `medidistill.load(folder).train()`, or `medidistill train FOLDER`.
 What `predict` sees must be a frontal X-ray resized to {side} x {side}, air dark and bone bright, scaled to [0, 1].
 """
 
@@ -116,10 +109,52 @@ def _files(npz_name: str) -> str:
 | file | what |
 |---|---|
 | `distilled.safetensors` | `images` float32, normalised already; `labels` int64; `soft_labels` where learned |
-| `recipe.json` | classes, normalisation, architecture, training, how the set was made, versions, digests |
+| `recipe.json` | classes, normalisation, architecture, training, evaluation, sources, privacy, versions, digests |
 | `png/` | 8-bit copies to look at, with `metadata.csv` (Hugging Face imagefolder) |
 | `{npz_name}` | the same copies under MedMNIST's keys |
-| `SHA256SUMS` | `sha256sum -c SHA256SUMS` checks that nothing was changed |
+| `dicom/` | DICOM Secondary Capture, marked as synthetic; 16 bits where there is one channel |
+| `croissant.json` | the same facts in the MLCommons Croissant vocabulary |
+| `SHA256SUMS` | `sha256sum -c SHA256SUMS` checks that nothing was changed; `SHA256SUMS.sig`, if there: Ed25519 |
 
 The 8-bit copies are rounded and clipped; train from `distilled.safetensors`.
 """
+
+
+def _origin(recipe: Mapping[str, Any]) -> str:
+    licence = recipe["licence"]
+    use = {True: "not excluded by a source", False: "**no commercial use**", None: "not settled by what is stated"}
+    lines = [
+        "## Where it comes from",
+        "",
+        f"Licence: {licence['identifier']}. {licence['reason']} Commercial use: {use[licence['commercial']]}.",
+        "The set is treated as an adaptation of every source; this is no legal advice.",
+    ]
+    if recipe["sources"]:
+        lines += ["", "| source | licence | where | cite |", "|---|---|---|---|"]
+        lines += [
+            "| " + " | ".join(_cell(one[key]) or "not stated" for key in ("name", "licence", "url", "citation")) + " |"
+            for one in recipe["sources"]
+        ]
+    if recipe["merged_from"]:
+        lines += ["", "Put together from these bundles, verified then:", ""]
+        lines += ["| bundle | images | method, start | SHA256SUMS | privacy |", "|---|---|---|---|---|"]
+        lines += [_part(part) for part in recipe["merged_from"]]
+    digests = ", ".join(f"{stage} `{value}`" for stage, value in recipe["digests"]["stages"].items())
+    lines += [
+        "",
+        f"Made on {recipe['created']}; configuration `{recipe['digests']['config']}`; {digests or 'no stages'}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    told = part["recipe"]
+    privacy = told.get("privacy", {}).get("statement", "nothing stated")
+    return (
+        f"| {_cell(part['name'])} | {told['images']} | {told['method']}, {told['init']} "
+        f"| `{part['sha256sums'][:16]}` | {_cell(privacy)} |"
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -18,7 +18,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.files import write_bytes, write_text
 
-__all__ = ["display_pixels", "npz_bytes", "write_pictures"]
+__all__ = ["display_pixels", "file_stem", "npz_bytes", "write_pictures"]
 
 
 def display_pixels(distilled: DistilledSet) -> npt.NDArray[np.uint8]:
@@ -35,6 +35,12 @@ def display_pixels(distilled: DistilledSet) -> npt.NDArray[np.uint8]:
     return pixels[..., 0] if channels == 1 else pixels
 
 
+def file_stem(number: int, class_name: str) -> str:
+    """Return the name of an image's files, without their ending: no two are the same, whatever the classes."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", class_name).strip("-")[:60]
+    return f"{number:05d}-{plain}" if plain else f"{number:05d}"
+
+
 def write_pictures(distilled: DistilledSet, folder: Path) -> None:
     """Write one PNG for each image, and `metadata.csv` (file_name, label) as Hugging Face imagefolder reads it."""
     table = io.StringIO()
@@ -42,7 +48,7 @@ def write_pictures(distilled: DistilledSet, folder: Path) -> None:
     writer.writerow(["file_name", "label"])
     for number, (pixels, label) in enumerate(zip(display_pixels(distilled), distilled.labels.tolist(), strict=True)):
         class_name = distilled.class_names[label]
-        file_name = f"{number:05d}-{re.sub(r'[^A-Za-z0-9]+', '-', class_name).strip('-')}.png"
+        file_name = f"{file_stem(number, class_name)}.png"
         encoded = io.BytesIO()
         Image.fromarray(pixels).save(encoded, format="PNG")
         write_bytes(folder / file_name, encoded.getvalue())

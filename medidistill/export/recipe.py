@@ -1,25 +1,48 @@
-"""`recipe.json`: everything but the pixels, for programs that know nothing of medidistill."""
+"""`recipe.json`: everything but the pixels, for programs that know nothing of medidistill; its versioned schema.
+
+Format 2 added the evaluation, the sources with their licence, and the privacy section; bundles of format 1 are read
+and checked by the schema of format 1. Nothing without these sections is written.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 from typing import Any
 
-from medidistill.config import as_dict, digest
-from medidistill.distilled_set import FORMAT, DistilledSet
+from medidistill.config import SourceConfig, as_dict, combine, digest
+from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.networks.convnet import default_depth
 from medidistill.record import RunRecord
 
-__all__ = ["make_recipe"]
+__all__ = ["BUNDLE_FORMAT", "NOT_AUDITED", "describe_set", "make_recipe", "schema_problems"]
+
+BUNDLE_FORMAT = 2
+NOT_AUDITED: Mapping[str, Any] = {"audited": False, "statement": "No audit was made: no attack was measured."}
+_ROW = ("arm", "architecture", "training_images", "networks", "balanced_accuracy", "macro_auroc")
 
 
-def make_recipe(distilled: DistilledSet, name: str, record: RunRecord) -> dict[str, Any]:
-    """Describe a distilled set: how to train from it, how it was made, with what.
+def make_recipe(
+    distilled: DistilledSet,
+    name: str,
+    record: RunRecord,
+    *,
+    comparison: Mapping[str, Any] | None = None,
+    notice: str = "",
+    sources: Sequence[SourceConfig] = (),
+    privacy: Mapping[str, Any] | None = None,
+    merged_from: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Describe a distilled set: how to train from it, how it was made, with what, what it is worth, what it may leak.
 
-    Of the record only versions and digests are taken: commands, paths and hardware stay where the run was.
+    Of the record only versions, digests and the date are taken: commands, paths and hardware stay where the run was.
 
     Raises:
-        ConfigError: the set does not say by which method and from what start it was made.
+        ConfigError: the set does not say how it was made, the licences of its sources do not go together, or the
+            result does not fit the schema.
     """
     for key in ("method", "init"):
         if not distilled.recipe.get(key):
@@ -27,6 +50,35 @@ def make_recipe(distilled: DistilledSet, name: str, record: RunRecord) -> dict[s
                 f"the distilled set does not state its {key!r}; a bundle without provenance is not written: "
                 "export a set that `medidistill distill` made"
             )
+    recipe = {
+        "kind": "medidistill_bundle",
+        "format": BUNDLE_FORMAT,
+        "name": name,
+        "created": record.started[:10],
+        **describe_set(distilled),
+        "method": distilled.recipe["method"],
+        "init": distilled.recipe["init"],
+        "distillation": dict(distilled.recipe),
+        "evaluation": None if comparison is None else _evaluation(comparison),
+        "notice": notice.strip(),
+        "sources": [as_dict(source) for source in sources],
+        "licence": as_dict(combine(sources)),
+        "privacy": dict(NOT_AUDITED if privacy is None else privacy),
+        "merged_from": [dict(part) for part in merged_from],
+        "versions": dict(record.versions),
+        "digests": {
+            "config": digest(record.config),
+            "stages": {stage: facts["inputs"] for stage, facts in record.stages.items() if "inputs" in facts},
+        },
+    }
+    problems = schema_problems(recipe)
+    if problems:
+        raise ConfigError(f"the bundle is not written, its recipe would not fit the schema: {'; '.join(problems)}")
+    return recipe
+
+
+def describe_set(distilled: DistilledSet) -> dict[str, Any]:
+    """Return what the recipe repeats of the tensor file, so that each can be checked against the other."""
     count, channels, side, _ = distilled.images.shape
     architecture = as_dict(distilled.network) | {
         "depth": distilled.network.depth or default_depth(side),
@@ -35,11 +87,6 @@ def make_recipe(distilled: DistilledSet, name: str, record: RunRecord) -> dict[s
         "num_classes": distilled.num_classes,
     }
     return {
-        "kind": "medidistill_bundle",
-        "format": FORMAT,
-        "name": name,
-        "method": distilled.recipe["method"],
-        "init": distilled.recipe["init"],
         "classes": list(distilled.class_names),
         "images": count,
         "labels": "hard" if distilled.soft_labels is None else "soft",
@@ -47,10 +94,30 @@ def make_recipe(distilled: DistilledSet, name: str, record: RunRecord) -> dict[s
         "normalisation": as_dict(distilled.normalisation),
         "architecture": architecture,
         "training": as_dict(distilled.training),
-        "distillation": dict(distilled.recipe),
-        "versions": dict(record.versions),
-        "digests": {
-            "config": digest(record.config),
-            "stages": {stage: facts["inputs"] for stage, facts in record.stages.items() if "inputs" in facts},
-        },
     }
+
+
+def _evaluation(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the figures of a comparison; what names single cells or patients stays behind."""
+    kept = {key: comparison[key] for key in ("test_images", "test_patients", "confidence", "notes")}
+    rows = [{key: row[key] for key in _ROW if key in row} for row in comparison["rows"]]
+    return {"rows": rows, **kept}
+
+
+@cache
+def _schema(number: int) -> Any:
+    text = resources.files("medidistill.export").joinpath(f"schema/recipe-{number}.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def schema_problems(recipe: Any) -> list[str]:
+    """Return one line for each place where a recipe departs from the schema of the format that it states."""
+    from jsonschema import Draft202012Validator  # reading a set for training does without it
+
+    number = recipe.get("format") if isinstance(recipe, dict) else None
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        return [f"recipe.json: states no format, found {number!r}"]
+    if number > BUNDLE_FORMAT:
+        return [f"recipe.json: format {number} is newer than {BUNDLE_FORMAT}; upgrade medidistill"]
+    found = Draft202012Validator(_schema(number)).iter_errors(recipe)
+    return sorted(f"recipe.json: {error.json_path}: {error.message[:200]}" for error in found)

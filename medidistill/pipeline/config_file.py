@@ -89,7 +89,9 @@ class _Builder:
             if dataclasses.is_dataclass(types[key]):
                 values[key] = self.build(types[key], value, f"{name}.")
             elif typing.get_origin(types[key]) is tuple:
-                values[key] = self._list_of_text(value, name)
+                (one, *_) = typing.get_args(types[key])
+                listed = self._list_of_sections if dataclasses.is_dataclass(one) else self._list_of_text
+                values[key] = listed(value, name, one)
             elif key == "methods":
                 values[key] = self._by_method(value)
             else:
@@ -108,7 +110,12 @@ class _Builder:
             )
         return dict(value)
 
-    def _list_of_text(self, value: Any, name: str) -> tuple[str, ...]:
+    def _list_of_sections(self, value: Any, name: str, kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise self._error(name, f"{name}={value!r}: must be a list of sections ({', '.join(_names(kind))})")
+        return tuple(self.build(kind, one, f"{name}[{number}].") for number, one in enumerate(value))
+
+    def _list_of_text(self, value: Any, name: str, _: Any) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise self._error(name, f"{name}={value!r}: must be a list of names, for example [a, b]; quote yes and no")
         return tuple(value)

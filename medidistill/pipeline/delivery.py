@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas
 
-from medidistill.config import METHODS, digest
+from medidistill.config import METHODS, as_dict, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
 from medidistill.export import write_bundle
@@ -33,7 +33,7 @@ def export(run: Run) -> Path:
     cell = cell_file(run, method, run.config.evaluate.architectures[0])
     if cell.is_file():
         distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
-    inputs = digest("export", basis, method, run.config.name, run.config.notice)
+    inputs = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"])
     if run.finished("export", inputs, folder / "SHA256SUMS"):
         return folder
     if folder.is_dir():
@@ -41,7 +41,13 @@ def export(run: Run) -> Path:
             shutil.rmtree(folder)
     comparison = read_json(run.folder.evaluate / "comparison.json")
     write_bundle(
-        distilled, folder, name=run.config.name, record=run.record, comparison=comparison, notice=run.config.notice
+        distilled,
+        folder,
+        name=run.config.name,
+        record=run.record,
+        comparison=comparison,
+        notice=run.config.notice,
+        sources=run.config.sources,
     )
     run.note("export", inputs, method=method)
     return folder
