@@ -20,7 +20,12 @@ class ImportanceConfig(Validated):
     enabled: bool = flag(True, "learn W (IADD); false keeps w = 1, which is MTT")
     granularity: str = choice("element", "one weight for each parameter, or one for each tensor", "element", "tensor")
     constraint: str = choice(
-        "unit_mean_square", "hold mean(w^2) = 1 within [w_min, w_max], or nothing", "unit_mean_square", "none"
+        "unit_mean_square",
+        "unit_mean_square: hold mean(w^2) = 1 within [w_min, w_max]; balanced: that, and every group ends with an "
+        "equal share of the loss; none: nothing",
+        "unit_mean_square",
+        "balanced",
+        "none",
     )
     direction: str = choice(
         "descend", "descend: lower the weight of what is hard to match; ascend: raise it", "descend", "ascend"
@@ -32,6 +37,11 @@ class ImportanceConfig(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.constraint == "balanced" and self.direction == "ascend":
+            raise ConfigError(
+                "ImportanceConfig.constraint='balanced' with direction='ascend': equal shares are repelled, not "
+                "reached; use direction='descend'"
+            )
         if self.constraint == "none" and self.direction == "ascend" and self.lr > 0 and self.enabled:
             raise ConfigError(
                 "ImportanceConfig.constraint='none' with direction='ascend': W grows without bound; "

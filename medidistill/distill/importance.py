@@ -6,7 +6,13 @@ each tensor. With residual d = theta_J - theta_{i+K} and movement Z = ||theta_i 
 
     L = sum_j w_j^2 d_j^2 / Z,        dL/ds_k = 2 * sum_{j in k} w_j^2 d_j^2 / Z >= 0.
 
-Left free, descent only shrinks W. `unit_mean_square` holds mean(w^2) = 1 with w in [w_min, w_max].
+Left free, descent only shrinks W. `unit_mean_square` holds mean(w^2) = 1 with w in [w_min, w_max]: bounded, and
+still without an optimum but the easiest few elements. `balanced` has one. It descends
+
+    -log likelihood of d ~ N(0, sigma_k^2), sigma_k = 1/w_k:    sum_j w_j^2 d_j^2 - log w_j^2,
+
+in units of the mean term, so that it rests where every group has its equal share of the loss, w_k^2 ~ 1 / E[d_k^2]: the
+weights of least variance, as for homoscedastic uncertainty (Kendall, Gal, Cipolla 2018).
 Elements that no expert ever moved keep w = 1, take no step and count in no mean.
 """
 
@@ -94,9 +100,11 @@ class ImportanceWeights:
         active = self.count > 0
         step = torch.zeros_like(slope)
         step[active] = slope[active] * moving.sum() / self.count[active]
+        if self.config.constraint == "balanced":
+            step[active] = step[active] / slope.sum().clamp_min(torch.finfo(slope.dtype).tiny) - 1
         step = (self.config.lr * scale * step).clamp_max(_LARGEST_STEP)
         self.s = self.s - step if self.config.direction == "descend" else self.s + step
-        if self.config.constraint == "unit_mean_square":
+        if self.config.constraint != "none":
             self._project(active)
 
     def _project(self, active: Tensor) -> None:

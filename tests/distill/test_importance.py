@@ -168,3 +168,28 @@ def test_at_a_bound_the_projection_keeps_the_order_and_the_ratios_of_what_is_fre
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-9, atol=0)  # one common factor
     assert bool((old[w == w.min()] * ratio[0] <= 0.5 + 1e-9).all())
     assert bool((old[w == w.max()] * ratio[0] >= 1.5 - 1e-9).all())
+
+
+@pytest.mark.parametrize("granularity", ["element", "tensor"])
+def test_balanced_weights_rest_where_every_group_has_its_share_of_the_loss(granularity: str) -> None:
+    subject = weights(granularity=granularity, constraint="balanced", lr=0.05, w_min=1e-3, w_max=1e3)
+    _, target, start = vectors()
+    spread = torch.linspace(-1, 1, P, dtype=torch.float64).exp()
+    noise = stream(5, "d")
+    for step in range(3000):
+        sign = torch.sign(torch.randn(P, generator=noise, dtype=torch.float64))
+        parts = subject.matching_loss(target + spread * sign, target, start)[2]
+        subject.update(parts, scale=1.0 if step < 2000 else 0.1)
+    shares = torch.zeros_like(subject.s).index_add_(0, subject.group, parts * MOVING)
+    expected = subject.count / subject.count.sum()
+    torch.testing.assert_close(shares / shares.sum(), expected, rtol=1e-3, atol=0)
+    w = subject.vector()
+    assert float(w[MOVING].square().mean()) == pytest.approx(1)
+    if granularity == "element":
+        product = (w * spread)[MOVING]
+        torch.testing.assert_close(product, product[:1].expand_as(product), rtol=1e-3, atol=0)
+
+
+def test_balanced_weights_cannot_ascend() -> None:
+    with pytest.raises(ConfigError, match="balanced"):
+        ImportanceConfig(constraint="balanced", direction="ascend")
