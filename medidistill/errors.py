@@ -16,6 +16,7 @@ A message says what is wrong, where, the allowed range and what to do, in one li
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "QuarantineError",
     "ResourceError",
     "StoppedError",
+    "as_known",
     "did_you_mean",
 ]
 
@@ -85,6 +87,24 @@ class StoppedError(MedidistillError):
         super().__init__(message)
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def as_known(error: BaseException) -> MedidistillError | None:
+    """Return the error of ours that `error` stands for, or None for a defect."""
+    if isinstance(error, MedidistillError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return StoppedError("stopped by SIGINT", 2)
+    if isinstance(error, OSError) and error.errno is not None:
+        remedy = "; free space or choose another --output, then run again" if error.errno in _FULL else ""
+        return ResourceError(f"{error.filename or 'file system'}: {error.strerror or error}{remedy}")
+    out_of_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or out_of_memory:
+        return ResourceError("out of memory; lower ingest.image_size, network.width or the batch sizes")
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from medidistill.cli.parser import make_parser
-from medidistill.errors import MedidistillError, ResourceError
+from medidistill.errors import as_known
 
 __all__ = ["main"]
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 (the last resort: one line instead of a traceback)
         if arguments.debug:
             traceback.print_exc()
-        known = _known(error)
+        known = as_known(error)
         if known is None:
             return _fail(f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)", 1)
         return _fail(str(known), known.exit_code)
@@ -45,16 +42,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str, code: int) -> int:
     print(f"medidistill: error: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _known(error: Exception) -> MedidistillError | None:
-    """Return the error of ours that `error` stands for, or None for a defect."""
-    if isinstance(error, MedidistillError):
-        return error
-    if isinstance(error, OSError) and error.errno is not None:
-        remedy = "; free space or choose another --output, then run again" if error.errno in _FULL else ""
-        return ResourceError(f"{error.filename or 'file system'}: {error.strerror or error}{remedy}")
-    out_of_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    if isinstance(error, MemoryError) or out_of_memory:
-        return ResourceError("out of memory; lower ingest.image_size, network.width or the batch sizes")
-    return None

@@ -130,6 +130,7 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
     _check_input(arguments)
     config = _config_of(arguments)
     folder = RunFolder.create(arguments.output, config, resume=arguments.resume, force=arguments.force)
+    stages.source_of(folder, arguments.input)
     with working(folder, stop=stop, progress=not arguments.quiet, command=_record_of(arguments)) as work:
         stages.ingest(work, arguments.input)
         facts = work.record.stages["ingest"]
@@ -141,7 +142,8 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
 
 def _stage(arguments: Namespace, stop: Stop) -> None:
     folder = RunFolder.open(arguments.output)
-    with working(folder, stop=stop, progress=not arguments.quiet) as work:
+    command = f"medidistill {arguments.command}"
+    with working(folder, stop=stop, progress=not arguments.quiet, command=command) as work:
         if arguments.command == "experts":
             stages.experts(work)
             print(folder.experts)

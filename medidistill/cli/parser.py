@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import verify
+from medidistill.cli import clean as clean_run
+from medidistill.cli import status, verify
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
@@ -20,7 +21,11 @@ __all__ = ["make_parser"]
 
 # sub-commands with a module of their own: `add(commands)` describes one and names what runs it as
 # `set_defaults(handler=...)`, a function (arguments, stop) that imports what it needs when it is called
-_MODULES: tuple[ModuleType, ...] = (verify,)
+_MODULES: tuple[ModuleType, ...] = (
+    clean_run,
+    status,
+    verify,
+)
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 wrong setting or argument; 3 input missing or inconsistent; 5 disk, memory or

@@ -13,7 +13,7 @@ from medidistill.evaluate.clinical import ClinicalSettings, checklist, clinical_
 from medidistill.files import read_json, write_json, write_text
 from medidistill.pipeline.arms import make_arm
 from medidistill.pipeline.prepared import Prepared
-from medidistill.pipeline.progress import Bar, say
+from medidistill.pipeline.progress import say
 from medidistill.pipeline.work import Run
 
 __all__ = ["cell_file", "evaluate"]
@@ -84,6 +84,7 @@ def _cells(run: Run, data: Prepared, inputs: str) -> list[ArmRun]:
         if method in METHODS
     }
     val, test = (data.normalisation.apply(split.images) for split in (data.val, data.test))
+    pieces = len(config.evaluate.architectures) * len(config.evaluate.arms)
     for architecture in config.evaluate.architectures:
         network = dataclasses.replace(config.network, name=architecture)
         for name in config.evaluate.arms:
@@ -95,7 +96,7 @@ def _cells(run: Run, data: Prepared, inputs: str) -> list[ArmRun]:
                 continue
             arm = make_arm(name, config, data, distilled)
             arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs})
-            with Bar(f"evaluate {name} {architecture}", 0, "network", run.progress) as bar:
+            with run.bar(f"evaluate {name} {architecture}", 0, "network", (len(runs), pieces)) as bar:
                 cell = run_arm(
                     arm,
                     network=network,

@@ -57,7 +57,9 @@ def report(run: Run) -> Path:
     """Write the report from what the other stages left. Returns its file."""
     basis = run.require("evaluate", "medidistill evaluate")
     method, data, config = delivered(run.config), run.data(), run.config
-    run.note("report", digest("report", basis))
+    run.begin("report")
+    inputs = digest("report", basis)
+    run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
     evolution, _ = load_tensors(run.folder.distill(method) / "evolution.safetensors")
     page = ReportData(
         title=config.name,
@@ -76,6 +78,7 @@ def report(run: Run) -> Path:
         bundle=run.folder.bundle.name if run.folder.bundle.is_dir() else "",
     )
     write_text(run.folder.report, render(page))
+    run.note("report", inputs)
     return run.folder.report
 
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: one bar a long stage. Results go to stdout and never through here."""
+"""Progress on stderr and in the status of the run: one bar a long stage. Results never go through here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
+
+from medidistill.pipeline.journal import Journal
 
 __all__ = ["Bar", "say"]
 
@@ -25,12 +27,23 @@ class Bar:
         total: units in all; 0 where only the work itself knows.
         unit: what is counted.
         shown: draw it.
+        journal: where the status of the run is kept.
+        part: (i, n) where this is piece i of n of its stage.
     """
 
-    def __init__(self, title: str, total: int, unit: str, shown: bool) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        unit: str,
+        shown: bool,
+        journal: Journal | None = None,
+        part: tuple[int, int] | None = None,
+    ) -> None:
         self._bar = tqdm(
             desc=title, total=total or None, unit=unit, disable=not shown, file=sys.stderr, dynamic_ncols=True
         )
+        self._title, self._unit, self._journal, self._part = title, unit, journal, part
 
     def __enter__(self) -> Self:
         return self
@@ -40,9 +53,14 @@ class Bar:
     ) -> None:
         self._bar.close()
 
-    def at(self, done: int, total: int, **figures: str) -> None:
+    def at(self, done: int, total: int, **figures: float) -> None:
         """Move to `done` of `total` and show figures beside the bar."""
         self._bar.total = total
         if figures:
-            self._bar.set_postfix(figures, refresh=False)
+            self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()}, refresh=False)
         self._bar.update(done - self._bar.n)
+        if self._journal is not None:
+            piece, share = "", None
+            if self._part is not None and total:
+                piece, share = self._title, (self._part[0] + done / total) / self._part[1]
+            self._journal.at(done, total, self._unit, piece=piece, done=share, **figures)

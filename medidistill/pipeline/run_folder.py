@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, ResourceError
@@ -16,7 +18,20 @@ from medidistill.pipeline.config_file import HEADER, differences, dump_config, l
 
 __all__ = ["RunFolder"]
 
-_OURS = ("record.json", "ingest", "experts", "distill", "evaluate", "bundle", "report.html", ".lock", "run.yaml")
+_OURS = (
+    "record.json",
+    "ingest",
+    "experts",
+    "distill",
+    "evaluate",
+    "bundle",
+    "report.html",
+    "status.json",
+    "events.jsonl",
+    ".lock",
+    "run.yaml",
+)
+_PATIENCE = 2.0  # seconds to wait for the lock: whoever reads the status holds it for an instant
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,16 @@ class RunFolder:
     def report(self) -> Path:
         """The self-contained HTML page."""
         return self.path / "report.html"
+
+    @property
+    def status_file(self) -> Path:
+        """How the work stands, see `medidistill.pipeline.journal`."""
+        return self.path / "status.json"
+
+    @property
+    def events_file(self) -> Path:
+        """What happened, one JSON object a line."""
+        return self.path / "events.jsonl"
 
     def holds_run(self) -> bool:
         """Whether this folder was made by medidistill."""
@@ -139,8 +164,25 @@ class RunFolder:
         with translate_os_errors(self.path / ".lock"):
             file = open(self.path / ".lock", "a")  # noqa: SIM115 (held for the whole block)
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ResourceError(f"{self.path}: another medidistill process is working in this folder") from error
+            until = time.monotonic() + _PATIENCE
+            while not _try_lock(file, fcntl.LOCK_EX):
+                if time.monotonic() > until:
+                    raise ResourceError(f"{self.path}: another medidistill process is working in this folder")
+                time.sleep(0.05)
             yield
+
+    def at_work(self) -> bool:
+        """Whether a process holds the lock of this folder now."""
+        try:
+            with open(self.path / ".lock") as file:
+                return not _try_lock(file, fcntl.LOCK_SH)
+        except OSError:
+            return False
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -16,33 +16,38 @@ from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import read_json, translate_os_errors, write_json
 from medidistill.pipeline.arms import check_ipc, method_config, validation_score
 from medidistill.pipeline.prepared import Prepared, private_folder
-from medidistill.pipeline.progress import Bar, say
+from medidistill.pipeline.progress import say
+from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
 
-__all__ = ["distill", "experts", "ingest"]
+__all__ = ["distill", "experts", "ingest", "source_of"]
 
 _SOURCE = "source.json"
+
+
+def source_of(folder: RunFolder, source: Path | None) -> Path:
+    """Return the folder of images of a run: the one it was started with. Raises `ConfigError` for another."""
+    note = folder.ingest / _SOURCE
+    before = Path(read_json(note)["source"]) if note.is_file() else None
+    if source is None and before is None:
+        raise ConfigError(f"{folder.path}: nothing was read yet; name the images with --input")
+    if source is not None and before is not None and source.resolve() != before:
+        raise ConfigError(f"--input {source}: this run was started with {before}; use that, or another --output")
+    return source.resolve() if source is not None else Path(before or "")
 
 
 def ingest(run: Run, source: Path | None) -> None:
     """Read, split and prepare the images of `source`; `None` continues with the source of the first call."""
     folder, inputs = run.folder.ingest, digest("ingest", run.config.ingest)
-    note = folder / _SOURCE
-    before = Path(read_json(note)["source"]) if note.is_file() else None
-    if source is None and before is None:
-        raise ConfigError(f"{run.folder.path}: nothing was read yet; name the images with --input")
-    if source is not None and before is not None and source.resolve() != before:
-        raise ConfigError(f"--input {source}: this run was started with {before}; use that, or another --output")
+    source = source_of(run.folder, source)
     if run.finished("ingest", inputs, folder / "train.safetensors"):
         return
-    source = source.resolve() if source is not None else before
-    assert source is not None
     say(run.progress, f"ingest: reading {source}")
     # MONAI takes seconds to load, and a run that resumes later stages has no use for it
     from medidistill.ingest import ingest as read_images
 
     private_folder(folder)
-    write_json(note, {"source": str(source)}, mode=0o600)
+    write_json(folder / _SOURCE, {"source": str(source)}, mode=0o600)
     result = read_images(source, run.config.ingest, folder=folder, progress=run.progress)
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
@@ -55,10 +60,9 @@ def experts(run: Run) -> None:
     data, config = run.data(), run.config
     check_ipc(config, data.train.counts())
     inputs = digest("experts", data.digest, config.network, config.experts, config.seed)
-    files = _expert_files(run)
-    if len(files) == config.experts.count and run.finished("experts", inputs):
+    if run.finished("experts", inputs, *_expert_files(run)):
         return
-    with Bar("experts", config.experts.count * config.experts.epochs, "epoch", run.progress) as bar:
+    with run.bar("experts", config.experts.count * config.experts.epochs, "epoch") as bar:
         train_experts(
             data.normalisation.apply(data.train.images),
             data.train.labels,
@@ -73,7 +77,7 @@ def experts(run: Run) -> None:
 
 
 def _expert_files(run: Run) -> list[Path]:
-    return sorted(run.folder.experts.glob("expert-*.safetensors"))[: run.config.experts.count]
+    return [run.folder.experts / f"expert-{number:04d}.safetensors" for number in range(run.config.experts.count)]
 
 
 def distill(run: Run, method: str) -> None:
@@ -90,7 +94,7 @@ def distill(run: Run, method: str) -> None:
     train = data.train
     touches = config.init == "real" or config.objective == "student_loss"
     real = (data.normalisation.apply(train.images), train.labels) if touches else None
-    with Bar(f"distill {method}", config.outer_steps, "step", run.progress) as bar, run.stop.deferred():
+    with run.bar(f"distill {method}", config.outer_steps, "step") as bar, run.stop.deferred():
 
         def on_step(entry: dict[str, Any]) -> None:
             bar.at(int(entry["step"]), config.outer_steps, **_shown(entry))
@@ -129,8 +133,5 @@ def _claim(folder: Path, inputs: str) -> bool:
     return False
 
 
-def _shown(entry: dict[str, Any]) -> dict[str, str]:
-    shown = {"loss": f"{entry['loss']:.4f}", "alpha": f"{entry['alpha']:.4f}"}
-    if entry.get("score") is not None:
-        shown["score"] = f"{entry['score']:.3f}"
-    return shown
+def _shown(entry: dict[str, Any]) -> dict[str, float]:
+    return {name: float(entry[name]) for name in ("loss", "alpha", "score") if entry.get(name) is not None}

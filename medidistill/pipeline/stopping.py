@@ -37,7 +37,7 @@ class Stop:
         try:
             yield self
         except KeyboardInterrupt as interrupt:
-            raise self._error() from interrupt
+            raise self.error() from interrupt
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -55,7 +55,7 @@ class Stop:
     def check(self) -> None:
         """Raise `StoppedError` when a signal has arrived."""
         if self.signal_number:
-            raise self._error()
+            raise self.error()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.signal_number != 0
@@ -63,7 +63,8 @@ class Stop:
         if again or not self._deferred:
             raise KeyboardInterrupt
 
-    def _error(self) -> StoppedError:
+    def error(self) -> StoppedError:
+        """Return the error that the signal stands for; without one, that of SIGINT."""
         number = self.signal_number or signal.SIGINT
         name = signal.Signals(number).name
         return StoppedError(

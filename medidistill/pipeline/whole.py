@@ -14,12 +14,13 @@ from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
+from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stopping import Stop
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 
-__all__ = ["run", "working"]
+__all__ = ["run", "stage_names", "working"]
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def working(folder: RunFolder, *, stop: Stop | None = None, progress: bool = Tru
         folder: an existing run folder.
         stop: where requests to stop arrive.
         progress: draw bars on stderr.
-        command: what to note in a new record.
+        command: `medidistill` and the sub-command at work, for the status and for a new record.
     """
     config = load_config(folder.config_file)
     methods(config)
@@ -41,7 +42,20 @@ def working(folder: RunFolder, *, stop: Stop | None = None, progress: bool = Tru
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
-        yield Run(folder, config, record, stop or Stop(), progress)
+        stop = stop or Stop()
+        journal = Journal(folder, "".join(command.split()[1:2]), stage_names(config))
+        journal.begin(tuple(record.stages))
+        try:
+            yield Run(folder, config, record, stop, journal, progress)
+        except BaseException as error:
+            journal.end(stop.error() if isinstance(error, KeyboardInterrupt) else error)
+            raise
+        journal.end(None)
+
+
+def stage_names(config: RunConfig) -> tuple[str, ...]:
+    """Return the stages of a whole run in order, as the record names them."""
+    return ("ingest", "experts", *(f"distill/{method}" for method in methods(config)), "evaluate", "export", "report")
 
 
 def run(
@@ -75,6 +89,7 @@ def run(
     """
     methods(config)
     folder = RunFolder.create(output, config, resume=resume, force=force)
+    stages.source_of(folder, source)
     with working(folder, stop=stop, progress=progress, command=command) as work:
         stages.ingest(work, source)
         stages.experts(work)

@@ -8,8 +8,9 @@ from typing import Any
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError
+from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.prepared import Prepared
-from medidistill.pipeline.progress import say
+from medidistill.pipeline.progress import Bar, say
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stopping import Stop
 from medidistill.record import RunRecord
@@ -26,6 +27,7 @@ class Run:
         config: its resolved configuration.
         record: what it has done so far.
         stop: how it is asked to stop.
+        journal: where it says how it stands.
         progress: draw bars and say what is done on stderr.
     """
 
@@ -33,7 +35,12 @@ class Run:
     config: RunConfig
     record: RunRecord
     stop: Stop
+    journal: Journal
     progress: bool = True
+
+    def bar(self, title: str, total: int, unit: str, part: tuple[int, int] | None = None) -> Bar:
+        """Return a progress bar that also tells the journal; see `Bar`."""
+        return Bar(title, total, unit, self.progress, self.journal, part)
 
     def data(self) -> Prepared:
         """Return the prepared images. Raises `ConfigError` when `ingest` has not finished."""
@@ -47,14 +54,24 @@ class Run:
         return str(self.record.stages[stage]["inputs"])
 
     def finished(self, stage: str, inputs: str, *outputs: Path) -> bool:
-        """Whether `stage` was done with the same inputs and its files are there."""
+        """Whether `stage` was done with the same inputs and its files are there; if not, it begins now."""
         done = self.record.stages.get(stage, {}).get("inputs") == inputs and all(path.exists() for path in outputs)
         if done:
             say(self.progress, f"{stage}: finished before, kept")
+            self.journal.stage_finished(stage, kept=True)
+        else:
+            self.begin(stage)
         return done
+
+    def begin(self, stage: str) -> None:
+        """Note that `stage` is in work: from now on the record does not take its old files for finished ones."""
+        self.journal.stage_started(stage)
+        if self.record.stages.pop(stage, None) is not None:
+            self.record.save(self.folder.record_file)
 
     def note(self, stage: str, inputs: str, **facts: Any) -> None:
         """Write into the record that `stage` has finished."""
         self.record.stage(stage, inputs=inputs, **facts)
         self.record.save(self.folder.record_file)
+        self.journal.stage_finished(stage)
         self.stop.check()

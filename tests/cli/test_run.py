@@ -17,7 +17,10 @@ import medidistill
 from medidistill.cli import main
 from medidistill.cli.parser import make_parser
 
-COMMANDS = ("demo", "phantom", "run", "ingest", "experts", "distill", "evaluate", "export", "report", "app")
+COMMANDS = (
+    *("demo", "phantom", "run", "ingest", "experts", "distill", "evaluate", "export", "report", "app"),
+    *("status", "clean"),
+)
 
 
 def _distilled(folder, method="iadd"):

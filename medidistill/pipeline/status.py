@@ -1,0 +1,80 @@
+"""How a run stands, for people and for programs, whether a process works on it or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medidistill.errors import IngestError
+from medidistill.files import read_json
+from medidistill.pipeline.journal import FORMAT
+from medidistill.pipeline.run_folder import RunFolder
+from medidistill.record import RunRecord
+
+__all__ = ["describe", "read_status"]
+
+_DIED = "the process ended without a word (killed, out of memory, or power lost); --resume goes on"
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """Return the status of the run at `path`.
+
+    Keys: `format`, `state` (running, stopped, failed, completed; `unknown` for a folder without a status),
+    `command`, `stage`, `stages`, `finished`, `step`, `total`, `unit`, `piece`, `figures`, `eta_seconds` (of the
+    stage; None where unknown), `elapsed_seconds`, `pid`, `started`, `updated`, `error`, `exit_code`.
+    A status that says `running` while no process holds the folder is reported as `failed`.
+
+    Raises:
+        ConfigError: `path` holds no run.
+        IngestError: the status file is damaged, or of a newer version.
+    """
+    folder = RunFolder.open(path)
+    if not folder.status_file.is_file():
+        return _from_record(folder)
+    working = folder.at_work()
+    status = read_json(folder.status_file)
+    if not isinstance(status, dict) or not {"format", "state", "stage", "finished"} <= status.keys():
+        raise IngestError(f"{folder.status_file}: damaged status file; delete it, the run itself is not affected")
+    if status["format"] > FORMAT:
+        raise IngestError(f"{folder.status_file}: written by a newer medidistill; upgrade this one")
+    if status["state"] == "running" and not working:
+        status |= {"state": "failed", "error": _DIED, "exit_code": None, "eta_seconds": None}
+    return status
+
+
+def _from_record(folder: RunFolder) -> dict[str, Any]:
+    finished = list(RunRecord.load(folder.record_file).stages) if folder.record_file.is_file() else []
+    state = "running" if folder.at_work() else "unknown"
+    return {"format": FORMAT, "state": state, "stage": "", "finished": finished, "stages": [], "error": ""}
+
+
+def describe(status: dict[str, Any], path: Path) -> str:
+    """Return the status as a few lines for a terminal."""
+    state, stages, finished = status["state"], status.get("stages", []), status["finished"]
+    lines = [("run", str(path)), ("state", state + (f" (process {status['pid']})" if state == "running" else ""))]
+    if status["stage"]:
+        place = f" ({stages.index(status['stage']) + 1} of {len(stages)})" if status["stage"] in stages else ""
+        lines.append(("stage", status["stage"] + place))
+    if status.get("total") and state != "completed":
+        piece = f"{status['piece']}: " if status.get("piece") else ""
+        lines.append(("progress", f"{piece}{status['step']} of {status['total']} {status['unit']}s"))
+    if status.get("eta_seconds") is not None:
+        lines.append(("time left", f"about {duration(status['eta_seconds'])} in this stage"))
+    lines.append(("finished", ", ".join(finished) or "nothing yet"))
+    if status.get("updated"):
+        lines.append(("updated", status["updated"]))
+    if status["error"]:
+        lines.append(("error", status["error"]))
+    if state in ("failed", "stopped"):
+        lines.append(("go on with", f"medidistill run --output {path} --resume"))
+    return "\n".join(f"{name:<11}{text}" for name, text in lines)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the two largest units, for example `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next((place for place, (count, _) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for count, unit in units[first : first + 2] if count) or "0 s"

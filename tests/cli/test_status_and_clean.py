@@ -1,0 +1,81 @@
+"""`medidistill status` and `medidistill clean` on real run folders."""
+
+from __future__ import annotations
+
+import json
+
+import medidistill
+from medidistill.cli import main
+
+
+def test_status_of_a_finished_run(tiny, capsys):
+    capsys.readouterr()
+    assert main(["status", str(tiny.finished), "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["state"] == "completed"
+    assert status["finished"] == status["stages"]
+    assert "host" not in json.dumps(status)
+    assert main(["status", str(tiny.finished)]) == 0
+    assert "state      completed" in capsys.readouterr().out
+
+
+def test_events_tell_the_run_from_start_to_end(tiny):
+    events = [json.loads(line) for line in (tiny.finished / "events.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "run_started"
+    assert events[-1]["event"] == "run_completed"
+    finished = [event["stage"] for event in events if event["event"] == "stage_finished"]
+    assert finished == ["ingest", "experts", "distill/mtt", "distill/iadd", "evaluate", "export", "report"]
+    assert all(event["seconds"] >= 0 for event in events if event["event"] == "stage_finished")
+    assert {event["stage"] for event in events if event["event"] == "step"} >= {"experts", "distill/iadd", "evaluate"}
+
+
+def test_a_failed_run_says_so_and_keeps_the_input_to_itself(tiny, tmp_path, capsys):
+    source = tmp_path / "PHANTOM^BERTA"
+    source.mkdir()
+    out = tmp_path / "out"
+    assert main(["run", "--config", str(tiny.config), "--input", str(source), "--output", str(out), "--quiet"]) == 3
+    assert "PHANTOM^BERTA" in capsys.readouterr().err
+    assert main(["status", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "state      failed" in shown
+    assert "stage      ingest (1 of 7)" in shown
+    for file in ("status.json", "events.jsonl"):
+        assert "BERTA" not in (out / file).read_text()
+
+
+def test_status_of_no_run_is_refused(tmp_path, capsys):
+    assert main(["status", str(tmp_path)]) == 2
+    assert "holds no medidistill run" in capsys.readouterr().err
+
+
+def test_clean_removes_pixels_and_says_what(finished, tiny, capsys):
+    (finished / "distill" / ".left.part").write_bytes(b"x" * 10)
+    capsys.readouterr()
+    assert main(["clean", str(finished)]) == 0
+    shown = capsys.readouterr().out
+    assert "removed ingest (" in shown
+    assert "removed distill/.left.part" in shown
+    assert not (finished / "ingest").exists()
+    assert (finished / "experts").exists()
+    assert json.loads((finished / "record.json").read_text())["stages"]["clean"]["removed"][0] == "ingest"
+    # results and bundle stay
+    assert len(medidistill.load(finished / "bundle")) == 3
+    assert (finished / "report.html").is_file()
+    # and the run goes on when the images are named again
+    assert main(["run", "--output", str(finished), "--resume", "--quiet"]) == 2
+    assert "name the images with --input" in capsys.readouterr().err
+    kept = (finished / "experts" / "expert-0000.safetensors").stat().st_mtime_ns
+    assert main(["run", "--output", str(finished), "--resume", "--input", str(tiny.phantoms), "--quiet"]) == 0
+    assert (finished / "experts" / "expert-0000.safetensors").stat().st_mtime_ns == kept
+
+
+def test_clean_all_leaves_results_only(finished, capsys):
+    assert main(["clean", str(finished), "--all"]) == 0
+    assert not (finished / "experts").exists()
+    assert not list(finished.rglob("checkpoint.safetensors"))
+    assert not (finished / "evaluate" / "cells").exists()
+    assert (finished / "evaluate" / "comparison.json").is_file()
+    assert (finished / "distill" / "iadd" / "distilled.safetensors").is_file()
+    capsys.readouterr()
+    assert main(["clean", str(finished), "--all"]) == 0
+    assert capsys.readouterr().out.startswith("0.0 MB removed")
