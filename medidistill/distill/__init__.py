@@ -5,6 +5,7 @@ from __future__ import annotations
 from medidistill.distill.experts import train_experts
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.loop import DistillResult, distill
+from medidistill.distill.ranks import Ranks, join_ranks
 from medidistill.distill.trajectory import Architecture, Expert, Experts
 from medidistill.distill.unroll import InnerPlan, InnerStep, MetaGradient, adjoint_gradient, draw_plan, stored_gradient
 
@@ -17,9 +18,11 @@ __all__ = [
     "InnerPlan",
     "InnerStep",
     "MetaGradient",
+    "Ranks",
     "adjoint_gradient",
     "distill",
     "draw_plan",
+    "join_ranks",
     "stored_gradient",
     "train_experts",
 ]

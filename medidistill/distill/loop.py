@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.matching import TrajectoryMatching
 from medidistill.distill.objective import Objective
 from medidistill.distill.outer_step import OuterStep
+from medidistill.distill.ranks import Ranks
 from medidistill.distill.state import Checkpoint, DistillState, initial_images
 from medidistill.distill.student_loss import StudentLoss
 from medidistill.distill.trajectory import Experts
@@ -74,6 +76,7 @@ def distill(
     real: tuple[Tensor, Tensor] | None = None,
     recipe: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
+    ranks: Ranks | None = None,
 ) -> DistillResult:
     """Distil expert trajectories into a few synthetic images.
 
@@ -92,6 +95,8 @@ def distill(
         real: normalised training images and labels, for `init="real"` and `objective="student_loss"`.
         recipe: more facts to ship with the set.
         device: where to compute.
+        ranks: the processes that share the segments (`join_ranks`), all called with the same arguments and reading
+            the same files; rank 0 alone scores and writes. None: this process alone.
 
     Returns:
         A result in every case that is not an error of the caller: divergence is a status.
@@ -101,13 +106,15 @@ def distill(
         IngestError: damaged expert files.
         StoppedError: `on_step` asked to stop.
     """
-    loop = _Loop(Experts(expert_files), config, tuple(class_names), normalisation, training, seed, recipe, real, device)
+    ranks = ranks or Ranks()
+    pool = Experts(expert_files)
+    loop = _Loop(pool, config, tuple(class_names), normalisation, training, seed, recipe, real, device, ranks)
     checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
     if resume and checkpoint is not None and checkpoint.is_file():
         loop.restore(checkpoint)
     status = loop.run(checkpoint, score, on_step)
     result = loop.result(status)
-    if folder is not None:
+    if folder is not None and ranks.writes:
         _write(result, folder)
     return result
 
@@ -116,6 +123,15 @@ def _method(config: DistillConfig) -> str:
     if config.objective == "student_loss":
         return "bptt"
     return "iadd" if config.importance.enabled else "mtt"
+
+
+def _asks_to_stop(on_step: Callable[[dict[str, Any]], None] | None, entry: dict[str, Any]) -> StoppedError | None:
+    try:
+        if on_step is not None:
+            on_step(entry)
+    except StoppedError as stop:
+        return stop
+    return None
 
 
 def _write(result: DistillResult, folder: Path) -> None:
@@ -143,7 +159,9 @@ class _Loop:
         recipe: Mapping[str, Any] | None,
         real: tuple[Tensor, Tensor] | None,
         device: torch.device | str,
+        ranks: Ranks,
     ) -> None:
+        ranks.share(config.segments)
         shape = experts.architecture
         last = config.max_start - 1 + config.expert_epochs
         if last > experts.epochs:
@@ -155,7 +173,7 @@ class _Loop:
             raise ConfigError(f"{len(class_names)} class names for experts of {shape.num_classes} classes")
         self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
         self.class_names, self.normalisation, self.training = class_names, normalisation, training
-        self.recipe = dict(recipe or {})
+        self.recipe, self.ranks = dict(recipe or {}), ranks
         network = make_network(
             shape.network,
             channels=shape.channels,
@@ -169,7 +187,7 @@ class _Loop:
         work = config.outer_steps * config.segments * config.inner_steps * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
         step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels)
-        self.outer_step = OuterStep(self._objective(step, real), config, seed)
+        self.outer_step = OuterStep(self._objective(step, real), config, seed, ranks)
         size = (shape.channels, shape.image_size, shape.image_size)
         images = initial_images(config, size, shape.num_classes, real, seed)
         weights = ImportanceWeights(layout, config.importance, experts.moving(layout))
@@ -224,7 +242,7 @@ class _Loop:
     def _write_checkpoint(
         self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: dict[str, Any] | None
     ) -> None:
-        if path is not None:
+        if path is not None and self.ranks.writes:
             header = {"kind": "checkpoint", "digest": self.digest, "progress": now[1], "good": good_progress}
             save_tensors(path, now[0] | good, header)
 
@@ -256,26 +274,29 @@ class _Loop:
                 self._validate(score, entry)
             entry["seconds"] = round(time.perf_counter() - started, 4)
             progress.entries.append(entry)
-            try:
-                if on_step is not None:
-                    on_step(entry)
-            except StoppedError:
+            stopped = _asks_to_stop(on_step, entry)
+            if self.ranks.any(stopped is not None):
                 self._keep_aside(checkpoint)
-                raise
+                raise stopped or StoppedError("stopped with another rank", signal.SIGTERM)
             if progress.step % config.checkpoint_every == 0 or at_last:
                 self._keep(checkpoint)
         return "completed"
 
     def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
-        try:
-            value = score(self.distilled(self.state.learned()))
-        except DivergedError:  # nothing can be trained from this set; a later one may do
-            return
-        if math.isfinite(value):
+        value = self._score(score) if self.ranks.writes else None
+        value = self.ranks.from_first(value)
+        if value is not None:
             entry["score"] = value
             best = self.state.progress.best_score
             if best is None or value > best:
                 self.state.keep_as_best(value)
+
+    def _score(self, score: Callable[[DistilledSet], float]) -> float | None:
+        try:
+            value = score(self.distilled(self.state.learned()))
+        except DivergedError:  # nothing can be trained from this set; a later one may do
+            return None
+        return value if math.isfinite(value) else None
 
     def _roll_back(self, problem: str) -> None:
         failed, before = self.state.progress.step + 1, self.state.progress

@@ -1,8 +1,8 @@
 """One outer step: sample the objective, and move images, labels, alpha and W together.
 
-Every random number of outer step k comes from the stream (seed, "outer", k, roll-backs so far), so that a
-run resumed from any checkpoint draws what the unbroken run drew, and two methods with one seed share their
-segments, batches and augmentation.
+Every random number of segment j of outer step k comes from the stream (seed, "outer", k, roll-backs so far, j), so
+that a run resumed from any checkpoint draws what the unbroken run drew, two methods with one seed share their
+segments, batches and augmentation, and a segment is the same whichever process samples it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medidistill.config import DistillConfig
 from medidistill.distill.objective import Objective
+from medidistill.distill.ranks import Ranks
 from medidistill.distill.state import DistillState
 from medidistill.seeding import stream
 
@@ -30,10 +31,11 @@ class OuterStep:
         objective: what is lowered.
         config: how many samples are averaged, and which rates.
         seed: of everything that the objective draws.
+        ranks: the processes that share the segments.
     """
 
-    def __init__(self, objective: Objective, config: DistillConfig, seed: int) -> None:
-        self.objective, self.config, self.seed = objective, config, seed
+    def __init__(self, objective: Objective, config: DistillConfig, seed: int, ranks: Ranks) -> None:
+        self.objective, self.config, self.seed, self.ranks = objective, config, seed, ranks
 
     def __call__(self, state: DistillState) -> tuple[dict[str, Any], str | None]:
         """Update `state`; return the history entry, and what went wrong ("nonfinite", "diverged") or None.
@@ -41,8 +43,12 @@ class OuterStep:
         After trouble the state is not to be used: load the last good one.
         """
         config = self.config
-        generator = stream(self.seed, "outer", state.progress.step, state.progress.rollbacks)
-        found = [self.objective(state, generator) for _ in range(config.segments)]
+        place = ("outer", state.progress.step, state.progress.rollbacks)
+        mine = [
+            self.objective(state, stream(self.seed, *place, *((segment,) if segment else ())))
+            for segment in self.ranks.share(config.segments)
+        ]
+        found = self.ranks.gather(mine)
         loss = sum(sample.loss for sample in found) / len(found)
         entry: dict[str, Any] = {"step": state.progress.step + 1, "loss": loss}
         slopes = {
