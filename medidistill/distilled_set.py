@@ -1,7 +1,7 @@
 """The product: a few synthetic images with all that is needed to train from them.
 
-Also here, because every stage speaks in them: `LabelledImages` (real images in [0, 1]) and
-`Normalisation` (how intensities become network input, shipped with every set).
+Also here, because every stage speaks in them: `LabelledImages` (real images in [0, 1]), and `Normalisation` (how
+intensities become network input, shipped with every set) under the name that it is imported by.
 """
 
 from __future__ import annotations
@@ -18,38 +18,12 @@ from torch import Tensor
 from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig, as_dict
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
+from medidistill.normalisation import Normalisation
 
 __all__ = ["FORMAT", "DistilledSet", "LabelledImages", "Normalisation"]
 
 T = TypeVar("T")
 FORMAT = 1
-_EPS = 1e-4
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Intensities in [0, 1] to network input.
-
-    `per_image`: x -> (x - mean(x)) / max(std(x), 1e-4), over channels, rows and columns of one image.
-    `fixed`: x -> (x - mean) / std with constants that no patient's image decided.
-    """
-
-    kind: str = "per_image"
-    mean: float = 0.5
-    std: float = 0.25
-
-    def apply(self, images: Tensor) -> Tensor:
-        """Normalise float images of shape (N, C, H, W); same shape, float32."""
-        images = images.float()
-        if self.kind == "fixed":
-            return (images - self.mean) / self.std
-        std, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
-        return (images - mean) / std.clamp_min(_EPS)
-
-    def to_display(self, images: Tensor) -> Tensor:
-        """Map network input back to [0, 1] for the eye: exact for `fixed`, mean grey and 4 deviations else."""
-        mean, std = (self.mean, self.std) if self.kind == "fixed" else (0.5, 0.25)
-        return (images * std + mean).clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -177,6 +151,7 @@ class DistilledSet:
         if self.soft_labels is not None:
             tensors["soft_labels"] = self.soft_labels
         tensors.update({f"importance/{name}": value for name, value in self.importance.items()})
+        tensors.update(self.normalisation.tensors())
         save_tensors(path, tensors, self.header())
 
     def header(self) -> dict[str, Any]:
@@ -209,7 +184,7 @@ class DistilledSet:
                 soft_labels=tensors.get("soft_labels"),
                 alpha=header["alpha"],
                 class_names=tuple(header["class_names"]),
-                normalisation=Normalisation(**header["normalisation"]),
+                normalisation=Normalisation.read(header["normalisation"], tensors, path),
                 network=NetworkConfig(**header["network"]),
                 training=TrainingConfig(**training),
                 importance={k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith("importance/")},

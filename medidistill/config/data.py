@@ -33,7 +33,12 @@ class IngestConfig(Validated):
     test_fraction: float = number(0.2, "share of patients for the test split, where the CSV has no split", 0.0, 0.8)
     max_quarantine: float = number(0.1, "largest share of files that may be quarantined", 0.0, 1.0)
     normalisation: str = choice(
-        "per_image", "zero mean and unit deviation for each image, or fixed public constants", "per_image", "fixed"
+        "per_image",
+        "zero mean and unit deviation for each image, fixed public constants, or ZCA whitening (fitted on the training "
+        "images, so it is a statistic of the patients; shipped with the set, size^4 numbers)",
+        "per_image",
+        "fixed",
+        "zca",
     )
     norm_mean: float = number(0.5, "mean that `fixed` subtracts", 0.0, 1.0)
     norm_std: float = number(0.25, "deviation that `fixed` divides by", 1e-3, 10.0)

@@ -90,8 +90,9 @@ class Validated:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as plain JSON types."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    """Return a configuration as plain JSON types; what holds more than those says itself what is plain of it."""
+    described = config.plain() if hasattr(config, "plain") else dataclasses.asdict(config)
+    plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
 
 

@@ -24,8 +24,13 @@ _NORMALISE = {
     "per_image": [
         "    mean = x.mean((1, 2, 3), keepdim=True)",
         "    std = x.std((1, 2, 3), keepdim=True, correction=0).clamp_min(1e-4)",
+        "    x = (x - mean) / std",
     ],
-    "fixed": ['    mean, std = recipe["normalisation"]["mean"], recipe["normalisation"]["std"]'],
+    "fixed": ['    x = (x - recipe["normalisation"]["mean"]) / recipe["normalisation"]["std"]'],
+    "zca": [
+        '    mean, matrix = tensors["normalisation/mean"], tensors["normalisation/matrix"]',
+        "    x = ((x.flatten(1) - mean) @ matrix).view_as(x)",
+    ],
 }
 
 
@@ -64,6 +69,6 @@ def training_code(recipe: Mapping[str, Any]) -> str:
         "def predict(x):  # real X-rays: float (N, channels, image_size, image_size) in [0, 1]",
         *_NORMALISE[recipe["normalisation"]["kind"]],
         "    with torch.no_grad():",
-        "        return network((x - mean) / std).softmax(dim=1)",
+        "        return network(x).softmax(dim=1)",
     ]
     return "\n".join(lines) + "\n"

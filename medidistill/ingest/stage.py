@@ -28,6 +28,7 @@ from medidistill.ingest.manifest import (
 from medidistill.ingest.sources import Record, class_names, find_records, workspace
 from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, required_splits
 from medidistill.ingest.transforms import make_dataset
+from medidistill.normalisation import fit_normalisation
 
 __all__ = ["IngestResult", "ingest"]
 
@@ -114,7 +115,7 @@ def _ingest(source: Path, config: IngestConfig, folder: Path | None, place: Path
         manifest=manifest,
         quarantine=quarantine,
         digest=ingest_digest(manifest, config),
-        normalisation=Normalisation(config.normalisation, config.norm_mean, config.norm_std),
+        normalisation=fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images),
     )
 
 

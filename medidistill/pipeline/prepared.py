@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from medidistill.config import as_dict
 from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import IngestError
@@ -66,9 +68,10 @@ class Prepared:
                 "sexes": images.sexes,
                 "ages": images.ages,
             }
-            save_tensors(
-                folder / f"{split}.safetensors", {"images": images.images, "labels": images.labels}, header, mode=0o600
-            )
+            tensors = {"images": images.images, "labels": images.labels}
+            if split == "train":
+                tensors |= result.normalisation.tensors()
+            save_tensors(folder / f"{split}.safetensors", tensors, header, mode=0o600)
         result.write_tables(folder)
         return cls.read(folder)
 
@@ -76,12 +79,16 @@ class Prepared:
     def read(cls, folder: Path) -> Prepared:
         """Read what `write` kept. Raises `IngestError` when it is missing, damaged or mixed."""
         splits, headers = [], []
+        kept: dict[str, Tensor] = {}
         for split in _SPLITS:
             tensors, header = load_tensors(folder / f"{split}.safetensors")
             names = {key: tuple(header.get(key, ())) for key in _NAMES}  # folders of older versions hold fewer
             splits.append(LabelledImages(tensors["images"], tensors["labels"], **names))
             headers.append(header)
+            kept |= tensors
         if len({header["digest"] for header in headers}) != 1:
             raise IngestError(f"{folder}: splits of different input; delete the folder and run again with --resume")
         train, val, test = splits
-        return cls(train, val, test, Normalisation(**headers[0]["normalisation"]), headers[0]["digest"])
+        return cls(
+            train, val, test, Normalisation.read(headers[0]["normalisation"], kept, folder), headers[0]["digest"]
+        )

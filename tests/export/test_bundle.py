@@ -19,6 +19,7 @@ from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.export import load, verify, write_bundle
 from medidistill.networks import make_network, predict
+from medidistill.normalisation import fit_normalisation
 from medidistill.record import RunRecord
 from medidistill.seeding import stream
 
@@ -198,13 +199,14 @@ def test_more_channels_than_a_picture_has_are_refused(tmp_path: Path) -> None:
         ("instance", "step", "per_image", False),
         ("group", "constant", "fixed", True),
         ("none", "cosine", "per_image", False),
+        ("instance", "step", "zca", False),
     ],
 )
 def test_the_code_of_the_card_trains_without_medidistill(
     tmp_path: Path, norm: str, schedule: str, kind: str, soft: bool
 ) -> None:
     distilled = make_set(
-        normalisation=Normalisation(kind),
+        normalisation=fit_normalisation(kind, 0.5, 0.25, striped(60, seed=2)[0]),
         network=NetworkConfig(width=8, norm=norm),
         training=TrainingConfig(steps=150, batch_size=9, lr=0.1, schedule=schedule),
         soft_labels=torch.eye(3)[torch.arange(9) % 3] * 0.7 + 0.1 if soft else None,
