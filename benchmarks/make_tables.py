@@ -1,7 +1,7 @@
-"""Fill the README's tables from the committed JSON.
+"""Fill the README's tables and docs/benchmarks.md from the committed JSON.
 
-python -m benchmarks.make_tables          # rewrite README.md
-python -m benchmarks.make_tables --check  # exit 1 if README.md is out of date
+python -m benchmarks.make_tables          # rewrite both
+python -m benchmarks.make_tables --check  # exit 1 if one is out of date
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.benchmark_page import page
 from medidistill.files import read_json
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
 ARMS = {
     "full": "all real images",
     "random": "random real images",
@@ -79,16 +81,22 @@ def fill(text: str, name: str, table: str) -> str:
 
 
 def main() -> None:
-    """Rewrite or check the README."""
+    """Rewrite or check the README and the page of the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the README is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is out of date")
     options = parser.parse_args()
     old = README.read_text(encoding="utf-8")
     new = fill(old, "covid-cxr", covid_table(read_json(HERE / "results" / "covid_cxr.json")))
     new = fill(new, "ablation", ablation_table(read_json(HERE / "results" / "covid_cxr_ablation.json")))
+    pages = {
+        README: (old, new),
+        PAGE: (PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", page(HERE / "results")),
+    }
     if options.check:
-        sys.exit(f"{README.name} is out of date: run python -m benchmarks.make_tables" if new != old else 0)
-    README.write_text(new, encoding="utf-8")
+        stale = [file.name for file, (before, after) in pages.items() if before != after]
+        sys.exit(f"{', '.join(stale)}: out of date, run python -m benchmarks.make_tables" if stale else 0)
+    for file, (_, after) in pages.items():
+        file.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ def _folder(packaged: str, checkout: str) -> Path:
 
 
 def preset_files() -> dict[str, Path]:
-    """Return the ready-made configurations: name -> YAML file."""
-    return {file.stem: file for file in sorted(_folder("_configs", "pipelines/configs").glob("*.yaml"))}
+    """Return the ready-made configurations: name -> YAML file; those in a sub-folder as `folder/name`."""
+    folder = _folder("_configs", "pipelines/configs")
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
 
 
 def app_file() -> Path:

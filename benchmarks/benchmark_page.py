@@ -1,0 +1,129 @@
+"""docs/benchmarks.md from the committed results of `benchmarks.paper_tables`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medidistill.files import read_json
+
+__all__ = ["ORDER", "page"]
+
+ORDER = ("cifar10", "cifar100", "tinyimagenet", "covid", "cross_arch")
+_TITLES = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tinyimagenet": "Tiny ImageNet",
+    "covid": "Chest X-rays with COVID-19",
+    "cross_arch": "Across architectures: distilled with the ConvNet, trained with others",
+}
+_SCALES = ("full", "cpu", "smoke")
+_HEAD = """\
+# Benchmarks: the tables of the papers, on this engine
+
+Written by `python -m benchmarks.make_tables` from `benchmarks/results/paper_*.json`; do not edit. Each table is one
+command, named below it, and every finished cell is shown, whatever it says. [methods.md](methods.md) says what the
+methods are and where they differ from what was published.
+
+How to read it:
+
+- Figures are balanced accuracies on the test split, mean over seeds of the mean over networks. Every choice (learning
+  rate, outer step) is made on validation.
+- Intervals are Student's t over seeds, 95 %; the test images are held fixed, so they do not say how other images would
+  come out. Without an interval there is one seed.
+- Differences are taken seed by seed: with one seed all methods share start, segments, batches and the evaluation
+  networks' weights. `adjusted p` is Holm's correction over all methods of one block; with many methods some difference
+  looks large by luck.
+- All seeds share one pool of experts: no interval covers the luck of that pool.
+- Two starts: `noise`, and `real`, where every image begins as a patient's (or a photograph) and keeps pointing at it.
+- No published figure stands in these tables: networks, experts and steps differ from the papers', most of all at the
+  scale `cpu`.
+"""
+_SMOKE = "> **Smoke scale: this shows that every method runs, in seconds a cell. The figures mean nothing.**"
+_JPEG = "The images are lossy JPEG copies: the table compares methods and says nothing against published figures."
+_CLINICAL = (
+    "The data are confounded: COVID-19 comes from sources of its own. The table compares methods on the same work and "
+    "is no evidence of diagnostic value."
+)
+
+
+def page(results: Path) -> str:
+    """Return the Markdown of the whole page from the results in a folder."""
+    found = [read_json(file) for file in sorted(results.glob("paper_*.json"))]
+    found.sort(key=lambda result: (ORDER.index(result["table"]), _SCALES.index(result["scale"])))
+    parts = [_HEAD, *(_section(result) for result in found)]
+    missing = [_TITLES[name] for name in ORDER if name not in {result["table"] for result in found}]
+    if missing:
+        parts.append(f"## Not run yet\n\n{', '.join(missing)}: no result is committed.\n")
+    return "\n".join(parts)
+
+
+def _section(result: Mapping[str, Any]) -> str:
+    lines = [f"## {_TITLES[result['table']]}, scale `{result['scale']}`", ""]
+    notes = {
+        _SMOKE: result["scale"] == "smoke",
+        _JPEG: "jpeg" in result["source"],
+        _CLINICAL: result["source"] == "covid-cxr",
+    }
+    for note in [text for text, holds in notes.items() if holds]:
+        lines += [note, ""]
+    images = result["images"]
+    lines += [
+        f"`{result['source']}`: {images['train']} training, {images['val']} validation and {images['test']} test "
+        f"images, {result['classes']} classes.",
+        "",
+        *_rows(result["rows"]),
+    ]
+    for rival in ("mtt", "random"):
+        lines += _gaps([gap for gap in result["differences"] if gap["minus"] == rival], rival)
+    lines += _drops(result["drops"])
+    lines += ["", f"    {result['command']}", ""]
+    if result["missing"]:
+        lines += [f"Not finished: {len(result['missing'])} cells ({', '.join(result['missing'][:8])} ...).", ""]
+    return "\n".join(lines)
+
+
+def _number(value: Mapping[str, float | None], sign: str = "") -> str:
+    text = f"{value['estimate']:{sign}.3f}"
+    return text if value["low"] is None else f"{text} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| images per class | method | start | network | balanced accuracy | on validation | seeds x networks |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['ipc'] or 'all'} | {row['arm']} | {row['start'] or '-'} | {row['architecture']} | "
+        f"{_number(row['balanced_accuracy'])} | {row['val_balanced_accuracy']:.3f} | "
+        f"{len(row['seeds'])} x {row['networks']} |"
+        for row in sorted(rows, key=_place)
+    ]
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, bool, str]:
+    return row["ipc"], row["architecture"] != "convnet", row["architecture"]
+
+
+def _gaps(gaps: Sequence[Mapping[str, Any]], rival: str) -> list[str]:
+    if not any(gap["p"] is not None for gap in gaps):
+        return []  # one seed: nothing is known about a difference
+    lines = ["", f"| images per class | method | start | network | minus `{rival}`, paired over seeds | adjusted p |"]
+    lines.append("|---|---|---|---|---|---|")
+    return lines + [
+        f"| {gap['ipc']} | {gap['arm']} | {gap['start']} | {gap['architecture']} | {_number(gap, '+')} | "
+        f"{'-' if gap['adjusted'] is None else format(gap['adjusted'], '.2f')} |"
+        for gap in sorted(gaps, key=_place)
+    ]
+
+
+def _drops(drops: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not drops:
+        return []
+    lines = [
+        "",
+        "| images per class | method | start | fall from the ConvNet to the mean of the others |",
+        "|---|---|---|---|",
+    ]
+    return lines + [f"| {d['ipc'] or 'all'} | {d['arm']} | {d['start'] or '-'} | {_number(d['drop'])} |" for d in drops]

@@ -1,0 +1,162 @@
+"""The tables of the papers: what cells say together by hand, resumption, recipes, and the page."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import benchmark_page, make_tables, paper_tables
+from benchmarks.paper_results import collect, holm, paired
+from medidistill.config import METHODS, TrainingConfig
+from medidistill.distilled_set import LabelledImages
+from medidistill.evaluate import ArmRun
+from medidistill.files import read_json, write_json
+from medidistill.normalisation import Normalisation
+from medidistill.pipeline import load_config
+from medidistill.pipeline.prepared import Prepared
+from medidistill.seeding import stream
+
+LABELS = np.array([0, 0, 1, 1])
+
+
+def run(right: int, seed: int = 0, arm: str = "mtt") -> ArmRun:
+    """A network that classifies the first `right` of four test images rightly."""
+    guess = np.where(np.arange(4) < right, LABELS, 1 - LABELS)
+    return ArmRun(
+        arm,
+        "convnet",
+        seed,
+        TrainingConfig(),
+        2,
+        2,
+        (0.5,),
+        test_probabilities=np.eye(2, dtype=np.float32)[guess][None],
+    )
+
+
+def test_rows_and_paired_differences_by_hand() -> None:
+    # seeds: mtt 0.5, 0.75, 1.0; iadd 0.75, 1.0, 1.0; the third seed of random is not there yet
+    rights = {"mtt": (2, 3, 4), "iadd": (3, 4, 4), "random": (1, 2)}
+    runs = {
+        (arm, "real" if arm == "random" else "noise", 1, "convnet", seed): run(right, seed, arm)
+        for arm, seeds in rights.items()
+        for seed, right in enumerate(seeds)
+    }
+    result = collect(runs, LABELS)
+    rows = {row["arm"]: row for row in result["rows"]}
+    assert rows["mtt"]["balanced_accuracy"]["estimate"] == pytest.approx(0.75)
+    assert rows["mtt"]["by_seed"] == [0.5, 0.75, 1.0]
+    half = 4.302653 * 0.25 / math.sqrt(3)  # t(0.975, 2)
+    assert rows["mtt"]["balanced_accuracy"]["high"] == pytest.approx(0.75 + half, rel=1e-5)
+    gaps = {(gap["arm"], gap["minus"]): gap for gap in result["differences"]}
+    assert set(gaps) == {("iadd", "mtt"), ("random", "mtt"), ("mtt", "random"), ("iadd", "random")}
+    assert gaps["iadd", "mtt"]["estimate"] == pytest.approx((0.25 + 0.25 + 0) / 3)
+    assert gaps["random", "mtt"]["estimate"] == pytest.approx(-0.25)
+    assert gaps["iadd", "random"]["estimate"] == pytest.approx(0.5)
+    assert gaps["random", "mtt"]["p"] == 0.0  # the same difference on both seeds
+    assert result["drops"] == []
+
+
+def test_starts_are_held_against_their_own_kind() -> None:
+    runs = {
+        (arm, start, 1, "convnet", 0): run(right, 0, arm)
+        for arm, start, right in (("mtt", "noise", 1), ("mtt", "real", 3), ("iadd", "noise", 2), ("iadd", "real", 4))
+    }
+    gaps = {(gap["arm"], gap["start"]): gap["estimate"] for gap in collect(runs, LABELS)["differences"]}
+    assert gaps["iadd", "noise"] == pytest.approx(0.25)
+    assert gaps["iadd", "real"] == pytest.approx(0.25)
+
+
+def test_drops_are_from_the_convnet_to_the_mean_of_the_others() -> None:
+    rights = {"convnet": 4, "vit": 1, "resnet18": 2}
+    runs = {("mtt", "noise", 1, name, 0): run(right) for name, right in rights.items()}
+    (drop,) = collect(runs, LABELS)["drops"]
+    assert drop["drop"]["estimate"] == pytest.approx(1.0 - (0.25 + 0.5) / 2)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.04, 0.01, None, 0.03]) == [pytest.approx(0.06), pytest.approx(0.03), None, pytest.approx(0.06)]
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert paired({0: 1.0}, {1: 1.0}) is None
+    assert paired({0: 1.0}, {0: 0.5}) == {"estimate": 0.5, "low": None, "high": None, "p": None}
+
+
+@pytest.mark.parametrize("scale", list(paper_tables.SCALES))
+@pytest.mark.parametrize("table", list(paper_tables.TABLES))
+def test_every_recipe_is_valid_at_every_scale_for_every_method(table: str, scale: str, tmp_path: Path) -> None:
+    work = paper_tables.Work(table, scale, "cifar10", tmp_path, tmp_path, "cpu")
+    assert work.recipes
+    for ipc, recipe in work.recipes.items():
+        assert recipe.distill.ipc == ipc
+        for method in METHODS:
+            settings = recipe.distill_by(method)
+            assert settings.max_start - 1 + settings.expert_epochs <= recipe.experts.epochs, method
+    cells = list(work.cells(paper_tables.ARMS, work.table.architectures))
+    assert len(cells) == len(set(cells))
+    assert {cell.arm for cell in cells} == set(paper_tables.ARMS)
+
+
+def test_published_settings_reach_the_full_scale_as_they_are() -> None:
+    # Cazenavette et al. 2022: CIFAR-10 ipc 10 with ZCA
+    recipe = load_config("paper/cifar10-ipc10")
+    mtt = recipe.distill_by("mtt")
+    assert (mtt.inner_steps, mtt.expert_epochs, mtt.max_start) == (30, 2, 20)
+    assert (mtt.image_optimizer, mtt.lr_images, mtt.alpha, mtt.init) == ("sgd", 100.0, 0.001, "real")
+    assert (recipe.ingest.normalisation, recipe.network.width) == ("zca", 128)
+    assert (recipe.experts.count, recipe.experts.epochs) == (100, 50)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> paper_tables.Work:
+    def split(name: str, count: int) -> LabelledImages:
+        labels = torch.arange(count) % 3
+        images = torch.rand(count, 1, 16, 16, generator=stream(0, name)) * 0.5 + labels.view(-1, 1, 1, 1) * 0.2
+        return LabelledImages(images, labels, ("a", "b", "c"), tuple(f"{name}-{i}" for i in range(count)))
+
+    data = Prepared(split("train", 60), split("val", 12), split("test", 12), Normalisation(), "d")
+    monkeypatch.setattr(paper_tables, "load", lambda *a, **k: data)
+    monkeypatch.setitem(
+        paper_tables.TABLES, "covid", paper_tables.Table("covid-cxr", {1: "paper/covid-ipc1"}, ("convnet",))
+    )
+    return paper_tables.Work("covid", "smoke", "covid-cxr", tmp_path, tmp_path / "work", "cpu")
+
+
+def test_every_method_makes_a_cell_and_finished_cells_are_kept(work: paper_tables.Work) -> None:
+    cells = list(work.cells(paper_tables.ARMS, ("convnet",)))
+    for cell in cells:
+        assert work.cell(cell).test_probabilities is not None
+    files = {file: file.stat().st_mtime_ns for file in work.folder.rglob("*.safetensors")}
+    for cell in cells:
+        work.cell(cell)
+    assert {file: file.stat().st_mtime_ns for file in work.folder.rglob("*.safetensors")} == files
+    assert len([*work.folder.glob("experts-*")]) == 2  # plain and flat
+    result = work.result(paper_tables.ARMS, ("convnet",))
+    assert {row["arm"] for row in result["rows"]} == set(paper_tables.ARMS)
+    assert result["missing"] == []
+    assert result["images"] == {"train": 60, "val": 12, "test": 12}
+
+
+def test_a_result_with_missing_cells_says_so_on_the_page(work: paper_tables.Work, tmp_path: Path) -> None:
+    for cell in work.cells(("random", "kmeans"), ("convnet",)):
+        if cell.arm == "random":
+            work.cell(cell)
+    result = work.result(("random", "kmeans"), ("convnet",))
+    assert result["missing"] == ["kmeans-real-ipc1-convnet-seed0"]
+    write_json(tmp_path / "results" / "paper_covid_smoke.json", result)
+    text = benchmark_page.page(tmp_path / "results")
+    assert "| 1 | random | real | convnet |" in text
+    assert "Not finished: 1 cells (kmeans-real-ipc1-convnet-seed0" in text
+    assert "The figures mean nothing" in text
+    assert "confounded" in text
+    assert "Not run yet" in text
+
+
+def test_the_committed_page_is_what_the_committed_results_say() -> None:
+    results = Path(make_tables.__file__).parent / "results"
+    assert make_tables.PAGE.read_text(encoding="utf-8") == benchmark_page.page(results)
+    for file in results.glob("paper_*.json"):
+        assert read_json(file)["scale"] in file.stem
