@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from medidistill.config import METHODS, DistillConfig, RunConfig, as_dict, digest, with_settings
+from medidistill.config import (
+    FLAT_EXPERTS,
+    METHODS,
+    AugmentConfig,
+    DistillConfig,
+    EvaluateConfig,
+    ExpertConfig,
+    ImportanceConfig,
+    RunConfig,
+    as_dict,
+    digest,
+    with_settings,
+)
 from medidistill.errors import ConfigError
 from medidistill.pipeline import load_config
 from medidistill.pipeline.arms import delivered, methods
@@ -57,3 +69,32 @@ def test_settings_change_sections_and_refuse_what_does_not_exist():
     with pytest.raises(ConfigError, match="unknown key 'augmnt'"):
         with_settings(DistillConfig(), {"augmnt": {}})
     assert set(METHODS) >= {"mtt", "iadd", "bptt"}
+
+
+def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
+    run = RunConfig(distill=DistillConfig(augment=AugmentConfig(shift=0.1)))
+    made = {name: (run.distill_by(name), run.experts_by(name)) for name in METHODS}
+    assert len(set(made.values())) == len(METHODS)
+    flat = {name for name, (_, experts) in made.items() if experts.rho > 0}
+    assert flat == FLAT_EXPERTS
+    reads_real = {name for name, (distill, _) in made.items() if distill.reads_real}
+    assert reads_real == {"dc", "dsa", "dm", "bptt", "datm", "iadd_datm"}
+
+
+def test_a_run_whose_experts_are_flat_already_has_one_pool():
+    run = RunConfig(experts=ExpertConfig(rho=0.05))
+    assert run.experts_by("ftd") == run.experts_by("mtt") == run.experts
+
+
+def test_dsa_without_augmentation_is_refused_as_dc():
+    with pytest.raises(ConfigError, match=r"'dsa' without distill\.augment is 'dc'"):
+        methods(RunConfig(evaluate=EvaluateConfig(arms=("full", "dc", "dsa"))))
+
+
+def test_an_iadd_variant_needs_w_too():
+    run = RunConfig(
+        distill=DistillConfig(importance=ImportanceConfig(enabled=False)),
+        evaluate=EvaluateConfig(arms=("full", "iadd_soft")),
+    )
+    with pytest.raises(ConfigError, match=r"importance\.enabled"):
+        methods(run)

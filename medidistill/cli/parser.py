@@ -14,7 +14,7 @@ import medidistill
 from medidistill.cli import clean as clean_run
 from medidistill.cli import status, verify
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
-from medidistill.config import PhantomConfig
+from medidistill.config import METHODS, PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
 
 __all__ = ["make_parser"]
@@ -153,12 +153,16 @@ def make_parser() -> argparse.ArgumentParser:
         "distill",
         "learn the synthetic images",
         "Learns a few synthetic images whose training follows the experts. `iadd` weights the network's parameters by "
-        "importance; `mtt` is the same with all weights one. Goes on from its checkpoint when it is run again.",
+        "importance; `mtt` is the same with all weights one; the other methods are listed in docs/methods.md. Goes on "
+        "from its checkpoint when it is run again.",
         "medidistill distill --output runs/first --method iadd",
     )
     add_output(distill)
     distill.add_argument(
-        "--method", choices=("iadd", "mtt"), metavar="NAME", help="iadd or mtt (default: those that run.yaml compares)"
+        "--method",
+        choices=tuple(METHODS),
+        metavar="NAME",
+        help=f"one of {', '.join(METHODS)} (default: those that run.yaml compares)",
     )
     for name, title, text in (
         (

@@ -5,13 +5,15 @@ reads files and hands these down. `digest` names a configuration by its content.
 """
 
 from medidistill.config.data import IngestConfig, PhantomConfig
-from medidistill.config.distillation import METHODS, DistillConfig, ImportanceConfig
+from medidistill.config.distillation import DistillConfig, ImportanceConfig
 from medidistill.config.fields import as_dict, digest, with_settings
+from medidistill.config.methods import FLAT_EXPERTS, METHODS
 from medidistill.config.run import EvaluateConfig, RunConfig
 from medidistill.config.sources import Licence, SourceConfig, combine
 from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
 
 __all__ = [
+    "FLAT_EXPERTS",
     "METHODS",
     "AugmentConfig",
     "DistillConfig",

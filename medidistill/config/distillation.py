@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from medidistill.config.fields import Validated, choice, flag, number, part
 from medidistill.config.training import AugmentConfig
 from medidistill.errors import ConfigError
 
-__all__ = ["METHODS", "DistillConfig", "ImportanceConfig"]
+__all__ = ["DistillConfig", "ImportanceConfig"]
 
 
 @dataclass(frozen=True)
 class ImportanceConfig(Validated):
-    """Self-adaptive importance weights W on network parameters, w = exp(s)."""
+    """Weights W on network parameters in the matching loss: learned, w = exp(s), or a mask or control instead."""
 
-    enabled: bool = flag(True, "learn W (IADD); false keeps w = 1, which is MTT")
+    enabled: bool = flag(True, "use W (IADD where it is learned); false keeps w = 1, which is MTT")
+    kind: str = choice(
+        "learned",
+        "learned: w = exp(s) (IADD); prune: 0 for the hardest parameters of each step, 1 else (PP); progressive: 0 "
+        "until a parameter was matched once (HoP-TM's mask); random: drawn once and frozen, a control",
+        "learned",
+        "prune",
+        "progressive",
+        "random",
+    )
     granularity: str = choice("element", "one weight for each parameter, or one for each tensor", "element", "tensor")
     constraint: str = choice(
         "unit_mean_square",
         "unit_mean_square: hold mean(w^2) = 1 within [w_min, w_max]; balanced: that, and every group ends with an "
-        "equal share of the loss; none: nothing",
+        "equal share of the loss; entropic: that, with a pull of w^2 to uniform; none: nothing",
         "unit_mean_square",
         "balanced",
+        "entropic",
         "none",
     )
     direction: str = choice(
@@ -33,6 +41,19 @@ class ImportanceConfig(Validated):
     lr: float = number(0.01, "learning rate of s", 0.0, 1e6)
     w_min: float = number(0.1, "smallest weight", 1e-6, 1.0)
     w_max: float = number(10.0, "largest weight", 1.0, 1e6)
+    tau: float = number(
+        1.0, "entropic: strength of the pull to uniform; w^2 settles at exp(-P d^2 / (tau Z))", 1e-6, 1e6
+    )
+    prune_by: str = choice(
+        "residual", "prune: what is left out, the largest residual d^2 or the smallest movement", "residual", "movement"
+    )
+    prune_share: float = number(0.1, "prune: share of the moving parameters that is left out", 0.0, 0.99)
+    threshold: float = number(
+        0.1, "progressive: d^2 below this many mean squared movements counts as matched, at first", 1e-9, 1e9
+    )
+    growth: float = number(2.0, "progressive: the threshold is multiplied by this ...", 1.0, 1e3)
+    growth_every: int = number(20, "progressive: ... each time after so many outer steps", 1, 1_000_000)
+    spread: float = number(0.5, "random: deviation of log w before it is rescaled to mean(w^2) = 1", 0.0, 10.0)
     keep_scale: bool = flag(True, "divide the loss for images and alpha by sum(w^2 d^2) / sum(d^2), detached")
 
     def __post_init__(self) -> None:
@@ -41,6 +62,11 @@ class ImportanceConfig(Validated):
             raise ConfigError(
                 "ImportanceConfig.constraint='balanced' with direction='ascend': equal shares are repelled, not "
                 "reached; use direction='descend'"
+            )
+        if self.constraint == "entropic" and 4 * self.lr * self.tau > 1:
+            raise ConfigError(
+                f"ImportanceConfig.tau={self.tau:g} with lr={self.lr:g}: lr * tau must be <= 0.25, or the steps of W "
+                "overshoot; lower lr"
             )
         if self.constraint == "none" and self.direction == "ascend" and self.lr > 0 and self.enabled:
             raise ConfigError(
@@ -56,9 +82,13 @@ class DistillConfig(Validated):
     objective: str = choice(
         "trajectory",
         "what an outer step lowers: trajectory, the distance to an expert's later snapshot (MTT, IADD); "
-        "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images)",
+        "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images); "
+        "gradient, the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
+        "distribution, the distance of mean features of random networks (DM; reads real images)",
         "trajectory",
         "student_loss",
+        "gradient",
+        "distribution",
     )
     ipc: int = number(5, "distilled images per class", 1, 100_000)
     init: str = choice(
@@ -70,9 +100,15 @@ class DistillConfig(Validated):
     expert_epochs: int = number(2, "expert epochs K between start and target", 1, 10_000)
     min_start: int = number(0, "first start epoch", 0, 10_000)
     max_start: int = number(8, "start epochs are drawn below this number", 1, 10_000)
+    start_growth: float = number(
+        0.0, "share of the outer steps over which the largest start epoch grows from min_start to max_start", 0.0, 1.0
+    )
+    first_max_start: int = number(0, "start_growth: begin with starts below this one; 0: min_start + 1", 0, 10_000)
     batch_size: int = number(0, "distilled images in an inner step; 0: all", 0, 100_000)
     warmup_steps: int = number(60, "student_loss: at most this many student steps before the J", 0, 10_000)
-    real_batch: int = number(126, "student_loss: real images in the loss, equally many of each class", 1, 100_000)
+    real_batch: int = number(
+        126, "real images in the loss of an objective that reads them, equally many of each class", 1, 100_000
+    )
     segments: int = number(1, "expert segments averaged in one outer step", 1, 1000)
     image_optimizer: str = choice("adam", "optimiser of the images", "adam", "sgd")
     basis: str = choice(
@@ -87,7 +123,20 @@ class DistillConfig(Validated):
     lr_alpha: float = number(0.01, "learning rate of log alpha (Adam)", 0.0, 100.0)
     soft_labels: bool = flag(False, "learn soft labels too")
     label_smoothing: float = number(0.1, "soft labels start this far from one-hot", 1e-6, 0.99)
+    label_init: str = choice(
+        "smoothing",
+        "soft labels start near one-hot, or at an expert's outputs for the real images of the start (noise start: the "
+        "mean output for each class); `expert` reads real images",
+        "smoothing",
+        "expert",
+    )
     lr_labels: float = number(0.02, "learning rate of the label logits (Adam)", 0.0, 1e6)
+    ema: float = number(
+        0.0,
+        "deliver an exponential moving average of the images with this decay (shorter at first); 0: the images",
+        0.0,
+        0.999999,
+    )
     importance: ImportanceConfig = part(ImportanceConfig, "self-adaptive importance weights W")
     augment: AugmentConfig = part(AugmentConfig, "siamese augmentation in the inner loop")
     gradient: str = choice(
@@ -104,11 +153,15 @@ class DistillConfig(Validated):
         super().__post_init__()
         if self.min_start >= self.max_start:
             raise ConfigError(f"DistillConfig.min_start={self.min_start}: must be < max_start={self.max_start}")
+        if self.first_max_start and not self.min_start < self.first_max_start <= self.max_start:
+            raise ConfigError(
+                f"DistillConfig.first_max_start={self.first_max_start}: must be 0 or in "
+                f"[{self.min_start + 1}, {self.max_start}]"
+            )
+        if self.label_init == "expert" and not self.soft_labels:
+            raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
 
-
-# What each method changes in `distill`; a run's `methods` section may change more.
-METHODS: Mapping[str, Mapping[str, Any]] = {
-    "mtt": {"importance": {"enabled": False}},
-    "iadd": {},
-    "bptt": {"objective": "student_loss", "importance": {"enabled": False}},
-}
+    @property
+    def reads_real(self) -> bool:
+        """Whether the distillation itself reads real training images, beside the experts'."""
+        return self.init == "real" or self.objective != "trajectory" or self.label_init == "expert"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medidistill.config.data import IngestConfig
-from medidistill.config.distillation import METHODS, DistillConfig
+from medidistill.config.distillation import DistillConfig
 from medidistill.config.fields import Validated, names, number, part, parts, text, with_settings
+from medidistill.config.methods import FLAT_EXPERTS, METHODS
 from medidistill.config.sources import SourceConfig, combine
 from medidistill.config.training import ExpertConfig, NetworkConfig, TrainingConfig
 from medidistill.errors import ConfigError, did_you_mean
@@ -26,10 +27,11 @@ class EvaluateConfig(Validated):
         "full",
         "random",
         "kmeans",
+        "herding",
         *METHODS,
     )
     architectures: tuple[str, ...] = names(
-        ("convnet",), "architectures to train", "convnet", "resnet18", "vgg11", "alexnet", "densenet121"
+        ("convnet",), "architectures to train", "convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit"
     )
     networks: int = number(5, "fresh networks for each arm and architecture", 1, 1000)
     full_epochs: int = number(20, "epochs of the networks trained on all real data", 1, 10_000)
@@ -75,6 +77,11 @@ class RunConfig(Validated):
                 f"distill.max_start={self.distill.max_start} with expert_epochs={self.distill.expert_epochs} needs "
                 f"snapshot {last}, experts.epochs={self.experts.epochs} ends before; raise epochs or lower max_start"
             )
+
+    def experts_by(self, method: str) -> ExpertConfig:
+        """Return how the experts of `method` are trained: the flat ones of some methods take sharpness-aware steps."""
+        flat = method in FLAT_EXPERTS and self.experts.rho == 0
+        return replace(self.experts, rho=self.experts.flat_rho) if flat else self.experts
 
     def distill_by(self, method: str) -> DistillConfig:
         """Return the settings of one method: `distill`, what the method is, and what `methods` says of it.

@@ -13,7 +13,7 @@ __all__ = ["AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
 class NetworkConfig(Validated):
     """A network by name. ConvNet options are ignored by the other names."""
 
-    name: str = choice("convnet", "architecture", "convnet", "resnet18", "vgg11", "alexnet", "densenet121")
+    name: str = choice("convnet", "architecture", "convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
     width: int = number(32, "ConvNet: channels of every block", 1, 2048)
     depth: int = number(0, "ConvNet: blocks; 0 chooses by resolution (3 at 32, 4 at 64, 5 at 112 to 128)", 0, 8)
     norm: str = choice("instance", "ConvNet: normalisation of each block", "instance", "group", "none")
@@ -56,4 +56,6 @@ class ExpertConfig(Validated):
     batch_size: int = number(64, "images a step", 1, 100_000)
     lr: float = number(0.01, "learning rate, constant", 1e-8, 10.0)
     momentum: float = number(0.0, "momentum", 0.0, 0.999)
+    rho: float = number(0.0, "radius of sharpness-aware steps (FTD); 0: plain SGD", 0.0, 10.0)
+    flat_rho: float = number(0.01, "rho of the second pool, which methods on flat experts (ftd, datm) use", 1e-6, 10.0)
     augment: AugmentConfig = part(AugmentConfig, "augmentation of each batch")

@@ -1,4 +1,12 @@
-"""Expert training: many networks on the real data, each leaving one snapshot an epoch."""
+"""Expert training: many networks on the real data, each leaving one snapshot an epoch.
+
+With `rho` > 0 each step takes the gradient at the worst point of a ball around theta, to first order:
+
+    theta <- theta - lr * grad L(theta + rho * grad L(theta) / || grad L(theta) ||)
+
+Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412), which FTD (Du et al. 2023, arXiv 2211.11004) trains
+flat experts with; their variant also weighs the surrogate gap, which is not here.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +34,13 @@ from medidistill.seeding import stream
 
 __all__ = ["expert_digest", "train_experts"]
 
+_TINY = 1e-12
+
 
 def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, config: ExpertConfig, seed: int) -> str:
     """Name what an expert is a function of; the number of experts is left out, so that more can be added."""
-    settings = {name: value for name, value in vars(config).items() if name not in ("count", "augment")}
+    left_out = ("count", "augment", "flat_rho", *(() if config.rho else ("rho",)))
+    settings = {name: value for name, value in vars(config).items() if name not in left_out}
     # bytes, not sums: a sum depends on the number of threads, and normalised images all have the same ones
     content = [hashlib.sha256(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in (images, labels)]
     return digest(architecture.as_dict(), settings, config.augment, seed, content)
@@ -152,6 +163,8 @@ def _train_one(
             index = order[start : start + batch]
             x = augment(images[index], config.augment, draw(batch, generator).to(images.device))
             value, slope = gradient(theta, x, labels[index])
+            if config.rho:
+                _, slope = gradient(theta + config.rho * slope / slope.norm().clamp_min(_TINY), x, labels[index])
             velocity.mul_(config.momentum).add_(slope)
             theta.sub_(velocity, alpha=config.lr)
             losses.append(value)

@@ -13,18 +13,21 @@ still without an optimum but the easiest few elements. `balanced` has one. It de
 
 in units of the mean term, so that it rests where every group has its equal share of the loss, w_k^2 ~ 1 / E[d_k^2]: the
 weights of least variance, as for homoscedastic uncertainty (Kendall, Gal, Cipolla 2018).
+`entropic` adds tau * KL(w^2 / P || uniform) = tau * mean(w^2 log w^2), so that over P moving elements of constant d
+the optimum is smooth: w_j^2 proportional to exp(-P d_j^2 / (tau Z)).
 Elements that no expert ever moved keep w = 1, take no step and count in no mean.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from medidistill.config import ImportanceConfig
+from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout
 
 __all__ = ["ImportanceWeights"]
@@ -102,10 +105,20 @@ class ImportanceWeights:
         step[active] = slope[active] * moving.sum() / self.count[active]
         if self.config.constraint == "balanced":
             step[active] = step[active] / slope.sum().clamp_min(torch.finfo(slope.dtype).tiny) - 1
-        step = (self.config.lr * scale * step).clamp_max(_LARGEST_STEP)
-        self.s = self.s - step if self.config.direction == "descend" else self.s + step
+        if self.config.direction == "ascend":
+            step = -step
+        if self.config.constraint == "entropic":
+            step = self._pulled(step, active)
+        self.s = self.s - (self.config.lr * scale * step).clamp(-_LARGEST_STEP, _LARGEST_STEP)
         if self.config.constraint != "none":
             self._project(active)
+
+    def _pulled(self, step: Tensor, active: Tensor) -> Tensor:
+        """Add the slope of tau * mean(w^2 log w^2), and keep what does not leave mean(w^2) = 1, to first order."""
+        square = torch.exp(2 * self.s) * active
+        step = step + 4 * self.config.tau * square * self.s
+        across = self.count * square
+        return step - square * (across * step).sum() / (across * square).sum()
 
     def _project(self, active: Tensor) -> None:
         """Rescale w to c * w, cut to [w_min, w_max], with the one c that gives mean(w^2) = 1.
@@ -154,6 +167,23 @@ class ImportanceWeights:
         if self.config.granularity == "tensor":
             return {name: w[place][0].clone() for name, place in self.layout.slices()}
         return {name: value.clone() for name, value in self.layout.unflatten(w).items()}
+
+    def start_at(self, values: Mapping[str, Tensor]) -> None:
+        """Begin with weights as `by_name` returns them, for example an earlier set's; with lr = 0 they stay.
+
+        Raises:
+            ConfigError: a weight of a parameter is missing, has another shape or is not positive.
+        """
+        parts = []
+        for name, shape in zip(self.layout.names, self.layout.shapes, strict=True):
+            value = values.get(name)
+            if value is None or value.shape not in (torch.Size(), shape) or not bool((value > 0).all()):
+                raise ConfigError(f"weights[{name!r}]: must be positive and a scalar or of shape {tuple(shape)}")
+            parts.append(value.double().cpu().expand(shape).reshape(-1))
+        w = torch.cat(parts)
+        first = torch.full_like(self.s, len(w), dtype=torch.int64)
+        first.scatter_reduce_(0, self.group, torch.arange(len(w)), "amin")
+        self.s = w[first].log()
 
     def state(self) -> Tensor:
         """Return what a checkpoint needs."""

@@ -19,15 +19,19 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
-from medidistill.distill.importance import ImportanceWeights
+from medidistill.distill.distribution_matching import DistributionMatching
+from medidistill.distill.gradient_matching import GradientMatching
+from medidistill.distill.label_start import expert_logits, mean_logits, rightly_classified
 from medidistill.distill.matching import TrajectoryMatching
 from medidistill.distill.objective import Objective
 from medidistill.distill.outer_step import OuterStep
 from medidistill.distill.ranks import Ranks
+from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import Checkpoint, DistillState, initial_images
 from medidistill.distill.student_loss import StudentLoss
 from medidistill.distill.trajectory import Experts
 from medidistill.distill.unroll import InnerStep
+from medidistill.distill.weights import make_weights
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, DivergedError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
@@ -77,6 +81,7 @@ def distill(
     recipe: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> DistillResult:
     """Distil expert trajectories into a few synthetic images.
 
@@ -92,11 +97,12 @@ def distill(
         score: validation score of a candidate set, higher is better; called every `validate_every` steps. A
             `DivergedError` from it, or a score that is not finite, leaves that step without a score.
         on_step: called with each history entry; a `StoppedError` raised from it ends the loop after a checkpoint.
-        real: normalised training images and labels, for `init="real"` and `objective="student_loss"`.
+        real: normalised training images and labels, where `config.reads_real`.
         recipe: more facts to ship with the set.
         device: where to compute.
         ranks: the processes that share the segments (`join_ranks`), all called with the same arguments and reading
             the same files; rank 0 alone scores and writes. None: this process alone.
+        weights: start of W by parameter name, as a set's `importance`; None: all 1.
 
     Returns:
         A result in every case that is not an error of the caller: divergence is a status.
@@ -109,6 +115,8 @@ def distill(
     ranks = ranks or Ranks()
     pool = Experts(expert_files)
     loop = _Loop(pool, config, tuple(class_names), normalisation, training, seed, recipe, real, device, ranks)
+    if weights is not None:
+        loop.start_weights(weights)
     checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
     if resume and checkpoint is not None and checkpoint.is_file():
         loop.restore(checkpoint)
@@ -120,8 +128,9 @@ def distill(
 
 
 def _method(config: DistillConfig) -> str:
-    if config.objective == "student_loss":
-        return "bptt"
+    named = {"student_loss": "bptt", "gradient": "dsa", "distribution": "dm"}
+    if config.objective != "trajectory":
+        return named[config.objective]
     return "iadd" if config.importance.enabled else "mtt"
 
 
@@ -187,27 +196,58 @@ class _Loop:
         work = config.outer_steps * config.segments * config.inner_steps * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
         step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels)
-        self.outer_step = OuterStep(self._objective(step, real), config, seed, ranks)
-        size = (shape.channels, shape.image_size, shape.image_size)
-        images = initial_images(config, size, shape.num_classes, real, seed)
-        weights = ImportanceWeights(layout, config.importance, experts.moving(layout))
+        self.outer_step = OuterStep(self._objective(step, layout, real), config, seed, ranks)
+        images, logits = self._start(real)
+        weights = make_weights(layout, config.importance, experts.moving(layout), seed)
         self.state = DistillState(
-            config, images.to(self.device), self.labels.to(self.device), shape.num_classes, weights
+            config, images.to(self.device), self.labels.to(self.device), shape.num_classes, weights, logits
         )
         self.good = self.state.save()
         # steps that may be added later, and how often to write, do not change what a step computes
-        plain = {k: v for k, v in as_dict(config).items() if k not in ("outer_steps", "checkpoint_every")}
+        free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
+        plain = {k: v for k, v in as_dict(config).items() if k not in free}
         plain["importance"] = plain["importance"] if config.importance.enabled else None
         origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
         self.digest = digest(plain, origins, seed, list(class_names), training, normalisation)
 
-    def _objective(self, step: InnerStep, real: tuple[Tensor, Tensor] | None) -> Objective:
-        if self.config.objective == "trajectory":
-            return TrajectoryMatching(self.experts, self.config, step, self.device)
+    def _objective(self, step: InnerStep, layout: ParameterLayout, real: tuple[Tensor, Tensor] | None) -> Objective:
+        config, shape, device = self.config, self.experts.architecture, self.device
+        if config.objective == "trajectory":
+            return TrajectoryMatching(self.experts, config, step, device)
         if real is None:
-            raise ConfigError("distill.objective='student_loss' needs the real images; use objective='trajectory'")
-        shape = self.experts.architecture
-        return StudentLoss(shape.network, self.config, step, *real, shape.num_classes, self.device)
+            raise ConfigError(
+                f"distill.objective={config.objective!r} needs the real images; use objective='trajectory'"
+            )
+        batches = RealBatches(*real, shape.num_classes, device)
+        if config.objective == "student_loss":
+            return StudentLoss(shape.network, config, step, batches, device)
+        if config.objective == "gradient":
+            return GradientMatching(self.experts, config, step, layout, batches, device)
+        return DistributionMatching(shape.network, config, batches, device)
+
+    def _start(self, real: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor | None]:
+        """Return images and, where an expert gives them, label logits at step 0."""
+        config, shape = self.config, self.experts.architecture
+        size = (shape.channels, shape.image_size, shape.image_size)
+        if config.label_init == "smoothing":
+            return initial_images(config, size, shape.num_classes, real, self.seed), None
+        if real is None:
+            raise ConfigError("distill.label_init='expert' needs the real images; use label_init='smoothing'")
+        last = self.experts.epochs
+        said = expert_logits(self.experts, real[0], last)
+        if config.init == "noise":
+            logits = mean_logits(said, real[1], shape.num_classes, config.ipc)
+            return initial_images(config, size, shape.num_classes, None, self.seed), logits
+        right = rightly_classified(said, real[1], shape.num_classes, least=config.ipc)
+        images = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), self.seed)
+        return images, expert_logits(self.experts, images, last)
+
+    def start_weights(self, values: Mapping[str, Tensor]) -> None:
+        """Begin with given weights W; a checkpoint made with others is another run's."""
+        self.state.weights.start_at(values)
+        self.good = self.state.save()
+        content = {name: digest(value.double().flatten().tolist()) for name, value in values.items()}
+        self.digest = digest(self.digest, content)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint file."""
@@ -309,11 +349,11 @@ class _Loop:
         """Return the set that `learned` describes (see `DistillState.learned`)."""
         config, shape = self.config, self.experts.architecture
         alpha = float(learned["log_alpha"].exp())
-        weights = ImportanceWeights(self.state.weights.layout, config.importance, self.state.weights.moving)
+        weights = make_weights(self.state.weights.layout, config.importance, self.state.weights.moving, self.seed)
         weights.load_state(learned["s"])
         soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
         return DistilledSet(
-            images=learned["images"].cpu().clone(),
+            images=learned["average" if config.ema else "images"].cpu().clone(),
             labels=self.labels.clone(),
             soft_labels=soft,
             alpha=alpha,
@@ -324,7 +364,7 @@ class _Loop:
             importance=weights.by_name() if config.importance.enabled else {},
             recipe={
                 **self.recipe,
-                "method": _method(config),
+                "method": self.recipe.get("method", _method(config)),
                 "init": config.init,
                 "seed": self.seed,
                 "distill": as_dict(config),

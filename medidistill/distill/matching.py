@@ -18,7 +18,20 @@ from medidistill.distill.state import DistillState
 from medidistill.distill.trajectory import Experts
 from medidistill.distill.unroll import InnerStep, adjoint_gradient, draw_plan, stored_gradient
 
-__all__ = ["TrajectoryMatching"]
+__all__ = ["TrajectoryMatching", "largest_start"]
+
+
+def largest_start(config: DistillConfig, step: int) -> int:
+    """Return the number that start epochs are drawn below at outer step `step` (from 0).
+
+    With `start_growth` the range grows linearly from `first_max_start` to `max_start` and then stays: easy, early
+    segments first (Guo et al. 2024, arXiv 2310.05773).
+    """
+    growing = round(config.start_growth * config.outer_steps)
+    if step >= growing:
+        return config.max_start
+    first = config.first_max_start or config.min_start + 1
+    return first + (config.max_start - first) * step // growing
 
 
 class TrajectoryMatching:
@@ -38,7 +51,8 @@ class TrajectoryMatching:
         """Return loss and gradients of one drawn segment."""
         config = self.config
         number = int(torch.randint(len(self.experts), (), generator=generator))
-        start = int(torch.randint(config.min_start, config.max_start, (), generator=generator))
+        last = largest_start(config, state.progress.step)
+        start = int(torch.randint(config.min_start, last, (), generator=generator))
         begin, target = (theta.to(self.device) for theta in self.experts.segment(number, start, config.expert_epochs))
         plan = draw_plan(
             len(state.images), config.inner_steps, config.batch_size, config.augment, generator, self.device

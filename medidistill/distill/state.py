@@ -86,19 +86,27 @@ class DistillState:
         labels: (S,) int64.
         num_classes: K.
         weights: W.
+        logits: (S, K) start of the label logits; None: smoothed one-hot labels.
     """
 
     def __init__(
-        self, config: DistillConfig, images: Tensor, labels: Tensor, num_classes: int, weights: ImportanceWeights
+        self,
+        config: DistillConfig,
+        images: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        weights: ImportanceWeights,
+        logits: Tensor | None = None,
     ) -> None:
         self.config = config
         self.basis = make_basis(config.basis, images.shape[-1], config.spectrum, images.device)
         self.coordinates = self.basis.coordinates(images)
         self.images = self.basis.images(self.coordinates)
+        self.average = self.images.clone()
         one_hot = torch.nn.functional.one_hot(labels, num_classes).to(images.dtype)
         smooth = one_hot * (1 - config.label_smoothing) + config.label_smoothing / num_classes
         self.one_hot = one_hot
-        self.logits = smooth.log()
+        self.logits = smooth.log() if logits is None else logits.to(images).clone()
         self.log_alpha = torch.tensor(math.log(config.alpha), dtype=torch.float64, device=images.device)
         self.weights = weights
         self.progress = Progress()
@@ -135,6 +143,9 @@ class DistillState:
             optimizer.step()
             value.grad = None
         self.images = self.basis.images(self.coordinates)
+        # a short memory at first, or a run of a few hundred steps would deliver its start
+        decay = min(self.config.ema, (1 + self.progress.step) / (10 + self.progress.step))
+        self.average = torch.lerp(self.images, self.average, decay)
 
     def is_finite(self) -> bool:
         """Whether images, labels, alpha and W are all finite."""
@@ -148,7 +159,8 @@ class DistillState:
 
     def learned(self) -> dict[str, Tensor]:
         """Return what is learned, by name; not copied."""
-        return {
+        averaged = {"average": self.average} if self.config.ema else {}
+        return averaged | {
             "images": self.images,
             "coordinates": self.coordinates,
             "logits": self.logits,
@@ -179,6 +191,7 @@ class DistillState:
             for name in ("coordinates", "logits", "log_alpha"):
                 getattr(self, name).copy_(groups["now"][name])
         self.images = self.basis.images(self.coordinates)
+        self.average = groups["now"].get("average", self.images).clone()
         self.weights.load_state(groups["now"]["s"])
         self.best = groups["best"]
         self.evolution = {int(step): images for step, images in groups["evolution"].items()}

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from medidistill.config import DistillConfig, NetworkConfig
 from medidistill.distill.objective import Sample
+from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import DistillState
 from medidistill.distill.unroll import InnerPlan, InnerStep, adjoint_gradient, draw_plan, stored_gradient
-from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout, augment, draw, make_network
 
 __all__ = ["StudentLoss"]
@@ -34,13 +34,8 @@ class StudentLoss:
         network: architecture of the students.
         config: J, warm-up, batches, augmentation, kind of unroll.
         step: derivatives of the student's loss.
-        images: (N, C, H, W) float32, normalised real training images.
-        labels: (N,) int64, every class present.
-        num_classes: K.
+        real: real training images.
         device: where to compute.
-
-    Raises:
-        ConfigError: a class without images.
     """
 
     def __init__(
@@ -48,20 +43,12 @@ class StudentLoss:
         network: NetworkConfig,
         config: DistillConfig,
         step: InnerStep,
-        images: Tensor,
-        labels: Tensor,
-        num_classes: int,
+        real: RealBatches,
         device: torch.device,
     ) -> None:
         self.network, self.config, self.step, self.device = network, config, step, device
-        self.images = images
-        self.members = [torch.nonzero(labels.cpu() == name).flatten() for name in range(num_classes)]
-        for name, found in enumerate(self.members):
-            if len(found) == 0:
-                raise ConfigError(
-                    f"class {name} has no real images; distill.objective='student_loss' needs all classes"
-                )
-        self.eye = torch.eye(num_classes, device=device)
+        self.real = real
+        self.eye = torch.eye(len(real.members), device=device)
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
         """Return loss and gradients of one drawn student."""
@@ -81,8 +68,8 @@ class StudentLoss:
     def _fresh(self, generator: torch.Generator) -> nn.Module:
         return make_network(
             self.network,
-            channels=self.images.shape[1],
-            image_size=self.images.shape[-1],
+            channels=self.real.images.shape[1],
+            image_size=self.real.images.shape[-1],
             num_classes=len(self.eye),
             generator=generator,
         )
@@ -98,9 +85,7 @@ class StudentLoss:
 
     def _real_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw equally many real images of each class, and augment them."""
-        each = max(1, self.config.real_batch // len(self.members))
-        picked = [found[torch.randint(len(found), (each,), generator=generator)] for found in self.members]
-        index = torch.cat(picked)
-        x = self.images[index.to(self.images.device)].to(self.device)
+        each = max(1, self.config.real_batch // len(self.real.members))
+        x = torch.cat([self.real.draw(name, each, generator) for name in range(len(self.real.members))])
         x = augment(x, self.config.augment, draw(len(x), generator).to(self.device))
         return x, self.eye.repeat_interleave(each, dim=0)

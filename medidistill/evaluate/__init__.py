@@ -5,6 +5,15 @@ from __future__ import annotations
 from medidistill.evaluate.comparison import compare
 from medidistill.evaluate.protocol import Arm, ArmRun, run_arm
 from medidistill.evaluate.results import Comparison
-from medidistill.evaluate.selection import kmeans_subset, random_subset
+from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset
 
-__all__ = ["Arm", "ArmRun", "Comparison", "compare", "kmeans_subset", "random_subset", "run_arm"]
+__all__ = [
+    "Arm",
+    "ArmRun",
+    "Comparison",
+    "compare",
+    "herding_subset",
+    "kmeans_subset",
+    "random_subset",
+    "run_arm",
+]

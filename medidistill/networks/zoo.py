@@ -12,7 +12,9 @@ from medidistill.seeding import global_seed
 
 __all__ = ["make_network"]
 
-_SMALLEST = {"resnet18": 32, "vgg11": 32, "alexnet": 64, "densenet121": 32}
+_SMALLEST = {"resnet18": 32, "vgg11": 32, "alexnet": 64, "densenet121": 32, "vit": 16}
+# a vision transformer of 0.8 million parameters: an eighth of the side as patch, six layers of four heads
+_VIT = {"num_layers": 6, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 256}
 
 
 class _RepeatChannel(nn.Module):
@@ -66,12 +68,12 @@ def make_network(
         )
     try:
         with global_seed(generator):
-            return _library_network(config.name, channels, num_classes)
+            return _library_network(config.name, channels, image_size, num_classes)
     except ImportError as error:
         raise ConfigError(f"network.name={config.name!r} needs a package that is not installed: {error}") from error
 
 
-def _library_network(name: str, channels: int, num_classes: int) -> nn.Module:
+def _library_network(name: str, channels: int, image_size: int, num_classes: int) -> nn.Module:
     if name == "densenet121":
         from monai.networks.nets import DenseNet121
 
@@ -81,6 +83,9 @@ def _library_network(name: str, channels: int, num_classes: int) -> nn.Module:
 
     if name == "resnet18":
         return _RepeatChannel(models.resnet18(num_classes=num_classes))
+    if name == "vit":
+        patch = max(p for p in range(1, max(4, image_size // 8) + 1) if image_size % p == 0)
+        return _RepeatChannel(models.VisionTransformer(image_size, patch, num_classes=num_classes, **_VIT))
     if name == "vgg11":
         return _RepeatChannel(models.vgg11_bn(num_classes=num_classes))
     return _RepeatChannel(models.alexnet(num_classes=num_classes))

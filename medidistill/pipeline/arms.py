@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, did_you_mean
-from medidistill.evaluate import Arm, kmeans_subset, random_subset, run_arm
+from medidistill.evaluate import Arm, herding_subset, kmeans_subset, random_subset, run_arm
 from medidistill.pipeline.prepared import Prepared
 from medidistill.seeding import derive_seed, stream
 
@@ -22,11 +22,13 @@ _RATES = (1.0, 3.0)
 def methods(config: RunConfig) -> tuple[str, ...]:
     """Return the distillation methods that this run needs."""
     wanted = tuple(method for method in METHODS if method in config.evaluate.arms) or ("iadd",)
-    if "iadd" in wanted and not config.distill.importance.enabled:
+    if any(method.startswith("iadd") for method in wanted) and not config.distill.importance.enabled:
         raise ConfigError(
             "distill.importance.enabled=False: 'iadd' without W is 'mtt'; set it to true, or take iadd out of "
             "evaluate.arms and leave mtt in"
         )
+    if "dsa" in wanted and config.distill_by("dsa").augment == config.distill_by("dc").augment:
+        raise ConfigError("evaluate.arms: 'dsa' without distill.augment is 'dc'; set some augmentation or take one out")
     return wanted
 
 
@@ -46,7 +48,7 @@ def method_config(config: RunConfig, method: str) -> DistillConfig:
 def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
     """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
     smallest = min(counts, key=lambda name: counts[name])
-    rivals = [arm for arm in config.evaluate.arms if arm in ("random", "kmeans")]
+    rivals = [arm for arm in config.evaluate.arms if arm in ("random", "kmeans", "herding")]
     rivals += ["init=real"] if config.distill.init == "real" else []
     if rivals and config.distill.ipc > counts[smallest]:
         raise ConfigError(
@@ -77,7 +79,7 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     """Return the arm `name` of the comparison, its images normalised.
 
     Args:
-        name: `full`, `random`, `kmeans`, or a distillation method.
+        name: `full`, `random`, `kmeans`, `herding`, or a distillation method.
         config: the run.
         data: prepared real images; only the training split is used here.
         distilled: the distilled set of each method.
@@ -96,6 +98,8 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
         return Arm(name, images, train.labels, (training,), {"epochs": config.evaluate.full_epochs})
     if name == "random":
         index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
+    elif name == "herding":
+        index = herding_subset(images, train.labels, ipc, train.class_names)
     else:
         index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
     return Arm(

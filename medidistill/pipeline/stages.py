@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from medidistill.config import digest
+from medidistill.config import ExpertConfig, digest
 from medidistill.distill import distill as distill_images
 from medidistill.distill import train_experts
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import read_json, translate_os_errors, write_json
-from medidistill.pipeline.arms import check_ipc, method_config, validation_score
+from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.run_folder import RunFolder
@@ -56,34 +56,50 @@ def ingest(run: Run, source: Path | None) -> None:
 
 
 def experts(run: Run) -> None:
-    """Train the experts on the training split; finished ones are kept."""
-    data, config = run.data(), run.config
-    check_ipc(config, data.train.counts())
-    inputs = digest("experts", data.digest, config.network, config.experts, config.seed)
-    if run.finished("experts", inputs, *_expert_files(run)):
+    """Train the experts that the compared methods match, on the training split; finished ones are kept."""
+    check_ipc(run.config, run.data().train.counts())
+    for pool in dict.fromkeys(run.config.experts_by(method) for method in methods(run.config)):
+        _train_pool(run, pool)
+
+
+def _stage_of(run: Run, pool: ExpertConfig) -> str:
+    return "experts" if pool == run.config.experts else "experts/flat"
+
+
+def _folder_of(run: Run, pool: ExpertConfig) -> Path:
+    return run.folder.experts if pool == run.config.experts else run.folder.experts / "flat"
+
+
+def _train_pool(run: Run, pool: ExpertConfig) -> None:
+    data, config, stage = run.data(), run.config, _stage_of(run, pool)
+    inputs = digest("experts", data.digest, config.network, pool, config.seed)
+    if run.finished(stage, inputs, *_expert_files(run, pool)):
         return
-    with run.bar("experts", config.experts.count * config.experts.epochs, "epoch") as bar:
+    with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
         train_experts(
             data.normalisation.apply(data.train.images),
             data.train.labels,
             num_classes=data.train.num_classes,
             network=config.network,
-            config=config.experts,
+            config=pool,
             seed=config.seed,
-            folder=run.folder.experts,
+            folder=_folder_of(run, pool),
             on_epoch=bar.at,
         )
-    run.note("experts", inputs, files=config.experts.count)
+    run.note(stage, inputs, files=pool.count)
 
 
-def _expert_files(run: Run) -> list[Path]:
-    return [run.folder.experts / f"expert-{number:04d}.safetensors" for number in range(run.config.experts.count)]
+def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
+    return [_folder_of(run, pool) / f"expert-{number:04d}.safetensors" for number in range(pool.count)]
 
 
 def distill(run: Run, method: str) -> None:
     """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
-    basis = run.require("experts", "medidistill experts")
+    pool = run.config.experts_by(method)
+    if pool != run.config.experts:  # a pool that only some methods need is trained when one of them asks for it
+        _train_pool(run, pool)
+    basis = run.require(_stage_of(run, pool), "medidistill experts")
     data, seed, stage = run.data(), run.config.seed, f"distill/{method}"
     small = run.config.evaluate.small
     inputs = digest("distill", method, basis, config, small, seed)
@@ -92,8 +108,7 @@ def distill(run: Run, method: str) -> None:
         return
     resume = _claim(folder, inputs)
     train = data.train
-    touches = config.init == "real" or config.objective == "student_loss"
-    real = (data.normalisation.apply(train.images), train.labels) if touches else None
+    real = (data.normalisation.apply(train.images), train.labels) if config.reads_real else None
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar, run.stop.deferred():
 
         def on_step(entry: dict[str, Any]) -> None:
@@ -101,7 +116,7 @@ def distill(run: Run, method: str) -> None:
             run.stop.check()
 
         result = distill_images(
-            _expert_files(run),
+            _expert_files(run, pool),
             config,
             class_names=train.class_names,
             normalisation=data.normalisation,

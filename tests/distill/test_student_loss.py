@@ -7,6 +7,7 @@ import torch
 
 from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, NetworkConfig
 from medidistill.distill.importance import ImportanceWeights
+from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import DistillState, initial_images
 from medidistill.distill.student_loss import StudentLoss
 from medidistill.distill.unroll import InnerStep
@@ -37,7 +38,8 @@ def parts(config: DistillConfig) -> tuple[StudentLoss, DistillState]:
     start = initial_images(config, (1, 8, 8), 2, None, 0).double()
     state = DistillState(config, start, torch.arange(2), 2, weights)
     step = InnerStep(network, learn_targets=config.soft_labels)
-    objective = _Double(NETWORK, config, step, IMAGES, LABELS, 2, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    objective = _Double(NETWORK, config, step, RealBatches(IMAGES, LABELS, 2, cpu), cpu)
     objective.eye = objective.eye.double()
     return objective, state
 
@@ -105,6 +107,5 @@ def test_real_batches_are_balanced_and_the_state_stays():
 
 
 def test_a_class_without_images_is_refused():
-    network = make_network(NETWORK, channels=1, image_size=8, num_classes=3, generator=stream(0, "n"))
     with pytest.raises(ConfigError, match="class 2 has no real images"):
-        StudentLoss(NETWORK, CONFIG, InnerStep(network), IMAGES.float(), LABELS, 3, torch.device("cpu"))
+        RealBatches(IMAGES.float(), LABELS, 3, torch.device("cpu"))

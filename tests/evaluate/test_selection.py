@@ -1,4 +1,4 @@
-"""Random and k-means subsets of real images."""
+"""Random, k-means and herding subsets of real images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medidistill.errors import ConfigError
-from medidistill.evaluate.selection import kmeans_subset, random_subset
+from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset
 from medidistill.seeding import stream
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 1])
@@ -66,3 +66,31 @@ def test_ipc_beyond_a_class_names_class_and_count():
 def test_a_class_without_images_is_not_skipped():
     with pytest.raises(ConfigError, match="class 1 has only 0"):
         random_subset(torch.tensor([0, 0, 2, 2]), 1, stream(0, "draw"))
+
+
+def test_herding_follows_the_class_mean_step_by_step():
+    # one pixel; class 0 has mean 2: first 3 (|3 - 2| = 1 beats the rest), then 0 ((3 + 0) / 2 is nearer than
+    # (3 + 5) / 2), then 5 ((3 + 0 + 5) / 3 is nearer than with the second 0)
+    values = torch.tensor([0.0, 7.0, 5.0, 3.0, 7.0, 0.0]).view(-1, 1, 1, 1)
+    labels = torch.tensor([0, 1, 0, 0, 1, 0])
+    assert herding_subset(values, labels, 1).tolist() == [3, 1]
+    assert herding_subset(values[[0, 2, 3, 5]], torch.zeros(4, dtype=torch.int64), 3).tolist() == [2, 0, 1]
+
+
+def test_herding_means_are_nearer_than_random_ones_and_images_are_distinct():
+    images, labels, _ = _clouds()
+    chosen = herding_subset(images, labels, 6)
+    assert labels[chosen].tolist() == [0] * 6 + [1] * 6
+    assert len(set(chosen.tolist())) == 12
+
+    def gap(index: torch.Tensor) -> float:
+        return sum(
+            float((images[index[labels[index] == k]].mean(0) - images[labels == k].mean(0)).norm()) for k in (0, 1)
+        )
+
+    assert gap(chosen) < min(gap(random_subset(labels, 6, stream(seed, "draw"))) for seed in range(20))
+
+
+def test_herding_refuses_what_a_class_cannot_fill():
+    with pytest.raises(ConfigError, match="ipc=4: class b has only 3"):
+        herding_subset(torch.zeros(7, 1, 2, 2), torch.tensor([0, 0, 0, 0, 1, 1, 1]), 4, ["a", "b"])

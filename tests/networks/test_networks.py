@@ -51,16 +51,16 @@ def test_convnet_shapes_and_an_instance_norm_makes_the_bias_pointless(norm: str,
     assert ("features.0.bias" in names) == (norm != "instance")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11", "alexnet", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "alexnet", "densenet121", "vit"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_library_networks_take_one_and_three_channels(name: str, channels: int) -> None:
     network = build(name, channels, 64).eval()
     assert network(torch.randn(2, channels, 64, 64)).shape == (2, 3)
     with pytest.raises(ConfigError, match="at least"):
-        build(name, channels, 16)
+        build(name, channels, 15)
 
 
-@pytest.mark.parametrize("name", ["convnet", "resnet18"])
+@pytest.mark.parametrize("name", ["convnet", "resnet18", "vit"])
 def test_initial_weights_come_from_the_generator_alone(name: str) -> None:
     before = torch.random.get_rng_state()
     one, two = build(name, size=32), build(name, size=32)
@@ -231,3 +231,11 @@ def test_compiled_steps_equal_eager_ones() -> None:
     other, others = compiled.mixed(theta, x, q, v)
     for a, b in zip((value, *parts), (other, *others), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "patches"), [(16, 16), (28, 49), (32, 64), (50, 100), (64, 64)])
+def test_the_vision_transformer_is_small_and_cuts_any_side_into_whole_patches(size: int, patches: int) -> None:
+    network = build("vit", size=size)
+    tokens = dict(network.named_parameters())["network.encoder.pos_embedding"].shape[1] - 1
+    assert tokens == patches
+    assert sum(parameter.numel() for parameter in network.parameters()) < 1_000_000

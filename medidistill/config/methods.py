@@ -1,0 +1,50 @@
+"""The distillation methods by name: what each changes in the settings that all of them share.
+
+All run on the same experts, the same engine and the same evaluation; a name here is one flag on the command line.
+Where a published method does more than its line says, `docs/methods.md` names the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["FLAT_EXPERTS", "METHODS"]
+
+_PLAIN = {"importance": {"enabled": False}}
+_NO_AUGMENTATION = {
+    **dict.fromkeys(("shift", "scale", "rotate", "brightness", "contrast", "cutout"), 0.0),
+    "flip": False,
+}
+_GROWTH: dict[str, Any] = {"start_growth": 0.5, "label_init": "expert", "soft_labels": True}
+
+# What each method changes in `distill`; a run's `methods` section may change more.
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    # gradients of real and distilled images at one point, without and with shared augmentation
+    "dc": {**_PLAIN, "objective": "gradient", "augment": _NO_AUGMENTATION},
+    "dsa": {**_PLAIN, "objective": "gradient"},
+    # mean features of random networks
+    "dm": {**_PLAIN, "objective": "distribution"},
+    # where the student ends against where an expert went
+    "mtt": _PLAIN,
+    "mtt_soft": {**_PLAIN, "soft_labels": True},
+    "ftd": {**_PLAIN, "ema": 0.9995},
+    "datm": {**_PLAIN, **_GROWTH, "ema": 0.9995},
+    # MTT with parameters left out, or weighted at random
+    "pp": {"importance": {"enabled": True, "kind": "prune", "prune_by": "residual"}},
+    "pp_movement": {"importance": {"enabled": True, "kind": "prune", "prune_by": "movement"}},
+    "progressive": {"importance": {"enabled": True, "kind": "progressive"}},
+    "random_w": {"importance": {"enabled": True, "kind": "random"}},
+    # the real-data loss of a student trained on the set
+    "bptt": {**_PLAIN, "objective": "student_loss"},
+    # learned weights, alone and with what the others bring
+    "iadd_literal": {"importance": {"constraint": "none", "direction": "descend", "keep_scale": False}},
+    "iadd_entropic": {"importance": {"constraint": "entropic"}},
+    "iadd_soft": {"soft_labels": True},
+    "iadd_flat": {"ema": 0.9995},
+    "iadd_datm": {**_GROWTH, "ema": 0.9995},
+    "iadd": {},
+}
+
+# Methods that match flat trajectories: their experts are trained with sharpness-aware steps (`experts.flat_rho`).
+FLAT_EXPERTS = frozenset({"ftd", "datm", "iadd_flat", "iadd_datm"})

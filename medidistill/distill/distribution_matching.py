@@ -1,0 +1,77 @@
+"""Distribution matching: random networks are to see the same mean features in distilled as in real images.
+
+    L = mean over classes of  || mean_i psi(A(x_i)) - mean_s psi(A(x_s)) ||^2 / F
+
+psi: the F inputs of the last linear layer of a network with fresh random weights, drawn anew in every sample; A: one
+drawn augmentation for both sides. Zhao and Bilen 2023 (DM, arXiv 2110.04181), who sum over classes and features where
+we divide by their number, so that the loss does not depend on the network's size. No expert takes part, and alpha
+stays as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medidistill.config import DistillConfig, NetworkConfig
+from medidistill.distill.objective import Sample
+from medidistill.distill.real_batches import RealBatches
+from medidistill.distill.state import DistillState
+from medidistill.errors import ConfigError
+from medidistill.networks import augment, draw, make_network
+
+__all__ = ["DistributionMatching", "features"]
+
+
+def features(network: nn.Module, images: Tensor) -> Tensor:
+    """Return what goes into the network's last linear layer, (N, F); differentiable.
+
+    Raises:
+        ConfigError: the network has no linear layer.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ConfigError("distill.objective='distribution' needs a network with a linear layer at its end")
+    kept: list[Tensor] = []
+    handle = layers[-1].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    try:
+        network(images)
+    finally:
+        handle.remove()
+    return kept[0].flatten(1)
+
+
+class DistributionMatching:
+    """The distance of mean features under a drawn random network.
+
+    Args:
+        network: architecture of the random networks.
+        config: real_batch, augmentation.
+        real: real training images.
+        device: where to compute.
+    """
+
+    def __init__(self, network: NetworkConfig, config: DistillConfig, real: RealBatches, device: torch.device) -> None:
+        self.network, self.config, self.real, self.device = network, config, real, device
+
+    def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
+        """Return loss and gradients under one random network."""
+        config, classes = self.config, len(self.real.members)
+        _, channels, size, _ = state.images.shape
+        network = make_network(
+            self.network, channels=channels, image_size=size, num_classes=classes, generator=generator
+        ).to(self.device)
+        network.requires_grad_(False)
+        pixels = state.images.detach().clone().requires_grad_()
+        each = max(1, config.real_batch // classes)
+        loss, slope = 0.0, torch.zeros_like(pixels)
+        for name in range(classes):
+            real = self.real.draw(name, each, generator)
+            shared = draw(1, generator).to(self.device)
+            own = pixels[name * config.ipc : (name + 1) * config.ipc]
+            wanted = features(network, augment(real, config.augment, shared.expand(each, -1))).mean(0)
+            found = features(network, augment(own, config.augment, shared.expand(config.ipc, -1))).mean(0)
+            part = (wanted - found).square().mean() / classes
+            slope += torch.autograd.grad(part, pixels)[0]
+            loss += float(part.detach())
+        return Sample(loss, slope, torch.zeros_like(state.targets()), torch.zeros_like(state.alpha))

@@ -1,0 +1,51 @@
+"""Where learned soft labels start, and which real images they start with: at what an expert says of them.
+
+After Guo et al. 2024 (DATM, arXiv 2310.05773): images that the expert classifies rightly, labelled with its logits. A
+noise start has no such images: each class then starts at the mean logits of its rightly classified real images (ours).
+The labels so hold what one network trained on patients' images says of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medidistill.distill.trajectory import Experts
+from medidistill.networks import ParameterLayout, make_network
+from medidistill.seeding import stream
+
+__all__ = ["expert_logits", "mean_logits", "rightly_classified"]
+
+_BATCH = 256
+
+
+@torch.no_grad()
+def expert_logits(experts: Experts, images: Tensor, epoch: int) -> Tensor:
+    """Return what the first expert says of normalised images at its snapshot `epoch`, (N, K)."""
+    shape = experts.architecture
+    network = make_network(
+        shape.network,
+        channels=shape.channels,
+        image_size=shape.image_size,
+        num_classes=shape.num_classes,
+        generator=stream(0, "layout"),
+    ).to(images.device)
+    ParameterLayout.of(network).load(network, experts.members[0].snapshot(epoch).to(images.device))
+    return torch.cat([network(part) for part in torch.split(images, _BATCH)])
+
+
+def rightly_classified(logits: Tensor, labels: Tensor, num_classes: int, least: int) -> Tensor:
+    """Return which images count as rightly classified, (N,) bool; a class with fewer than `least` counts as a whole."""
+    right = logits.argmax(1) == labels
+    for name in range(num_classes):
+        members = labels == name
+        if int((right & members).sum()) < least:
+            right = right | members
+    return right
+
+
+def mean_logits(logits: Tensor, labels: Tensor, num_classes: int, ipc: int) -> Tensor:
+    """Return the mean logits of each class's rightly classified images, `ipc` times, (K * ipc, K)."""
+    right = rightly_classified(logits, labels, num_classes, least=1)
+    means = torch.stack([logits[right & (labels == name)].mean(0) for name in range(num_classes)])
+    return means.repeat_interleave(ipc, dim=0)
