@@ -39,6 +39,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "bptt": {**_PLAIN, "objective": "student_loss"},
     # learned weights, alone and with what the others bring
     "iadd_literal": {"importance": {"constraint": "none", "direction": "descend", "keep_scale": False}},
+    "iadd_balanced": {"importance": {"constraint": "balanced", "direction": "descend"}},
     "iadd_entropic": {"importance": {"constraint": "entropic"}},
     "iadd_soft": {"soft_labels": True},
     "iadd_flat": {"ema": 0.9995},
