@@ -12,6 +12,7 @@ from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, N
 from medidistill.distill.distribution_matching import DistributionMatching, features
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.outer_step import OuterStep
+from medidistill.distill.ranks import Ranks
 from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import DistillState, initial_images
 from medidistill.errors import ConfigError
@@ -85,7 +86,7 @@ def test_gradient_under_augmentation_is_the_finite_difference(monkeypatch: pytes
 def test_networks_are_fresh_in_every_sample_and_outer_steps_lower_the_distance() -> None:
     objective, state = parts()
     assert objective(state, stream(0, "a")).loss != objective(state, stream(1, "a")).loss
-    step = OuterStep(objective, CONFIG, 0)
+    step = OuterStep(objective, CONFIG, 0, Ranks())
 
     def level() -> float:
         return sum(objective(state, stream(seed, "check")).loss for seed in range(8)) / 8

@@ -14,6 +14,7 @@ from medidistill.distill import Experts, train_experts
 from medidistill.distill.gradient_matching import GradientMatching, row_distance
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.outer_step import OuterStep
+from medidistill.distill.ranks import Ranks
 from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import DistillState, initial_images
 from medidistill.distill.unroll import InnerStep
@@ -128,7 +129,7 @@ def test_siamese_both_sides_share_one_drawn_augmentation(experts: Experts) -> No
 
 def test_outer_steps_lower_the_distance_and_leave_alpha(experts: Experts) -> None:
     objective, state = parts(experts, CONFIG, torch.float32)
-    step, alpha = OuterStep(objective, CONFIG, 0), float(state.alpha)
+    step, alpha = OuterStep(objective, CONFIG, 0, Ranks()), float(state.alpha)
 
     def level() -> float:
         return sum(objective(state, stream(seed, "check")).loss for seed in range(8)) / 8
