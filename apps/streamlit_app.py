@@ -1,8 +1,7 @@
-"""Look at runs in the browser: `medidistill app --root DIR`. Draws only; `view_models` reads."""
+"""The app: `medidistill app`. Chooses the page and the run; the pages draw, `view_models` compute."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,70 +9,90 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).parent))  # `streamlit run` does so too; AppTest does not
 
-from view_models import RunView, distilled_images, find_runs, read_run, report_pictures
+from app_pages.parts import CAUTION, places
+from view_models.places import Places, short_id
+from view_models.runs import find_runs, run_state
 
+from medidistill import __version__
 from medidistill.errors import MedidistillError
 
-_COLUMNS = 5
+_PAGES = {
+    "data": ("Data", ":material/folder_open:"),
+    "distil": ("Distil", ":material/science:"),
+    "compare": ("Compare", ":material/balance:"),
+    "gallery": ("Gallery", ":material/grid_view:"),
+    "privacy": ("Privacy", ":material/shield:"),
+    "export": ("Export", ":material/outbox:"),
+    "receive": ("Receive", ":material/move_to_inbox:"),
+}
+_STATES = {
+    "running": (":blue-badge[:material/autorenew: running]", "running"),
+    "stopped": (":orange-badge[:material/pause: stopped]", "stopped"),
+    "failed": (":red-badge[:material/error: failed]", "failed"),
+    "completed": (":green-badge[:material/check: finished]", "finished"),
+    "unknown": (":gray-badge[not finished]", "not finished"),
+}
 
 
-def _how_to_start(root: Path) -> None:
-    st.info(f"No run below {root}. Make one, then reload this page:")
-    st.code(
-        "medidistill demo --output demo-output          # phantom X-rays, no data needed\n"
-        "medidistill run --config quick --input XRAYS --output runs/first",
-        language="bash",
+def _choose_run(where: Places) -> None:
+    """Draw the list of runs; the choice is kept in the session and, as a number that means nothing, in the address."""
+    paths = {short_id(path.relative_to(where.runs).as_posix()): path for path in find_runs(where)}
+    wanted = st.session_state.pop("wanted_run", None)
+    wanted_key = next((key for key, path in paths.items() if str(path) == wanted), None)
+    if wanted_key:
+        st.session_state["run_key"] = wanted_key
+    elif st.session_state.get("run_key") not in paths:
+        asked = st.query_params.get("run", "")
+        st.session_state["run_key"] = asked if asked in paths else next(iter(paths), None)
+    if not paths:
+        st.session_state["run_path"] = ""
+        st.caption("No run yet. Start one on the page Distil, or make the demo.")
+        return
+    names = {key: path.relative_to(where.runs).as_posix() for key, path in paths.items()}
+    key = st.selectbox(
+        "Run",
+        list(paths),
+        format_func=lambda one: where.runs.name if names[one] == "." else names[one],
+        key="run_key",
+        help="Every run below the folder that the app was started with, newest first. All browsers see the same runs.",
     )
+    st.session_state["run_path"] = str(paths[key])
+    st.query_params["run"] = key
+    try:
+        st.markdown(_STATES[run_state(where, paths[key]).state][0])
+    except MedidistillError:
+        st.markdown(":red-badge[:material/error: damaged]")
 
 
-def _show(run: RunView) -> None:
-    st.header(run.title)
-    if run.notice:
-        st.warning(run.notice)
-    st.caption(f"{run.name}; finished stages: {', '.join(run.finished) or 'none yet'}")
-    if run.test_openings > 1:
-        st.warning(f"The test split was scored {run.test_openings} times; its figures are no longer a single look.")
-
-    st.subheader("What the images are worth")
-    if run.table:
-        st.markdown(run.table)
-    else:
-        st.info("The comparison has not finished. Continue the run:")
-        st.code(f"medidistill run --output {run.folder.path} --resume", language="bash")
-
-    images = distilled_images(run)
-    if images:
-        st.subheader("Distilled images")
-        st.caption("Synthetic. Distillation alone gives no formal privacy guarantee.")
-        for start in range(0, len(images), _COLUMNS):
-            for column, image in zip(st.columns(_COLUMNS), images[start : start + _COLUMNS], strict=False):
-                column.image(image.content, caption=image.caption, clamp=True, width="stretch")
-
-    pictures = report_pictures(run)
-    if pictures:
-        st.subheader("Report")
-        for picture in pictures:
-            st.image(picture.content, caption=picture.caption)
-        st.download_button("Download the report", run.folder.report.read_bytes(), "report.html", "text/html")
+def _signed_in(where: Places) -> bool:
+    if not where.login or st.user.get("is_logged_in"):
+        return True
+    st.title("medidistill", anchor=False)
+    st.markdown(CAUTION)
+    st.button("Sign in", on_click=st.login, type="primary")
+    return False
 
 
 def main() -> None:
-    """Draw the page."""
-    st.set_page_config(page_title="medidistill", layout="wide")
-    st.title("medidistill")
-    st.caption("Research use, not for diagnosis.")
-    root = Path(os.environ.get("MEDIDISTILL_RUNS", ".")).resolve()
-    runs = find_runs(root)
-    if not runs:
-        _how_to_start(root)
+    """Draw the frame and the chosen page."""
+    st.set_page_config(page_title="medidistill", page_icon=":material/radiology:", layout="wide")
+    where = places()
+    if not _signed_in(where):
         return
-    chosen = st.sidebar.selectbox(
-        "Run", runs, format_func=lambda path: str(path.relative_to(root)) if path != root else path.name
-    )
+    pages = [
+        st.Page(f"app_pages/{file}.py", title=title, icon=icon, default=file == "data")
+        for file, (title, icon) in _PAGES.items()
+    ]
+    page = st.navigation(pages)
+    with st.sidebar:
+        _choose_run(where)
+        if where.login:
+            st.button("Sign out", on_click=st.logout)
+        st.caption(f"medidistill {__version__}. {CAUTION}")
     try:
-        _show(read_run(root, chosen))
+        page.run()
     except MedidistillError as error:
-        st.error(str(error))
+        st.error(str(error), icon=":material/error:")
 
 
 main()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +11,6 @@ from medidistill.errors import ConfigError
 from medidistill.pipeline import (
     RunFolder,
     Stop,
-    app_file,
     comparing,
     delivery,
     load_config,
@@ -159,16 +155,6 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
             print(delivery.report(work))
 
 
-def _app(arguments: Namespace, stop: Stop) -> None:
-    root = arguments.root.resolve()
-    if not root.is_dir():
-        raise ConfigError(f"--root {arguments.root}: no such folder")
-    options = {"server.address": "localhost", "server.port": arguments.port, "browser.gatherUsageStats": "false"}
-    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "streamlit", "run", str(app_file()), *flags]
-    subprocess.run(command, env={**os.environ, "MEDIDISTILL_RUNS": str(root)}, check=False)  # noqa: S603 (our own script)
-
-
 _COMMANDS: dict[str, Callable[[Namespace, Stop], None]] = {
     "phantom": _phantom,
     "deidentify": _deidentify,
@@ -180,5 +166,4 @@ _COMMANDS: dict[str, Callable[[Namespace, Stop], None]] = {
     "evaluate": _stage,
     "export": _stage,
     "report": _stage,
-    "app": _app,
 }

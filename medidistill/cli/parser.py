@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
+from medidistill.cli import app, status, verify
 from medidistill.cli import clean as clean_run
-from medidistill.cli import status, verify
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
@@ -22,6 +22,7 @@ __all__ = ["make_parser"]
 # sub-commands with a module of their own: `add(commands)` describes one and names what runs it as
 # `set_defaults(handler=...)`, a function (arguments, stop) that imports what it needs when it is called
 _MODULES: tuple[ModuleType, ...] = (
+    app,
     clean_run,
     status,
     verify,
@@ -185,16 +186,6 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         add_output(add_command(commands, name, title, text, f"medidistill {name} --output runs/first"))
 
-    app = add_command(
-        commands,
-        "app",
-        "look at runs in the browser",
-        "Serves a page on this machine alone (localhost) that lists the runs below a folder and shows their tables and "
-        "pictures. No usage statistics are sent.",
-        "medidistill app --root runs",
-    )
-    app.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="folder of runs (default: this one)")
-    app.add_argument("--port", type=int, default=8501, metavar="N", help="port on localhost (default: 8501)")
     for module in _MODULES:
         module.add(commands)
     return parser

@@ -1,0 +1,1 @@
+"""The pages: each file draws one. What they show is computed in `view_models`."""

@@ -1,0 +1,29 @@
+"""A bundle as both sides see it, the hospital that sends and the one that receives."""
+
+from __future__ import annotations
+
+import streamlit as st
+from view_models.bundles import BundleView
+from view_models.training import tiles
+
+from app_pages.parts import show_tiles
+
+__all__ = ["show_bundle"]
+
+
+def show_bundle(bundle: BundleView) -> None:
+    """Draw the images, the card and the files of a bundle."""
+    distilled = bundle.distilled
+    if distilled is not None:
+        st.subheader("The images", anchor=False)
+        if distilled.recipe.get("init") == "noise":
+            shown = tiles(distilled.images, distilled.class_names, distilled.normalisation, distilled.labels.tolist())
+            st.caption("Synthetic: they began as noise. They need not look like X-rays to teach a network.")
+            show_tiles(shown[:24])
+        else:
+            st.error("These images began as copies of patients' X-rays and may still show them; they are not shown.")
+    st.subheader("The card", anchor=False)
+    with st.container(border=True, height=420):
+        st.markdown(bundle.card.replace("![", r"\!["))  # a card of others must not load pictures from anywhere
+    with st.expander(f"Files ({len(bundle.files)})"):
+        st.dataframe(bundle.files, hide_index=True)

@@ -1,0 +1,130 @@
+"""Distil: start a run, watch it, stop it, go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from view_models.places import plain_name
+from view_models.presets import Preset, estimate_seconds, measured_step, presets, spoken_duration
+from view_models.runs import start_run
+from view_models.sources import read_source
+
+from app_pages.live import show_live
+from app_pages.parts import chosen_run, empty, go_to, heading, places, show_run
+from medidistill.config import NetworkConfig
+from medidistill.errors import MedidistillError
+from medidistill.pipeline import load_config
+
+_ARMS = {
+    "full": "all real images (the bar to reach)",
+    "random": "as many real images, drawn at random",
+    "kmeans": "as many real images, chosen by k-means",
+    "mtt": "MTT: distilled, all weights one",
+    "iadd": "IADD: distilled, with importance weights",
+}
+
+
+@st.cache_data(max_entries=16, show_spinner="Measuring this machine for a moment ...", ttl=3600)
+def _step(name: str, width: int, depth: int, norm: str, size: int) -> tuple[float, float]:
+    return measured_step(NetworkConfig(name, width, depth, norm), size)
+
+
+@st.cache_data(max_entries=32, show_spinner="Counting the images ...", ttl=60)
+def _count(source: str) -> tuple[int, tuple[str, ...]]:
+    view = read_source(Path(source))
+    return view.images, view.classes
+
+
+def _settings(preset: Preset) -> list[str]:
+    """Draw what may be changed of a preset; return it as `--set` takes it."""
+    config = preset.config
+    with st.expander("Change what matters most"):
+        ipc = st.number_input(
+            "Synthetic images per class",
+            1,
+            1000,
+            config.distill.ipc,
+            help="More images teach more, take longer to make, and hold more of the data.",
+        )
+        size = st.select_slider(
+            "Pixels a side",
+            [16, 32, 64, 128, 256],
+            config.ingest.image_size,
+            help="Each doubling costs about four times.",
+        )
+        steps = st.number_input(
+            "Outer steps", 1, 100_000, config.distill.outer_steps, help="Updates of the images; time grows with it."
+        )
+        arms = st.multiselect(
+            "Compare",
+            list(_ARMS),
+            list(config.evaluate.arms),
+            format_func=_ARMS.__getitem__,
+            help="What is trained on.",
+        )
+    changed = {
+        "distill.ipc": (ipc, config.distill.ipc),
+        "ingest.image_size": (size, config.ingest.image_size),
+        "distill.outer_steps": (steps, config.distill.outer_steps),
+    }
+    settings = [f"{key}={new}" for key, (new, old) in changed.items() if new != old]
+    if arms and list(arms) != list(config.evaluate.arms):
+        settings.append(f"evaluate.arms=[{', '.join(arms)}]")
+    return settings
+
+
+def _new_run() -> None:
+    source = st.session_state.get("source", "")
+    if not source:
+        st.markdown("First choose the X-rays that the run is to read.")
+        go_to("data", "Choose X-rays on the page Data")
+        return
+    images, classes = _count(source)
+    st.markdown(f"X-rays: **{Path(source).name}**, {images} labelled images in {len(classes)} classes.")
+    offered = presets()
+    preset = st.radio(
+        "How thorough",
+        offered,
+        format_func=lambda one: one.name,
+        captions=[one.words for one in offered],
+        key="preset",
+    )
+    name = st.text_input("Name of the run", "first", max_chars=40, help="Letters and digits. Name no patient here.")
+    settings = _settings(preset)
+    if set(preset.config.ingest.classes) - set(classes):
+        # its classes and its caution are about other data
+        settings += ["ingest.classes=[]", 'notice=""']
+    settings.append(f"name={plain_name(name) or 'run'}")
+    try:
+        config = load_config(preset.name, settings)
+        step, image = _step(*vars(config.network).values(), config.ingest.image_size)
+        seconds = estimate_seconds(config, images, step, image, max(2, len(classes)))
+        st.markdown(f"Expected time on this machine: **{spoken_duration(seconds)}**, right within a factor of three.")
+        if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run"):
+            show_run(start_run(places(), name, preset.name, Path(source), settings))
+            st.rerun()
+    except MedidistillError as error:
+        st.error(str(error))
+
+
+def main() -> None:
+    """Draw the page."""
+    heading(
+        "Distil",
+        "Learn a few synthetic images from which a network learns almost what it would learn from the real ones.",
+    )
+    run = chosen_run()
+    if run is None:
+        empty("No run was started yet.")
+    else:
+        st.subheader(run.title, anchor=False)
+        if run.notice:
+            st.warning(run.notice)
+        show_live(run.folder.path)
+    st.divider()
+    st.subheader("Start a new run", anchor=False)
+    _new_run()
+
+
+main()

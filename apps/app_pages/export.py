@@ -1,0 +1,56 @@
+"""Export: what may leave, whether it is whole, and the file to carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from view_models.bundles import read_bundle, zipped
+
+from app_pages.bundle_parts import show_bundle
+from app_pages.parts import chosen_run, empty, go_to, heading, stamp
+
+
+@st.cache_data(max_entries=8, show_spinner="Packing ...")
+def _zip(path: str, changed: int) -> bytes:
+    return zipped(Path(path))
+
+
+def main() -> None:
+    """Draw the page."""
+    heading("Export", "The bundle: the synthetic images, how to train from them, and what they are worth.")
+    run = chosen_run()
+    if run is None or not (run.folder.bundle / "distilled.safetensors").is_file():
+        empty("There is no bundle yet.", "A run writes it after the comparison.")
+        if run is not None:
+            go_to("distil", "See how the run stands")
+        return
+    bundle = read_bundle(run.folder.bundle)
+    if bundle.problems:
+        st.error("The bundle differs from its checksums. Do not pass it on; resume the run to write it again.")
+        st.markdown("\n".join(f"- {problem}" for problem in bundle.problems))
+    else:
+        st.success(f"Whole: all {len(bundle.files) - 1} files are as they were written.", icon=":material/check:")
+        name = f"{Path(run.name).name}-bundle.zip"
+        data = _zip(str(bundle.path), stamp(bundle.path / "SHA256SUMS"))
+        st.download_button(
+            f"Download the bundle ({len(data) / 1000:.0f} kB)",
+            data,
+            name,
+            "application/zip",
+            type="primary",
+            icon=":material/download:",
+            on_click="ignore",
+            key="download_bundle",
+        )
+        st.markdown("Tell the receiver this number over another way, so that they can see that it is yours:")
+        st.code(bundle.digest, language=None)
+    st.warning(
+        "Distillation alone gives no guarantee of privacy. Whoever passes this on decides under the rules that hold "
+        "for the patients' data it was made from; the page Privacy says what was measured.",
+        icon=":material/shield:",
+    )
+    show_bundle(bundle)
+
+
+main()

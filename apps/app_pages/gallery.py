@@ -1,0 +1,83 @@
+"""Gallery: the distilled images beside the real ones that are nearest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from view_models.gallery import Neighbourhood, neighbourhood, verdict
+from view_models.runs import RunView
+from view_models.training import final_set, running_methods, tiles
+
+from app_pages.parts import chosen_run, empty, go_to, heading, named_image, show_tiles, stamp
+from medidistill.pipeline import RunFolder
+
+_PAGE = 6  # images shown at once with their neighbours
+
+
+@st.cache_data(max_entries=4, show_spinner="Comparing with every real training image ...", ttl=600)
+def _near(path: str, method: str, changed: int) -> list[Neighbourhood]:
+    return neighbourhood(RunFolder(Path(path)), method)
+
+
+def _pairs(run: RunView, method: str) -> None:
+    changed = stamp(run.folder.distill(method) / "distilled.safetensors")
+    found = _near(str(run.folder.path), method, changed)
+    st.markdown(f"**{verdict(found)}**")
+    st.markdown(
+        "The number under a real image is its distance from the distilled one: the root mean square over pixels, in "
+        "units of the image's own contrast (0: the same image; about 1.4: unrelated ones). The share says how many "
+        "unseen patients' images have a training image nearer than that."
+    )
+    order = sorted(found, key=lambda one: one.near[0].distance)
+    pages = -(-len(order) // _PAGE)
+    page = st.number_input(f"Page (of {pages}), nearest pairs first", 1, pages, 1) if pages > 1 else 1
+    for one in order[(page - 1) * _PAGE : page * _PAGE]:
+        columns = st.columns([1, 1, 1, 1, 2])
+        with columns[0]:
+            named_image(one.pixels, f"Distilled image, class {one.label}", f"distilled: {one.label}", 140)
+        for column, near in zip(columns[1:], one.near, strict=False):
+            with column:
+                named_image(
+                    near.pixels, f"Real X-ray, class {near.label}", f"real: {near.label}, {near.distance:.2f}", 140
+                )
+        columns[4].markdown(f"{100 * one.share:.0f} % of unseen images lie nearer to a training image.")
+
+
+def main() -> None:
+    """Draw the page."""
+    heading("Gallery", "The distilled images, and the real training images that resemble them most.")
+    run = chosen_run()
+    methods = [method for method in running_methods(run) if f"distill/{method}" in run.finished] if run else []
+    if run is None or not methods:
+        empty("No distillation of this run has finished.")
+        if run is not None:
+            go_to("distil", "See how the run stands")
+        return
+    method = st.segmented_control("Method", methods[::-1], format_func=str.upper, default=methods[-1], required=True)
+    distilled = final_set(run, str(method))
+    if distilled is None:
+        st.error("The distilled set cannot be read; resume the run.")
+        return
+    if distilled.recipe.get("init") == "noise":
+        shown = tiles(distilled.images, distilled.class_names, distilled.normalisation, distilled.labels.tolist())
+        show_tiles(shown[:48])
+        if len(shown) > 48:
+            st.caption(f"The first 48 of {len(shown)}.")
+    else:
+        st.error("These images began as copies of patients' X-rays and may still show them.", icon=":material/warning:")
+    st.subheader("Beside the nearest real images", anchor=False)
+    if not (run.folder.ingest / "train.safetensors").is_file():
+        st.info(
+            "The private part of this run was removed, so there is nothing to compare with. That is as it should be."
+        )
+        return
+    st.markdown(
+        "This shows **patients' images**, read from the private part of the run folder (`ingest/`). They are in no "
+        "bundle and no report. Switch it on only where you may look at them."
+    )
+    if st.toggle("Show patients' images", key="show_patients"):
+        _pairs(run, str(method))
+
+
+main()

@@ -1,0 +1,175 @@
+"""A run at work: its stages, what it says, how to stop it and go on, and the distillation as it forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+from view_models.presets import spoken_duration
+from view_models.runs import RunState, RunView, read_run, resume_run, run_state, stop_run
+from view_models.training import Distillation, curves, distillation, running_methods, tiles, weights
+
+from app_pages.parts import go_to, places, show_tiles
+from medidistill.errors import MedidistillError
+
+__all__ = ["show_live"]
+
+_EVERY = 2.0  # seconds
+_STAGES = {
+    "ingest": "Read the X-rays",
+    "experts": "Train experts on the real X-rays",
+    "distill/mtt": "Distil (MTT)",
+    "distill/iadd": "Distil (IADD)",
+    "evaluate": "Train fresh networks and compare",
+    "audit": "Attack the distilled set (audit)",
+    "export": "Write the bundle",
+    "report": "Write the report",
+}
+_CURVES = {
+    "loss": ("Matching loss", "1 means no progress; noisy, because every step matches another stretch of an expert."),
+    "alpha": ("Learned rate alpha", "The learning rate that the distilled set asks for."),
+    "score": ("Score on validation", "Balanced accuracy of small networks trained on the set; the best step is kept."),
+}
+
+
+def show_live(path: Path) -> None:
+    """Draw the run at `path`, anew every few seconds while it works."""
+    working = run_state(places(), path).state == "running"
+    st.fragment(_live, run_every=_EVERY if working else None)(str(path), working)
+
+
+def _live(path: str, was_working: bool) -> None:
+    run, state = read_run(places(), Path(path)), run_state(places(), Path(path))
+    if was_working and state.state != "running":
+        st.rerun()  # the frame shows the end too, and the polling stops
+    _buttons(run, state)
+    _stages(run, state)
+    if run.config is not None:
+        found = [distillation(run, method) for method in running_methods(run)]
+        if any(one.entries for one in found):
+            _forming(found, state)
+    if state.lines and state.state in ("running", "failed"):
+        with st.expander("What the command says", expanded=state.state == "failed"):
+            st.code("\n".join(state.lines), language=None)
+
+
+def _buttons(run: RunView, state: RunState) -> None:
+    if state.state == "running":
+        st.info(
+            "The work goes on when you leave this page, reload it or close the browser.", icon=":material/autorenew:"
+        )
+        if st.button(
+            "Stop", icon=":material/stop:", key="stop_run", help="Finished work is kept; you can go on later."
+        ):
+            stop_run(places(), run.folder.path)
+            st.toast("Asked to stop; it ends after the step in work.")
+        return
+    if state.state == "completed":
+        st.success("Finished.", icon=":material/check:")
+        with st.container(horizontal=True):
+            go_to("compare", "Compare")
+            go_to("export", "Export")
+        return
+    if state.state == "failed":
+        st.error(f"**The run ended with an error.** {state.error}", icon=":material/error:")
+    elif state.state == "stopped":
+        st.warning("The run was stopped. Finished work is kept.", icon=":material/pause:")
+    else:
+        st.info("The run has not finished, and nothing works on it now.", icon=":material/pause:")
+    if run.config is not None and st.button("Go on", type="primary", icon=":material/play_arrow:", key="resume_run"):
+        try:
+            resume_run(places(), run.folder.path)
+        except MedidistillError as error:
+            st.error(str(error))
+            return
+        st.rerun()
+
+
+def _stages(run: RunView, state: RunState) -> None:
+    methods = [f"distill/{method}" for method in running_methods(run)]
+    stages = state.stages or ("ingest", "experts", *methods, "evaluate", "export", "report")
+    finished = state.finished or run.finished
+    lines = []
+    for stage in stages:
+        mark = ":green[:material/check_circle:]" if stage in finished else ":gray[:material/radio_button_unchecked:]"
+        if stage == state.stage and state.state == "running":
+            mark = ":blue[:material/autorenew:]"
+        lines.append(f"{mark} {_STAGES.get(stage, stage)}")
+    left, right = st.columns([2, 3])
+    left.markdown("  \n".join(lines))
+    with right:
+        if state.state == "running":
+            st.progress(min(1.0, state.done or 0.0), text=_STAGES.get(state.stage, "Starting"))
+            words = [state.text] if state.text else []
+            if state.seconds_left is not None:
+                words.append(f"{spoken_duration(state.seconds_left)} left in this stage")
+            st.caption("; ".join(words) or "No figure yet; the first one comes in a moment.")
+
+
+def _forming(found: Sequence[Distillation], state: RunState) -> None:
+    st.subheader("How the distillation goes", anchor=False)
+    columns = st.columns(3)
+    for column, (key, (title, words)) in zip(columns, _CURVES.items(), strict=True):
+        with column:
+            st.markdown(f"**{title}**")
+            table = curves(found, key)
+            if table.empty:
+                st.caption("No figure yet.")
+            else:
+                _lines(table, "log" if key == "loss" else "linear", title)
+            st.caption(words)
+    latest = next((one for one in reversed(found) if one.images), None)
+    if latest is not None:
+        st.subheader("The images as they form", anchor=False)
+        steps = sorted(latest.images)
+        step = steps[-1]
+        st.caption(f"{latest.title}: outer step {step} of {latest.steps}. Synthetic; they began as noise.")
+        shown = tiles(latest.images[step], latest.class_names, latest.normalisation)
+        show_tiles(shown[:24])
+        if len(shown) > 24:
+            st.caption(f"The first 24 of {len(shown)}.")
+    elif any(one.entries for one in found):
+        st.caption("The images are not shown here: they did not begin as noise, and may still show patients.")
+    for one in found:
+        table = weights(one)
+        if not table.empty:
+            st.subheader("Importance weights W by layer", anchor=False)
+            st.caption(
+                "Median, quartiles and extremes of the weight that each layer has in the matching loss; 1 is plain "
+                "trajectory matching. A low weight marks parameters whose path is hard to follow."
+            )
+            _weights(table)
+
+
+def _lines(table: pd.DataFrame, scale: str, title: str) -> None:
+    long = table.reset_index().melt("outer step", var_name="method", value_name="value").dropna()
+    chart = (
+        alt.Chart(long)
+        .mark_line(point=len(table) < 30)
+        .encode(
+            x=alt.X("outer step:Q", title="outer step"),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(type=scale, zero=False)),  # type: ignore[arg-type,unused-ignore]
+            color=alt.Color("method:N", legend=alt.Legend(orient="bottom", title=None, columns=1)),
+            strokeDash=alt.StrokeDash("method:N", legend=None),
+            tooltip=["method", "outer step", alt.Tooltip("value:Q", format=".4g")],
+        )
+        .properties(height=220)
+    )
+    last = ", ".join(f"{name}: {table[name].dropna().iloc[-1]:.4g}" for name in table.columns)
+    st.altair_chart(chart, alt=f"{title} over outer steps; last values {last}")
+
+
+def _weights(table: pd.DataFrame) -> None:
+    base = alt.Chart(table.reset_index()).encode(
+        y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
+    )
+    scale = alt.Scale(type="log")
+    chart = (
+        base.mark_rule().encode(x=alt.X("min:Q", scale=scale, title="weight w (log axis)"), x2="max:Q")
+        + base.mark_bar(height=7).encode(x=alt.X("q25:Q", scale=scale), x2="q75:Q")
+        + base.mark_point(filled=True, size=55, color="#D55E00").encode(x=alt.X("median:Q", scale=scale))
+    )
+    st.altair_chart(chart.properties(height=24 * len(table) + 40), alt=f"Importance weights of {len(table)} layers")

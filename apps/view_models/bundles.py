@@ -1,0 +1,149 @@
+"""Bundles: what one holds, whether it is whole, as a file to carry, and how one of another hospital comes in."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import stat
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import IngestError
+from medidistill.export import load, verify
+from medidistill.files import read_json, sha256_file, translate_os_errors
+from view_models.places import Places, free_folder
+
+__all__ = ["BundleView", "find_bundles", "read_bundle", "receive", "unpack", "zipped"]
+
+_MOST_FILES = 10_000
+_MOST_BYTES = 2_000_000_000
+_MOST_RATIO = 200  # bytes unpacked for each byte packed, over the whole archive
+
+
+@dataclass(frozen=True)
+class BundleView:
+    """One bundle.
+
+    Args:
+        path: its folder.
+        problems: what differs from its checksums; empty where it is as it was written.
+        recipe: `recipe.json`.
+        card: `README.md` without the lines for machines.
+        files: name and size of every file.
+        distilled: the set; None where it cannot be read.
+        error: why it cannot be read.
+    """
+
+    path: Path
+    problems: tuple[str, ...]
+    recipe: dict[str, Any]
+    card: str
+    files: pd.DataFrame
+    distilled: DistilledSet | None
+    error: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the list of checksums: tells this bundle from every other, over the telephone too."""
+        sums = self.path / "SHA256SUMS"
+        return sha256_file(sums) if sums.is_file() else ""
+
+
+def read_bundle(path: Path) -> BundleView:
+    """Read a bundle and check it; a damaged one is described as far as it can be."""
+    try:
+        distilled, error = load(path), ""
+    except IngestError as problem:
+        distilled, error = None, str(problem)
+    try:
+        recipe = read_json(path / "recipe.json")
+    except IngestError:
+        recipe = {}
+    card = path / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    files = sorted(one for one in path.rglob("*") if one.is_file() and not one.is_symlink())
+    table = pd.DataFrame(
+        [{"file": one.relative_to(path).as_posix(), "kB": round(one.stat().st_size / 1000, 1)} for one in files],
+        columns=["file", "kB"],
+    )
+    return BundleView(path, tuple(verify(path)), recipe, _without_front_matter(text), table, distilled, error)
+
+
+def _without_front_matter(text: str) -> str:
+    if text.startswith("---\n"):
+        return text[4:].partition("\n---\n")[2]
+    return text
+
+
+def zipped(path: Path) -> bytes:
+    """Return the bundle as a ZIP archive; the same bundle gives the same bytes."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(one for one in path.rglob("*") if one.is_file() and not one.is_symlink()):
+            name = f"{path.name}/{file.relative_to(path).as_posix()}"
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return data.getvalue()
+
+
+def unpack(data: bytes, target: Path) -> Path:
+    """Unpack an archive into the new folder `target`; return the folder that holds the files.
+
+    Raises:
+        IngestError: no ZIP archive, or one whose entries lead out of the folder, are links, or are too many or large.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = [one for one in archive.infolist() if not one.is_dir()]
+            _check(entries, len(data))
+            with translate_os_errors(target):
+                target.mkdir(parents=True)
+            try:
+                for entry in entries:
+                    file = target.joinpath(*PurePosixPath(entry.filename).parts)
+                    with translate_os_errors(file):
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        with archive.open(entry) as source, open(file, "xb") as out:
+                            shutil.copyfileobj(source, out)
+            except BaseException:
+                shutil.rmtree(target, ignore_errors=True)
+                raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise IngestError("not a readable ZIP archive: pack the folder again, without a password") from error
+    inner = list(target.iterdir())
+    return inner[0] if len(inner) == 1 and inner[0].is_dir() else target
+
+
+def _check(entries: list[zipfile.ZipInfo], packed: int) -> None:
+    total = sum(one.file_size for one in entries)
+    if not entries:
+        raise IngestError("the archive is empty")
+    if len(entries) > _MOST_FILES or total > _MOST_BYTES or total > _MOST_RATIO * packed + 1_000_000:
+        raise IngestError(
+            f"the archive unpacks to {len(entries)} files of {total / 1e6:.0f} MB together; at most {_MOST_FILES} "
+            f"files and {_MOST_BYTES / 1e6:.0f} MB are taken: put a larger set into a folder on this machine"
+        )
+    for one in entries:
+        path = PurePosixPath(one.filename)
+        if path.is_absolute() or ".." in path.parts or "\\" in one.filename or ":" in one.filename:
+            raise IngestError("the archive holds a file that leads out of its folder; it was not unpacked")
+        if stat.S_ISLNK(one.external_attr >> 16):
+            raise IngestError("the archive holds a link; it was not unpacked")
+
+
+def find_bundles(places: Places) -> list[Path]:
+    """Return the bundles that came from others, newest first."""
+    found = places.received.glob("*/**/distilled.safetensors") if places.received.is_dir() else []
+    folders = {file.parent for file in found if not file.is_symlink()}
+    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def receive(places: Places, name: str, data: bytes) -> Path:
+    """Unpack an uploaded bundle into a folder of its own below `received`; return the bundle."""
+    return unpack(data, free_folder(places.received, Path(name).stem or "bundle"))

@@ -1,0 +1,120 @@
+"""Ready-made configurations in plain language, and about how long they take on this machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from medidistill.config import AugmentConfig, NetworkConfig, RunConfig
+from medidistill.networks import make_network
+from medidistill.pipeline import load_config, methods, preset_files
+
+__all__ = ["Preset", "estimate_seconds", "measured_step", "presets", "spoken_duration"]
+
+_WORDS = {
+    "quick": "A first look. Minutes on a laptop; figures are rough, so repeat with a longer one before you conclude.",
+    "demo": "The one the demo uses: tiny images, made for phantoms. Good for learning the app, not for X-rays.",
+    "covid-cxr": "A full comparison at 64 x 64 pixels with ten experts and ten networks an arm. Hours on a laptop.",
+}
+_TRIED = 2  # networks that try each candidate training
+_PASSES = 3.5  # forward and backward passes that one student step costs, its exact gradient included
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A ready-made configuration.
+
+    Args:
+        name: what `--config` takes.
+        words: what it means for the user.
+        config: its settings.
+    """
+
+    name: str
+    words: str
+    config: RunConfig
+
+
+def presets() -> list[Preset]:
+    """Return the ready-made configurations, those with words of ours first."""
+    names = sorted(preset_files(), key=lambda name: (list(_WORDS).index(name) if name in _WORDS else 99, name))
+    return [Preset(name, _WORDS.get(name) or _first_comment(preset_files()[name]), load_config(name)) for name in names]
+
+
+def _first_comment(path: Path) -> str:
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def measured_step(network: NetworkConfig, size: int) -> tuple[float, float]:
+    """Return seconds (for a step, for an image in it) of forward and backward passes, measured here in a moment."""
+    model = make_network(
+        network, channels=1, image_size=size, num_classes=3, generator=torch.Generator().manual_seed(0)
+    )
+    few, many = 4, 32
+    times = {}
+    for count in (few, many):
+        images, labels = torch.zeros(count, 1, size, size), torch.zeros(count, dtype=torch.int64)
+        spent = []
+        for _ in range(4):
+            began = time.perf_counter()
+            torch.autograd.grad(torch.nn.functional.cross_entropy(model(images), labels), list(model.parameters()))
+            spent.append(time.perf_counter() - began)
+        times[count] = min(spent[1:])
+    image = max(0.0, (times[many] - times[few]) / (many - few))
+    return max(times[few] - few * image, 1e-5), image
+
+
+def estimate_seconds(config: RunConfig, images: int, step: float, image: float, classes: int = 3) -> float:
+    """Return about how long a run takes, from one measured training step; right within a factor of two or three.
+
+    Args:
+        config: the run.
+        images: X-rays that go in.
+        step: seconds of a training step, beside its images.
+        image: seconds of each image in a training step.
+        classes: number of classes.
+    """
+    experts, distill, evaluate = config.experts, config.distill, config.evaluate
+    share = 1 - config.ingest.val_fraction - config.ingest.test_fraction
+    real, made = max(1, round(images * share)), distill.ipc * classes
+    epoch = math.ceil(real / experts.batch_size) * step + real * image
+    few = min(distill.batch_size or made, made)
+    outer = distill.segments * distill.inner_steps * _PASSES * (step + few * image)
+    batch = min(evaluate.small.batch_size or made, made)
+    small = evaluate.small.steps * (step + batch * image)
+    scored = distill.outer_steps // distill.validate_every if distill.validate_every else 0
+    one_method = distill.outer_steps * outer + scored * _TRIED * small
+    candidates = 6 if evaluate.small.augment != AugmentConfig() else 3
+    arms = 0.0
+    for arm in evaluate.arms:
+        if arm == "full":
+            arms += evaluate.networks * evaluate.full_epochs * epoch
+        else:
+            arms += (evaluate.networks + candidates * _TRIED) * small
+    return (
+        images * 0.02
+        + experts.count * experts.epochs * epoch
+        + len(methods(config)) * one_method
+        + len(evaluate.architectures) * arms
+    )
+
+
+def spoken_duration(seconds: float) -> str:
+    """Return a time span as people say it: `about 4 minutes`."""
+    if seconds < 50:
+        return "less than a minute"
+    if seconds < 5400:
+        minutes = max(1, round(seconds / 60))
+        return f"about {minutes} minute{'s' if minutes > 1 else ''}"
+    if seconds < 36 * 3600:
+        return f"about {seconds / 3600:.0f} hours"
+    return f"about {seconds / 86400:.1f} days"

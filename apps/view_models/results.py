@@ -1,0 +1,352 @@
+"""The comparison as the app shows it: chosen arms, one architecture, tables for people and files for machines."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from medidistill.errors import IngestError
+from medidistill.evaluate import ArmRun
+from medidistill.files import read_json
+from medidistill.report import RocInput
+from medidistill.report.figures_clinical import calibration, decision_curves, distributions
+from medidistill.report.figures_results import accuracies, confusions, roc_curves
+from medidistill.report.wording import findings
+from view_models.runs import RunView
+
+__all__ = [
+    "VIEWS",
+    "Figure",
+    "Results",
+    "answer",
+    "figure",
+    "probe_lines",
+    "read_results",
+    "rows_table",
+    "sentences",
+    "subgroup_tables",
+]
+
+VIEWS = {
+    "accuracy": "Accuracy",
+    "roc": "ROC curves",
+    "calibration": "Calibration",
+    "decision": "Net benefit",
+    "probabilities": "Probabilities",
+    "confusion": "What is taken for what",
+}
+_DISTILLED = ("iadd", "mtt")
+_UNDEFINED = "not defined"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the comparison of a run left.
+
+    Args:
+        comparison: `comparison.json`.
+        clinical: `clinical.json`; None where it is not there.
+    """
+
+    comparison: Mapping[str, Any]
+    clinical: Mapping[str, Any] | None
+
+    @property
+    def architectures(self) -> list[str]:
+        """Names of the networks, in order."""
+        return list(dict.fromkeys(row["architecture"] for row in self.comparison["rows"]))
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms, in order."""
+        return list(dict.fromkeys(row["arm"] for row in self.comparison["rows"]))
+
+    def only(self, arms: Sequence[str], architecture: str) -> Results:
+        """Return the same for some arms and one architecture."""
+        rows = [r for r in self.comparison["rows"] if r["arm"] in arms and r["architecture"] == architecture]
+        gaps = [
+            d
+            for d in self.comparison["differences"]
+            if d["arm"] in arms and d["minus"] in arms and d["architecture"] == architecture
+        ]
+        clinical = self.clinical and {
+            **self.clinical,
+            "arms": [a for a in self.clinical["arms"] if a["arm"] in arms and a["architecture"] == architecture],
+        }
+        return Results({**self.comparison, "rows": rows, "differences": gaps}, clinical)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with what it is drawn from.
+
+    Args:
+        title: heading.
+        alt: what it shows, for those who cannot see it.
+        caption: how to read it.
+        svg: the drawing.
+        table: its figures.
+    """
+
+    title: str
+    alt: str
+    caption: str
+    svg: str
+    table: pd.DataFrame
+
+
+def read_results(run: RunView) -> Results | None:
+    """Read the comparison of a run; None where it has not finished. Raises `IngestError` when a file is damaged."""
+    file, clinical = run.folder.evaluate / "comparison.json", run.folder.evaluate / "clinical.json"
+    if "evaluate" not in run.finished or not file.is_file():
+        return None
+    return Results(read_json(file), read_json(clinical) if clinical.is_file() else None)
+
+
+def answer(results: Results) -> list[tuple[str, str]]:
+    """Return (tone, sentence) pairs that answer: can I train on the distilled set instead of the real one?
+
+    Tones are `good`, `bad` and `open`; the verdicts are those of the comparison, none is computed here.
+    """
+    if results.clinical is None:
+        return []
+    settings, told = results.clinical["settings"], []
+    words = {
+        "non-inferior": ("good", "is shown to lose less than the margin"),
+        "inferior": ("bad", "is shown to lose more than the margin"),
+        "not shown": ("open", "may lose more than the margin: these test patients do not decide it"),
+    }
+    for gap in results.clinical["differences"]:
+        macro = gap["macro"]
+        if gap["arm"] not in _DISTILLED or "verdict" not in macro:
+            continue
+        tone, text = words[macro["verdict"]]
+        told.append(
+            (
+                tone,
+                f"**{gap['arm'].upper()}** against all real images ({gap['architecture']}): the mean AUROC differs by "
+                f"{macro['estimate']:+.3f} [{macro['low']:+.3f}, {macro['high']:+.3f}]. With a margin of "
+                f"{settings['margin']:g}, the distilled set {text}.",
+            )
+        )
+    return told
+
+
+def sentences(results: Results) -> list[str]:
+    """Return what the table says, in sentences."""
+    return findings(results.comparison)
+
+
+def _span(value: Mapping[str, Any] | None) -> str:
+    if value is None or "undefined" in value:
+        return _UNDEFINED
+    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def rows_table(results: Results) -> pd.DataFrame:
+    """Return the table of the comparison: one row an arm."""
+    return pd.DataFrame(
+        [
+            {
+                "trained on": row["arm"],
+                "network": row["architecture"],
+                "images": row["training_images"],
+                "networks": row["networks"],
+                "balanced accuracy": _span(row["balanced_accuracy"]),
+                "macro AUROC": _span(row["macro_auroc"]),
+            }
+            for row in results.comparison["rows"]
+        ]
+    )
+
+
+def figure(run: RunView, results: Results, view: str) -> Figure | None:
+    """Draw one view of `VIEWS`; None where the run does not hold what it needs."""
+    names = tuple(results.comparison["class_names"])
+    if view == "accuracy":
+        return _of(accuracies(results.comparison), _accuracy_table(results))
+    if view == "confusion":
+        return _of(confusions(results.comparison), _confusion_table(results))
+    if view == "roc":
+        roc = _roc(run, results)
+        return _of(roc_curves(roc, names), _area_table(results)) if roc else None
+    if results.clinical is None or not results.clinical["arms"]:
+        return None
+    if view == "calibration":
+        return _of(calibration(results.clinical), _calibration_table(results.clinical))
+    if view == "decision":
+        return _of(decision_curves(results.clinical), _decision_table(results.clinical))
+    return _of(distributions(results.clinical), _histogram_table(results.clinical))
+
+
+def _of(picture: Any, table: pd.DataFrame) -> Figure:
+    svg = base64.b64decode(picture.source.partition(",")[2]).decode()
+    return Figure(picture.title, picture.alt, picture.caption, svg, table)
+
+
+def _accuracy_table(results: Results) -> pd.DataFrame:
+    rows = [
+        {"what": row["arm"], "architecture": row["architecture"], "metric": metric, **row[metric]}
+        for row in results.comparison["rows"]
+        for metric in ("balanced_accuracy", "macro_auroc")
+    ]
+    rows += [
+        {
+            "what": f"{gap['arm']} minus {gap['minus']}",
+            "architecture": gap["architecture"],
+            "metric": gap["metric"],
+            **gap["bootstrap"],
+        }
+        for gap in results.comparison["differences"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def _confusion_table(results: Results) -> pd.DataFrame:
+    names = results.comparison["class_names"]
+    return pd.DataFrame(
+        [
+            {"arm": row["arm"], "true class": names[true], **dict(zip(names, counts, strict=True))}
+            for row in results.comparison["rows"]
+            for true, counts in enumerate(row["confusion"])
+        ]
+    )
+
+
+def _classes(clinical: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(arm["arm"], one) for arm in clinical["arms"] for one in arm["classes"]]
+
+
+def _area_table(results: Results) -> pd.DataFrame:
+    if results.clinical is None:
+        return _accuracy_table(results)
+    rows = []
+    for arm, one in _classes(results.clinical):
+        point = one["operating_point"]
+        row = {"arm": arm, "class": one["class"], "AUROC": _span(one["auroc"])}
+        row["average precision"] = _span(one["average_precision"])
+        for name in ("threshold", "sensitivity", "specificity"):
+            value = point.get(name) if "undefined" not in point else None
+            row[f"{name} (chosen on validation)"] = (
+                _span(value) if isinstance(value, Mapping) else _UNDEFINED if value is None else f"{value:.3f}"
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _calibration_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "class": one["class"],
+                "predicted": point["predicted"],
+                **{f"observed {side}": point["observed"][side] for side in ("estimate", "low", "high")},
+            }
+            for arm, one in _classes(clinical)
+            for point in one["calibration"].get("bins", ())
+        ]
+    )
+
+
+def _decision_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"arm": arm, "class": one["class"], "threshold": at, "net benefit": benefit, "act on all": everyone}
+            for arm, one in _classes(clinical)
+            if "undefined" not in one["decision_curve"]
+            for at, benefit, everyone in zip(
+                *(one["decision_curve"][key] for key in ("thresholds", "net_benefit", "treat_all")), strict=True
+            )
+        ]
+    )
+
+
+def _histogram_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"arm": arm, "class": one["class"], "from": low, "to": high, "with": with_it, "without": without}
+            for arm, one in _classes(clinical)
+            for low, high, with_it, without in zip(
+                one["histogram"]["edges"][:-1],
+                one["histogram"]["edges"][1:],
+                one["histogram"]["positives"],
+                one["histogram"]["negatives"],
+                strict=True,
+            )
+        ]
+    )
+
+
+def _roc(run: RunView, results: Results) -> RocInput | None:
+    """Return labels and mean probabilities; of the private part of the run only the labels of the test split."""
+    architecture = results.architectures[0] if results.arms else ""
+    means = {}
+    for arm in results.arms:
+        cell = run.folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
+        if cell.is_file():
+            found = ArmRun.load(cell).test_probabilities
+            if found is not None:
+                means[arm] = found.mean(0)
+    labels = _test_labels(run.folder.ingest / "test.safetensors")
+    return RocInput(labels, means, architecture) if means and labels is not None else None
+
+
+def _test_labels(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return np.asarray(file.get_tensor("labels"))
+    except (SafetensorError, OSError) as error:
+        raise IngestError(f"{path.name}: damaged; read the X-rays again") from error
+
+
+def subgroup_tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Return column -> one row a group, class and model; hidden cells say so."""
+    clinical = results.clinical or {}
+    tables = {}
+    for column, groups in (clinical.get("subgroups") or {}).items():
+        rows = []
+        for group in groups:
+            for model, classes in group["auroc"].items():
+                for name, area in classes.items():
+                    rows.append(
+                        {
+                            "group": group["group"],
+                            "images": str(group["images"]),
+                            "class": name,
+                            "with the finding": str(group["counts"][name]),
+                            "model": model,
+                            "AUROC": area if isinstance(area, str) else _span(area),
+                        }
+                    )
+        tables[column] = pd.DataFrame(rows)
+    return tables
+
+
+def probe_lines(results: Results) -> list[str]:
+    """Return what the source probe found, in sentences; empty where it was not made."""
+    probe = (results.clinical or {}).get("source_probe")
+    if not probe:
+        return []
+    lines = []
+    site, rule = probe["site"], probe["label_from_site"]
+    if "undefined" not in site and "undefined" not in site["balanced_accuracy"]:
+        lines.append(
+            f"A simple model tells the site ({', '.join(site['sites'])}) from a very small copy of the image with "
+            f"balanced accuracy {_span(site['balanced_accuracy'])}; chance is {site['chance']:.2f}."
+        )
+    if "undefined" not in rule and "undefined" not in rule["balanced_accuracy"]:
+        lines.append(
+            f"Calling every image by what its site holds most of reaches {_span(rule['balanced_accuracy'])}; chance "
+            f"is {rule['chance']:.2f}. What a network reaches beyond that is worth more than the site."
+        )
+    return lines or ["The probe needs two sites with enough images in training and test; this run has not."]

@@ -1,0 +1,225 @@
+"""Runs: which there are, what one is, how it stands, and how it is started, stopped and resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medidistill.config import RunConfig
+from medidistill.errors import ConfigError, MedidistillError
+from medidistill.pipeline import RunFolder, load_config, read_status
+from medidistill.record import RunRecord
+from view_models.jobs import Job, start
+from view_models.places import Places, free_folder, inside, short_id
+
+__all__ = [
+    "RunState",
+    "RunView",
+    "find_runs",
+    "read_run",
+    "resume_run",
+    "run_state",
+    "start_demo",
+    "start_run",
+    "stop_run",
+]
+
+_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as the app shows it.
+
+    Args:
+        name: path below the root.
+        key: stands for it in addresses.
+        folder: its files.
+        config: its resolved configuration; None before the command has written it.
+        finished: stages that have finished, oldest first.
+        test_openings: how often the test split was scored.
+        facts: of each finished stage, as the record holds them.
+    """
+
+    name: str
+    key: str
+    folder: RunFolder
+    config: RunConfig | None
+    finished: tuple[str, ...] = ()
+    test_openings: int = 0
+    facts: dict[str, dict[str, Any]] | None = None
+
+    @property
+    def title(self) -> str:
+        """Title of the report."""
+        return self.config.name if self.config else self.name
+
+    @property
+    def notice(self) -> str:
+        """The caution shown beside every figure."""
+        return self.config.notice if self.config else ""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run stands.
+
+    Args:
+        state: `running`, `stopped`, `failed`, `completed`, or `unknown`: no process, and nobody said how it ended.
+        error: why it ended, in one line.
+        stage: in work.
+        done: of the stage, in [0, 1]; None where that is not known.
+        text: what the stage counts, in words.
+        seconds_left: in this stage.
+        finished: stages done.
+        stages: all stages, in order.
+        lines: the end of what the command wrote, where the app started it.
+    """
+
+    state: str
+    error: str = ""
+    stage: str = ""
+    done: float | None = None
+    text: str = ""
+    seconds_left: float | None = None
+    finished: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+def find_runs(places: Places) -> list[Path]:
+    """Return the run folders at most three levels below the root, newest first; links that lead out are left out."""
+    found = {
+        file.parent
+        for depth in range(_DEPTH + 1)
+        for file in places.runs.glob("*/" * depth + "run.yaml")
+        if RunFolder(file.parent).holds_run() and _is_inside(places.runs, file.parent)
+    }
+    starting = {path for path in _started(places) if path not in found and Job(_job(places, path)).is_running()}
+    failed = {path for path in _started(places) if path not in found | starting and Job(_job(places, path)).error()}
+    return [
+        *sorted(starting | failed),
+        *sorted(found, key=lambda path: (path / "run.yaml").stat().st_mtime, reverse=True),
+    ]
+
+
+def _is_inside(root: Path, path: Path) -> bool:
+    with contextlib.suppress(ConfigError, OSError):
+        return bool(inside(root, path))
+    return False
+
+
+def _started(places: Places) -> list[Path]:
+    """Return the run folders that the app has started work for, whether they exist yet or not."""
+    names = sorted(places.jobs.glob("*/run")) if places.jobs.is_dir() else []
+    return [places.runs / file.read_text(encoding="utf-8") for file in names]
+
+
+def _job(places: Places, path: Path) -> Path:
+    return places.jobs / short_id(_name(places, path))
+
+
+def _name(places: Places, path: Path) -> str:
+    return path.relative_to(places.runs).as_posix() if path != places.runs else "."
+
+
+def read_run(places: Places, path: Path) -> RunView:
+    """Read one run folder. Raises `MedidistillError` when its files are damaged."""
+    folder, name = RunFolder(path), _name(places, path)
+    shown = path.name if name == "." else name
+    if not folder.holds_run():
+        return RunView(shown, short_id(name), folder, None)
+    config = load_config(folder.config_file)
+    record = RunRecord.load(folder.record_file) if folder.record_file.is_file() else RunRecord()
+    finished = tuple(sorted(record.stages, key=lambda stage: record.stages[stage]["finished"]))
+    return RunView(shown, short_id(name), folder, config, finished, len(record.test_openings), record.stages)
+
+
+def run_state(places: Places, path: Path) -> RunState:
+    """Return how the run at `path` stands, from what its process and the app's job wrote."""
+    job = Job(_job(places, path))
+    lines = tuple(job.lines())
+    folder = RunFolder(path)
+    if not folder.holds_run():
+        if job.is_running():
+            return RunState("running", stage="start", text="The command is loading.", lines=lines)
+        return RunState("failed" if job.error() else "unknown", error=job.error(), lines=lines)
+    status = read_status(path)
+    state, error = status["state"], status.get("error", "")
+    if job.is_running() and state != "running":
+        state, error = "running", ""
+    elif job.error() and state in ("unknown", "completed"):
+        state, error = "failed", job.error()
+    finished = tuple(status["finished"])
+    if state == "unknown" and "report" in finished:
+        state = "completed"
+    total = status.get("total") or 0
+    return RunState(
+        state=state,
+        error=error,
+        stage=status["stage"] or ("start" if state == "running" else ""),
+        done=status["step"] / total if total else None,
+        text=_counted(status),
+        seconds_left=status.get("eta_seconds"),
+        finished=finished,
+        stages=tuple(status.get("stages", ())),
+        lines=lines,
+    )
+
+
+def _counted(status: dict[str, Any]) -> str:
+    if not status.get("total"):
+        return ""
+    piece = f"{status['piece']}: " if status.get("piece") else ""
+    return f"{piece}{status['unit']} {status['step']} of {status['total']}"
+
+
+def start_run(
+    places: Places, name: str, config: str, source: Path, settings: Sequence[str] = (), *, command: str = "run"
+) -> Path:
+    """Start `medidistill run` (or `ingest`) in a folder of its own; return that folder. Raises `ConfigError`."""
+    load_config(config, settings)  # complain here, not in a log
+    output = free_folder(places.runs, name)
+    options = ["--config", config, "--input", str(source), "--output", str(output)]
+    options += [part for setting in settings for part in ("--set", setting)]
+    return _go(places, output, [command, *options])
+
+
+def start_demo(places: Places) -> Path:
+    """Start `medidistill demo`; return its run folder. Goes on with the one that is there."""
+    output = places.runs / "demo"
+    again = ["--resume"] if RunFolder(output / "run").holds_run() else []
+    return _go(places, output / "run", ["demo", "--output", str(output), *again])
+
+
+def resume_run(places: Places, path: Path) -> Path:
+    """Go on with a run. Raises `ConfigError` while it is at work."""
+    if run_state(places, path).state == "running":
+        raise ConfigError("this run is at work already")
+    if not RunFolder(path).holds_run():
+        raise ConfigError("this run ended before it began; start it again")
+    return _go(places, path, ["run", "--output", str(path), "--resume"])
+
+
+def _go(places: Places, path: Path, arguments: Sequence[str]) -> Path:
+    folder = _job(places, path)
+    start(folder, arguments)
+    (folder / "run").write_text(_name(places, path), encoding="utf-8")
+    return path
+
+
+def stop_run(places: Places, path: Path) -> None:
+    """Ask a run to stop; what it finished is kept. Does nothing where no process works on it."""
+    job = Job(_job(places, path))
+    if job.is_running():
+        job.stop()
+        return
+    with contextlib.suppress(MedidistillError, ProcessLookupError, PermissionError):
+        status = read_status(path)
+        if status["state"] == "running":
+            os.kill(int(status["pid"]), signal.SIGTERM)

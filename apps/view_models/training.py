@@ -1,0 +1,146 @@
+"""How a distillation goes, from the files that it leaves while it works: curves, W by layer, the images forming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.errors import MedidistillError
+from medidistill.files import read_json
+from medidistill.pipeline import methods
+from view_models.ingested import class_names
+from view_models.runs import RunView
+
+__all__ = ["Distillation", "Tile", "curves", "distillation", "final_set", "running_methods", "tiles", "weights"]
+
+_METHOD_NAMES = {"iadd": "IADD (importance weights)", "mtt": "MTT (all weights one)"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image for the eye: (H, W) float64 in [0, 1]."""
+
+    pixels: npt.NDArray[np.float64]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What is known of one distillation by now.
+
+    Args:
+        method: `iadd` or `mtt`.
+        steps: outer steps in all.
+        entries: of its history, one an outer step.
+        events: roll-backs.
+        images: outer step -> images in network input, where they may be shown.
+        class_names: of the images.
+        normalisation: for the eye.
+    """
+
+    method: str
+    steps: int
+    entries: Sequence[Mapping[str, Any]] = ()
+    events: Sequence[Mapping[str, Any]] = ()
+    images: Mapping[int, Tensor] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    normalisation: Normalisation = field(default_factory=Normalisation)
+
+    @property
+    def title(self) -> str:
+        """Its name in words."""
+        return _METHOD_NAMES.get(self.method, self.method)
+
+
+def running_methods(run: RunView) -> tuple[str, ...]:
+    """Return the methods that this run distils with, the exported one last."""
+    return methods(run.config) if run.config else ()
+
+
+def distillation(run: RunView, method: str) -> Distillation:
+    """Read what a distillation left so far; empty where it has not begun."""
+    assert run.config is not None
+    config, folder = run.config, run.folder.distill(method)
+    steps = config.distill.outer_steps
+    names, normalisation = class_names(run), _normalisation(run)
+    header, images = _checkpoint(folder / "checkpoint.safetensors", shown=config.distill.init == "noise")
+    progress: Mapping[str, Any] = header.get("progress", {})
+    if (folder / "history.json").is_file():
+        progress = read_json(folder / "history.json")
+    return Distillation(
+        method, steps, progress.get("entries", ()), progress.get("events", ()), images, names, normalisation
+    )
+
+
+def _normalisation(run: RunView) -> Normalisation:
+    assert run.config is not None
+    ingest = run.config.ingest
+    return Normalisation(ingest.normalisation, ingest.norm_mean, ingest.norm_std)
+
+
+def _checkpoint(path: Path, *, shown: bool) -> tuple[dict[str, Any], dict[int, Tensor]]:
+    """Return header and images of a checkpoint; nothing of it where there is none yet."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header: dict[str, Any] = json.loads((file.metadata() or {})["medidistill"])
+            names = [name for name in file.keys() if name.startswith("evolution/")] if shown else []  # noqa: SIM118
+            images = {int(name.rpartition("/")[2]): file.get_tensor(name) for name in sorted(names)}
+            if shown:
+                images[int(header["progress"]["step"])] = file.get_tensor("now/images")
+    except (OSError, KeyError, ValueError, SafetensorError):
+        return {}, {}
+    return header, images
+
+
+def final_set(run: RunView, method: str) -> DistilledSet | None:
+    """Return the finished set of a method, or None."""
+    if f"distill/{method}" not in run.finished:
+        return None
+    try:
+        return DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
+    except MedidistillError:
+        return None
+
+
+def curves(found: Sequence[Distillation], key: str) -> pd.DataFrame:
+    """Return one row an outer step and one column a method, of the history entry `key`."""
+    columns = {
+        one.title: pd.Series(
+            {int(e["step"]): float(e[key]) for e in one.entries if e.get(key) is not None}, dtype=float
+        )
+        for one in found
+    }
+    table = pd.DataFrame({name: column for name, column in columns.items() if len(column)})
+    table.index.name = "outer step"
+    return table
+
+
+def weights(one: Distillation) -> pd.DataFrame:
+    """Return the importance weights by layer at the last step that logged them: min, quartiles, max."""
+    logged = [entry["w"] for entry in one.entries if entry.get("w")]
+    if not logged:
+        return pd.DataFrame()
+    table = pd.DataFrame(logged[-1]).T
+    table.index.name = "layer"
+    return table[["min", "q25", "median", "q75", "max"]]
+
+
+def tiles(
+    images: Tensor, class_names: Sequence[str], normalisation: Normalisation, labels: Sequence[int] = ()
+) -> list[Tile]:
+    """Return images in network input as tiles for the eye; without labels, classes have equal numbers in order."""
+    each = max(1, len(images) // max(1, len(class_names)))
+    named = list(labels) or [place // each for place in range(len(images))]
+    shown = normalisation.to_display(images).mean(1).double().numpy()
+    captions = [class_names[label] if label < len(class_names) else "" for label in named]
+    return [Tile(pixels, caption) for pixels, caption in zip(shown, captions, strict=True)]

@@ -1,0 +1,93 @@
+"""`medidistill app`: the pages in the browser, served on this machine alone."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from medidistill.cli.options import add_command
+
+__all__ = ["add", "server_options"]
+
+_UPLOAD = 200  # MB
+
+
+def add(commands: Any) -> None:
+    """Describe the sub-command."""
+    parser = add_command(
+        commands,
+        "app",
+        "start runs and look at them in the browser",
+        "Serves the app on this machine alone (localhost): choose X-rays, distil, compare, export, receive. Runs are "
+        "started as this same command in processes of their own, and go on when the browser or the app is closed. No "
+        "usage statistics are sent. Pages read below --root and --images and nowhere else.",
+        "medidistill app\n  medidistill app --root runs --images /data/xrays",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path("medidistill-runs"),
+        metavar="DIR",
+        help="folder of runs, made where it is absent (default: medidistill-runs)",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder below which X-rays may be chosen; may be repeated (default: the folder of runs alone)",
+    )
+    parser.add_argument("--port", type=int, default=8501, metavar="N", help="port on localhost (default: 8501)")
+    parser.add_argument(
+        "--login",
+        action="store_true",
+        help="show pages only to users who signed in by OpenID Connect; needs the extra `login` and the section "
+        "[auth] in .streamlit/secrets.toml, see docs/tutorial.md",
+    )
+    parser.set_defaults(handler=_app)
+
+
+def server_options(port: int) -> list[str]:
+    """Return what Streamlit is told on its command line, where no settings file can loosen it."""
+    options = {
+        "server.address": "localhost",
+        "server.port": port,
+        "server.enableXsrfProtection": "true",
+        "server.enableCORS": "true",
+        "server.maxUploadSize": _UPLOAD,
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "none",
+    }
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def _app(arguments: Namespace, stop: Any) -> None:
+    import importlib.util
+    import os
+    import subprocess
+    import sys
+
+    from medidistill.errors import ConfigError
+    from medidistill.files import translate_os_errors
+    from medidistill.pipeline import app_file
+
+    root = arguments.root.resolve()
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"--root {arguments.root}: is a file; name a folder")
+    for folder in arguments.images:
+        if not folder.is_dir():
+            raise ConfigError(f"--images {folder}: no such folder")
+    if arguments.login and importlib.util.find_spec("authlib") is None:
+        raise ConfigError("--login: needs Authlib; install it with: pip install 'medidistill[login]'")
+    with translate_os_errors(root):
+        root.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "streamlit", "run", str(app_file()), *server_options(arguments.port)]
+    environment = {
+        **os.environ,
+        "MEDIDISTILL_RUNS": str(root),
+        "MEDIDISTILL_IMAGES": os.pathsep.join(str(folder.resolve()) for folder in arguments.images),
+        "MEDIDISTILL_LOGIN": "1" if arguments.login else "",
+    }
+    subprocess.run(command, env=environment, check=False)  # noqa: S603 (our own script)
