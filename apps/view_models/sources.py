@@ -17,7 +17,7 @@ from medidistill.ingest.deidentify import letters_in_row
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
 from medidistill.ingest.dicom import file_kind, read_image
-from medidistill.ingest.sources import Record, find_records
+from medidistill.ingest.sources import Record, find_records, workspace
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.bundles import unpack
 from view_models.places import Places, free_folder, plain_name
@@ -101,10 +101,12 @@ class Findings:
 def read_source(path: Path) -> SourceView:
     """Look at a folder as a run would read it; nothing is decoded yet."""
     try:
-        records, quarantine = find_records(path, IngestConfig())
+        with workspace(None) as place:
+            found = find_records(path, IngestConfig(), place)
     except IngestError as error:
         return SourceView(path, error=str(error).replace(f"{path}: ", "").replace(f"{path}/", ""))
-    pairs = [(entry.key, entry.reason) for entry in quarantine]
+    records = found.records
+    pairs = [(entry.key, entry.reason) for entry in found.quarantine]
     names = tuple(sorted({record.label for record in records}))
     table = _counts(records)
     sites = {site: {str(k): int(v) for k, v in table[site].items()} for site in table.columns if site != "images"}

@@ -1,0 +1,135 @@
+"""Every page without a run, of a finished run, of an unfinished one, and of a damaged one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from medidistill.config import RunConfig
+from medidistill.pipeline import RunFolder
+
+PAGES = ("data", "distil", "compare", "gallery", "privacy", "export", "receive")
+
+
+@pytest.mark.parametrize("page", ["distil", "compare", "gallery", "privacy", "export"])
+def test_page_without_a_run_offers_the_demo(page, open_page, text_of):
+    test = open_page(page)
+    assert "Nothing to show yet" in text_of(test)
+    assert test.button("make_demo").label == "Make the demo"
+
+
+def test_pages_without_a_run_that_need_none(open_page, text_of):
+    assert open_page("data").selectbox("data_root").label == "X-rays: start from"
+    assert "No bundle was opened yet" in text_of(open_page("receive"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_a_finished_run(page, open_page, finished):
+    test = open_page(page)
+    assert not test.error or page == "privacy"
+    assert "finished" in "".join(one.value for one in test.sidebar.markdown)
+
+
+@pytest.mark.parametrize("page", ["compare", "gallery", "export"])
+def test_page_of_an_unfinished_run_says_what_comes_first(page, open_page, root, text_of):
+    RunFolder.create(root / "half", RunConfig(name="half"))
+    assert "Nothing to show yet" in text_of(open_page(page))
+
+
+@pytest.mark.parametrize("page", ["distil", "compare", "gallery", "privacy", "export"])
+def test_page_of_a_damaged_run_shows_one_line(page, open_page, finished):
+    (finished / "record.json").write_text("{")
+    test = open_page(page)
+    assert ["record.json: not valid JSON" in one.value for one in test.error] == [True]
+
+
+def test_notice_and_answer_lead_the_comparison(open_page, finished, text_of):
+    shown = text_of(open_page("compare"))
+    assert "A notice that must reach the reader." in shown
+    assert "**IADD** against all real images (convnet): the mean AUROC differs by" in shown
+
+
+@pytest.mark.parametrize("view", ["accuracy", "roc", "calibration", "decision", "probabilities", "confusion"])
+def test_every_view_has_its_picture_its_table_and_both_as_files(view, open_page, finished):
+    test = open_page("compare", view=view)
+    assert len(test.image) == 1
+    assert len(test.dataframe) == 1
+    assert [one.label for one in test.download_button] == ["Picture (SVG)", "Figures (CSV)"]
+
+
+def test_views_follow_the_chosen_arms(open_page, finished):
+    test = open_page("compare", view="accuracy")
+    arms = test.pills("arms")
+    arms.set_value(["full", "iadd"]).run()
+    assert set(test.dataframe[0].value["what"]) == {"full", "iadd", "iadd minus full"}
+
+
+def test_subgroups_probe_and_files(open_page, finished, text_of):
+    assert "no subgroups" in text_of(open_page("compare", view="subgroups"))
+    assert "probe" in text_of(open_page("compare", view="probe")).lower()
+    labels = [one.label for one in open_page("compare", view="files").download_button]
+    assert any("checklist.md" in label for label in labels)
+    assert any("report.html" in label for label in labels)
+
+
+def test_gallery_shows_patients_only_when_asked(open_page, finished, text_of):
+    test = open_page("gallery")
+    before = len(test.image)
+    test.toggle("show_patients").set_value(True).run()
+    assert not test.exception
+    # three distilled images, each with three neighbours
+    assert len(test.image) == before + 3 * (1 + 3)
+    assert "no proof of safety" in text_of(test) or "Look at these pairs" in text_of(test)
+
+
+def test_gallery_without_the_private_part(open_page, finished, text_of):
+    shutil.rmtree(finished / "ingest")
+    assert "private part of this run was removed" in text_of(open_page("gallery"))
+
+
+def test_privacy_without_an_audit_says_that_nothing_is_known(open_page, finished, text_of):
+    test = open_page("privacy")
+    assert "Nothing was audited" in test.error[0].value
+    assert "must not be called anonymous" in text_of(test)
+
+
+def test_privacy_shows_what_was_audited(open_page, finished):
+    (finished / "audit").mkdir(exist_ok=True)
+    attack = {"auc": {"estimate": 0.61, "low": 0.52, "high": 0.7}, "verdict": "fails"}
+    (finished / "audit" / "membership.json").write_text(json.dumps(attack))
+    test = open_page("privacy")
+    assert not test.error
+    table = test.dataframe[0].value
+    assert dict(zip(table["what"], table["value"], strict=True)) == {
+        "auc": "0.610 [0.520, 0.700]",
+        "verdict": "fails",
+    }
+
+
+def test_export_offers_the_bundle_only_while_it_is_whole(open_page, finished, text_of):
+    assert "Whole" in text_of(open_page("export"))
+    (finished / "bundle" / "README.md").write_text("changed")
+    test = open_page("export")
+    assert "differs from its checksums" in test.error[0].value
+    assert not test.download_button
+
+
+def test_no_patient_is_named_on_any_page(open_page, finished, made, text_of):
+    names = {line.split(",")[0].split("/")[0] for line in (made.phantoms / "labels.csv").read_text().splitlines()[1:]}
+    manifest = (finished / "ingest" / "manifest.csv").read_text()
+    assert names
+    assert "p-" in manifest
+    for page in PAGES:
+        shown = text_of(open_page(page))
+        assert "PHANTOM^" not in shown
+        assert not [name for name in names if name in shown]
+
+
+def test_address_holds_no_name_of_a_run(open_page, finished):
+    finished.rename(finished.parent / "doe-jane")
+    test = open_page("compare")
+    (key,) = test.query_params["run"]
+    assert len(key) == 12
+    assert set(key) <= set("0123456789abcdef")
