@@ -13,6 +13,8 @@ __all__ = ["show_bundle"]
 
 def show_bundle(bundle: BundleView) -> None:
     """Draw the images, the card and the files of a bundle."""
+    for note in bundle.notes:
+        st.caption(note[:1].upper() + note[1:] + ".")
     distilled = bundle.distilled
     if distilled is not None:
         st.subheader("The images", anchor=False)

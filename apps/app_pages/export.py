@@ -30,7 +30,7 @@ def main() -> None:
         st.error("The bundle differs from its checksums. Do not pass it on; resume the run to write it again.")
         st.markdown("\n".join(f"- {problem}" for problem in bundle.problems))
     else:
-        st.success(f"Whole: all {len(bundle.files) - 1} files are as they were written.", icon=":material/check:")
+        st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
         name = f"{Path(run.name).name}-bundle.zip"
         data = _zip(str(bundle.path), stamp(bundle.path / "SHA256SUMS"))
         st.download_button(

@@ -46,7 +46,7 @@ def main() -> None:
         if bundle.error:
             return
     else:
-        st.success(f"Whole: all {len(bundle.files) - 1} files match their checksums.", icon=":material/check:")
+        st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
         st.markdown("Compare this number with the one that the sender told you. It must be the same:")
         st.code(bundle.digest, language=None)
     show_bundle(bundle)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import IngestError
-from medidistill.export import load, verify
+from medidistill.export import examine, load
 from medidistill.files import read_json, sha256_file, translate_os_errors
 from view_models.places import Places, free_folder
 
@@ -31,7 +31,8 @@ class BundleView:
 
     Args:
         path: its folder.
-        problems: what differs from its checksums; empty where it is as it was written.
+        problems: what is not as it was written; empty where the bundle is whole.
+        notes: what was not checked.
         recipe: `recipe.json`.
         card: `README.md` without the lines for machines.
         files: name and size of every file.
@@ -41,6 +42,7 @@ class BundleView:
 
     path: Path
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     recipe: dict[str, Any]
     card: str
     files: pd.DataFrame
@@ -66,12 +68,14 @@ def read_bundle(path: Path) -> BundleView:
         recipe = {}
     card = path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    found = examine(path)
+    problems = tuple(problem.replace(f"{path}/", "").replace(f"{path}: ", "") for problem in found.problems)
     files = sorted(one for one in path.rglob("*") if one.is_file() and not one.is_symlink())
     table = pd.DataFrame(
         [{"file": one.relative_to(path).as_posix(), "kB": round(one.stat().st_size / 1000, 1)} for one in files],
         columns=["file", "kB"],
     )
-    return BundleView(path, tuple(verify(path)), recipe, _without_front_matter(text), table, distilled, error)
+    return BundleView(path, problems, found.notes, recipe, _without_front_matter(text), table, distilled, error)
 
 
 def _without_front_matter(text: str) -> str:
