@@ -10,11 +10,10 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).parent))  # `streamlit run` does so too; AppTest does not
 
 from app_pages.parts import CAUTION, places
-from view_models.places import Places, short_id
-from view_models.runs import find_runs, run_state
-
 from medidistill import __version__
 from medidistill.errors import MedidistillError
+from view_models.places import Places, short_id
+from view_models.runs import find_runs, run_state
 
 _PAGES = {
     "data": ("Data", ":material/folder_open:"),

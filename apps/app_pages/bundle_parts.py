@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import streamlit as st
-from view_models.bundles import BundleView
-from view_models.training import tiles
 
 from app_pages.parts import show_tiles
+from view_models.bundles import BundleView
+from view_models.training import tiles
 
 __all__ = ["show_bundle"]
 

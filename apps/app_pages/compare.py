@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+
+from app_pages.parts import chosen_run, empty, go_to, heading, named_image, places, stamp
 from view_models.results import (
     VIEWS,
     Figure,
@@ -18,8 +20,6 @@ from view_models.results import (
     subgroup_tables,
 )
 from view_models.runs import RunView, read_run
-
-from app_pages.parts import chosen_run, empty, go_to, heading, named_image, places, stamp
 
 _MORE = {"subgroups": "Subgroups", "probe": "Is it the source?", "files": "Files and checklist"}
 

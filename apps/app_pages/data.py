@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+
+from app_pages.parts import chosen_run, folder_picker, go_to, heading, named_image, places
+from medidistill.errors import MedidistillError
 from view_models.ingested import Ingested, read_ingested, shown_images
 from view_models.sources import (
     Findings,
@@ -15,9 +18,6 @@ from view_models.sources import (
     read_source,
     sample_images,
 )
-
-from app_pages.parts import chosen_run, folder_picker, go_to, heading, named_image, places
-from medidistill.errors import MedidistillError
 
 _WAYS = {"folder": "A folder on this machine", "upload": "Upload a small set", "run": "What the chosen run has read"}
 _LAYOUTS = """\

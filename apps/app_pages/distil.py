@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from view_models.places import plain_name
-from view_models.presets import Preset, estimate_seconds, measured_step, presets, spoken_duration
-from view_models.runs import start_run
-from view_models.sources import read_source
 
 from app_pages.live import show_live
 from app_pages.parts import chosen_run, empty, go_to, heading, places, show_run
 from medidistill.config import NetworkConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
+from view_models.places import plain_name
+from view_models.presets import Preset, estimate_seconds, measured_step, presets, spoken_duration
+from view_models.runs import start_run
+from view_models.sources import read_source
 
 _ARMS = {
     "full": "all real images (the bar to reach)",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from view_models.bundles import read_bundle, zipped
 
 from app_pages.bundle_parts import show_bundle
 from app_pages.parts import chosen_run, empty, go_to, heading, stamp
+from view_models.bundles import read_bundle, zipped
 
 
 @st.cache_data(max_entries=8, show_spinner="Packing ...")

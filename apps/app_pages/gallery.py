@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from view_models.gallery import Neighbourhood, neighbourhood, verdict
-from view_models.runs import RunView
-from view_models.training import final_set, running_methods, tiles
 
 from app_pages.parts import chosen_run, empty, go_to, heading, named_image, show_tiles, stamp
 from medidistill.pipeline import RunFolder
+from view_models.gallery import Neighbourhood, neighbourhood, verdict
+from view_models.runs import RunView
+from view_models.training import final_set, running_methods, tiles
 
 _PAGE = 6  # images shown at once with their neighbours
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 import streamlit as st
-from view_models.presets import spoken_duration
-from view_models.runs import RunState, RunView, read_run, resume_run, run_state, stop_run
-from view_models.training import Distillation, curves, distillation, running_methods, tiles, weights
 
 from app_pages.parts import go_to, places, show_tiles
 from medidistill.errors import MedidistillError
+from view_models.presets import spoken_duration
+from view_models.runs import RunState, RunView, read_run, resume_run, run_state, stop_run
+from view_models.training import Distillation, curves, distillation, running_methods, tiles, weights
 
 __all__ = ["show_live"]
 

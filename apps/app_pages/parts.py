@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
+
+from medidistill.errors import MedidistillError
 from view_models.places import Places, inside, subfolders
 from view_models.runs import RunView, read_run, start_demo
 from view_models.training import Tile
-
-from medidistill.errors import MedidistillError
 
 __all__ = [
     "CAUTION",

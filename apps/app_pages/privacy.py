@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import streamlit as st
-from view_models.audits import read_audits
-from view_models.training import final_set, running_methods
 
 from app_pages.parts import chosen_run, empty, heading
+from view_models.audits import officer_report, read_audits
+from view_models.training import final_set, running_methods
 
 _WORDS = """\
 | question of the data-protection officer | what speaks to it |
@@ -44,9 +44,14 @@ def main() -> None:
             "it must not be called anonymous, and whoever passes it on decides under the rules that hold for the "
             "patients' data."
         )
+    report = officer_report(run.folder.path / "audit")
+    if report:
+        with st.container(border=True):
+            st.markdown(report)
+        st.download_button("This report (Markdown)", report, "privacy-report.md", "text/markdown", on_click="ignore")
     for audit in audits:
-        st.subheader(audit.name.replace("-", " ").replace("_", " "), anchor=False)
-        st.dataframe(audit.table(), hide_index=True)
+        with st.expander(f"Every figure of {audit.name.replace('-', ' ').replace('_', ' ')}", expanded=not report):
+            st.dataframe(audit.table(), hide_index=True)
     st.subheader("How to read this with a data-protection officer", anchor=False)
     st.markdown(_WORDS)
 

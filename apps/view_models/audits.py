@@ -11,7 +11,7 @@ import pandas as pd
 
 from medidistill.files import read_json
 
-__all__ = ["Audit", "read_audits"]
+__all__ = ["Audit", "officer_report", "read_audits"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
             return [(name, ", ".join(map(str, value[:20])))]
         return [row for place, one in enumerate(value) for row in _flat(one, f"{name}.{place}")]
     return [(name, f"{value:.4g}" if isinstance(value, float) else str(value))]
+
+
+def officer_report(folder: Path) -> str:
+    """Return the audit in the words of a data-protection officer, as Markdown; empty where there is none."""
+    file = folder / "privacy-report.md"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def read_audits(folder: Path) -> list[Audit]:
