@@ -12,8 +12,7 @@ from typing import Any
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, MedidistillError
-from medidistill.files import read_json
-from medidistill.pipeline import RunFolder, load_config, methods
+from medidistill.pipeline import RunFolder, load_config, read_status
 from medidistill.record import RunRecord
 from view_models.jobs import Job, start
 from view_models.places import Places, free_folder, inside, short_id
@@ -151,15 +150,15 @@ def run_state(places: Places, path: Path) -> RunState:
         if job.is_running():
             return RunState("running", stage="start", text="The command is loading.", lines=lines)
         return RunState(_ending(job) or "unknown", error=job.error(), lines=lines)
-    status = _read_status(path)
+    status = read_status(path)
     state, error = status["state"], status.get("error", "")
     if job.is_running() and state != "running":
         state, error = "running", ""
     elif _ending(job) and state in ("unknown", "completed"):
         state, error = _ending(job), job.error()
     finished = tuple(status["finished"])
-    if state == "unknown" and "report" in finished:
-        state = "completed"
+    if state in ("unknown", "completed"):  # the command ended well, which may have been one of the stages alone
+        state = "completed" if "report" in finished else "unknown"
     total = status.get("total") or 0
     return RunState(
         state=state,
@@ -177,24 +176,6 @@ def run_state(places: Places, path: Path) -> RunState:
 def _ending(job: Job) -> str:
     """Return how a job ended that did not do its work: `stopped`, `failed`, or nothing."""
     return "" if not job.error() else "stopped" if job.exit_code in _STOPPED else "failed"
-
-
-def _read_status(path: Path) -> dict[str, Any]:
-    """Return what a run says about itself; pieced together from its record where it says nothing."""
-    folder = RunFolder(path)
-    if (path / "status.json").is_file():
-        status: dict[str, Any] = read_json(path / "status.json")
-        return status
-    config = load_config(folder.config_file)
-    record = RunRecord.load(folder.record_file) if folder.record_file.is_file() else RunRecord()
-    stages = ["ingest", "experts", *(f"distill/{method}" for method in methods(config)), "evaluate", "export", "report"]
-    left = [stage for stage in stages if stage not in record.stages]
-    return {
-        "state": "unknown" if left else "completed",
-        "stage": left[0] if left else "",
-        "stages": stages,
-        "finished": [stage for stage in stages if stage in record.stages],
-    }
 
 
 def _counted(status: dict[str, Any]) -> str:
@@ -245,6 +226,6 @@ def stop_run(places: Places, path: Path) -> None:
         job.stop()
         return
     with contextlib.suppress(MedidistillError, ProcessLookupError, PermissionError):
-        status = _read_status(path)
+        status = read_status(path)
         if status["state"] == "running":
             os.kill(int(status["pid"]), signal.SIGTERM)
