@@ -154,7 +154,7 @@ def run_state(places: Places, path: Path) -> RunState:
     state, error = status["state"], status.get("error", "")
     if job.is_running() and state != "running":
         state, error = "running", ""
-    elif _ending(job) and state in ("unknown", "completed"):
+    elif _ending(job) and state == "unknown":  # it ended before the run could say anything
         state, error = _ending(job), job.error()
     finished = tuple(status["finished"])
     if state in ("unknown", "completed"):  # the command ended well, which may have been one of the stages alone

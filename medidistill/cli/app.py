@@ -11,6 +11,7 @@ from medidistill.cli.options import add_command
 __all__ = ["add", "server_options"]
 
 _UPLOAD = 200  # MB
+_OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def add(commands: Any) -> None:
@@ -46,21 +47,33 @@ def add(commands: Any) -> None:
         help="show pages only to users who signed in by OpenID Connect; needs the extra `login` and the section "
         "[auth] in .streamlit/secrets.toml, see docs/tutorial.md",
     )
+    parser.add_argument(
+        "--host",
+        metavar="NAME",
+        help="with --login: the name under which a reverse proxy on this machine serves the app to others over TLS",
+    )
     parser.set_defaults(handler=_app)
 
 
-def server_options(port: int) -> list[str]:
-    """Return what Streamlit is told on its command line, where no settings file can loosen it."""
-    options = {
-        "server.address": "localhost",
-        "server.port": port,
-        "server.enableXsrfProtection": "true",
-        "server.enableCORS": "true",
-        "server.maxUploadSize": _UPLOAD,
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-    }
-    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+def server_options(port: int, host: str | None = None) -> list[str]:
+    """Return what Streamlit is told on its command line, where no settings file can loosen it.
+
+    Args:
+        port: on localhost.
+        host: the name that a reverse proxy answers to; None: the app answers to this machine's own names alone.
+    """
+    options = [
+        ("server.address", "localhost"),
+        ("server.port", port),
+        *(("server.allowedHosts", name) for name in (*_OWN_NAMES, *([host] if host else []))),
+        *([("server.corsAllowedOrigins", f"https://{host}"), ("browser.serverAddress", host)] if host else []),
+        ("server.enableXsrfProtection", "true"),
+        ("server.enableCORS", "true"),
+        ("server.maxUploadSize", _UPLOAD),
+        ("browser.gatherUsageStats", "false"),
+        ("client.showErrorDetails", "none"),
+    ]
+    return [part for name, value in options for part in (f"--{name}", str(value))]
 
 
 def _app(arguments: Namespace, stop: Any) -> None:
@@ -79,11 +92,20 @@ def _app(arguments: Namespace, stop: Any) -> None:
     for folder in arguments.images:
         if not folder.is_dir():
             raise ConfigError(f"--images {folder}: no such folder")
+    if arguments.host and not arguments.login:
+        raise ConfigError("--host: would show patients' images to everyone in reach; it needs --login")
     if arguments.login and importlib.util.find_spec("authlib") is None:
         raise ConfigError("--login: needs Authlib; install it with: pip install 'medidistill[login]'")
     with translate_os_errors(root):
         root.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "streamlit", "run", str(app_file()), *server_options(arguments.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(app_file()),
+        *server_options(arguments.port, arguments.host),
+    ]
     environment = {
         **os.environ,
         "MEDIDISTILL_RUNS": str(root),

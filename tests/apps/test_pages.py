@@ -6,9 +6,10 @@ import json
 import shutil
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from medidistill.config import RunConfig
-from medidistill.pipeline import RunFolder
+from medidistill.pipeline import RunFolder, app_file
 
 PAGES = ("data", "distil", "compare", "gallery", "privacy", "export", "receive")
 
@@ -133,3 +134,11 @@ def test_address_holds_no_name_of_a_run(open_page, finished):
     key = test.query_params["run"]
     assert len(key) == 12
     assert set(key) <= set("0123456789abcdef")
+
+
+def test_login_shows_nothing_before_the_user_has_signed_in(root, monkeypatch, finished):
+    monkeypatch.setenv("MEDIDISTILL_LOGIN", "1")
+    test = AppTest.from_file(str(app_file()), default_timeout=120).run()
+    assert [one.label for one in test.button] == ["Sign in"]
+    assert not test.selectbox
+    assert "first" not in "".join(one.value for one in test.markdown)
