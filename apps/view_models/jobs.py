@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medidistill.errors import ConfigError
-from medidistill.files import read_json, write_json
 
 __all__ = ["Job", "start"]
 
@@ -90,16 +90,15 @@ class Job:
         """Ask it to stop: what it finished is kept."""
         if self.is_running():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(int(read_json(self.folder / "job.json")["group"]), signal.SIGTERM)
+                os.killpg(int(json.loads((self.folder / "job.json").read_text())["group"]), signal.SIGTERM)
 
 
-def start(folder: Path, arguments: Sequence[str], *, environment: dict[str, str] | None = None) -> Job:
+def start(folder: Path, arguments: Sequence[str]) -> Job:
     """Run `medidistill ARGUMENTS` in a session of its own.
 
     Args:
         folder: of the job; what an earlier job of the same folder left is replaced.
         arguments: of the command line.
-        environment: the variables to run with; None: those of this process.
 
     Raises:
         ConfigError: the job is at work already.
@@ -121,7 +120,8 @@ def start(folder: Path, arguments: Sequence[str], *, environment: dict[str, str]
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock.fileno(),),
-            env={**(os.environ if environment is None else environment), "MEDIDISTILL_EXIT": str(folder / "exit")},
+            env={**os.environ, "MEDIDISTILL_EXIT": str(folder / "exit")},
         )
-        write_json(folder / "job.json", {"group": process.pid, "command": arguments[0], "started": time.time()})
+        note = {"group": process.pid, "command": arguments[0], "started": time.time()}
+        (folder / "job.json").write_text(json.dumps(note))
     return Job(folder)

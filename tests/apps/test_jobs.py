@@ -38,11 +38,12 @@ def wait(condition, seconds=240.0):
         time.sleep(0.1)
 
 
-def fake(jobs, tmp_path, code):
+def fake(jobs, monkeypatch, tmp_path, code):
     """Start a job that runs `code` instead of the command line, which takes seconds to load."""
     script = tmp_path / "medidistill.py"
     script.write_text(code)
-    return jobs.start(tmp_path / "job", ["run"], environment={**os.environ, "PYTHONPATH": str(tmp_path)})
+    monkeypatch.chdir(tmp_path)  # where `python -m` looks first
+    return jobs.start(tmp_path / "job", ["run"])
 
 
 def test_job_outlives_the_process_that_started_it(jobs, tmp_path):
@@ -51,8 +52,7 @@ def test_job_outlives_the_process_that_started_it(jobs, tmp_path):
     code = (
         f"import os, sys; sys.path.insert(0, {str(apps)!r})\n"
         "from pathlib import Path; from view_models.jobs import start\n"
-        f"environment = {{**os.environ, 'PYTHONPATH': {str(tmp_path)!r}}}\n"
-        f"start(Path({str(folder)!r}), ['run'], environment=environment)"
+        f"os.chdir({str(tmp_path)!r}); start(Path({str(folder)!r}), ['run'])"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
     job = jobs.Job(tmp_path / "job")
@@ -63,43 +63,43 @@ def test_job_outlives_the_process_that_started_it(jobs, tmp_path):
     assert job.exit_code == 143
 
 
-def test_second_start_is_refused_while_the_first_works(jobs, tmp_path):
-    job = fake(jobs, tmp_path, "import time; time.sleep(60)")
+def test_second_start_is_refused_while_the_first_works(jobs, monkeypatch, tmp_path):
+    job = fake(jobs, monkeypatch, tmp_path, "import time; time.sleep(60)")
     with pytest.raises(ConfigError, match="at work already"):
         jobs.start(tmp_path / "job", ["run"])
     job.stop()
     wait(lambda: not job.is_running())
 
 
-def test_stop_reaches_the_work_and_its_code_is_kept(jobs, tmp_path):
+def test_stop_reaches_the_work_and_its_code_is_kept(jobs, monkeypatch, tmp_path):
     code = (
         "import signal, sys, time\n"
         "def end(*_):\n    print('medidistill: error: stopped by SIGTERM', flush=True); sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, end); print('ready', flush=True); time.sleep(60)"
     )
-    job = fake(jobs, tmp_path, code)
+    job = fake(jobs, monkeypatch, tmp_path, code)
     wait(lambda: job.lines() == ["ready"])
     job.stop()
     wait(lambda: not job.is_running())
     assert (job.exit_code, job.error()) == (143, "stopped by SIGTERM")
 
 
-def test_error_is_the_last_line_that_the_command_said(jobs, tmp_path):
+def test_error_is_the_last_line_that_the_command_said(jobs, monkeypatch, tmp_path):
     code = "import sys; print('bar 1\\rbar 2'); print('medidistill: error: ipc=0: must be >= 1'); sys.exit(2)"
-    job = fake(jobs, tmp_path, code)
+    job = fake(jobs, monkeypatch, tmp_path, code)
     wait(lambda: not job.is_running())
     assert job.lines() == ["bar 2", "medidistill: error: ipc=0: must be >= 1"]
     assert job.error() == "ipc=0: must be >= 1"
 
 
-def test_killed_work_says_so(jobs, tmp_path):
-    job = fake(jobs, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+def test_killed_work_says_so(jobs, monkeypatch, tmp_path):
+    job = fake(jobs, monkeypatch, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     wait(lambda: not job.is_running())
     assert "lack of memory" in job.error()
 
 
-def test_power_cut_leaves_a_job_that_is_seen_as_ended(jobs, tmp_path):
-    job = fake(jobs, tmp_path, "import time; time.sleep(60)")
+def test_power_cut_leaves_a_job_that_is_seen_as_ended(jobs, monkeypatch, tmp_path):
+    job = fake(jobs, monkeypatch, tmp_path, "import time; time.sleep(60)")
     group = int(json.loads((tmp_path / "job" / "job.json").read_text())["group"])
     os.killpg(group, signal.SIGKILL)
     wait(lambda: not job.is_running())
