@@ -6,6 +6,7 @@ import pytest
 
 from medidistill.config import (
     FLAT_EXPERTS,
+    METHOD_TITLES,
     METHODS,
     AugmentConfig,
     DistillConfig,
@@ -98,3 +99,10 @@ def test_an_iadd_variant_needs_w_too():
     )
     with pytest.raises(ConfigError, match=r"importance\.enabled"):
         methods(run)
+
+
+def test_every_method_has_a_title_and_a_line_in_the_documentation(root):
+    assert METHOD_TITLES.keys() == METHODS.keys()
+    assert len(set(METHOD_TITLES.values())) == len(METHODS)
+    documented = (root / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"`{name}`" not in documented] == []

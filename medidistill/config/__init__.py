@@ -7,7 +7,7 @@ reads files and hands these down. `digest` names a configuration by its content.
 from medidistill.config.data import IngestConfig, PhantomConfig
 from medidistill.config.distillation import DistillConfig, ImportanceConfig
 from medidistill.config.fields import as_dict, digest, with_settings
-from medidistill.config.methods import FLAT_EXPERTS, METHODS
+from medidistill.config.methods import FLAT_EXPERTS, METHOD_TITLES, METHODS
 from medidistill.config.run import EvaluateConfig, RunConfig
 from medidistill.config.sources import Licence, SourceConfig, combine
 from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
@@ -15,6 +15,7 @@ from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConf
 __all__ = [
     "FLAT_EXPERTS",
     "METHODS",
+    "METHOD_TITLES",
     "AugmentConfig",
     "DistillConfig",
     "EvaluateConfig",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FLAT_EXPERTS", "METHODS"]
+__all__ = ["FLAT_EXPERTS", "METHODS", "METHOD_TITLES"]
 
 _PLAIN = {"importance": {"enabled": False}}
 _NO_AUGMENTATION = {
@@ -49,3 +49,29 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 
 # Methods that match flat trajectories: their experts are trained with sharpness-aware steps (`experts.flat_rho`).
 FLAT_EXPERTS = frozenset({"ftd", "datm", "iadd_flat", "iadd_datm"})
+
+_IADD = "importance-aware adaptive dataset distillation (IADD; a reconstruction of arXiv 2401.15863)"
+_MTT = "matching training trajectories (MTT; arXiv 2203.11932)"
+
+# What each method is called in full, for people.
+METHOD_TITLES: Mapping[str, str] = {
+    "dc": "matching of gradients (DC; arXiv 2006.05929)",
+    "dsa": "matching of gradients under shared augmentation (DSA; arXiv 2102.08259)",
+    "dm": "matching of mean features (DM; arXiv 2110.04181)",
+    "mtt": _MTT,
+    "mtt_soft": f"{_MTT} with soft labels",
+    "ftd": f"{_MTT} on flat experts (as FTD; arXiv 2211.11004)",
+    "datm": f"{_MTT} from growing start epochs with soft labels (as DATM; arXiv 2310.05773)",
+    "pp": f"{_MTT} without the parameters of the largest residual (as PP; arXiv 2209.14609)",
+    "pp_movement": f"{_MTT} without the parameters of the smallest movement (as PP; arXiv 2209.14609)",
+    "progressive": f"{_MTT} under a mask that grows (as HoP-TM; arXiv 2509.24177)",
+    "random_w": f"{_MTT} under random weights, a control",
+    "bptt": "truncated back-propagation through a student's training (as RaT-BPTT; arXiv 2310.04189)",
+    "iadd_literal": f"{_IADD}, W unbounded",
+    "iadd_balanced": f"{_IADD}, W balancing the shares of the loss",
+    "iadd_entropic": f"{_IADD}, W under a pull to uniform",
+    "iadd_soft": f"{_IADD} with soft labels",
+    "iadd_flat": f"{_IADD} on flat experts",
+    "iadd_datm": f"{_IADD} on flat experts, from growing start epochs with soft labels",
+    "iadd": _IADD,
+}

@@ -171,6 +171,11 @@ class _Loop:
         ranks: Ranks,
     ) -> None:
         ranks.share(config.segments)
+        if ranks.count > 1 and config.importance.enabled and config.importance.kind == "progressive":
+            raise ConfigError(
+                f"distill.importance.kind='progressive' on {ranks.count} ranks: its mask grows with every segment in "
+                "turn, and ranks see their own alone; use one process"
+            )
         shape = experts.architecture
         last = config.max_start - 1 + config.expert_epochs
         if last > experts.epochs:

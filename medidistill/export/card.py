@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medidistill.config import METHOD_TITLES
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.plain import training_code
 
 __all__ = ["card_text"]
 
-_METHODS = {
-    "iadd": "importance-aware adaptive dataset distillation (IADD; a reconstruction of arXiv 2401.15863)",
-    "mtt": "matching training trajectories (MTT; arXiv 2203.11932)",
-    "merged": "different methods, named under *Where it comes from*",
-}
+_METHODS = {**METHOD_TITLES, "merged": "different methods, named under *Where it comes from*"}
 
 _REAL_START = """> **init: real. Every image of this set began as a copy of a patient's X-ray, and may still show it.**
 > In a measurement on chest X-rays at 32 pixels, 98 % of the images made this way still had their own source as the

@@ -13,6 +13,7 @@ from medidistill.distill import DistillResult, Experts, distill, train_experts
 from medidistill.distill.experts import expert_digest
 from medidistill.distill.label_start import expert_logits, mean_logits, rightly_classified
 from medidistill.distill.matching import largest_start
+from medidistill.distill.ranks import Ranks
 from medidistill.distill.trajectory import Architecture
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError, StoppedError
@@ -194,3 +195,9 @@ def test_masks_and_controls_run_in_the_loop_and_are_shipped(experts: list[Path],
     assert float(shipped.std()) > 0
     values = set(shipped.tolist())
     assert values <= {0.0, 1.0} if kind != "random" else len(values) > 10
+
+
+def test_a_mask_that_grows_with_every_segment_is_refused_on_several_ranks(experts: list[Path]) -> None:
+    config = dataclasses.replace(CONFIG, importance=ImportanceConfig(kind="progressive"), segments=2)
+    with pytest.raises(ConfigError, match="progressive' on 2 ranks"):
+        make(experts, config, ranks=Ranks(0, 2))
