@@ -116,13 +116,13 @@ def _association(ae: Any, peer: Peer, where: str) -> Iterator[Any]:
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"--tls-ca {peer.authority}: not a PEM file of certificates ({error})") from error
     association = ae.associate(peer.host, peer.port, ae_title=peer.called, tls_args=tls)
+    if association.rejected_contexts and not association.accepted_contexts:
+        raise ResourceError(f"{where}: does not store Secondary Capture images")
     if not association.is_established:
         how = "rejected the association; check the AE titles" if association.is_rejected else "cannot be reached"
         hint = "" if association.is_rejected else "; check host, port, firewall and TLS"
         raise ResourceError(f"{where}: {how}{hint}")
     try:
-        if not association.accepted_contexts:
-            raise ResourceError(f"{where}: does not store Secondary Capture images")
         yield association
     finally:
         if association.is_established:
