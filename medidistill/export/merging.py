@@ -131,7 +131,7 @@ def _check(first: Part, part: Part) -> None:
         )
     for what, a, b in (
         ("image shape", list(ours.images.shape[1:]), list(theirs.images.shape[1:])),
-        ("normalisation", as_dict(ours.normalisation), as_dict(theirs.normalisation)),
+        ("normalisation", ours.normalisation.plain(), theirs.normalisation.plain()),
         ("network", as_dict(ours.network), as_dict(theirs.network)),
     ):
         if a != b:

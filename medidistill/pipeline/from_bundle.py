@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medidistill.config import IngestConfig, as_dict
+from medidistill.config import IngestConfig
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.evaluate import Arm, Comparison, compare, run_arm
@@ -56,7 +56,7 @@ def train(path: Path, output: Path, *, seed: int = 0, progress: bool = True) -> 
         "kind": "trained_network",
         "format": 1,
         "classes": list(bundle.class_names),
-        "normalisation": as_dict(bundle.normalisation),
+        "normalisation": bundle.normalisation.plain(),
         "architecture": bundle.facts["architecture"],
         "bundle": sha256_file(Path(path) / "SHA256SUMS"),
         "seed": seed,
@@ -167,7 +167,7 @@ def _check_new(output: Path) -> None:
 def _real(folder: Path, distilled: DistilledSet, progress: bool) -> LabelledImages:
     from medidistill.ingest import ingest  # MONAI takes seconds to load
 
-    shape, kept = distilled.images.shape, distilled.normalisation
+    shape = distilled.images.shape
     if shape[1] != 1:
         raise ConfigError(f"{shape[1]} channels: X-rays are read with one; this set cannot be scored on a folder")
     config = IngestConfig(
@@ -175,9 +175,6 @@ def _real(folder: Path, distilled: DistilledSet, progress: bool) -> LabelledImag
         classes=distilled.class_names,
         val_fraction=0.0,
         test_fraction=0.0,
-        normalisation=kept.kind,
-        norm_mean=kept.mean,
-        norm_std=kept.std,
     )
     found = ingest(Path(folder), config, progress=progress)
     return found.test if len(found.test) else found.train
