@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format wheel constraints clean
+.PHONY: help demo test lint format docs wheel constraints clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -43,6 +43,11 @@ test: lint
 format: $(VENV)/.installed-checks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# make docs   write the reference of every public name, from the docstrings, into build/docs
+docs: $(VENV)/.installed-checks
+	$(BIN)/pdoc --docformat google --output-directory build/docs medidistill '!medidistill.__main__'
+	@echo "open build/docs/index.html"
 
 # make wheel  build the wheel into dist/
 wheel: $(VENV)/.installed-checks

@@ -5,19 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
 
-from medidistill.errors import IngestError
-from medidistill.evaluate import ArmRun
 from medidistill.files import read_json
-from medidistill.report import RocInput
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
-from medidistill.report.figures_results import accuracies, confusions, roc_curves
+from medidistill.report.figures_curves import roc_curves
+from medidistill.report.figures_results import accuracies, confusions
 from medidistill.report.wording import findings
 from view_models.runs import RunView
 
@@ -169,16 +164,15 @@ def rows_table(results: Results) -> pd.DataFrame:
 
 def figure(run: RunView, results: Results, view: str) -> Figure | None:
     """Draw one view of `VIEWS`; None where the run does not hold what it needs."""
-    names = tuple(results.comparison["class_names"])
     if view == "accuracy":
         return _of(accuracies(results.comparison), _accuracy_table(results))
     if view == "confusion":
         return _of(confusions(results.comparison), _confusion_table(results))
-    if view == "roc":
-        roc = _roc(run, results)
-        return _of(roc_curves(roc, names), _area_table(results)) if roc else None
     if results.clinical is None or not results.clinical["arms"]:
         return None
+    if view == "roc":
+        held = "roc" in results.clinical["arms"][0]["classes"][0]  # runs of older versions hold no curves
+        return _of(roc_curves(results.clinical), _area_table(results)) if held else None
     if view == "calibration":
         return _of(calibration(results.clinical), _calibration_table(results.clinical))
     if view == "decision":
@@ -283,30 +277,6 @@ def _histogram_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
             )
         ]
     )
-
-
-def _roc(run: RunView, results: Results) -> RocInput | None:
-    """Return labels and mean probabilities; of the private part of the run only the labels of the test split."""
-    architecture = results.architectures[0] if results.arms else ""
-    means = {}
-    for arm in results.arms:
-        cell = run.folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
-        if cell.is_file():
-            found = ArmRun.load(cell).test_probabilities
-            if found is not None:
-                means[arm] = found.mean(0)
-    labels = _test_labels(run.folder.ingest / "test.safetensors")
-    return RocInput(labels, means, architecture) if means and labels is not None else None
-
-
-def _test_labels(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(str(path), framework="np") as file:
-            return np.asarray(file.get_tensor("labels"))
-    except (SafetensorError, OSError) as error:
-        raise IngestError(f"{path.name}: damaged; read the X-rays again") from error
 
 
 def subgroup_tables(results: Results) -> dict[str, pd.DataFrame]:

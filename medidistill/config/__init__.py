@@ -6,9 +6,10 @@ reads files and hands these down. `digest` names a configuration by its content.
 
 from medidistill.config.data import IngestConfig, PhantomConfig
 from medidistill.config.distillation import DistillConfig, ImportanceConfig
+from medidistill.config.evaluation import ClinicalConfig, EvaluateConfig, SaliencyConfig
 from medidistill.config.fields import as_dict, digest, with_settings
 from medidistill.config.methods import FLAT_EXPERTS, METHOD_TITLES, METHODS
-from medidistill.config.run import EvaluateConfig, RunConfig
+from medidistill.config.run import RunConfig
 from medidistill.config.sources import Licence, SourceConfig, combine
 from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
 
@@ -17,6 +18,7 @@ __all__ = [
     "METHODS",
     "METHOD_TITLES",
     "AugmentConfig",
+    "ClinicalConfig",
     "DistillConfig",
     "EvaluateConfig",
     "ExpertConfig",
@@ -26,6 +28,7 @@ __all__ = [
     "NetworkConfig",
     "PhantomConfig",
     "RunConfig",
+    "SaliencyConfig",
     "SourceConfig",
     "TrainingConfig",
     "as_dict",

@@ -1,4 +1,4 @@
-"""The comparison, and a whole run."""
+"""A whole run."""
 
 from __future__ import annotations
 
@@ -8,37 +8,14 @@ from typing import Any
 
 from medidistill.config.data import IngestConfig
 from medidistill.config.distillation import DistillConfig
-from medidistill.config.fields import Validated, names, number, part, parts, text, with_settings
+from medidistill.config.evaluation import EvaluateConfig
+from medidistill.config.fields import Validated, number, part, parts, text, with_settings
 from medidistill.config.methods import FLAT_EXPERTS, METHODS
 from medidistill.config.sources import SourceConfig, combine
-from medidistill.config.training import ExpertConfig, NetworkConfig, TrainingConfig
+from medidistill.config.training import ExpertConfig, NetworkConfig
 from medidistill.errors import ConfigError, did_you_mean
 
-__all__ = ["EvaluateConfig", "RunConfig"]
-
-
-@dataclass(frozen=True)
-class EvaluateConfig(Validated):
-    """The comparison: fresh networks on each arm, choices on validation, the test split once."""
-
-    arms: tuple[str, ...] = names(
-        ("full", "random", "kmeans", "mtt", "iadd"),
-        "what to compare",
-        "full",
-        "random",
-        "kmeans",
-        "herding",
-        *METHODS,
-    )
-    architectures: tuple[str, ...] = names(
-        ("convnet",), "architectures to train", "convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit"
-    )
-    networks: int = number(5, "fresh networks for each arm and architecture", 1, 1000)
-    full_epochs: int = number(20, "epochs of the networks trained on all real data", 1, 10_000)
-    full_lr: float = number(0.01, "learning rate of the networks trained on all real data", 0.0, 100.0)
-    small: TrainingConfig = part(TrainingConfig, "training on a small set (random, k-means, distilled)")
-    bootstrap: int = number(1000, "patient-level bootstrap resamples", 100, 1_000_000)
-    confidence: float = number(0.95, "confidence level of intervals", 0.5, 0.999)
+__all__ = ["RunConfig"]
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from medidistill.files import load_tensors, save_tensors
 from medidistill.networks import make_network, predict, train
 from medidistill.seeding import global_seed, stream
 
-__all__ = ["CHOOSING_NETWORKS", "Arm", "ArmRun", "run_arm"]
+__all__ = ["CHOOSING_NETWORKS", "Arm", "ArmRun", "run_arm", "train_network"]
 
 CHOOSING_NETWORKS = 2
 _FORMAT = 1
-_ARRAYS = ("test_probabilities", "val_probabilities")
+_ARRAYS = ("test_probabilities", "val_probabilities", "external_probabilities")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class ArmRun:
         test_probabilities: (networks, N_test, K) float32, or None when the test split stayed closed.
         info: copied from the arm.
         val_probabilities: (networks, N_val, K) float32, to choose thresholds on; None in files of older versions.
+        external_probabilities: (networks, N_external, K) float32 of a second test set; None where there is none.
     """
 
     arm: str
@@ -89,6 +90,7 @@ class ArmRun:
     test_probabilities: npt.NDArray[np.float32] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     val_probabilities: npt.NDArray[np.float32] | None = None
+    external_probabilities: npt.NDArray[np.float32] | None = None
 
     @property
     def val_score(self) -> float:
@@ -124,6 +126,47 @@ class ArmRun:
             raise IngestError(f"{path}: incomplete result of an evaluation arm ({error}); delete it") from error
 
 
+def train_network(
+    arm: Arm,
+    training: TrainingConfig,
+    network: NetworkConfig,
+    num_classes: int,
+    seed: int,
+    *purpose: str | int,
+    compile: bool = False,
+) -> torch.nn.Module:
+    """Train one fresh network on an arm.
+
+    It starts from `stream(seed, "evaluate", architecture, *purpose, "init")`, draws its batches from the same names
+    with "batches", and drops units by those with "dropout", whatever the arm. The same arguments give the same
+    bytes on the CPU.
+
+    Args:
+        arm: what to train on.
+        training: how.
+        network: architecture.
+        num_classes: K.
+        seed: names the streams.
+        purpose: names the streams too; the number i for the networks that `run_arm` counts.
+        compile: compile the loss.
+
+    Returns:
+        The network, still in training mode.
+    """
+    names = ("evaluate", network.name, *purpose)
+    model = make_network(
+        network,
+        channels=arm.images.shape[1],
+        image_size=arm.images.shape[-1],
+        num_classes=num_classes,
+        generator=stream(seed, *names, "init"),
+    ).to(arm.images.device)
+    # dropout layers of the library networks draw from torch's global generator
+    with global_seed(stream(seed, *names, "dropout")):
+        train(model, arm.images, arm.labels, training, stream(seed, *names, "batches"), compile=compile)
+    return model
+
+
 def run_arm(
     arm: Arm,
     *,
@@ -134,6 +177,7 @@ def run_arm(
     num_classes: int,
     networks: int,
     seed: int,
+    external_images: Tensor | None = None,
     on_network: Callable[[int, int], None] | None = None,
     compile: bool = False,
 ) -> ArmRun:
@@ -141,8 +185,8 @@ def run_arm(
 
     With several candidates each is first tried with `CHOOSING_NETWORKS` networks of their own streams; the one with
     the best mean validation balanced accuracy (the first on a tie) then trains the `networks` that count.
-    Network i starts from `stream(seed, "evaluate", architecture, i, "init")` and draws its batches from
-    `stream(seed, "evaluate", architecture, i, "batches")`, whatever the arm. The test labels never come here.
+    Network i is that of `train_network`: its weights and batches come from streams that do not depend on the arm.
+    The test labels never come here.
 
     Args:
         arm: what to train on.
@@ -153,6 +197,7 @@ def run_arm(
         num_classes: K.
         networks: fresh networks that count, >= 1.
         seed: names the streams.
+        external_images: (N_external, C, H, W) float32, normalised: a second test set, of other hospitals.
         on_network: called with (done, total) networks trained.
         compile: compile the loss; pays off from a few hundred steps on.
 
@@ -173,17 +218,7 @@ def run_arm(
     ) -> tuple[torch.nn.Module, float | None, npt.NDArray[np.float32]]:
         """Train one network; return it, its score (None if not finite) and its probabilities on validation."""
         nonlocal done
-        names = ("evaluate", network.name, *purpose)
-        model = make_network(
-            network,
-            channels=arm.images.shape[1],
-            image_size=arm.images.shape[-1],
-            num_classes=num_classes,
-            generator=stream(seed, *names, "init"),
-        ).to(arm.images.device)
-        # dropout layers of the library networks draw from torch's global generator
-        with global_seed(stream(seed, *names, "dropout")):
-            train(model, arm.images, arm.labels, training, stream(seed, *names, "batches"), compile=compile)
+        model = train_network(arm, training, network, num_classes, seed, *purpose, compile=compile)
         guess = _probabilities(model, val_images)
         done += 1
         if on_network is not None:
@@ -197,7 +232,8 @@ def run_arm(
         scores = tuple(_mean_or_none(one) for one in tried)
     training = arm.candidates[_best(arm, scores)] if trials else arm.candidates[0]
 
-    val_scores, val, test = [], [], []
+    val_scores, val = [], []
+    unseen: dict[str, list[npt.NDArray[np.float32]]] = {"test": [], "external": []}
     for i in range(networks):
         model, score, guess = fresh(training, i)
         if score is None:
@@ -207,8 +243,9 @@ def run_arm(
             )
         val_scores.append(score)
         val.append(guess)
-        if test_images is not None:
-            test.append(_probabilities(model, test_images))
+        for name, images in (("test", test_images), ("external", external_images)):
+            if images is not None:
+                unseen[name].append(_probabilities(model, images))
     return ArmRun(
         arm=arm.name,
         architecture=network.name,
@@ -218,9 +255,10 @@ def run_arm(
         num_classes=num_classes,
         val_balanced_accuracy=tuple(val_scores),
         candidate_scores=scores,
-        test_probabilities=np.stack(test) if test else None,
+        test_probabilities=np.stack(unseen["test"]) if unseen["test"] else None,
         info=dict(arm.info),
         val_probabilities=np.stack(val),
+        external_probabilities=np.stack(unseen["external"]) if unseen["external"] else None,
     )
 
 

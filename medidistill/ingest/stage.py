@@ -61,7 +61,9 @@ class IngestResult:
         write_quarantine(folder / "quarantine.csv", self.quarantine)
 
 
-def ingest(source: Path, config: IngestConfig, *, folder: Path | None = None, progress: bool = False) -> IngestResult:
+def ingest(
+    source: Path, config: IngestConfig, *, whole: bool = False, folder: Path | None = None, progress: bool = False
+) -> IngestResult:
     """Read a source of chest X-rays: find, label, split by patient, decode, resize.
 
     A file that cannot be used is quarantined with its reason and never stops the run, up to the share
@@ -70,6 +72,7 @@ def ingest(source: Path, config: IngestConfig, *, folder: Path | None = None, pr
     Args:
         source: folder, DICOMDIR, MedMNIST npz or zip; see `medidistill.ingest.sources`.
         config: image size, classes, split, cache, limit of the quarantine.
+        whole: put every image into `test`, whatever split the table or the configuration says.
         folder: a private folder for the disk cache, for what archives hold while they are read, and for the
             quarantine table of a run that had to stop; None: the system's temporary folder, and no table.
         progress: show a progress bar on stderr.
@@ -82,10 +85,12 @@ def ingest(source: Path, config: IngestConfig, *, folder: Path | None = None, pr
     """
     source = Path(source)
     with workspace(folder) as place:
-        return _ingest(source, config, folder, place, progress)
+        return _ingest(source, config, whole, folder, place, progress)
 
 
-def _ingest(source: Path, config: IngestConfig, folder: Path | None, place: Path, progress: bool) -> IngestResult:
+def _ingest(
+    source: Path, config: IngestConfig, whole: bool, folder: Path | None, place: Path, progress: bool
+) -> IngestResult:
     found = find_records(source, config, place)
     records, quarantine = found.records, found.quarantine
     total = len(records) + len(quarantine)
@@ -95,7 +100,7 @@ def _ingest(source: Path, config: IngestConfig, folder: Path | None, place: Path
             f"{source}: no usable images; {total} set aside, first {quarantine[0].key}: {quarantine[0].reason}"
         )
     classes = class_names(records, config)
-    splits = assign_splits(records, classes, config)
+    splits = ["test"] * len(records) if whole else assign_splits(records, classes, config)
     loaded, rejected = _load(records, config, folder, progress)
     quarantine = sorted([*quarantine, *rejected], key=lambda entry: entry.key)
     check_quarantine(quarantine, total, config, folder)
@@ -106,7 +111,7 @@ def _ingest(source: Path, config: IngestConfig, folder: Path | None, place: Path
         if item is not None:
             rows.append({**asdict(record), **item, "split": split})
             images.append(item["image"])
-    required = required_splits(any(record.split for record in records), config)
+    required = ("test",) if whole else required_splits(any(record.split for record in records), config)
     check_coverage([row["label"] for row in rows], [row["split"] for row in rows], classes, required)
     manifest = manifest_table([{k: v for k, v in row.items() if k not in ("image", "path", "view")} for row in rows])
     parts = {split: _part(rows, images, split, classes, config.image_size) for split in SPLITS}

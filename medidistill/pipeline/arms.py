@@ -79,15 +79,16 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     """Return the arm `name` of the comparison, its images normalised.
 
     Args:
-        name: `full`, `random`, `kmeans`, `herding`, or a distillation method.
+        name: `full`, `random`, `kmeans`, `herding`, or a key of `distilled`.
         config: the run.
         data: prepared real images; only the training split is used here.
-        distilled: the distilled set of each method.
+        distilled: the distilled set of each method, and of each bundle from elsewhere.
     """
     small, ipc, train = config.evaluate.small, config.distill.ipc, data.train
-    if name in METHODS:
+    if name in distilled:
         chosen = distilled[name]
-        return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha), {"ipc": ipc})
+        info = {"ipc": len(chosen) // chosen.num_classes}
+        return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha), info)
     images = data.normalisation.apply(train.images)
     if name == "full":
         size = min(config.experts.batch_size, len(train))

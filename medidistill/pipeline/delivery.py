@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from collections import Counter
@@ -10,17 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import torch
+from torch import Tensor
 
 from medidistill.config import METHODS, as_dict, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
+from medidistill.evaluate.clinical import subgroup_table
 from medidistill.export import write_bundle
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_text
 from medidistill.pipeline.arms import delivered
-from medidistill.pipeline.comparing import cell_file
+from medidistill.pipeline.cells import cell_file
+from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.work import Run
-from medidistill.report import ReportData, RocInput, render
+from medidistill.record import RunRecord
+from medidistill.report import ExternalResults, ReportData, confounded_sites, render
 
 __all__ = ["export", "report"]
 
@@ -54,32 +60,59 @@ def export(run: Run) -> Path:
 
 
 def report(run: Run) -> Path:
-    """Write the report from what the other stages left. Returns its file."""
+    """Write the report from what the other stages left. Returns its file.
+
+    With `evaluate.saliency.cases` it shows patients: then it is marked, and readable by its owner only.
+    """
     basis = run.require("evaluate", "medidistill evaluate")
     method, data, config = delivered(run.config), run.data(), run.config
     run.begin("report")
     inputs = digest("report", basis)
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
-    evolution, _ = load_tensors(run.folder.distill(method) / "evolution.safetensors")
+    made = f"distill/{method}" in run.record.stages  # a comparison of bundles from elsewhere distils nothing itself
+    explained = explanations(run, data)
     page = ReportData(
         title=config.name,
         notice=config.notice,
         class_names=data.train.class_names,
-        record=run.record,
+        record=_without_places(run.record),
         comparison=read_json(run.folder.evaluate / "comparison.json"),
         clinical=read_json(run.folder.evaluate / "clinical.json"),
-        distilled=DistilledSet.load(run.folder.distill(method) / "distilled.safetensors"),
+        distilled=DistilledSet.load(run.folder.distill(method) / "distilled.safetensors") if made else None,
         histories=_histories(run),
-        evolution=[(int(name.rpartition("-")[2]), images) for name, images in sorted(evolution.items())],
+        evolution=_evolution(run, method) if made else (),
         quarantine=_quarantine(run),
         splits=_by_class(run.record.stages["ingest"]["images"]),
-        sites=_sites(data),
-        roc=_roc(run, data),
+        sites=_sites(run, data),
+        confounded=confounded_sites(_raw_sites(data), data.train.class_names),
+        external=_external(run),
+        explanations=explained,
         bundle=run.folder.bundle.name if run.folder.bundle.is_dir() else "",
     )
-    write_text(run.folder.report, render(page))
+    write_text(run.folder.report, render(page), mode=0o600 if explained else 0o644)
     run.note("report", inputs)
     return run.folder.report
+
+
+def _without_places(record: RunRecord) -> RunRecord:
+    """Return the record with folders by their last name only: where data lie is nobody's business elsewhere."""
+    config = copy.deepcopy(record.config)
+    rules = config.get("evaluate", {})
+    rules["bundles"] = [Path(place).name for place in rules.get("bundles", ())]
+    rules["external"] = Path(rules.get("external", "")).name
+    return dataclasses.replace(record, config=config)
+
+
+def _evolution(run: Run, method: str) -> list[tuple[int, Tensor]]:
+    images, _ = load_tensors(run.folder.distill(method) / "evolution.safetensors")
+    return [(int(name.rpartition("-")[2]), one) for name, one in sorted(images.items())]
+
+
+def _external(run: Run) -> ExternalResults | None:
+    folder = run.folder.evaluate / "external"
+    if not run.config.evaluate.external:
+        return None
+    return ExternalResults(read_json(folder / "comparison.json"), read_json(folder / "clinical.json"))
 
 
 def _histories(run: Run) -> dict[str, Any]:
@@ -99,7 +132,7 @@ def _by_class(images: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, in
     return {name: {split: counts[name] for split, counts in images.items()} for name in images["train"]}
 
 
-def _sites(data: Prepared) -> dict[str, dict[str, int]]:
+def _raw_sites(data: Prepared) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = {}
     for part in (data.train, data.val, data.test):
         for site, label in zip(part.sites, part.labels.tolist(), strict=False):
@@ -108,9 +141,23 @@ def _sites(data: Prepared) -> dict[str, dict[str, int]]:
     return {site: dict(found) for site, found in sorted(counts.items())}
 
 
-def _roc(run: Run, data: Prepared) -> RocInput | None:
-    architecture = run.config.evaluate.architectures[0]
-    cells = {arm: cell_file(run, arm, architecture) for arm in run.config.evaluate.arms}
-    found = {arm: ArmRun.load(file).test_probabilities for arm, file in cells.items()}
-    means = {arm: probabilities.mean(0) for arm, probabilities in found.items() if probabilities is not None}
-    return RocInput(data.test.labels.numpy(), means, architecture) if means else None
+def _sites(run: Run, data: Prepared) -> dict[str, dict[str, int | str]]:
+    """Return the images of all splits by site and class; counts of few patients are hidden."""
+    parts = (data.train, data.val, data.test)
+    sites = [site for part in parts for site in part.sites]
+    if not any(sites):
+        return {}
+    rules = run.config.evaluate.clinical
+    table = subgroup_table(
+        torch.cat([part.labels for part in parts]).numpy(),
+        {},
+        [patient for part in parts for patient in part.patient_ids],
+        sites,
+        data.train.class_names,
+        min_patients=rules.min_patients,
+        min_positives=rules.min_positives,
+    )
+    shown = {group["group"]: {**group["counts"], "all": group["images"]} for group in table}
+    return {
+        site: {name: "hidden" if isinstance(n, str) else n for name, n in row.items()} for site, row in shown.items()
+    }

@@ -5,9 +5,10 @@ This folder holds patients' pixels and identifiers: mode 0700, files 0600. It ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -19,10 +20,10 @@ from medidistill.files import load_tensors, save_tensors, translate_os_errors
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
 
-__all__ = ["Prepared", "private_folder"]
+__all__ = ["Prepared", "load_split", "private_folder", "save_split"]
 
 _SPLITS = ("train", "val", "test")
-_NAMES = ("class_names", "patient_ids", "keys", "sites", "sexes", "ages")
+_TENSORS = ("images", "labels")
 
 
 def private_folder(path: Path) -> Path:
@@ -31,6 +32,24 @@ def private_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o700)
     return path
+
+
+def save_split(
+    path: Path, images: LabelledImages, header: Mapping[str, Any], more: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the images of a split with all that is known of them, readable by its owner only."""
+    names = {name: value for name, value in vars(images).items() if name not in _TENSORS}
+    tensors = {name: getattr(images, name) for name in _TENSORS} | dict(more or {})
+    save_tensors(path, tensors, {"kind": "prepared_split", **names, **header}, mode=0o600)
+
+
+def load_split(path: Path) -> tuple[LabelledImages, dict[str, Any], dict[str, Tensor]]:
+    """Read what `save_split` wrote: images, header, tensors. Raises `IngestError` when it is missing or damaged."""
+    tensors, header = load_tensors(path)
+    names: dict[str, Any] = {
+        one.name: tuple(header.get(one.name, ())) for one in fields(LabelledImages) if one.name not in _TENSORS
+    }
+    return LabelledImages(images=tensors["images"], labels=tensors["labels"], **names), header, tensors
 
 
 @dataclass(frozen=True)
@@ -56,22 +75,9 @@ class Prepared:
         """Keep what `ingest` returned in `folder`: one tensor file a split, manifest and quarantine list."""
         private_folder(folder)
         for split in _SPLITS:
-            images: LabelledImages = getattr(result, split)
-            header = {
-                "kind": "prepared_split",
-                "digest": result.digest,
-                "normalisation": as_dict(result.normalisation),
-                "class_names": images.class_names,
-                "patient_ids": images.patient_ids,
-                "keys": images.keys,
-                "sites": images.sites,
-                "sexes": images.sexes,
-                "ages": images.ages,
-            }
-            tensors = {"images": images.images, "labels": images.labels}
-            if split == "train":
-                tensors |= result.normalisation.tensors()
-            save_tensors(folder / f"{split}.safetensors", tensors, header, mode=0o600)
+            header = {"digest": result.digest, "normalisation": as_dict(result.normalisation)}
+            more = result.normalisation.tensors() if split == "train" else {}
+            save_split(folder / f"{split}.safetensors", getattr(result, split), header, more)
         result.write_tables(folder)
         return cls.read(folder)
 
@@ -81,9 +87,8 @@ class Prepared:
         splits, headers = [], []
         kept: dict[str, Tensor] = {}
         for split in _SPLITS:
-            tensors, header = load_tensors(folder / f"{split}.safetensors")
-            names = {key: tuple(header.get(key, ())) for key in _NAMES}  # folders of older versions hold fewer
-            splits.append(LabelledImages(tensors["images"], tensors["labels"], **names))
+            images, header, tensors = load_split(folder / f"{split}.safetensors")
+            splits.append(images)
             headers.append(header)
             kept |= tensors
         if len({header["digest"] for header in headers}) != 1:

@@ -13,27 +13,54 @@ from torch import Tensor
 from medidistill.distilled_set import DistilledSet
 from medidistill.record import RunRecord
 
-__all__ = ["ReportData", "RocInput"]
+__all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData"]
 
 
 @dataclass(frozen=True)
-class RocInput:
-    """What ROC curves are drawn from.
+class ExternalResults:
+    """The comparison on a second test set.
 
     Args:
-        labels: (N,) integers in 0..K-1 of the test images.
-        probabilities: arm -> (N, K), the mean over the arm's networks.
-        architecture: name of the networks.
+        comparison: `Comparison.to_dict()`.
+        clinical: what `clinical_comparison` returned.
     """
 
-    labels: npt.NDArray[np.int64]
-    probabilities: Mapping[str, npt.NDArray[np.floating[Any]]]
-    architecture: str = "convnet"
+    comparison: Mapping[str, Any]
+    clinical: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ExplainedCase:
+    """One test image and what networks looked at. It shows a patient.
+
+    Args:
+        outcome: how the case was chosen, for example `only full is right`.
+        truth: its class.
+        image: (H, W) in [0, 1].
+        maps: arm -> (H, W) in [0, 1], Grad-CAM of the class that the network calls.
+        called: arm -> the class that the network calls, with its probability.
+    """
+
+    outcome: str
+    truth: str
+    image: npt.NDArray[np.floating[Any]]
+    maps: Mapping[str, npt.NDArray[np.floating[Any]]]
+    called: Mapping[str, tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """Grad-CAM side by side. `outcomes`: number of test images of each outcome; `rule`: how cases were drawn."""
+
+    architecture: str
+    rule: str
+    outcomes: Mapping[str, int]
+    cases: Sequence[ExplainedCase]
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page; what is absent is left out of it. Holds no real image.
+    """Everything on the page; what is absent is left out of it. Holds no real image, but for `explanations`.
 
     Args:
         title: heading of the page.
@@ -41,14 +68,16 @@ class ReportData:
         record: configuration, versions, hardware, stages, openings of the test split.
         notice: a caution shown at the top and under every figure of results, for example a known confounder.
         comparison: `Comparison.to_dict()`.
-        clinical: what `clinical_comparison` returned; drawn as calibration, decision curves and probabilities.
+        clinical: what `clinical_comparison` returned; drawn class by class.
         distilled: the distilled set; pictured only where its recipe says that it started from noise.
         histories: run of distillation -> its history entries.
         evolution: (outer step, images like `distilled.images`), pictured under the same condition.
         quarantine: (key, reason) of each file set aside; keys are shown as hashes only.
         splits: class -> split -> number of images.
-        sites: site -> class -> number of images.
-        roc: test labels and mean probabilities.
+        sites: site -> class (and `all`) -> number of images, `hidden` where it is too small to show.
+        confounded: a sentence for each class that shares no site with another.
+        external: the comparison on a second test set.
+        explanations: Grad-CAM on test images. These show patients: the page is marked as not to be shared.
         bundle: path of the exported bundle.
     """
 
@@ -63,8 +92,10 @@ class ReportData:
     evolution: Sequence[tuple[int, Tensor]] = ()
     quarantine: Sequence[tuple[str, str]] = ()
     splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    sites: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    roc: RocInput | None = None
+    sites: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
+    confounded: Sequence[str] = ()
+    external: ExternalResults | None = None
+    explanations: Explanations | None = None
     bundle: str = ""
 
     @property

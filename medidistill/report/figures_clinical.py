@@ -6,50 +6,24 @@ Each shows the arms of one architecture, one panel a class. What is undefined is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from medidistill.report.drawing import Picture, new_figure, style_of
+from medidistill.report.panels import against_the_rest, arms_of, class_panels, labelled, say_undefined, wrapped
 
 __all__ = ["calibration", "decision_curves", "distributions"]
 
 _HIGHEST_THRESHOLD = 0.8
 
 
-def _arms(clinical: Mapping[str, Any], architecture: str | None) -> list[Mapping[str, Any]]:
-    chosen = architecture or clinical["arms"][0]["architecture"]
-    return [arm for arm in clinical["arms"] if arm["architecture"] == chosen]
-
-
-def _panels(names: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
-    """Return one panel a class, three to a row, spare ones hidden."""
-    columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    figure, axes = new_figure(lines, columns, height * lines)
-    for one in axes[len(names) :]:
-        one.set_visible(False)
-    return figure, axes[: len(names)]
-
-
-def _say(axes: Axes, missing: Sequence[str]) -> None:
-    if missing:
-        axes.text(0.98, 0.04, "undefined: " + ", ".join(missing), transform=axes.transAxes, ha="right", fontsize=8)
-
-
-def _lines(panels: Sequence[Axes]) -> dict[str, Any]:
-    """Return the labelled lines of all panels; an arm that is undefined in one panel may be in another."""
-    return {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-
-
 def calibration(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
     """Draw observed against predicted share in bins of equal numbers of images, with limits for the reference arm."""
-    names, arms = clinical["class_names"], _arms(clinical, architecture)
+    names, arms = clinical["class_names"], arms_of(clinical, architecture)
     reference = clinical["settings"]["reference"]
-    figure, panels = _panels(names, 3.4)
+    figure, panels = class_panels(names, 3.4)
     for k, axes in enumerate(panels):
         axes.plot([0, 1], [0, 1], color="#999999", lw=1)
         missing = []
@@ -67,11 +41,11 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
             axes.plot(
                 predicted, observed, color=style.color, linestyle=style.line, marker=style.marker, ms=4, label=label
             )
-        axes.set_title(f"{names[k]} against the rest", fontsize=10)
+        against_the_rest(axes, names[k])
         axes.set(xlabel="predicted probability", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if len(missing) < len(arms):
             axes.legend(fontsize=7, loc="upper left", title="calibration error", title_fontsize=7)
-        _say(axes, missing)
+        say_undefined(axes, missing)
         if k % 3 == 0:
             axes.set_ylabel("observed share")
     return Picture.of(
@@ -89,8 +63,8 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
 
 def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
     """Draw the net benefit of acting on each arm, against acting on everyone and on no one."""
-    names, arms = clinical["class_names"], _arms(clinical, architecture)
-    figure, panels = _panels(names, 3.0)
+    names, arms = clinical["class_names"], arms_of(clinical, architecture)
+    figure, panels = class_panels(names, 3.0)
     for k, axes in enumerate(panels):
         drawn, missing = [], []
         for arm in arms:
@@ -107,12 +81,12 @@ def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None
             axes.plot(at, everyone, color="#777777", lw=1, label="act on all")
             axes.set_ylim(-0.15 * prevalence - 0.01, 1.08 * prevalence)
         axes.axhline(0, color="#777777", lw=1, ls="--", label="act on none")
-        axes.set_title(f"{names[k]} against the rest", fontsize=10)
+        against_the_rest(axes, names[k])
         axes.set(xlabel="threshold probability", xlim=(0, _HIGHEST_THRESHOLD))
-        _say(axes, missing)
+        say_undefined(axes, missing)
         if k % 3 == 0:
             axes.set_ylabel("net benefit")
-    lines = _lines(panels)
+    lines = labelled(panels)
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(7, len(lines)), fontsize=8)
     return Picture.of(
         figure,
@@ -128,7 +102,7 @@ def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None
 
 def distributions(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
     """Draw how the probability of each class is distributed among images with and without it, one row an arm."""
-    names, arms = clinical["class_names"], _arms(clinical, architecture)
+    names, arms = clinical["class_names"], arms_of(clinical, architecture)
     figure, axes = new_figure(len(arms), len(names), 0.5 + 1.15 * len(arms), share_y=False)
     for place, one in enumerate(axes):
         line, k = divmod(place, len(names))
@@ -141,7 +115,7 @@ def distributions(clinical: Mapping[str, Any], architecture: str | None = None) 
         one.set(xlim=(0, 1), yticks=[])
         one.grid(visible=False)
         if line == 0:
-            one.set_title(names[k], fontsize=10)
+            one.set_title(wrapped(names[k]), fontsize=10)
         if line < len(arms) - 1:
             one.set_xticklabels([])
         if k == 0:

@@ -1,17 +1,15 @@
-"""Pictures of the comparison: balanced accuracy with intervals, ROC curves, confusion matrices."""
+"""Pictures of the comparison: balanced accuracy with intervals, confusion matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
 
-from medidistill.report.data import RocInput
 from medidistill.report.drawing import Picture, new_figure, style_of
 
-__all__ = ["accuracies", "confusions", "roc_curves"]
+__all__ = ["accuracies", "confusions"]
 
 
 def accuracies(comparison: Mapping[str, Any]) -> Picture:
@@ -59,40 +57,6 @@ def accuracies(comparison: Mapping[str, Any]) -> Picture:
 def _dot(axes: Any, place: int, interval: Mapping[str, float], color: str, marker: str) -> None:
     axes.plot([interval["low"], interval["high"]], [place, place], color=color, lw=2.2, solid_capstyle="butt")
     axes.plot(interval["estimate"], place, marker, color=color, ms=8, mec="white", mew=0.8)
-
-
-def roc_curves(roc: RocInput, class_names: Sequence[str]) -> Picture:
-    """Draw one panel a class, that class against the rest, one curve an arm."""
-    columns = min(3, len(class_names))
-    lines = -(-len(class_names) // columns)
-    figure, axes = new_figure(lines, columns, 3.2 * lines)
-    arms = list(roc.probabilities)
-    for k, one in enumerate(axes):
-        if k >= len(class_names):
-            one.set_visible(False)
-            continue
-        one.plot([0, 1], [0, 1], color="#999999", lw=1)
-        for arm, probabilities in roc.probabilities.items():
-            style = style_of(arm, arms)
-            truth = roc.labels == k
-            false, true, _ = roc_curve(truth, probabilities[:, k])
-            area = roc_auc_score(truth, probabilities[:, k])
-            one.plot(false, true, color=style.color, linestyle=style.line, lw=1.5, label=f"{arm} {area:.2f}")
-        one.set_title(f"{class_names[k]} against the rest", fontsize=10)
-        one.set(xlabel="1 - specificity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        one.legend(fontsize=8, loc="lower right", title="area", title_fontsize=8)
-        if k % columns == 0:
-            one.set_ylabel("sensitivity")
-    return Picture.of(
-        figure,
-        "roc",
-        "ROC curves, one class against the rest",
-        f"ROC curves of {', '.join(arms)} for each of {', '.join(class_names)}.",
-        "The nearer a curve comes to the upper left corner, the better; the grey diagonal is guessing. Curves are of "
-        f"the mean probability over the {roc.architecture} networks of an arm, so an area here can be a little above "
-        "the table's, which is the mean of single networks. Curves that cross mean that no arm is better at every "
-        "threshold.",
-    )
 
 
 def confusions(comparison: Mapping[str, Any]) -> Picture:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -12,18 +12,39 @@ from medidistill.report import wording
 from medidistill.report.data import ReportData
 from medidistill.report.drawing import Picture
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
+from medidistill.report.figures_curves import precision_recall_curves, roc_curves
+from medidistill.report.figures_groups import source_probe, subgroups
 from medidistill.report.figures_images import distilled_images, evolution
-from medidistill.report.figures_results import accuracies, confusions, roc_curves
+from medidistill.report.figures_points import areas, brier_scores, differences, mcnemar, operating_points
+from medidistill.report.figures_results import accuracies, confusions
+from medidistill.report.figures_saliency import saliency
 from medidistill.report.figures_training import curves, importance
+from medidistill.report.tables import (
+    Table,
+    agreement_table,
+    areas_table,
+    differences_table,
+    operating_table,
+    probe_table,
+    subgroups_table,
+)
 
 __all__ = ["render"]
+
+
+class Block(NamedTuple):
+    """A picture and the table of its numbers; one of them may be missing."""
+
+    picture: Picture | None
+    table: Table | None = None
 
 
 def render(data: ReportData) -> str:
     """Return the report as one self-contained HTML page: inline style, pictures as data addresses, no script.
 
-    Distilled images are pictured only where the recipe says that they started from noise: images that started from
-    real ones keep pointing at their patients. Same data, same page.
+    With `data.explanations` the page shows patients and says so at the top. Distilled images are pictured only where
+    the recipe says that they started from noise: images that started from real ones keep pointing at their patients.
+    Same data, same page.
     """
     environment = Environment(
         loader=PackageLoader("medidistill.report"),
@@ -41,9 +62,12 @@ def render(data: ReportData) -> str:
         comparison=comparison,
         several_networks=comparison is not None and len({row["architecture"] for row in comparison["rows"]}) > 1,
         findings=wording.findings(comparison) if comparison else [],
-        confounded=wording.confounded_sites(data.sites, data.class_names),
         split_names=_columns(data.splits.values()),
         results=_results(data),
+        judged=_judged(data.clinical) if data.clinical else [],
+        groups=_groups(data.clinical) if data.clinical else [],
+        elsewhere=_elsewhere(data),
+        explained=saliency(data.explanations) if data.explanations and data.explanations.cases else None,
         making=_making(data),
         opened=opened,
         opened_often=opened_often,
@@ -51,17 +75,53 @@ def render(data: ReportData) -> str:
     )
 
 
-def _results(data: ReportData) -> list[Picture]:
-    pictures = []
+def _results(data: ReportData) -> list[Block]:
+    """What the arms are worth: the pictures that everyone reads first."""
+    blocks = []
     if data.comparison:
-        pictures.append(accuracies(data.comparison))
-    if data.roc:
-        pictures.append(roc_curves(data.roc, data.class_names))
-    if data.comparison:
-        pictures.append(confusions(data.comparison))
+        blocks.append(Block(accuracies(data.comparison)))
     if data.clinical:
-        pictures += [calibration(data.clinical), decision_curves(data.clinical), distributions(data.clinical)]
-    return pictures
+        blocks.append(Block(roc_curves(data.clinical)))
+    if data.comparison:
+        blocks.append(Block(confusions(data.comparison)))
+    return blocks
+
+
+def _judged(clinical: Mapping[str, Any]) -> list[Block]:
+    """One model an arm, as a clinician would meet it."""
+    blocks = [
+        Block(areas(clinical), areas_table(clinical)),
+        Block(differences(clinical), differences_table(clinical) if clinical["differences"] else None),
+        Block(mcnemar(clinical)),
+        Block(operating_points(clinical), operating_table(clinical)),
+        Block(precision_recall_curves(clinical)),
+        Block(calibration(clinical)),
+        Block(brier_scores(clinical), agreement_table(clinical)),
+        Block(decision_curves(clinical)),
+        Block(distributions(clinical)),
+    ]
+    return [block for block in blocks if block.picture or block.table]
+
+
+def _groups(clinical: Mapping[str, Any]) -> list[Block]:
+    """For whom it works, and whether the source can be told."""
+    blocks = [Block(subgroups(clinical, column), subgroups_table(clinical, column)) for column in clinical["subgroups"]]
+    if clinical["source_probe"]:
+        blocks.append(Block(source_probe(clinical), probe_table(clinical)))
+    return blocks
+
+
+def _elsewhere(data: ReportData) -> list[Block]:
+    """The second test set."""
+    if data.external is None:
+        return []
+    clinical = data.external.clinical
+    return [
+        Block(roc_curves(clinical, name="external-roc"), areas_table(clinical)),
+        Block(None, operating_table(clinical)),
+        Block(None, agreement_table(clinical)),
+        *(Block(None, subgroups_table(clinical, column)) for column in clinical["subgroups"]),
+    ]
 
 
 def _making(data: ReportData) -> list[Picture]:

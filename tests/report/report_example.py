@@ -8,7 +8,7 @@ import torch
 from medidistill.config import NetworkConfig, RunConfig, TrainingConfig, as_dict
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.record import RunRecord
-from medidistill.report import ReportData, RocInput
+from medidistill.report import ReportData
 
 NAMES = ("COVID-19", "Normal", "Pneumonia")
 ARMS = {"full": 0.87, "random": 0.55, "kmeans": 0.57, "mtt": 0.70, "iadd": 0.71}
@@ -125,13 +125,6 @@ def record(openings: int = 1) -> RunRecord:
 
 
 def report_data(**others) -> ReportData:
-    rng = np.random.default_rng(0)
-    labels = np.arange(480) % 3
-    probabilities = {}
-    for arm, level in ARMS.items():
-        z = rng.normal(size=(480, 3))
-        z[np.arange(480), labels] += 4 * (level - 0.4)
-        probabilities[arm] = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     fields = {
         "title": "Distilled chest X-rays: a made-up run",
         "class_names": NAMES,
@@ -147,8 +140,11 @@ def report_data(**others) -> ReportData:
             ("ward7/blank.png", "constant image"),
         ],
         "splits": {name: {"train": 500, "val": 80, "test": 160} for name in NAMES},
-        "sites": {"north": {"COVID-19": 740}, "south": {"Normal": 400, "Pneumonia": 740}, "": {"Normal": 340}},
-        "roc": RocInput(labels, probabilities),
+        "sites": {
+            "north": {"COVID-19": 740, "all": 740},
+            "south": {"Normal": "hidden", "Pneumonia": 740, "all": "hidden"},
+        },
+        "confounded": ["Class COVID-19 shares no site with another class (north)"],
         "bundle": "OUT/bundle",
     }
     return ReportData(**(fields | others))

@@ -3,51 +3,58 @@
 from __future__ import annotations
 
 import base64
+import copy
+import functools
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
-from medidistill.report import render
+from medidistill.evaluate.clinical import ProbeData
+from medidistill.report import ExternalResults, render
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
+from medidistill.report.figures_curves import precision_recall_curves, roc_curves
+from medidistill.report.figures_groups import source_probe, subgroups
+from medidistill.report.figures_points import areas, brier_scores, differences, mcnemar, operating_points
+from medidistill.report.panels import wrapped
+from medidistill.report.tables import (
+    agreement_table,
+    areas_table,
+    differences_table,
+    operating_table,
+    probe_table,
+    subgroups_table,
+)
 
-from .report_example import ARMS, NAMES, report_data
+from ..evaluate.clinical.clinical_example import PATIENTS, TEST, compared, run
+from .report_example import ARMS, NAMES, comparison, report_data
+
+BY_CLASS = (calibration, decision_curves, distributions, roc_curves, precision_recall_curves, areas, operating_points,
+            brier_scores)  # fmt: skip
+AGAINST = (differences, mcnemar)
 
 
-def clinical() -> dict:
-    """The part of a clinical comparison that is drawn, made up."""
+@functools.cache
+def _made(several: bool = False) -> dict:
+    """A real clinical comparison of made-up networks: five arms, two columns of subgroups, two sites."""
+    skills = {"full": 2.5, "random": 0.8, "kmeans": 1.0, "mtt": 2.0, "iadd": 2.2}
+    runs = [run(arm, skill) for arm, skill in skills.items()]
+    if several:
+        runs += [run(arm, skill, architecture="vgg11") for arm, skill in skills.items()]
     rng = np.random.default_rng(0)
+    place = np.arange(len(TEST)) // 2
+    sites = [("north", "south", "east")[min(i % 7, 2) if i < 170 else 2] for i in place.tolist()]
+    sex = [("F", "M")[i % 2] for i in place.tolist()]
+    splits = [
+        ProbeData(rng.normal(size=(len(TEST), 16, 16)) + 0.2 * place[:, None, None] % 2, TEST, sites, PATIENTS)
+        for _ in range(2)
+    ]
+    return compared(runs=runs, subgroups={"site": sites, "sex": sex}, probe=tuple(splits))
 
-    def figures() -> dict:
-        predicted = np.sort(rng.random(10))
-        observed = np.clip(predicted + rng.normal(0, 0.05, 10), 0.05, 0.95)
-        at = np.arange(0.01, 1, 0.02)
-        return {
-            "calibration": {
-                "ece": 0.04,
-                "bins": [
-                    {"images": 48, "predicted": p, "observed": {"estimate": o, "low": o - 0.05, "high": o + 0.05}}
-                    for p, o in zip(predicted.tolist(), observed.tolist(), strict=True)
-                ],
-            },
-            "decision_curve": {
-                "thresholds": at.tolist(),
-                "net_benefit": (0.33 * (1 - at) ** 0.5).tolist(),
-                "treat_all": (0.33 - 0.67 * at / (1 - at)).tolist(),
-                "prevalence": 0.33,
-            },
-            "histogram": {
-                "edges": np.linspace(0, 1, 21).tolist(),
-                "positives": rng.integers(0, 30, 20).tolist(),
-                "negatives": rng.integers(0, 30, 20).tolist(),
-            },
-        }
 
-    return {
-        "class_names": list(NAMES),
-        "settings": {"reference": "full"},
-        "arms": [{"arm": arm, "architecture": "convnet", "classes": [figures() for _ in NAMES]} for arm in ARMS],
-    }
+def clinical(several: bool = False) -> dict:
+    """A copy that a test may change."""
+    return copy.deepcopy(_made(several))
 
 
 def svg(picture) -> str:
@@ -58,7 +65,7 @@ def svg(picture) -> str:
     return text
 
 
-@pytest.mark.parametrize("draw", [calibration, decision_curves, distributions])
+@pytest.mark.parametrize("draw", BY_CLASS)
 def test_small_vector_pictures_that_repeat(draw):
     data = clinical()
     picture = draw(data)
@@ -69,15 +76,25 @@ def test_small_vector_pictures_that_repeat(draw):
 
 def test_undefined_parts_are_said_not_drawn():
     data = clinical()
-    for part in ("calibration", "decision_curve"):
+    parts = ("calibration", "decision_curve", "roc", "precision_recall", "auroc", "operating_point", "brier_parts")
+    drawn = (calibration, decision_curves, roc_curves, precision_recall_curves, areas, operating_points)
+    for part in parts:
         data["arms"][0]["classes"][1][part] = {"undefined": "no positives"}
-    for draw in (calibration, decision_curves):
-        assert svg(draw(data)) != svg(draw(clinical()))
+    for draw in drawn:
+        assert svg(draw(data)) != svg(draw(clinical())), draw
     for arm in data["arms"]:
         for one in arm["classes"]:
-            one["calibration"] = one["decision_curve"] = {"undefined": "no positives"}
-    for draw in (calibration, decision_curves):
+            one |= {part: {"undefined": "no positives"} for part in parts} | {"recalibration": {"undefined": "apart"}}
+    for draw in drawn:
         svg(draw(data))
+    for table in (areas_table(data), operating_table(data), agreement_table(data)):
+        assert "no positives" in table.reasons
+        assert any("undefined (1)" in cell for row in table.rows for cell in row)
+    for gap in data["differences"]:
+        gap["mcnemar"] = gap["macro"] = {"undefined": "alike"}
+    assert "undefined" in mcnemar(data).alt
+    assert "full undefined" in differences(data).alt or "iadd undefined" in differences(data).alt
+    assert "alike" in differences_table(data).reasons
 
 
 def test_the_architecture_that_is_asked_for_is_drawn():
@@ -87,8 +104,95 @@ def test_the_architecture_that_is_asked_for_is_drawn():
     assert calibration(data, "vgg11").alt.startswith("Calibration curves of new for")
 
 
+@pytest.mark.parametrize("draw", AGAINST)
+def test_arms_are_judged_against_the_reference(draw):
+    picture = draw(clinical())
+    assert len(svg(picture)) < 100_000
+    assert all(arm in picture.alt for arm in ARMS if arm != "full")
+    alone = clinical()
+    alone["differences"] = []
+    assert draw(alone) is None
+
+
+def test_the_verdict_and_the_margin_are_in_words():
+    picture = differences(clinical())
+    assert "at most 0.05 worse than full" in picture.title
+    for gap in clinical()["differences"]:
+        assert f"{gap['arm']} {gap['macro']['verdict']}" in picture.caption
+
+
+def test_tables_hold_the_numbers_of_the_comparison():
+    data = clinical()
+    arm, one = data["arms"][4], data["arms"][4]["classes"][1]
+    (line,) = [row for row in areas_table(data).rows if row[:2] == ["iadd", "Normal"]]
+    assert line[2].startswith(f"{one['auroc']['estimate']:.3f} [{one['auroc']['low']:.3f}")
+    (line,) = [row for row in operating_table(data).rows if row[:2] == ["iadd", "Normal"]]
+    assert line[-4:] == [str(one["operating_point"]["counts"][name]) for name in ("tp", "fn", "fp", "tn")]
+    (line,) = [row for row in agreement_table(data).rows if row[:2] == ["iadd", "Normal"]]
+    assert line[-1].startswith(f"{one['recalibration']['slope']['estimate']:.2f}")
+    (line,) = [row for row in differences_table(data).rows if row[:2] == ["iadd - full", "macro"]]
+    assert line[4] == data["differences"][3]["macro"]["verdict"]
+    assert len({len(row) for table in (areas_table, operating_table, agreement_table) for row in table(data).rows}) == 3
+    for table in (areas_table, operating_table, agreement_table, differences_table):
+        assert {len(row) for row in table(data).rows} == {len(table(data).head)}
+    assert arm["arm"] == "iadd"
+    assert "iadd, vgg11" in {row[0] for row in areas_table(clinical(several=True)).rows}
+
+
+def test_small_groups_stay_hidden_in_pictures_and_tables():
+    data = clinical()
+    hidden = [group["group"] for group in data["subgroups"]["site"] if group["images"] == "suppressed"]
+    shown = [group["group"] for group in data["subgroups"]["site"] if group["images"] != "suppressed"]
+    table = subgroups_table(data, "site")
+    assert {len(row) for row in table.rows} == {len(table.head)}
+    for row in table.rows:
+        assert (row[1] == "hidden") == (row[0] in hidden)
+    assert "suppressed" not in str(table.rows)
+    picture = subgroups(data, "sex")
+    assert len(svg(picture)) < 100_000
+    assert "F, M" in picture.alt
+    assert hidden or shown
+    for group in data["subgroups"]["sex"]:
+        group["auroc"] = {model: dict.fromkeys(NAMES, "suppressed") for model in group["auroc"]}
+    assert subgroups(data, "sex") is None
+
+
+def test_the_probe_is_drawn_with_its_chance():
+    data = clinical()
+    assert "chance 0.33" in source_probe(data).alt or "chance 0.50" in source_probe(data).alt
+    assert {len(row) for row in probe_table(data).rows} == {3}
+    data["source_probe"]["site"] = {"undefined": "one site"}
+    assert "undefined" in source_probe(data).alt
+    data["source_probe"] = None
+    assert source_probe(data) is None
+
+
+def test_long_names_of_classes_stay_inside_their_panels():
+    names = ["bilateral_peripheral_opacities_of_unknown_origin", "Normal", "Pneumonia, bacterial or viral, any lobe"]
+    data = clinical()
+    data["class_names"] = names
+    text = svg(roc_curves(data))
+    # titles are broken into lines: no line is longer than a third of the page
+    titles = [
+        line for line in ET.fromstring(text).iter() if line.tag.endswith("g") and line.get("id", "").startswith("text_")
+    ]
+    assert titles
+    assert max(len(line) for name in names for line in wrapped(f"{name} against the rest").split("\n")) <= 27
+
+
 def test_the_page_shows_them_where_there_are_any():
     page = render(report_data(clinical=clinical()))
-    for name in ("calibration", "decision", "probabilities"):
-        assert f'<figure id="{name}">' in page
+    for name in (
+        "roc", "areas", "noninferiority", "mcnemar", "operating", "precision-recall", "calibration", "brier",
+        "decision", "probabilities", "subgroups-sex", "source-probe",
+    ):  # fmt: skip
+        assert f'<figure id="{name}">' in page, name
     assert '<figure id="calibration">' not in render(report_data())
+    assert "A test set from elsewhere" not in page
+
+
+def test_a_test_set_from_elsewhere_has_a_section_of_its_own():
+    page = render(report_data(clinical=clinical(), external=ExternalResults(comparison(), clinical())))
+    assert "A test set from elsewhere" in page
+    assert '<figure id="external-roc">' in page
+    assert page.count('id="roc"') == 1

@@ -8,14 +8,16 @@ import hashlib
 import io
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from medidistill.record import RunRecord
-from medidistill.report import ReportData, render
+from medidistill.report import ExplainedCase, Explanations, ReportData, render
 from medidistill.report.drawing import style_of
 from medidistill.report.figures_images import distilled_images
+from medidistill.report.figures_saliency import saliency
 from medidistill.report.figures_training import curves, importance
 from medidistill.report.wording import confounded_sites, findings, quarantine_by_reason
 
@@ -81,10 +83,10 @@ def test_page_needs_nothing_but_itself(html, page):
 
 
 def test_every_figure_has_alt_text_and_a_caption(page):
-    assert len(page.images) == 7
-    assert page.tags.count("figcaption") == 7
+    assert len(page.images) == 6
+    assert page.tags.count("figcaption") == 6
     assert all(len(alt) > 40 for alt in page.images.values())
-    for name in ("accuracy", "roc", "confusion", "distilled", "evolution", "curves", "importance-iadd"):
+    for name in ("accuracy", "confusion", "distilled", "evolution", "curves", "importance-iadd"):
         assert name in page.ids
 
 
@@ -124,9 +126,7 @@ def test_same_data_same_page(html):
 
 
 def test_a_second_opening_of_the_test_split_is_a_warning(page):
-    twice = _Page(
-        render(report_data(record=record(openings=2), histories={}, roc=None, comparison=None, distilled=None))
-    )
+    twice = _Page(render(report_data(record=record(openings=2), histories={}, comparison=None, distilled=None)))
     assert "opened 2 times" in twice.text
     assert "optimistic" in twice.text
     assert "optimistic" not in page.text
@@ -134,9 +134,45 @@ def test_a_second_opening_of_the_test_split_is_a_warning(page):
 
 @pytest.mark.parametrize("init", ["real", ""])
 def test_images_that_may_show_a_patient_are_not_drawn(init):
-    page = _Page(render(report_data(distilled=distilled(init), comparison=None, roc=None, histories={})))
+    page = _Page(render(report_data(distilled=distilled(init), comparison=None, histories={})))
     assert page.images == {}
     assert "Images not shown" in page.text
+
+
+def explained() -> Explanations:
+    rng = np.random.default_rng(0)
+    arms = ("full", "iadd")
+    case = ExplainedCase(
+        outcome="only full is right",
+        truth="Normal",
+        image=rng.random((16, 16)),
+        maps={arm: rng.random((16, 16)) for arm in arms},
+        called={"full": ("Normal", 0.8), "iadd": ("Pneumonia", 0.6)},
+    )
+    return Explanations("convnet", "Cases were drawn by lot.", {"only full is right": 7}, [case, case])
+
+
+def test_a_page_with_patients_is_marked_and_others_are_not(page):
+    shown = _Page(render(report_data(explanations=explained())))
+    assert shown.text.count("Contains patients' images: do not share") == 2
+    assert "DO NOT SHARE" in shown.text
+    assert "This page holds X-rays of patients." in shown.text
+    assert "This page holds no X-ray of a patient" not in shown.text
+    assert "saliency" in shown.ids
+    assert "only full is right: 7" in shown.text
+    assert "Cases were drawn by lot." in shown.text
+    for mark in ("do not share", "DO NOT SHARE", "X-rays of patients"):
+        assert mark not in page.text
+    assert "This page holds no X-ray of a patient" in page.text
+
+
+def test_maps_are_drawn_over_the_image_that_they_belong_to():
+    flat = dataclasses.replace(explained().cases[0], maps={arm: np.zeros((16, 16)) for arm in ("full", "iadd")})
+    with_maps, without = (
+        saliency(dataclasses.replace(explained(), cases=[case])) for case in (explained().cases[0], flat)
+    )
+    assert with_maps.source != without.source
+    assert with_maps.source.startswith("data:image/png")
 
 
 def test_no_file_name_gets_out(html):
@@ -168,7 +204,7 @@ def test_a_bare_run_still_gives_a_page():
 
 
 def test_several_architectures_and_many_classes_are_told_apart():
-    page = _Page(render(report_data(comparison=comparison(("convnet", "resnet18")), roc=None, histories={})))
+    page = _Page(render(report_data(comparison=comparison(("convnet", "resnet18")), histories={})))
     assert page.text.count("resnet18") >= 3 * len(ARMS)
 
 

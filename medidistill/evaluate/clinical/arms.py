@@ -18,6 +18,7 @@ from medidistill.evaluate.clinical.average_precision import (
 from medidistill.evaluate.clinical.brier import brier_losses, brier_parts
 from medidistill.evaluate.clinical.calibration import calibration_curve
 from medidistill.evaluate.clinical.checks import marked, plain
+from medidistill.evaluate.clinical.curves import precision_recall_points, roc_points
 from medidistill.evaluate.clinical.decision_curve import decision_curve
 from medidistill.evaluate.clinical.delong import auroc_interval, macro_auroc_interval
 from medidistill.evaluate.clinical.operating_point import operating_point
@@ -149,6 +150,8 @@ def _class_figures(
             lambda: calibration_curve(truth, p, bins=settings.bins, confidence=level, seed=settings.seed),
         ),
         "recalibration": marked(lambda: recalibration(truth, p, who, confidence=level)),
+        "roc": marked(lambda: roc_points(truth, p)),
+        "precision_recall": marked(lambda: precision_recall_points(truth, p)),
         "decision_curve": marked(lambda: decision_curve(truth, p, who, confidence=level)),
         "operating_point": _operating_point(model, split, settings, k),
         "histogram": {

@@ -14,6 +14,8 @@ from medidistill.record import RunRecord
 
 __all__ = ["checklist"]
 
+_MARK = " \\*: we could not compare this number with the published list; look it up."
+
 
 def checklist(record: RunRecord, result: Mapping[str, Any]) -> str:
     """Return the checklists of CLAIM, STARD and TRIPOD+AI as one Markdown page.
@@ -29,14 +31,16 @@ def checklist(record: RunRecord, result: Mapping[str, Any]) -> str:
         "A draft. *Run* is what the record of the run says; **Author** is what only you can say. Short forms are in "
         "our words: check each against the guideline itself before you submit it. Research use, not for diagnosis.",
     ]
-    for name, items in GUIDELINES.items():
+    for name, (items, compared) in GUIDELINES.items():
         known = sum(bool(facts.get(item.fact)) for item in items)
-        lines += ["", f"## {name}", "", f"{known} of {len(items)} items have something from the run.", ""]
+        lines += ["", f"## {name}", "", f"{known} of {len(items)} items have something from the run.{_MARK}", ""]
         lines += ["| item | what to report | answer |", "| --- | --- | --- |"]
-        for item in items:
+        for place, item in enumerate(items):
+            seen = place < compared or not item.number[0].isdigit()
+            number = item.number if seen else f"{item.number}\\*"
             fact = facts.get(item.fact, "")
             answer = f"*Run:* {fact} **Author:** is that all?" if fact else f"**Author:** {item.asks}?"
-            lines.append("| " + " | ".join(_cell(text) for text in (item.number, item.asks, answer)) + " |")
+            lines.append("| " + " | ".join(_cell(text) for text in (number, item.asks, answer)) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -70,6 +74,8 @@ def _facts(record: RunRecord, result: Mapping[str, Any]) -> dict[str, str]:
         "blinding": "the test labels took no part in training or in the choice of models and thresholds; the test "
         f"split was opened {opened} time{'' if opened == 1 else 's'} according to the record.",
         "internal": f"test split of {test['images']} images of {test['patients']} patients of the same collection.",
+        "external": _external(record),
+        "explanations": _explanations(record),
         "flow": _flow(record, test),
         "quarantine": _quarantine(record),
         "precision": "no sample size was planned by the software; the widths of the intervals say what it allowed.",
@@ -117,6 +123,19 @@ def _from_config(record: RunRecord) -> dict[str, str]:
     if evaluate:
         facts["selection"] = "outer step and training settings by balanced accuracy on validation."
     return facts
+
+
+def _external(record: RunRecord) -> str:
+    if not record.config.get("evaluate", {}).get("external"):
+        return ""
+    return "a second test set from elsewhere, never trained or tuned on, was scored; its tables are in `external/`."
+
+
+def _explanations(record: RunRecord) -> str:
+    cases = record.config.get("evaluate", {}).get("saliency", {}).get("cases", 0)
+    if not cases:
+        return ""
+    return f"Grad-CAM of up to {cases} test images of each outcome, drawn by lot; not validated."
 
 
 def _flow(record: RunRecord, test: Mapping[str, Any]) -> str:

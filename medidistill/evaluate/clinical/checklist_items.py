@@ -4,13 +4,16 @@ The wording is ours and short; the guideline itself is what counts. CLAIM: Tejan
 Intelligence 6 (44 items). TRIPOD+AI: Collins et al. 2024, BMJ 385 (27 items). STARD: Bossuyt et al. 2015, BMJ 351
 (30 items), whose numbers are used here; STARD-AI, Sounderajah et al. 2025, Nature Medicine, extends and renumbers
 them, so carry the answers over to its own form.
+
+Numbers were compared with published lists as far as `Guideline.compared` says: STARD 2015 as printed in Cohen et al.
+2016, BMJ Open 6, items 1 to 17; TRIPOD+AI items 1 to 6c, from a transcription. Others are marked in the checklist.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["GUIDELINES", "Item"]
+__all__ = ["GUIDELINES", "Guideline", "Item"]
 
 
 class Item(NamedTuple):
@@ -19,6 +22,13 @@ class Item(NamedTuple):
     number: str
     asks: str
     fact: str = ""
+
+
+class Guideline(NamedTuple):
+    """The `items` of a guideline; the first `compared` of them have their numbers compared with the published list."""
+
+    items: tuple[Item, ...]
+    compared: int
 
 
 _CLAIM = (
@@ -52,9 +62,9 @@ _CLAIM = (
     Item("28", "Metrics", "metrics"),
     Item("29", "Uncertainty and tests", "uncertainty"),
     Item("30", "Robustness and sensitivity analyses", "subgroups"),
-    Item("31", "Explanations of single predictions, and whether they were validated"),
+    Item("31", "Explanations of single predictions, and whether they were validated", "explanations"),
     Item("32", "Evaluation on internal data", "internal"),
-    Item("33", "Evaluation on external data"),
+    Item("33", "Evaluation on external data", "external"),
     Item("34", "Registration of the trial, if it is one"),
     Item("35", "Flow: patients and images included and excluded", "flow"),
     Item("36", "Demographic and clinical characteristics of each split", "flow"),
@@ -164,7 +174,7 @@ _TRIPOD = (
 )
 
 GUIDELINES = {
-    "CLAIM (2024 update)": _CLAIM,
-    "STARD 2015, with additions for AI (see STARD-AI)": _STARD,
-    "TRIPOD+AI (2024)": _TRIPOD,
+    "CLAIM (2024 update)": Guideline(_CLAIM, 0),
+    "STARD 2015, with additions for AI (see STARD-AI)": Guideline(_STARD, 20),
+    "TRIPOD+AI (2024)": Guideline(_TRIPOD, 11),
 }

@@ -23,7 +23,7 @@ from medidistill.evaluate.clinical.delong import PairedDifference, auroc_differe
 from medidistill.evaluate.clinical.mcnemar import mcnemar
 from medidistill.evaluate.clinical.noninferiority import noninferiority
 from medidistill.evaluate.clinical.source_probe import ProbeData, source_probe
-from medidistill.evaluate.clinical.subgroups import subgroup_table
+from medidistill.evaluate.clinical.subgroups import subgroup_tables
 from medidistill.evaluate.intervals import resample_patients
 from medidistill.evaluate.metrics import check_scorable
 from medidistill.evaluate.protocol import ArmRun
@@ -97,19 +97,16 @@ def clinical_comparison(
         },
         "arms": [arm_figures(model, split, settings) for model in models],
         "differences": _differences(models, split, settings),
-        "subgroups": {
-            column: subgroup_table(
-                labels,
-                shown,
-                patient_ids,
-                values,
-                class_names,
-                min_patients=settings.min_patients,
-                min_positives=settings.min_positives,
-                confidence=settings.confidence,
-            )
-            for column, values in (subgroups or {}).items()
-        },
+        "subgroups": subgroup_tables(
+            labels,
+            shown,
+            patient_ids,
+            subgroups or {},
+            class_names,
+            min_patients=settings.min_patients,
+            min_positives=settings.min_positives,
+            confidence=settings.confidence,
+        ),
         "source_probe": None
         if probe is None
         else source_probe(
@@ -119,7 +116,7 @@ def clinical_comparison(
             confidence=settings.confidence,
             seed=settings.seed,
         ),
-        "notes": _notes(models, split) + _shared_groups(subgroups or {}),
+        "notes": _notes(models, split),
     }
     safe: dict[str, Any] = json.loads(json.dumps(result, allow_nan=False))
     return safe
@@ -256,20 +253,3 @@ def _notes(models: Sequence[Model], split: ScoredSplit) -> list[str]:
             "Without validation probabilities there are no thresholds, so no sensitivity at fixed specificity."
         )
     return notes
-
-
-def _shared_groups(subgroups: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Warn where two columns hold the same group of images: their tables are protected one by one only."""
-    holders: dict[bytes, str] = {}
-    notes = []
-    for column, values in subgroups.items():
-        names = np.asarray([str(value) for value in values])
-        for name in np.unique(names):
-            mask = np.packbits(names == name).tobytes()
-            if mask in holders and holders[mask] != column:
-                notes.append(
-                    f"Subgroups {holders[mask]} and {column} share a group: what one table hides the other may show. "
-                    "Publish one of them."
-                )
-            holders.setdefault(mask, column)
-    return list(dict.fromkeys(notes))

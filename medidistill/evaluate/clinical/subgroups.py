@@ -5,8 +5,8 @@ it: figures of five patients are noise, and counts of five can point at one. Com
 no hidden count follows from the rest (`medidistill.evaluate.clinical.suppression`). An area is shown only
 where its class and the total of its group are. Areas are rounded to three decimals, for exact ones give counts away.
 
-Each table is protected for itself. Where two columns share a group (age and sex missing for the same images), what
-one table hides the other may show: publish one of them.
+Tables of several columns are protected together as far as they share a group or a class within one (age and sex
+missing for the same images): what one hides, none shows. Sums over several groups of another column are not looked at.
 
 An empty value of a column is the group `unknown`. Small differences between groups are expected by chance alone:
 of twenty 95 % intervals one misses. Look at the limits, not at the order.
@@ -14,7 +14,9 @@ of twenty 95 % intervals one misses. Look at the limits, not at the order.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from medidistill.evaluate.clinical.checks import UndefinedError, as_patients
 from medidistill.evaluate.clinical.delong import auroc_interval
 from medidistill.evaluate.clinical.suppression import suppress
 
-__all__ = ["SUPPRESSED", "UNKNOWN", "age_bands", "subgroup_table"]
+__all__ = ["SUPPRESSED", "UNKNOWN", "age_bands", "subgroup_table", "subgroup_tables"]
 
 SUPPRESSED = "suppressed"
 UNKNOWN = "unknown"
@@ -51,75 +53,136 @@ def age_bands(ages: Sequence[Any], edges: Sequence[int] = (18, 40, 65, 80)) -> t
     return tuple(found)
 
 
-def subgroup_table(
+@dataclass(frozen=True)
+class _Column:
+    """The groups of one column: names (L,), membership (L, N), counts (L, K), what is too small to show (L, K + 1)."""
+
+    levels: npt.NDArray[np.str_]
+    member: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.int64]
+    small: npt.NDArray[np.bool_]
+
+
+def subgroup_tables(
     labels: npt.ArrayLike,
     probabilities: Mapping[str, npt.NDArray[np.float64]],
     patient_ids: Sequence[Any],
-    groups: Sequence[Any],
+    columns: Mapping[str, Sequence[Any]],
     class_names: Sequence[str],
     *,
     min_patients: int = 20,
     min_positives: int = 10,
     confidence: float = 0.95,
-) -> list[dict[str, Any]]:
-    """Return one entry a group, in order of name, JSON types throughout.
+) -> dict[str, list[dict[str, Any]]]:
+    """Return a table a column, one entry a group, in order of name, JSON types throughout.
 
     Args:
         labels: (N,) integers in 0..K-1.
-        probabilities: model -> (N, K).
+        probabilities: model -> (N, K); empty for counts alone.
         patient_ids: N identifiers; they do not enter the result.
-        groups: N names; empty or missing is `unknown`.
+        columns: column -> N names; empty or missing is `unknown`.
         class_names: K names.
         min_patients: smallest group that is shown, >= 2.
         min_positives: fewest patients of a class for its count to be shown, >= 2.
         confidence: of the areas' limits.
 
     Returns:
-        `{"group", "images", "counts": {class: n}, "auroc": {model: {class: interval}}}`, in which a hidden value is
-        `"suppressed"` and an undefined one `{"undefined": reason}`.
+        For each column entries `{"group", "images", "counts": {class: n}, "auroc": {model: {class: interval}}}`, in
+        which a hidden value is `"suppressed"` and an undefined one `{"undefined": reason}`.
 
     Raises:
         ConfigError: lengths that differ, minima below two.
     """
     y = np.asarray(labels)
     patients = as_patients(patient_ids, len(y))
-    if len(groups) != len(y) or min(min_patients, min_positives) < 2:
-        raise ConfigError(
-            f"{len(groups)} groups for {len(y)} images, min_patients={min_patients}, min_positives={min_positives}: "
-            "one group an image, minima >= 2"
-        )
-    names = np.array([UNKNOWN if str(one).strip().lower() in _MISSING else str(one).strip() for one in groups])
-    levels = np.unique(names)
-    classes = np.arange(len(class_names))
-    member = names[None, :] == levels[:, None]
-    counts = np.array([[int((row & (y == k)).sum()) for k in classes] for row in member])
-    people = np.array([[len(np.unique(patients[row & (y == k)])) for k in classes] for row in member])
-    everyone = np.array([len(np.unique(patients[row])) for row in member])
-    small = np.column_stack([(people < min_positives) | (everyone < min_patients)[:, None], everyone < min_patients])
-    hidden = suppress(counts, small, min_positives)
+    found = {}
+    for column, groups in columns.items():
+        if len(groups) != len(y) or min(min_patients, min_positives) < 2:
+            raise ConfigError(
+                f"{column}: {len(groups)} groups for {len(y)} images, min_patients={min_patients}, "
+                f"min_positives={min_positives}: one group an image, minima >= 2"
+            )
+        found[column] = _column(y, patients, groups, len(class_names), min_patients, min_positives)
+    hidden = _hidden_together(y, found, min_positives)
 
-    def area(row: npt.NDArray[np.bool_], level: int, k: int, p: npt.NDArray[np.float64]) -> Any:
-        without = len(np.unique(patients[row & (y != k)]))
-        if hidden[level, k] or hidden[level, -1] or without < min_positives:
+    def area(group: npt.NDArray[np.bool_], hides: npt.NDArray[np.bool_], k: int, p: npt.NDArray[np.float64]) -> Any:
+        without = len(np.unique(patients[group & (y != k)]))
+        if hides[k] or hides[-1] or without < min_positives:
             return SUPPRESSED
         try:
-            one = auroc_interval(y[row] == k, p[row, k], patients[row].tolist(), confidence=confidence)
+            one = auroc_interval(y[group] == k, p[group, k], patients[group].tolist(), confidence=confidence)
         except UndefinedError as error:
             return {"undefined": str(error)}  # an exact estimate could give counts away
         return {"estimate": round(one.estimate, 3), "low": round(one.low, 3), "high": round(one.high, 3)}
 
-    return [
-        {
-            "group": str(name),
-            "images": SUPPRESSED if hidden[level, -1] else int(counts[level].sum()),
-            "counts": {
-                class_name: SUPPRESSED if hidden[level, k] else int(counts[level, k])
-                for k, class_name in enumerate(class_names)
-            },
-            "auroc": {
-                model: {class_name: area(member[level], level, k, p) for k, class_name in enumerate(class_names)}
-                for model, p in probabilities.items()
-            },
-        }
-        for level, name in enumerate(levels)
-    ]
+    return {
+        column: [
+            {
+                "group": str(level),
+                "images": SUPPRESSED if hides[-1] else int(counts.sum()),
+                "counts": {name: SUPPRESSED if hides[k] else int(counts[k]) for k, name in enumerate(class_names)},
+                "auroc": {
+                    model: {name: area(group, hides, k, p) for k, name in enumerate(class_names)}
+                    for model, p in probabilities.items()
+                },
+            }
+            for level, group, counts, hides in zip(one.levels, one.member, one.counts, hidden[column], strict=True)
+        ]
+        for column, one in found.items()
+    }
+
+
+def subgroup_table(
+    labels: npt.ArrayLike,
+    probabilities: Mapping[str, npt.NDArray[np.float64]],
+    patient_ids: Sequence[Any],
+    groups: Sequence[Any],
+    class_names: Sequence[str],
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Return the table of a single column; arguments and errors as `subgroup_tables`."""
+    return subgroup_tables(labels, probabilities, patient_ids, {"groups": groups}, class_names, **options)["groups"]
+
+
+def _column(
+    y: npt.NDArray[Any],
+    patients: npt.NDArray[np.int64],
+    groups: Sequence[Any],
+    classes: int,
+    min_patients: int,
+    min_positives: int,
+) -> _Column:
+    names = np.array([UNKNOWN if str(one).strip().lower() in _MISSING else str(one).strip() for one in groups])
+    levels = np.unique(names)
+    member = names[None, :] == levels[:, None]
+    counts = np.array([[int((row & (y == k)).sum()) for k in range(classes)] for row in member])
+    people = np.array([[len(np.unique(patients[row & (y == k)])) for k in range(classes)] for row in member])
+    everyone = np.array([len(np.unique(patients[row])) for row in member])
+    few = everyone < min_patients
+    return _Column(levels, member, counts, np.column_stack([(people < min_positives) | few[:, None], few]))
+
+
+def _hidden_together(
+    y: npt.NDArray[Any], columns: Mapping[str, _Column], width: int
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return what each column hides, so that the same images are hidden in all columns or in none."""
+    places: dict[bytes, list[tuple[str, int, int]]] = defaultdict(list)
+    for name, column in columns.items():
+        classes = column.counts.shape[1]
+        for level, group in enumerate(column.member):
+            for k in range(classes + 1):
+                images = group if k == classes else group & (y == k)
+                if images.any():
+                    places[images.tobytes()].append((name, level, k))
+    shared = [cells for cells in places.values() if len({name for name, _, _ in cells}) > 1]
+    small = {name: column.small.copy() for name, column in columns.items()}
+    while True:
+        hidden = {name: suppress(column.counts, small[name], width) for name, column in columns.items()}
+        open_cells = [
+            cell for cells in shared if any(hidden[n][i, k] for n, i, k in cells) for cell in cells
+            if not hidden[cell[0]][cell[1], cell[2]]
+        ]  # fmt: skip
+        if not open_cells:
+            return hidden
+        for name, level, k in open_cells:
+            small[name][level, k] = True

@@ -34,35 +34,35 @@ def record() -> RunRecord:
 def test_every_number_of_each_guideline_is_there():
     claim, stard, tripod = (
         [int(re.match(r"\d+", item.number)[0]) for item in items if item.number[0].isdigit()]
-        for items in GUIDELINES.values()
+        for items, _ in GUIDELINES.values()
     )
     assert claim == list(range(1, 45))
     assert sorted(set(stard)) == list(range(1, 31))
     assert sorted(set(tripod)) == list(range(1, 28))
-    assert all(len({item.asks for item in items}) == len(items) for items in GUIDELINES.values())
+    assert all(len({item.asks for item in items}) == len(items) for items, _ in GUIDELINES.values())
 
 
 def test_every_fact_that_an_item_names_exists(result):
     known = _facts(record(), result)
-    for items in GUIDELINES.values():
+    for items, _ in GUIDELINES.values():
         assert {item.fact for item in items if item.fact} <= known.keys() | {"probe"}
 
 
 def test_facts_of_the_run_are_filled_in_and_the_rest_is_asked(result):
     page = checklist(record(), result)
     lines = {tuple(line.split(" | ")[:2]): line for line in page.splitlines() if line.startswith("| ")}
-    split = lines["| 20", "At which level the splits are disjoint"]
+    split = lines["| 20\\*", "At which level the splits are disjoint"]
     assert "no patient in two of them" in split
-    assert "7 unreadable" in lines["| 12", "Missing data"]
+    assert "7 unreadable" in lines["| 12\\*", "Missing data"]
     assert "train: 1650 images of 1200 patients" in page
     assert "opened 1 time according" in page
     assert re.search(r"iadd - full \(convnet\) [-+]?0\.\d{3} \[-?0\.\d{3}, -?0\.\d{3}\], non-inferior", page)
     assert "iadd (convnet), COVID-19: TP " in page
-    ethics = lines["| 17", "Ethical approval and consent"]
+    ethics = lines["| 17\\*", "Ethical approval and consent"]
     assert ethics.endswith("| **Author:** Ethical approval and consent? |")
     assert "*Run:*" not in ethics
     counted = re.findall(r"(\d+) of (\d+) items have something", page)
-    assert [int(total) for _, total in counted] == [len(items) for items in GUIDELINES.values()]
+    assert [int(total) for _, total in counted] == [len(items) for items, _ in GUIDELINES.values()]
     assert all(0 < int(some) < int(total) for some, total in counted)
 
 
@@ -82,3 +82,25 @@ def test_an_empty_record_leaves_questions_not_holes():
     assert "None" not in page
     assert "*Run:*  " not in page
     assert "| **Author:** At which level the splits are disjoint? |" in page
+
+
+def test_numbers_that_were_not_compared_with_the_published_list_are_marked(result):
+    page = checklist(record(), result)
+    stard = page.partition("## STARD")[2].partition("## TRIPOD")[0]
+    numbers = [line.split(" | ")[0].removeprefix("| ") for line in stard.splitlines() if re.match(r"\| (\d|AI)", line)]
+    assert numbers[:3] == ["1", "2", "3"]
+    assert numbers[19:21] == ["17", "18\\*"]
+    assert numbers[-1] == "AI"
+    assert page.count("look it up") == 3
+
+
+def test_external_data_and_explanations_are_named_where_there_are_any(result):
+    plain = checklist(record(), result)
+    made = record()
+    made.config["evaluate"] |= {"external": "/hospital/east", "saliency": {"cases": 2, "arms": []}}
+    page = checklist(made, result)
+    assert "a second test set from elsewhere" in page
+    assert "Grad-CAM of up to 2 test images" in page
+    assert "/hospital/east" not in page
+    assert "second test set" not in plain
+    assert "Grad-CAM" not in plain

@@ -77,14 +77,6 @@ def test_subgroups_hold_every_arm(result):
     assert set(women["auroc"]) == {"full", "random", "iadd"}
 
 
-def test_groups_that_two_columns_share_are_pointed_out(result):
-    sex = np.where(np.arange(len(TEST)) % 4 < 2, "F", "M")
-    age = np.where(sex == "F", "", "40-64")
-    found = compared(subgroups={"sex": sex.tolist(), "age": age.tolist()})
-    assert sum("sex and age share a group" in note for note in found["notes"]) == 1
-    assert not any("share a group" in note for note in result["notes"])
-
-
 def test_runs_without_validation_probabilities_have_no_threshold():
     runs = [run("full", 2.5, val=False), run("iadd", 2.2)]
     for found in (compared(runs=runs)["arms"][0], compared(val_labels=None)["arms"][0]):

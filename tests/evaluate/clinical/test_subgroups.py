@@ -10,7 +10,7 @@ import pytest
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.delong import auroc_interval
-from medidistill.evaluate.clinical.subgroups import SUPPRESSED, UNKNOWN, age_bands, subgroup_table
+from medidistill.evaluate.clinical.subgroups import SUPPRESSED, UNKNOWN, age_bands, subgroup_table, subgroup_tables
 from medidistill.evaluate.clinical.suppression import feasible_ranges, suppress
 
 NAMES = ("COVID-19", "Normal", "Pneumonia")
@@ -180,3 +180,33 @@ def test_many_images_of_few_patients_are_few():
     found = {one["group"]: one for one in table(labels, p, patients, sex)}
     assert ((labels == 0) & (sex == "F")).sum() >= 10
     assert found["F"]["counts"]["COVID-19"] == SUPPRESSED
+
+
+def test_what_one_column_hides_the_other_does_not_show():
+    """Sites a and b hide b (few); in the other column the images of b are those of `west`, whose classes are large."""
+    labels = np.arange(400) % 2
+    patients = [f"p{i}" for i in range(400)]
+    site = np.where(np.arange(400) < 300, "a", "b")
+    # the same hundred images are a group of the other column; its own third group is small and needs a companion
+    ward = np.where(np.arange(400) >= 300, "west", np.where(np.arange(400) < 12, "tiny", "east"))
+    alone = subgroup_tables(labels, {}, patients, {"ward": ward.tolist()}, ("x", "y"))["ward"]
+    hidden = {one["group"] for one in alone if one["images"] == SUPPRESSED}
+    assert hidden == {"tiny", "west"}
+    both = subgroup_tables(labels, {}, patients, {"site": site.tolist(), "ward": ward.tolist()}, ("x", "y"))
+    seen = {name: {one["group"]: one["images"] == SUPPRESSED for one in table} for name, table in both.items()}
+    assert seen["ward"] == {"tiny": True, "west": True, "east": False}
+    # b is west; and with b hidden alone, a and the total would give it away
+    assert seen["site"] == {"a": True, "b": True}
+
+
+def test_columns_that_share_nothing_do_not_touch_each_other():
+    labels = np.arange(400) % 2
+    patients = [f"p{i}" for i in range(400)]
+    columns = {
+        "sex": np.where(np.arange(400) // 2 % 2 == 0, "F", "M").tolist(),
+        "site": np.where(np.arange(400) < 8, "tiny", np.where(np.arange(400) < 200, "a", "b")).tolist(),
+    }
+    both = subgroup_tables(labels, {}, patients, columns, ("x", "y"))
+    for name, groups in columns.items():
+        assert both[name] == subgroup_tables(labels, {}, patients, {name: groups}, ("x", "y"))[name]
+    assert all(one["images"] == 200 for one in both["sex"])

@@ -1,0 +1,155 @@
+"""The cells of the comparison: one arm with one architecture, trained once and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medidistill.config import METHODS, NetworkConfig, as_dict, digest
+from medidistill.distilled_set import DistilledSet, LabelledImages
+from medidistill.errors import IngestError
+from medidistill.evaluate import Arm, ArmRun, run_arm
+from medidistill.evaluate.protocol import CHOOSING_NETWORKS
+from medidistill.networks import should_compile
+from medidistill.pipeline.arms import make_arm
+from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.progress import say
+from medidistill.pipeline.rivals import rivals
+from medidistill.pipeline.work import Run
+
+__all__ = ["Contest", "cell_file", "fingerprint", "make_contest", "run_cells"]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What takes part in a comparison.
+
+    Args:
+        data: prepared real images.
+        distilled: the distilled set of each arm that has one, of this run or from elsewhere.
+        external: a second test set, None where there is none.
+        basis: arm -> what names the bytes that it is trained on.
+    """
+
+    data: Prepared
+    distilled: Mapping[str, DistilledSet]
+    external: LabelledImages | None = None
+    basis: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms in the order of the table."""
+        return tuple(self.basis)
+
+    def inputs(self, run: Run, name: str, architecture: str) -> str:
+        """Return what names a cell: all that its networks and predictions rest on."""
+        config, rules = run.config, run.config.evaluate
+        return digest(
+            "cell",
+            name,
+            architecture,
+            self.basis[name],
+            self.data.digest,
+            None if self.external is None else fingerprint(self.external),
+            dataclasses.replace(config.network, name=architecture),
+            config.experts,
+            config.distill.ipc,
+            [rules.networks, rules.full_epochs, rules.full_lr, rules.compile],
+            rules.small,
+            config.seed,
+        )
+
+
+def fingerprint(images: LabelledImages) -> str:
+    """Return what names the pixels, labels and patients of a split."""
+    pixels = images.images.contiguous().numpy().tobytes()
+    return digest(hashlib.sha256(pixels).hexdigest(), images.labels.tolist(), list(images.patient_ids))
+
+
+def cell_file(run: Run, arm: str, architecture: str) -> Path:
+    """Return the file of one cell of the comparison."""
+    return run.folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
+
+
+def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> Contest:
+    """Collect the arms of this run: real images, its distilled sets, bundles from elsewhere."""
+    config = run.config
+    distilled, basis = {}, {}
+    for name in config.evaluate.arms:
+        basis[name] = ""
+        if name in METHODS:
+            basis[name] = run.require(f"distill/{name}", f"medidistill distill --method {name}")
+            distilled[name] = DistilledSet.load(run.folder.distill(name) / "distilled.safetensors")
+    for name, bundle in rivals(config, data.train.class_names, data.train.images.shape[1]).items():
+        distilled[name] = bundle
+        basis[name] = digest(
+            hashlib.sha256(bundle.images.contiguous().numpy().tobytes()).hexdigest(),
+            bundle.targets.tolist(),
+            bundle.alpha,
+            as_dict(bundle.normalisation),
+        )
+    return Contest(data, distilled, external, basis)
+
+
+def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
+    """Train what is not there yet; return the cells, architecture by architecture."""
+    runs = []
+    for architecture in run.config.evaluate.architectures:
+        network = dataclasses.replace(run.config.network, name=architecture)
+        for name in contest.arms:
+            file, inputs = cell_file(run, name, architecture), contest.inputs(run, name, architecture)
+            cell = _kept(file, inputs)
+            if cell is None:
+                pieces = len(run.config.evaluate.architectures) * len(contest.arms)
+                cell = _trained(run, contest, name, network, inputs, (len(runs), pieces))
+                cell.save(file)
+            else:
+                say(run.progress, f"evaluate {name} {architecture}: finished before, kept")
+            runs.append(cell)
+    return runs
+
+
+def _trained(
+    run: Run, contest: Contest, name: str, network: NetworkConfig, inputs: str, piece: tuple[int, int]
+) -> ArmRun:
+    config, data = run.config, contest.data
+    arm = make_arm(name, config, data, contest.distilled)
+    compiled = _pays(arm, network, config.evaluate.networks, config.evaluate.compile)
+    arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs, "compiled": compiled})
+    # a bundle from elsewhere says itself how images are normalised before its networks see them
+    normalisation = contest.distilled[name].normalisation if name in contest.distilled else data.normalisation
+    with run.bar(f"evaluate {name} {network.name}", 0, "network", piece) as bar:
+        return run_arm(
+            arm,
+            network=network,
+            val_images=normalisation.apply(data.val.images),
+            val_labels=data.val.labels,
+            test_images=normalisation.apply(data.test.images),
+            num_classes=data.train.num_classes,
+            networks=config.evaluate.networks,
+            seed=config.seed,
+            external_images=None if contest.external is None else normalisation.apply(contest.external.images),
+            on_network=bar.at,
+            compile=compiled,
+        )
+
+
+def _pays(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
+    """Whether compiling is repaid by the training of all networks of a cell; library networks train eagerly."""
+    if network.name != "convnet":
+        return False
+    choosing = CHOOSING_NETWORKS if len(arm.candidates) > 1 else 0
+    steps = [networks * arm.candidates[0].steps, *(choosing * one.steps for one in arm.candidates)]
+    batch = min(arm.candidates[0].batch_size, len(arm.images))
+    return should_compile(mode, sum(steps) * batch * network.width * arm.images[0, 0].numel())
+
+
+def _kept(file: Path, inputs: str) -> ArmRun | None:
+    try:
+        kept = ArmRun.load(file)
+    except IngestError:
+        return None
+    return kept if kept.info.get("inputs") == inputs else None

@@ -1,0 +1,103 @@
+"""Grad-CAM for the report: networks trained again as the comparison trained them, on the same test images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from medidistill.errors import ConfigError, did_you_mean
+from medidistill.evaluate import ArmRun
+from medidistill.evaluate.protocol import train_network
+from medidistill.evaluate.saliency import draw_cases, grad_cam, outcomes
+from medidistill.networks import predict
+from medidistill.pipeline.arms import make_arm
+from medidistill.pipeline.cells import Contest, cell_file, make_contest
+from medidistill.pipeline.clinical import clinical_settings
+from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.progress import say
+from medidistill.pipeline.work import Run
+from medidistill.report import ExplainedCase, Explanations
+
+__all__ = ["explanations"]
+
+_RULE = "Cases were drawn by lot among the test images of each outcome (left), one a patient, before any map was made."
+
+
+def explanations(run: Run, data: Prepared) -> Explanations | None:
+    """Return what `evaluate.saliency` asks for, None where it asks for nothing. What it returns shows patients.
+
+    Network 0 of each arm is trained again from the same streams: on a CPU the very network that the comparison
+    scored.
+
+    Raises:
+        ConfigError: an arm that was not compared, or fewer than two.
+    """
+    asked = run.config.evaluate.saliency
+    if not asked.cases:
+        return None
+    contest = make_contest(run, data, None)
+    arms = _arms(run, contest)
+    architecture, names = run.config.evaluate.architectures[0], data.test.class_names
+    probabilities, networks, inputs = {}, {}, {}
+    for arm in arms:
+        say(run.progress, f"report: training {arm} again, to see what it looks at")
+        networks[arm] = _network(run, contest, arm, architecture)
+        normalisation = contest.distilled[arm].normalisation if arm in contest.distilled else data.normalisation
+        inputs[arm] = normalisation.apply(data.test.images)
+        probabilities[arm] = predict(networks[arm], inputs[arm]).numpy()
+    truth = data.test.labels.numpy()
+    right = {arm: p.argmax(axis=1) == truth for arm, p in probabilities.items()}
+    by_outcome = outcomes(arms[0], right[arms[0]], arms[-1], right[arms[-1]])
+    drawn = draw_cases(by_outcome, data.test.patient_ids, asked.cases, run.config.seed)
+    chosen = [(outcome, index) for outcome, found in drawn.items() for index in found]
+    index = [place for _, place in chosen]
+    maps = {
+        arm: grad_cam(
+            networks[arm], inputs[arm][torch.tensor(index)], probabilities[arm][index].argmax(axis=1).tolist()
+        )
+        for arm in arms
+    }
+    cases = [
+        ExplainedCase(
+            outcome=outcome,
+            truth=names[int(truth[place])],
+            image=data.test.images[place, 0].numpy(),
+            maps={arm: maps[arm][row] for arm in arms},
+            called={arm: (names[int(p[place].argmax())], float(p[place].max())) for arm, p in probabilities.items()},
+        )
+        for row, (outcome, place) in enumerate(chosen)
+    ]
+    return Explanations(architecture, _RULE, {name: len(found) for name, found in by_outcome.items()}, cases)
+
+
+def _arms(run: Run, contest: Contest) -> Sequence[str]:
+    reference = clinical_settings(run.config, contest.arms).reference
+    wanted = run.config.evaluate.saliency.arms or (reference, *contest.distilled)
+    arms = tuple(dict.fromkeys(wanted))
+    for arm in arms:
+        if arm not in contest.arms:
+            raise ConfigError(
+                f"evaluate.saliency.arms: {arm!r} is not compared; known: {', '.join(contest.arms)}"
+                f"{did_you_mean(arm, contest.arms)}"
+            )
+    if len(arms) < 2:
+        raise ConfigError(
+            f"evaluate.saliency.arms: only {', '.join(arms)}; name two arms to see side by side, or set "
+            "evaluate.saliency.cases to 0"
+        )
+    return arms
+
+
+def _network(run: Run, contest: Contest, name: str, architecture: str) -> torch.nn.Module:
+    cell = ArmRun.load(cell_file(run, name, architecture))
+    return train_network(
+        make_arm(name, run.config, contest.data, contest.distilled),
+        cell.chosen,
+        dataclasses.replace(run.config.network, name=architecture),
+        contest.data.train.num_classes,
+        run.config.seed,
+        0,
+        compile=bool(cell.info.get("compiled", False)),
+    )

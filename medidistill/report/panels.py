@@ -1,0 +1,55 @@
+"""What figures of one panel a class share: layout, titles that fit, and saying what is undefined."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medidistill.report.drawing import new_figure
+
+__all__ = ["against_the_rest", "arms_of", "class_panels", "labelled", "say_undefined", "wrapped"]
+
+_COLUMNS = 3
+
+
+def arms_of(clinical: Mapping[str, Any], architecture: str | None = None) -> list[Mapping[str, Any]]:
+    """Return the arms of one architecture, the first one where None is named."""
+    chosen = architecture or clinical["arms"][0]["architecture"]
+    return [arm for arm in clinical["arms"] if arm["architecture"] == chosen]
+
+
+def class_panels(names: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
+    """Return one panel a class, three to a row, spare ones hidden; `height` of a row in inches."""
+    columns = min(_COLUMNS, len(names))
+    lines = -(-len(names) // columns)
+    figure, axes = new_figure(lines, columns, height * lines)
+    for one in axes[len(names) :]:
+        one.set_visible(False)
+    return figure, axes[: len(names)]
+
+
+def wrapped(name: str, width: int = 26) -> str:
+    """Return a name broken into lines, at underscores too, so that long ones stay inside their panel."""
+    lines = textwrap.wrap(name.replace("_", "_ "), width, break_long_words=True)
+    return "\n".join(lines).replace("_ ", "_")
+
+
+def against_the_rest(axes: Axes, name: str) -> None:
+    """Title a panel with the class that it is about."""
+    axes.set_title(wrapped(f"{name} against the rest"), fontsize=10)
+
+
+def say_undefined(axes: Axes, missing: Sequence[str]) -> None:
+    """Name in the panel what could not be drawn."""
+    if missing:
+        text = textwrap.fill("undefined: " + ", ".join(missing), 34)
+        axes.text(0.98, 0.04, text, transform=axes.transAxes, ha="right", fontsize=8)
+
+
+def labelled(panels: Sequence[Axes]) -> dict[str, Any]:
+    """Return the labelled lines of all panels; an arm that is undefined in one panel may be in another."""
+    return {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}

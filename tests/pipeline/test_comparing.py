@@ -1,0 +1,204 @@
+"""The comparison as a stage: bundles from elsewhere, an external test set, sites, what is kept and what is redone."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import stat
+
+import pytest
+import torch
+
+from medidistill.distilled_set import LabelledImages
+from medidistill.errors import ConfigError, IngestError
+from medidistill.evaluate import ArmRun
+from medidistill.pipeline import comparing
+from medidistill.pipeline.cells import cell_file
+
+from .comparison_example import SMALL, bundle, ready_run, squares, write_folder
+
+ZOO = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121")
+LEARNING = dataclasses.replace(SMALL, steps=40)
+
+
+def test_a_bundle_from_elsewhere_is_an_arm_in_the_order_of_this_run(tmp_path):
+    path = bundle(tmp_path / "st-elsewhere", names=("normal", "Covid 19"))
+    run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small=LEARNING)
+    comparison = comparing.evaluate(run)
+    rival = comparison.rows[1]
+    assert (rival.arm, rival.training_images) == ("bundle-st-elsewhere", 8)
+    assert rival.info[0]["ipc"] == 4
+    # the labels of the bundle stand in the other order: wrong ones would put this at 0
+    assert rival.balanced_accuracy.estimate > 0.9
+    clinical = json.loads((run.folder.evaluate / "clinical.json").read_text())
+    assert [(one["arm"], one["minus"]) for one in clinical["differences"]] == [("bundle-st-elsewhere", "full")]
+
+
+def test_soft_labels_of_a_bundle_are_reordered_too(tmp_path):
+    covid = squares(8, 16, 77).labels == 0
+    soft = torch.stack([0.1 + 0.8 * ~covid, 0.1 + 0.8 * covid], dim=1)
+    path = bundle(tmp_path / "soft", names=("Normal", "COVID-19"), soft_labels=soft)
+    run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small=LEARNING)
+    assert comparing.evaluate(run).rows[1].balanced_accuracy.estimate > 0.9
+
+
+def test_test_images_are_normalised_as_the_bundle_says(tmp_path):
+    path = bundle(tmp_path / "one")
+    runs = [ready_run(tmp_path / name, arms=("full",), bundles=(str(path),)) for name in ("a", "b")]
+    comparing.evaluate(runs[0])
+    own = ArmRun.load(cell_file(runs[0], "bundle-one", "convnet")).test_probabilities
+    for split in ("train", "val", "test"):  # the run now says `fixed`; the bundle still says `per_image`
+        file = runs[1].folder.ingest / f"{split}.safetensors"
+        from medidistill.pipeline.prepared import load_split, save_split
+
+        images, header, _ = load_split(file)
+        header["normalisation"] = {"kind": "fixed", "mean": 0.5, "std": 0.25}
+        save_split(file, images, {key: header[key] for key in ("digest", "normalisation")})
+    comparing.evaluate(runs[1])
+    assert (ArmRun.load(cell_file(runs[1], "bundle-one", "convnet")).test_probabilities == own).all()
+
+
+def test_wrong_bundles_are_refused_before_any_training(tmp_path):
+    good = bundle(tmp_path / "good")
+    changed = bundle(tmp_path / "changed")
+    (changed / "recipe.json").write_text("{}")
+    other = bundle(tmp_path / "other", names=("COVID-19", "Pneumonia"))
+    large = bundle(tmp_path / "large", size=32)
+    twin = bundle(tmp_path / "twin" / "good")
+    for paths, error, message in (
+        ((tmp_path / "none",), IngestError, "no such folder"),
+        ((changed,), IngestError, r"not as it was written \(recipe.json: changed"),
+        ((other,), ConfigError, "its classes are COVID-19, Pneumonia, those of this run COVID-19, Normal"),
+        ((large,), ConfigError, "1 x 32 x 32, those of this run 1 x 16 x 16; set ingest.image_size=32"),
+        ((good, twin), ConfigError, "a second bundle called bundle-good"),
+    ):
+        run = ready_run(tmp_path / f"run-{message[:9]}", bundles=tuple(str(path) for path in paths))
+        with pytest.raises(error, match=message):
+            comparing.evaluate(run)
+        assert run.record.test_openings == []
+        assert not run.folder.evaluate.exists()
+
+
+def test_a_bundle_in_a_run_folder_is_called_by_the_run(tmp_path):
+    path = bundle(tmp_path / "north 2025" / "bundle")
+    run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),))
+    assert comparing.evaluate(run).rows[1].arm == "bundle-north-2025"
+
+
+def test_an_external_set_is_read_whole_and_has_tables_of_its_own(tmp_path):
+    # labels of the external set are turned around, so that its table cannot be that of the test split
+    elsewhere = squares(20, 16, 9)
+    turned = dataclasses.replace(elsewhere, labels=1 - elsewhere.labels)
+    source = write_folder(tmp_path / "elsewhere", turned)
+    run = ready_run(tmp_path / "run", arms=("full",), full_epochs=20, external=str(source))
+    inside = comparing.evaluate(run).rows[0]
+    folder = run.folder.evaluate / "external"
+    outside = json.loads((folder / "comparison.json").read_text())
+    assert inside.balanced_accuracy.estimate > 0.9
+    assert outside["rows"][0]["balanced_accuracy"]["estimate"] < 0.1
+    assert (outside["test_images"], outside["test_patients"]) == (20, 10)
+    assert {path.name for path in folder.iterdir()} >= {"clinical.json", "clinical.csv", "comparison.csv", "curves.csv"}
+    assert json.loads((folder / "clinical.json").read_text())["test"]["images"] == 20
+    # thresholds come from this run's validation split
+    assert ArmRun.load(cell_file(run, "full", "convnet")).external_probabilities.shape == (1, 20, 2)
+    kept = run.folder.ingest / "external"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}
+    # read once: the folder may be gone when the run goes on
+    before = run.record.test_openings[:]
+    (source / "labels.csv").unlink()
+    assert comparing.evaluate(run).rows[0] == inside
+    assert run.record.test_openings == before
+
+
+def test_an_external_set_must_be_of_elsewhere_and_of_the_same_classes(tmp_path):
+    source = write_folder(tmp_path / "elsewhere", squares(8, 16, 9))
+    run = ready_run(tmp_path / "run", external=str(source))
+    from medidistill.files import sha256_file
+
+    (run.folder.ingest / "manifest.csv").write_text(f"key,sha256\nx,{sha256_file(source / '3.png')}\n")
+    with pytest.raises(IngestError, match="1 of 8 images are files of this run's own collection"):
+        comparing.evaluate(run)
+    other = LabelledImages(**{**vars(squares(8, 16, 8)), "class_names": ("COVID-19", "norml")})
+    run = ready_run(tmp_path / "other", external=str(write_folder(tmp_path / "labels", other)))
+    with pytest.raises(IngestError, match="did you mean 'Normal'"):
+        comparing.evaluate(run)
+
+
+def test_a_run_with_sites_shows_subgroups_and_whether_the_source_can_be_told(tmp_path):
+    run = ready_run(tmp_path / "run", images=120, site_shift=0.3)
+    comparing.evaluate(run)
+    clinical = json.loads((run.folder.evaluate / "clinical.json").read_text())
+    groups = {column: [group["group"] for group in found] for column, found in clinical["subgroups"].items()}
+    assert groups == {"sex": ["F", "M"], "age": ["18-39", "65-79", "unknown"], "site": ["north", "south"]}
+    assert clinical["source_probe"]["site"]["balanced_accuracy"]["estimate"] > 0.9
+    plain = ready_run(tmp_path / "plain", images=120)
+    comparing.evaluate(plain)
+    clinical = json.loads((plain.folder.evaluate / "clinical.json").read_text())
+    assert clinical["source_probe"]["site"]["balanced_accuracy"]["estimate"] < 0.7
+
+
+def test_cells_are_kept_where_only_the_questions_change(tmp_path):
+    run = ready_run(tmp_path / "run")
+    comparing.evaluate(run)
+    file = cell_file(run, "full", "convnet")
+    before = file.stat().st_mtime_ns
+    rules = run.config.evaluate
+    asked = dataclasses.replace(rules, clinical=dataclasses.replace(rules.clinical, margin=0.1))
+    run.config = dataclasses.replace(run.config, evaluate=asked)
+    comparing.evaluate(run)
+    assert file.stat().st_mtime_ns == before
+    assert json.loads((run.folder.evaluate / "clinical.json").read_text())["settings"]["margin"] == 0.1
+    # a margin chosen after the first look is a second look
+    assert len(run.record.test_openings) == 2
+    shown = dataclasses.replace(asked, saliency=dataclasses.replace(asked.saliency, cases=2))
+    run.config = dataclasses.replace(run.config, evaluate=shown)
+    comparing.evaluate(run)
+    assert len(run.record.test_openings) == 2
+    run.config = dataclasses.replace(run.config, evaluate=dataclasses.replace(asked, full_epochs=2))
+    comparing.evaluate(run)
+    assert file.stat().st_mtime_ns != before
+
+
+def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
+    from medidistill.pipeline import cells
+
+    asked = []
+    real = cells.run_arm
+    monkeypatch.setattr(
+        cells, "run_arm", lambda arm, **o: asked.append(o["compile"]) or real(arm, **o | {"compile": False})
+    )
+    monkeypatch.setattr(cells, "should_compile", lambda mode, work: (mode, work))
+    run = ready_run(tmp_path / "run", arms=("full",), architectures=("convnet",), networks=3)
+    comparison = comparing.evaluate(run)
+    # 3 networks x 1 step (48 images in a batch of 64) x 48 images x 4 channels x 16 x 16 pixels
+    assert asked == [("auto", 3 * 1 * 48 * 4 * 256)]
+    assert comparison.rows[0].info[0]["compiled"] == ("auto", 3 * 48 * 4 * 256)
+
+
+def test_library_networks_train_eagerly_whatever_is_asked(tmp_path):
+    run = ready_run(tmp_path / "run", size=32, arms=("full",), architectures=("resnet18",), compile="on")
+    assert comparing.evaluate(run).rows[0].info[0]["compiled"] is False
+
+
+@pytest.mark.parametrize("architecture", ZOO)
+def test_every_architecture_goes_through_the_comparison(tmp_path, architecture):
+    run = ready_run(tmp_path / "run", size=64, images=16, arms=("full",), architectures=(architecture,))
+    comparison = comparing.evaluate(run)
+    assert [(row.arm, row.architecture) for row in comparison.rows] == [("full", architecture)]
+    with open(run.folder.evaluate / "clinical.csv") as file:
+        assert {row["architecture"] for row in csv.DictReader(file)} == {architecture}
+
+
+@pytest.mark.slow
+def test_all_architectures_and_arms_in_one_comparison(tmp_path):
+    path = bundle(tmp_path / "one", size=64)
+    arms = ("full", "random", "kmeans")
+    run = ready_run(
+        tmp_path / "run", size=64, networks=2, arms=arms, bundles=(str(path),), architectures=ZOO, small=LEARNING
+    )
+    comparison = comparing.evaluate(run)
+    assert {(row.arm, row.architecture) for row in comparison.rows} == {
+        (arm, name) for arm in (*arms, "bundle-one") for name in ZOO
+    }

@@ -1,0 +1,92 @@
+"""Explanations of a run: the networks that were scored, cases drawn by lot, and a page that says what it shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+
+import numpy as np
+import pytest
+
+from medidistill.errors import ConfigError
+from medidistill.evaluate import ArmRun
+from medidistill.pipeline import comparing, delivery
+from medidistill.pipeline.cells import cell_file
+from medidistill.pipeline.explaining import explanations
+
+from .comparison_example import bundle, ready_run
+
+
+def _asked(run, **saliency):
+    rules = run.config.evaluate
+    changed = dataclasses.replace(rules, saliency=dataclasses.replace(rules.saliency, **saliency))
+    run.config = dataclasses.replace(run.config, evaluate=changed)
+    return run
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("explained")
+    path = bundle(root / "elsewhere")
+    run = ready_run(root / "run", arms=("full", "random"), bundles=(str(path),))
+    comparing.evaluate(run)
+    (run.folder.ingest / "quarantine.csv").write_text("key,reason\n")
+    counts = dict.fromkeys(("COVID-19", "Normal"), 24)
+    run.record.stages["ingest"]["images"] = dict.fromkeys(("train", "val", "test"), counts)
+    return run
+
+
+def test_nothing_is_explained_unless_it_is_asked_for(compared):
+    run = _asked(compared, cases=0)
+    assert explanations(run, run.data()) is None
+    page = delivery.report(run)
+    assert "do not share" not in page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o644
+
+
+def test_the_networks_explained_are_those_that_were_scored(compared):
+    run = _asked(compared, cases=2)
+    data = run.data()
+    found = explanations(run, data)
+    assert sum(found.outcomes.values()) == len(data.test)
+    assert 0 < len(found.cases) <= 8
+    scored = {
+        arm: ArmRun.load(cell_file(run, arm, "convnet")).test_probabilities[0] for arm in ("full", "bundle-elsewhere")
+    }
+    for case in found.cases:
+        (place,) = [i for i in range(len(data.test)) if np.array_equal(data.test.images[i, 0].numpy(), case.image)]
+        assert case.truth == data.test.class_names[int(data.test.labels[place])]
+        for arm, (name, probability) in case.called.items():
+            assert probability == pytest.approx(scored[arm][place].max(), abs=1e-5)
+            assert name == data.test.class_names[int(scored[arm][place].argmax())]
+        right = {arm: name == case.truth for arm, (name, _) in case.called.items()}
+        assert (
+            case.outcome
+            == {
+                (True, True): "both are right",
+                (True, False): "only full is right",
+                (False, True): "only bundle-elsewhere is right",
+                (False, False): "both are wrong",
+            }[right["full"], right["bundle-elsewhere"]]
+        )
+
+
+def test_a_report_with_patients_is_marked_and_its_owners_alone(compared):
+    page = delivery.report(_asked(compared, cases=1))
+    assert "Contains patients' images: do not share" in page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+
+
+def test_folders_are_called_by_their_last_name_only(compared):
+    text = delivery.report(_asked(compared, cases=0)).read_text()
+    assert str(compared.folder.path.parent) not in text
+    assert "elsewhere" in text
+
+
+def test_arms_that_cannot_be_shown_side_by_side_are_refused(compared):
+    data = compared.data()
+    with pytest.raises(ConfigError, match="'iadd' is not compared"):
+        explanations(_asked(compared, cases=1, arms=("full", "iadd")), data)
+    with pytest.raises(ConfigError, match="name two arms"):
+        explanations(_asked(compared, cases=1, arms=("full",)), data)
+    _asked(compared, cases=0, arms=())
