@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise IngestError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number or a nesting without end
         raise IngestError(f"{path}: not valid JSON ({error})") from error
 
 
@@ -126,7 +126,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return tensors, json.loads(metadata["medidistill"])
     except KeyError as error:
         raise IngestError(f"{path}: safetensors file without a medidistill header") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise IngestError(
             f"{path}: damaged safetensors file ({error}); delete it and run again with --resume"
         ) from error

@@ -175,9 +175,10 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "foreign")
     with pytest.raises(IngestError, match="without a medidistill header"):
         load_tensors(tmp_path / "foreign")
-    (tmp_path / "bad.json").write_bytes(b"{\xff")
-    with pytest.raises(IngestError, match="not valid JSON"):
-        read_json(tmp_path / "bad.json")
+    for bad in (b"{\xff", b"[" * 100_000, b"9" * 5000):
+        (tmp_path / "bad.json").write_bytes(bad)
+        with pytest.raises(IngestError, match="not valid JSON"):
+            read_json(tmp_path / "bad.json")
 
 
 # configuration

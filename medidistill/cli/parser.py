@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, status, verify
+from medidistill.cli import app, merge, push, status, train, verify
 from medidistill.cli import clean as clean_run
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
@@ -26,6 +26,9 @@ _MODULES: tuple[ModuleType, ...] = (
     clean_run,
     status,
     verify,
+    train,
+    merge,
+    push,
 )
 
 _EXIT_CODES = """\

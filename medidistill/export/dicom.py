@@ -3,7 +3,8 @@
 Secondary Capture, not DX: a DX object asserts an acquisition. Nothing in a header comes from a patient or from a
 source object; every identifier follows from the content of the set, so that the same set makes the same objects and a
 second push to an archive changes nothing. One-channel images keep 16 bits: `stored x slope + intercept` is the
-network input to within (largest - smallest) / 131070, and the window shows what the PNG copies show.
+network input to within (largest - smallest) / 131070, or the picture where the set is ZCA-whitened, and the window
+shows what the PNG copies show.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ def _stored(distilled: DistilledSet) -> tuple[npt.NDArray[Any], tuple[float, flo
     """Return the pixels of all images and, for one channel, (slope, intercept) from stored value to network input."""
     if distilled.images.shape[1] != 1:
         return display_pixels(distilled), None
-    values = distilled.images.detach().cpu().numpy()[:, 0].astype(np.float64)
+    images = distilled.images.detach().cpu()
+    # a whitened image shows nothing to the eye, and no window makes a picture of it: the picture itself is stored
+    shown = distilled.normalisation.to_display(images) if distilled.normalisation.kind == "zca" else images
+    values = shown.numpy()[:, 0].astype(np.float64)
     intercept = _decimal(float(values.min()))
     # a decimal string has 16 characters: rounding up keeps the brightest pixel inside the range
     slope = _decimal(max(float(values.max()) - intercept, 1e-6) / _TOP * (1 + 1e-9))
@@ -141,7 +145,7 @@ def _scale(image: Dataset, distilled: DistilledSet, slope: float, intercept: flo
     image.RescaleSlope, image.RescaleIntercept = DSfloat(slope, True), DSfloat(intercept, True)
     image.RescaleType = "US"
     kept = distilled.normalisation
-    mean, std = (kept.mean, kept.std) if kept.kind == "fixed" else (0.5, 0.25)
+    mean, std = {"fixed": (kept.mean, kept.std), "zca": (0.0, 1.0)}.get(kept.kind, (0.5, 0.25))
     image.WindowCenter = DSfloat((0.5 - mean) / std, True)
     image.WindowWidth = DSfloat(1 / std, True)
     image.VOILUTFunction = "LINEAR_EXACT"

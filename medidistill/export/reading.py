@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,7 @@ from torch import Tensor, nn
 
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, IngestError
-from medidistill.export.sums import SUMS, listed, read_small
-from medidistill.files import sha256_file
+from medidistill.export.sums import SUMS, file_digest, listed, read_small
 from medidistill.networks import predict, train_on_distilled
 
 __all__ = ["SET", "Bundle", "load", "read_recipe", "read_set"]
@@ -72,7 +72,7 @@ def load(path: Path | str) -> Bundle:
     for name in (SET, "recipe.json"):
         if (path / name).is_symlink():
             raise IngestError(f"{path / name}: a link; a bundle holds plain files alone, fetch it again")
-        if name not in expected or expected[name] != _digest(path / name):
+        if name not in expected or expected[name] != file_digest(path / name):
             raise IngestError(f"{path / name}: differs from {SUMS}; the file was changed or damaged, fetch it again")
     return read_set(path / SET, read_recipe(path))
 
@@ -89,8 +89,7 @@ def read_set(path: Path, facts: Mapping[str, Any] | None = None) -> Bundle:
     problem = _unusable(bundle)
     if problem:
         raise IngestError(f"{path}: not a usable distilled set ({problem})")
-    object.__setattr__(bundle, "facts", dict(facts or {}))
-    return bundle
+    return dataclasses.replace(bundle, facts=dict(facts or {}))
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
@@ -120,13 +119,6 @@ def _unusable(bundle: DistilledSet) -> str:
     if not isinstance(bundle.recipe, dict):
         return "its recipe is not a JSON object"
     return ""
-
-
-def _digest(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _no_constant(name: str) -> float:

@@ -91,7 +91,7 @@ def describe_set(distilled: DistilledSet) -> dict[str, Any]:
         "images": count,
         "labels": "hard" if distilled.soft_labels is None else "soft",
         "alpha": distilled.alpha,
-        "normalisation": as_dict(distilled.normalisation),
+        "normalisation": distilled.normalisation.plain(),
         "architecture": architecture,
         "training": as_dict(distilled.training),
     }

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medidistill.errors import ConfigError
+from medidistill.export.sums import SIGNATURE, SUMS
 from medidistill.files import write_bytes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["PASSPHRASE", "SIGNATURE", "sign", "signature_problem"]
+__all__ = ["PASSPHRASE", "sign", "signature_problem"]
 
-SIGNATURE = "SHA256SUMS.sig"
 PASSPHRASE = "MEDIDISTILL_SIGNING_PASSPHRASE"  # noqa: S105 (a name, not a secret)
-_SUMS = "SHA256SUMS"
 _LENGTH = 64
 _LARGEST_KEY = 65536
 
@@ -42,7 +41,7 @@ def sign(folder: Path, key_file: Path) -> str:
     if os.path.lexists(target):
         raise ConfigError(f"{target}: exists; the bundle is signed already, remove the file to sign it again")
     key = _private_key(Path(key_file))
-    write_bytes(target, key.sign((folder / _SUMS).read_bytes()))
+    write_bytes(target, key.sign((folder / SUMS).read_bytes()))
     return fingerprint(key.public_key())
 
 
@@ -68,9 +67,9 @@ def signature_problem(folder: Path, public_key: Path | None) -> tuple[str, str]:
     from cryptography.exceptions import InvalidSignature
 
     try:
-        key.verify(file.read_bytes(), (folder / _SUMS).read_bytes())
+        key.verify(file.read_bytes(), (folder / SUMS).read_bytes())
     except InvalidSignature:
-        return f"{SIGNATURE}: not made by this key for this {_SUMS}", ""
+        return f"{SIGNATURE}: not made by this key for this {SUMS}", ""
     return "", f"signed by the key {fingerprint(key)}"
 
 

@@ -10,11 +10,24 @@ from pathlib import Path
 from medidistill.errors import IngestError
 from medidistill.files import sha256_file
 
-__all__ = ["SUMS", "files_of", "folder_problems", "listed", "read_small", "sums_text"]
+__all__ = [
+    "SIGNATURE",
+    "SUMS",
+    "UNLISTED",
+    "file_digest",
+    "files_of",
+    "folder_problems",
+    "listed",
+    "read_small",
+    "sums_text",
+]
 
 SUMS = "SHA256SUMS"
+SIGNATURE = "SHA256SUMS.sig"
+UNLISTED = frozenset({SUMS, SIGNATURE})
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\x00-\x1f\x7f\\]+)")
 _LARGEST = 16 * 2**20
+_LARGEST_FILE = 8 * 2**30
 
 
 def read_small(path: Path) -> bytes:
@@ -63,9 +76,19 @@ def listed(folder: Path) -> tuple[dict[str, str], list[str]]:
     return found, problems
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file of a bundle. Raises `IngestError` when it is too large for one or unreadable."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise IngestError(f"{path}: {path.stat().st_size} bytes; larger than any file of a bundle")
+        return sha256_file(path)
+    except OSError as error:
+        raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 def sums_text(folder: Path) -> str:
     """Return the list of all files below `folder`."""
-    return _text({name: sha256_file(folder / name) for name in files_of(folder) if name != SUMS})
+    return _text({name: sha256_file(folder / name) for name in files_of(folder) if name not in UNLISTED})
 
 
 def files_of(folder: Path) -> list[str]:
@@ -80,16 +103,15 @@ def files_of(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def folder_problems(folder: Path, expected: dict[str, str], unlisted: frozenset[str]) -> list[str]:
+def folder_problems(folder: Path, expected: dict[str, str]) -> list[str]:
     """Return one line for each missing, changed or extra file.
 
     Args:
         folder: the bundle.
         expected: file name -> SHA-256.
-        unlisted: names that may be there without being listed.
     """
     try:
-        found = set(files_of(folder)) - unlisted
+        found = set(files_of(folder)) - UNLISTED
     except OSError as error:
         return [f"{error.filename}: cannot be read ({error.strerror})"]
     return [
@@ -112,9 +134,9 @@ def _problem(folder: Path, name: str, digest: str | None, present: bool) -> str:
     if path.is_symlink() or not path.is_file():
         return f"{name}: changed, not a plain file any more"
     try:
-        return "" if sha256_file(path) == digest else f"{name}: changed"
-    except OSError as error:
-        return f"{name}: cannot be read ({error.strerror})"
+        return "" if file_digest(path) == digest else f"{name}: changed"
+    except IngestError as error:
+        return str(error).replace(str(path), name, 1)
 
 
 def _inside(name: str) -> bool:

@@ -11,13 +11,12 @@ from typing import Any
 from medidistill.errors import IngestError
 from medidistill.export.reading import SET, read_recipe, read_set
 from medidistill.export.recipe import BUNDLE_FORMAT, describe_set, schema_problems
-from medidistill.export.signing import SIGNATURE, signature_problem
+from medidistill.export.signing import signature_problem
 from medidistill.export.sums import SUMS, folder_problems, listed
 
 __all__ = ["Verification", "examine", "require_verified", "verify"]
 
 _REQUIRED = ("README.md", "croissant.json", SET, "png/metadata.csv", "recipe.json")
-_UNLISTED = frozenset({SUMS, SIGNATURE})
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def examine(path: Path | str, *, public_key: Path | None = None) -> Verification
         expected, problems = listed(folder)
     except IngestError as error:
         return Verification((f"{error}: nothing can be checked, this is not a whole bundle",))
-    problems += folder_problems(folder, expected, _UNLISTED)
+    problems += folder_problems(folder, expected)
     signature, note = signature_problem(folder, public_key)
     problems += [signature] if signature else []
     notes = [note] if note else []
@@ -90,9 +89,9 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def require_verified(path: Path | str) -> None:
+def require_verified(path: Path | str, *, public_key: Path | None = None) -> None:
     """Raise `IngestError` with the first problem of a bundle that does not verify."""
-    problems = verify(path)
+    problems = examine(path, public_key=public_key).problems
     if problems:
         raise IngestError(
             f"{path}: does not verify, {len(problems)} problem(s), first: {problems[0]}; fetch it again "

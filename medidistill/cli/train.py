@@ -1,0 +1,56 @@
+"""`medidistill train`: a fresh network from the recipe of a bundle."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from medidistill.cli.options import add_command
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Describe the sub-command."""
+    train = add_command(
+        commands,
+        "train",
+        "train a network from a bundle",
+        "Verifies a bundle, trains a fresh network by its recipe alone and writes the weights as safetensors. With "
+        "--test, fresh networks are scored on a folder of labelled X-rays as well (its test split, where its labels "
+        "name splits), with intervals over patients and networks. Research use, not for diagnosis.",
+        "medidistill train runs/first/bundle --output network.safetensors --test xrays",
+    )
+    train.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that `medidistill export` wrote")
+    train.add_argument(
+        "--output",
+        type=Path,
+        default=Path("network.safetensors"),
+        metavar="FILE",
+        help="new file for the weights (default: network.safetensors)",
+    )
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and batches (default: 0)")
+    train.add_argument("--test", type=Path, metavar="DIR", help="labelled X-rays to score networks on")
+    train.add_argument(
+        "--networks", type=int, default=5, metavar="N", help="fresh networks that --test scores (default: 5)"
+    )
+    train.set_defaults(handler=_train)
+
+
+def _train(arguments: Namespace, stop: Any) -> None:
+    from medidistill.export import load
+    from medidistill.pipeline import from_bundle
+
+    progress = not arguments.quiet
+    print(from_bundle.train(arguments.bundle, arguments.output, seed=arguments.seed, progress=progress))
+    if arguments.test is not None:
+        bundle = load(arguments.bundle)
+        found = from_bundle.score(
+            {str(bundle.facts["name"]): bundle},
+            arguments.test,
+            networks=arguments.networks,
+            seed=arguments.seed,
+            progress=progress,
+        )
+        print(found.to_markdown())

@@ -1,0 +1,191 @@
+"""Send the DICOM part of a bundle to an archive: C-STORE, or DICOMweb STOW-RS. Extra `pacs`.
+
+The objects' identifiers follow from their content, so sending a bundle twice leaves an archive as it was.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from medidistill.errors import ConfigError, IngestError, ResourceError
+
+__all__ = ["Peer", "dicom_part", "push_dicomweb", "push_dimse"]
+
+_AE_LENGTH = 16
+_WARNINGS = (0xB000, 0xB006, 0xB007)
+OnSent = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An archive that speaks DIMSE.
+
+    Args:
+        host: name or address.
+        port: 1 to 65535.
+        called: its AE title.
+        calling: our AE title; many archives only let known ones in.
+        timeout: seconds to wait for a connection, an association or an answer.
+        authority: PEM file with the certificate authority of the archive; with it the connection is TLS.
+    """
+
+    host: str
+    port: int
+    called: str = "ANY-SCP"
+    calling: str = "MEDIDISTILL"
+    timeout: float = 30.0
+    authority: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.host or not 1 <= self.port <= 65535:
+            raise ConfigError(f"--pacs {self.host}:{self.port}: must be HOST:PORT with a port in 1..65535")
+        for title in (self.called, self.calling):
+            plain = title.isascii() and title.isprintable() and "\\" not in title
+            if not plain or not 1 <= len(title.strip()) <= len(title) <= _AE_LENGTH:
+                raise ConfigError(
+                    f"AE title {title!r}: must be 1 to {_AE_LENGTH} printable ASCII characters, no backslash"
+                )
+
+
+def dicom_part(bundle: Path) -> list[Path]:
+    """Return the DICOM files of a verified bundle.
+
+    Raises:
+        IngestError: there are none, or one is not a synthetic Secondary Capture.
+    """
+    files = sorted((Path(bundle) / "dicom").glob("*.dcm"))
+    if not files:
+        raise IngestError(f"{bundle}: holds no DICOM part; bundles of format 1 had none, export the set again")
+    for file in files:
+        try:
+            header = dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID", "SyntheticData"])
+        except (InvalidDicomError, OSError, ValueError) as error:
+            raise IngestError(f"{file}: not a DICOM file ({error})") from error
+        if header.get("SyntheticData") != "YES" or header.get("SOPClassUID") != SecondaryCaptureImageStorage:
+            raise IngestError(f"{file}: not a Secondary Capture marked as synthetic; it is not sent")
+    return files
+
+
+def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> list[str]:
+    """Send files by C-STORE and return the warnings of the archive.
+
+    Raises:
+        ConfigError: pynetdicom is not installed.
+        ResourceError: no association, or the archive refused a file; what it had accepted by then is said.
+    """
+    try:
+        from pynetdicom import AE
+    except ImportError as error:
+        raise _absent("pynetdicom") from error
+    ae = AE(ae_title=peer.calling)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout
+    ae.add_requested_context(SecondaryCaptureImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    where, warnings = f"{peer.host}:{peer.port} ({peer.called})", []
+    with _association(ae, peer, where) as association:
+        for number, file in enumerate(files):
+            try:
+                status = association.send_c_store(file).get("Status")
+            except (RuntimeError, ValueError, AttributeError) as error:
+                raise ResourceError(_stopped(where, file, number, str(error))) from error
+            if status is None:
+                raise ResourceError(_stopped(where, file, number, "no answer, the connection broke"))
+            if status in _WARNINGS:
+                warnings.append(f"{file.name}: stored with warning 0x{status:04X}")
+            elif status != 0:
+                raise ResourceError(_stopped(where, file, number, f"refused with status 0x{status:04X}"))
+            if on_sent is not None:
+                on_sent(number + 1, len(files))
+    return warnings
+
+
+@contextmanager
+def _association(ae: Any, peer: Peer, where: str) -> Iterator[Any]:
+    tls = None
+    if peer.authority is not None:
+        try:
+            tls = (ssl.create_default_context(cafile=str(peer.authority)), peer.host)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"--tls-ca {peer.authority}: not a PEM file of certificates ({error})") from error
+    association = ae.associate(peer.host, peer.port, ae_title=peer.called, tls_args=tls)
+    if association.rejected_contexts and not association.accepted_contexts:
+        raise ResourceError(f"{where}: does not store Secondary Capture images")
+    if not association.is_established:
+        how = "rejected the association; check the AE titles" if association.is_rejected else "cannot be reached"
+        hint = "" if association.is_rejected else "; check host, port, firewall and TLS"
+        raise ResourceError(f"{where}: {how}{hint}")
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def push_dicomweb(
+    files: list[Path], url: str, *, token: str = "", on_sent: OnSent | None = None, timeout: float = 30.0
+) -> list[str]:
+    """Send files by STOW-RS, one request a file, and return the warnings of the archive.
+
+    Args:
+        files: what to send.
+        url: service root, for example https://pacs.example/dicom-web.
+        token: bearer token; empty: none.
+        on_sent: called with (sent, total).
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        ConfigError: no http(s) address, a token that would travel unencrypted, or dicomweb-client is not installed.
+        ResourceError: the archive cannot be reached or refused a file.
+    """
+    local = url.startswith(("http://localhost", "http://127.0.0.1"))
+    if not url.startswith(("https://", "http://")):
+        raise ConfigError(f"--dicomweb {url}: must be an address that starts with https://")
+    if token and not local and not url.startswith("https://"):
+        raise ConfigError(f"--dicomweb {url}: a token is only sent over https")
+    try:
+        import requests
+        from dicomweb_client.api import DICOMwebClient
+    except ImportError as error:
+        raise _absent("dicomweb-client") from error
+    session = requests.Session()
+    if token:
+        session.headers["Authorization"] = f"Bearer {token}"
+    client = DICOMwebClient(url, session=session, timeout=timeout)
+    client.set_http_retry_params(retry=False)
+    warnings: list[str] = []
+    for number, file in enumerate(files):
+        try:
+            answer = client.store_instances([dcmread(file)])
+        except requests.HTTPError as error:
+            code = error.response.status_code if error.response is not None else "an error"
+            raise ResourceError(_stopped(url, file, number, f"answered {code}")) from error
+        except (requests.RequestException, ValueError, OSError) as error:
+            raise ResourceError(_stopped(url, file, number, f"cannot be reached ({type(error).__name__})")) from error
+        refused = [f"0x{int(one.FailureReason):04X}" for one in answer.get("FailedSOPSequence", [])]
+        if refused:
+            raise ResourceError(_stopped(url, file, number, f"refused with status {refused[0]}"))
+        warnings += [f"{file.name}: {text}" for text in _warned(answer)]
+        if on_sent is not None:
+            on_sent(number + 1, len(files))
+    return warnings
+
+
+def _warned(answer: Dataset) -> list[str]:
+    stored = answer.get("ReferencedSOPSequence", [])
+    return [f"stored with warning 0x{int(one.WarningReason):04X}" for one in stored if "WarningReason" in one]
+
+
+def _stopped(where: str, file: Path, sent: int, reason: str) -> str:
+    return f"{where}: {file.name}: {reason}; {sent} file(s) before it are stored, sending again is safe"
+
+
+def _absent(package: str) -> ConfigError:
+    return ConfigError(f"sending needs the package {package}: pip install 'medidistill[pacs]'")

@@ -1,0 +1,199 @@
+"""What is done with finished bundles: train from one, score several on labelled X-rays, put them together."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medidistill.config import IngestConfig
+from medidistill.distilled_set import DistilledSet, LabelledImages
+from medidistill.errors import ConfigError
+from medidistill.evaluate import Arm, Comparison, compare, run_arm
+from medidistill.evaluate.intervals import paired_t_interval
+from medidistill.evaluate.metrics import balanced_accuracy_score
+from medidistill.evaluate.protocol import ArmRun
+from medidistill.export import load, require_verified, write_bundle
+from medidistill.export.merging import merge_sets, read_part, sources_of
+from medidistill.files import save_tensors, sha256_file
+from medidistill.pipeline.progress import Bar, say
+from medidistill.record import RunRecord
+
+__all__ = ["merge", "score", "train"]
+
+MERGED = "merged"
+_NOT_TUNED = (
+    "The merged set trains by the settings of its largest part; nothing was chosen on it. Parts made from the same "
+    "patients count these twice, and what each release tells about them adds up."
+)
+
+
+def train(path: Path, output: Path, *, seed: int = 0, progress: bool = True) -> Path:
+    """Train a fresh network from a bundle and write its weights as safetensors.
+
+    The header names classes, normalisation, architecture, seed and the bundle by the digest of its checksums.
+
+    Args:
+        path: the bundle; it is verified first.
+        output: new file for the weights.
+        seed: of initial weights, batches and augmentation.
+        progress: say on stderr what is done.
+
+    Raises:
+        ConfigError: `output` exists.
+        IngestError: the bundle does not verify.
+    """
+    _check_new(output)
+    require_verified(path)
+    bundle = load(path)
+    say(progress, f"train: {bundle.training.steps} steps on {len(bundle)} images")
+    network = bundle.train(seed=seed)
+    header = {
+        "kind": "trained_network",
+        "format": 1,
+        "classes": list(bundle.class_names),
+        "normalisation": bundle.normalisation.plain(),
+        "architecture": bundle.facts["architecture"],
+        "bundle": sha256_file(Path(path) / "SHA256SUMS"),
+        "seed": seed,
+    }
+    save_tensors(Path(output), network.state_dict(), header)
+    return Path(output)
+
+
+def score(
+    sets: Mapping[str, DistilledSet], folder: Path, *, networks: int = 5, seed: int = 0, progress: bool = True
+) -> Comparison:
+    """Train fresh networks on each set by its own recipe and score them on labelled X-rays.
+
+    Where the labels of the folder name splits, its test split alone is used, else all images. Nothing is chosen.
+    The notes of the result say by how much the first set's balanced accuracy exceeds each other's.
+
+    Args:
+        sets: name -> distilled set; all of one shape, with the same classes and normalisation.
+        folder: labelled X-rays in any layout that `medidistill ingest` reads.
+        networks: fresh networks a set; network i starts from the same weights on every set.
+        seed: of networks and resamples.
+        progress: draw a bar on stderr.
+
+    Raises:
+        IngestError: the folder cannot be read, or its labels are not the classes of the sets.
+    """
+    one = next(iter(sets.values()))
+    images = _real(folder, one, progress)
+    runs = [_run(name, chosen, images, networks, seed, progress) for name, chosen in sets.items()]
+    comparison = compare(runs, images.labels, images.patient_ids, images.class_names, seed=seed)
+    notes = _advantages(runs, images.labels.numpy()) if networks > 1 else []
+    return dataclasses.replace(comparison, notes=(*comparison.notes, *notes))
+
+
+def _advantages(runs: Sequence[ArmRun], labels: npt.NDArray[np.int64]) -> list[str]:
+    """Say by how much the first run's balanced accuracy exceeds each other's, paired over networks."""
+
+    def accuracies(run: ArmRun) -> list[float]:
+        assert run.test_probabilities is not None
+        return [balanced_accuracy_score(labels, one) for one in run.test_probabilities]
+
+    first, notes = accuracies(runs[0]), []
+    for run in runs[1:]:
+        gain = paired_t_interval([a - b for a, b in zip(first, accuracies(run), strict=True)])
+        notes.append(
+            f"Balanced accuracy, {runs[0].arm} minus {run.arm}: {gain.estimate:+.3f} "
+            f"[{gain.low:+.3f}, {gain.high:+.3f}] (95 % t over networks; the choice of patients is not in it)."
+        )
+    return notes
+
+
+def merge(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    name: str,
+    rename: Mapping[str, str] | None = None,
+    evaluate: Path | None = None,
+    networks: int = 5,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[Path, Comparison | None]:
+    """Write one bundle that holds the images of several, with all their provenances.
+
+    Args:
+        paths: bundles; each is verified first.
+        output: new folder.
+        name: title of the card.
+        rename: old class name -> new class name, for hospitals that call one class by different names.
+        evaluate: labelled X-rays to score the merged set and each part on; None: not evaluated.
+        networks: fresh networks a set, with `evaluate`.
+        seed: of the evaluation.
+        progress: draw bars on stderr.
+
+    Returns:
+        The folder and the comparison.
+
+    Raises:
+        ConfigError: the bundles do not go together; what differs is named.
+        IngestError: a bundle does not verify.
+    """
+    _check_new(output)
+    parts = [read_part(path, rename) for path in paths]
+    merged, sources = merge_sets(parts), sources_of(parts)
+    comparison = None
+    if evaluate is not None:
+        alone = {f"{number + 1}: {part.bundle.facts['name']}": part.bundle for number, part in enumerate(parts)}
+        comparison = score({MERGED: merged, **alone}, evaluate, networks=networks, seed=seed, progress=progress)
+    notices = dict.fromkeys(str(part.bundle.facts.get("notice", "")) for part in parts)
+    folder = write_bundle(
+        merged,
+        Path(output),
+        name=name,
+        record=RunRecord(command="medidistill merge"),
+        comparison=None if comparison is None else comparison.to_dict(),
+        notice=" ".join([*(text for text in notices if text), _NOT_TUNED]),
+        sources=sources,
+        merged_from=[part.provenance() for part in parts],
+    )
+    return folder, comparison
+
+
+def _check_new(output: Path) -> None:
+    if os.path.lexists(output):
+        raise ConfigError(f"--output {output}: exists, and nothing is overwritten; name another")
+
+
+def _real(folder: Path, distilled: DistilledSet, progress: bool) -> LabelledImages:
+    from medidistill.ingest import ingest  # MONAI takes seconds to load
+
+    shape = distilled.images.shape
+    if shape[1] != 1:
+        raise ConfigError(f"{shape[1]} channels: X-rays are read with one; this set cannot be scored on a folder")
+    config = IngestConfig(
+        image_size=shape[-1],
+        classes=distilled.class_names,
+        val_fraction=0.0,
+        test_fraction=0.0,
+    )
+    found = ingest(Path(folder), config, progress=progress)
+    return found.test if len(found.test) else found.train
+
+
+def _run(name: str, distilled: DistilledSet, real: LabelledImages, networks: int, seed: int, progress: bool) -> ArmRun:
+    order = [distilled.class_names.index(one) for one in real.class_names]
+    with Bar(f"score {name}", 0, "network", progress) as bar:
+        run = run_arm(
+            Arm(name, distilled.images, distilled.targets, (distilled.training,)),
+            network=distilled.network,
+            # nothing is chosen, so the place of a validation split is taken by the set itself
+            val_images=distilled.images,
+            val_labels=distilled.labels,
+            test_images=distilled.normalisation.apply(real.images),
+            num_classes=distilled.num_classes,
+            networks=networks,
+            seed=seed,
+            on_network=bar.at,
+        )
+    assert run.test_probabilities is not None
+    return dataclasses.replace(run, test_probabilities=run.test_probabilities[..., order])

@@ -1,0 +1,113 @@
+"""Verify, sign, train, merge and push, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import SecondaryCaptureImageStorage
+
+from medidistill.cli import main
+from medidistill.export import load, verify
+from medidistill.files import load_tensors
+
+from .conftest import Tiny
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny: Tiny) -> Path:
+    return tiny.finished / "bundle"
+
+
+@pytest.fixture(scope="module")
+def second(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of another run on the same phantoms."""
+    output = tmp_path_factory.mktemp("second") / "run"
+    assert main([*tiny.arguments(output, "--set", "seed=4", "--quiet")]) == 0
+    return output / "bundle"
+
+
+def test_verify_and_sign(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "b"))
+    secret, public = tmp_path / "site.key", tmp_path / "site.pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", secret], check=True)
+    subprocess.run(["openssl", "pkey", "-in", secret, "-pubout", "-out", public], check=True)
+    secret.chmod(0o600)
+    assert main(["verify", str(folder)]) == 0
+    assert "note: not signed\nverified: " in capsys.readouterr().out
+    assert main(["sign", str(folder), "--key", str(secret)]) == 0
+    assert main(["verify", str(folder), "--public-key", str(public)]) == 0
+    capsys.readouterr()
+    with (folder / "README.md").open("a") as file:
+        file.write("Anonymous.\n")
+    (folder / "new.txt").write_text("x")
+    assert main(["verify", str(folder)]) == 3
+    shown = capsys.readouterr()
+    assert "README.md: changed\n" in shown.out
+    assert "new.txt: extra" in shown.out
+    assert "2 problem(s), first: README.md: changed" in shown.err
+    assert main(["sign", str(folder), "--key", str(secret)]) == 3
+
+
+def test_train_and_score(bundle: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "weights.safetensors"
+    arguments = ["train", str(bundle), "--output", str(output), "--quiet"]
+    assert main([*arguments, "--test", str(tiny.phantoms), "--networks", "2"]) == 0
+    weights, header = load_tensors(output)
+    distilled = load(bundle)
+    network = distilled.train()
+    assert header["classes"] == list(distilled.class_names)
+    assert {name: value.tolist() for name, value in network.state_dict().items()} == {
+        name: value.tolist() for name, value in weights.items()
+    }
+    assert "| tiny |" in capsys.readouterr().out
+    before = output.read_bytes()
+    assert main(arguments) == 2
+    assert "exists, and nothing is overwritten" in capsys.readouterr().err
+    assert output.read_bytes() == before
+
+
+def test_merge_verifies_evaluates_and_writes(
+    bundle: Path, second: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "both"
+    arguments = ["merge", str(bundle), str(second), "--output", str(output), "--quiet"]
+    assert main([*arguments, "--evaluate", str(tiny.phantoms), "--networks", "2"]) == 0
+    assert verify(output) == []
+    recipe = json.loads((output / "recipe.json").read_text())
+    assert recipe["images"] == 6
+    assert [row["arm"] for row in recipe["evaluation"]["rows"]] == ["merged", "1: tiny", "2: tiny"]
+    assert sum("Balanced accuracy, merged minus" in note for note in recipe["evaluation"]["notes"]) == 2
+    assert len({part["sha256sums"] for part in recipe["merged_from"]}) == 2
+    assert "A notice that must reach the reader." in recipe["notice"]
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert main(["merge", str(bundle), str(bundle), "--output", str(tmp_path / "c"), "--quiet"]) == 2
+    assert "holds the same images" in capsys.readouterr().err
+    assert main(["merge", str(bundle), str(second), "--output", str(tmp_path / "c"), "--rename", "x"]) == 2
+    assert not (tmp_path / "c").exists()
+
+
+def test_push_sends_what_verifies(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    received = []
+    ae = AE(ae_title="ARCHIVE")
+    ae.add_supported_context(SecondaryCaptureImageStorage)
+    handlers = [(evt.EVT_C_STORE, lambda event: received.append(event.dataset) or 0)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        place = f"127.0.0.1:{server.socket.getsockname()[1]}"
+        assert main(["push", str(bundle), "--pacs", place, "--called-aet", "ARCHIVE", "--quiet"]) == 0
+        assert f"stored: 3 images in {place}" in capsys.readouterr().out
+        folder = Path(shutil.copytree(bundle, tmp_path / "b"))
+        (folder / "README.md").write_text("changed")
+        assert main(["push", str(folder), "--pacs", place, "--quiet"]) == 3
+    finally:
+        server.shutdown()
+    assert len(received) == 3
+    assert main(["push", str(bundle), "--pacs", "nowhere"]) == 2
+    with pytest.raises(SystemExit):
+        main(["push", str(bundle)])

@@ -1,0 +1,106 @@
+"""The DICOM part, checked against the module tables of PS3.3 as highdicom carries them, and by its own reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map
+from PIL import Image
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+from medidistill.distilled_set import Normalisation
+from medidistill.normalisation import fit_normalisation
+
+from .bundle_example import make_set, striped, write
+
+REAL = {"method": "mtt", "init": "real"}
+
+
+def images_of(folder: Path) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(path) for path in sorted((folder / "dicom").iterdir())]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_required_attribute_of_a_secondary_capture_is_there(tmp_path: Path, channels: int) -> None:
+    image = images_of(write(tmp_path / "b", make_set(channels)))[0]
+    attributes, checked = get_module_attribute_map(), 0
+    for module in get_iod_module_map()["secondary-capture-image"]:
+        if module["usage"] != "M":
+            continue
+        for one in attributes[module["key"]]:
+            if one["path"] or one["type"] not in ("1", "2"):
+                continue
+            checked += 1
+            assert one["keyword"] in image, (module["key"], one["keyword"])
+            if one["type"] == "1":
+                assert image[one["keyword"]].value not in (None, ""), one["keyword"]
+    assert checked > 20
+
+
+@pytest.mark.filterwarnings("error::UserWarning:pydicom")
+def test_the_marks_say_what_it_is(written: Path) -> None:
+    images = images_of(written)
+    for image in images:
+        assert image.SOPClassUID == pydicom.uid.SecondaryCaptureImageStorage
+        assert (image.SyntheticData, image.BurnedInAnnotation, image.PatientIdentityRemoved) == ("YES", "NO", "YES")
+        assert list(image.ImageType[:2]) == ["DERIVED", "SECONDARY"]
+        assert image.PatientID.startswith("SYN-")
+        assert str(image.PatientName).startswith("PHANTOM^")
+        assert "not acquired from a patient" in image.DerivationDescription
+        codes = [one.PurposeOfReferenceCodeSequence[0].CodeValue for one in image.ContributingEquipmentSequence]
+        assert "109100" in codes
+        for absent in ("SourceImageSequence", "ReferencedImageSequence", "InstitutionName", "OperatorsName"):
+            assert absent not in image
+        assert image.PatientBirthDate == ""
+    for keyword, count in (("SOPInstanceUID", 9), ("SeriesInstanceUID", 3), ("StudyInstanceUID", 1)):
+        assert len({image[keyword].value for image in images}) == count
+
+
+def test_images_from_real_ones_do_not_claim_a_removed_identity(tmp_path: Path) -> None:
+    image = images_of(write(tmp_path / "b", make_set(recipe=REAL)))[0]
+    assert image.PatientIdentityRemoved == "NO"
+    assert "DeidentificationMethod" not in image
+    assert "may still show them" in image.DerivationDescription
+
+
+@pytest.mark.parametrize("kind", ["per_image", "fixed", "zca"])
+def test_stored_values_give_back_network_input_and_picture(tmp_path: Path, kind: str) -> None:
+    distilled = make_set(normalisation=fit_normalisation(kind, 0.5, 0.25, striped(60, seed=2)[0]))
+    folder = write(tmp_path / "b", distilled)
+    stored = distilled.normalisation.to_display(distilled.images) if kind == "zca" else distilled.images
+    step = float(stored.max() - stored.min()) / 65535
+    pictures = sorted((folder / "png").glob("*.png"))
+    for image, tensor, picture in zip(images_of(folder), stored, pictures, strict=True):
+        values = apply_modality_lut(image.pixel_array, image)
+        assert np.abs(values - tensor[0].numpy()).max() <= step
+        shown = np.asarray(apply_voi_lut(values, image), dtype=np.float64)
+        # pydicom maps the window onto the range of the stored values after the rescale
+        low = float(image.RescaleIntercept)
+        high = low + 65535 * float(image.RescaleSlope)
+        grey = (shown - low) / (high - low) * 255
+        assert np.abs(grey - np.asarray(Image.open(picture))).max() <= 1
+
+
+def test_colour_images_are_eight_bit(tmp_path: Path) -> None:
+    distilled = make_set(3, normalisation=Normalisation("fixed"))
+    image = images_of(write(tmp_path / "b", distilled))[0]
+    assert (image.PhotometricInterpretation, image.BitsStored) == ("RGB", 8)
+    assert "RescaleSlope" not in image
+
+
+def test_names_from_outside_fit_their_elements(tmp_path: Path) -> None:
+    names = ("a\\b\n" + "x" * 80, "Ünïcode", "日本")
+    folder = write(tmp_path / "b", make_set(class_names=names), name="N\\ame " * 30)
+    images = images_of(folder)
+    assert all(len(image.SeriesDescription) <= 64 and "\\" not in image.SeriesDescription for image in images)
+    assert "Ünïcode" in images[1].SeriesDescription
+    assert len({path.name for path in (folder / "dicom").iterdir()}) == 9
+
+
+def test_a_constant_image_can_be_stored(tmp_path: Path) -> None:
+    image = images_of(write(tmp_path / "b", make_set(images=torch.full((9, 1, 16, 16), 0.3))))[0]
+    assert np.abs(apply_modality_lut(image.pixel_array, image) - 0.3).max() < 1e-5

@@ -1,0 +1,224 @@
+"""Sending to real peers on loopback: a pynetdicom SCP, a small STOW-RS service, and Orthanc where it is installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pydicom
+import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import SecondaryCaptureImageStorage, Verification
+
+from medidistill.errors import ConfigError, IngestError, ResourceError
+from medidistill.export.push import Peer, dicom_part, push_dicomweb, push_dimse
+
+from .bundle_example import write
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return dicom_part(write(tmp_path_factory.mktemp("push") / "bundle"))
+
+
+@contextmanager
+def archive(status: int = 0, storage: Any = SecondaryCaptureImageStorage, **options: Any) -> Iterator[tuple[int, list]]:
+    received: list[pydicom.Dataset] = []
+
+    def store(event: evt.Event) -> int:
+        received.append(event.dataset)
+        return status if len(received) == 2 else 0
+
+    ae = AE(ae_title="ARCHIVE")
+    ae.add_supported_context(storage)
+    for name, value in options.items():
+        setattr(ae, name, value)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    try:
+        yield server.socket.getsockname()[1], received
+    finally:
+        server.shutdown()
+
+
+def test_a_pacs_gets_every_image_with_its_pixels(files: list[Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    with archive() as (port, received):
+        warnings = push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"), lambda *at: seen.append(at))
+    sent = {one.SOPInstanceUID: one for one in map(pydicom.dcmread, files)}
+    assert warnings == []
+    assert seen[-1] == (9, 9)
+    assert {one.SOPInstanceUID for one in received} == sent.keys()
+    for one in received:
+        assert one.PixelData == sent[one.SOPInstanceUID].PixelData
+        assert one.SyntheticData == "YES"
+
+
+def test_a_refusal_names_the_file_and_what_was_stored(files: list[Path]) -> None:
+    with archive(0xA700) as (port, _), pytest.raises(ResourceError) as caught:
+        push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"))
+    assert f"{files[1].name}: refused with status 0xA700; 1 file(s) before it are stored" in str(caught.value)
+
+
+def test_a_warning_is_passed_on(files: list[Path]) -> None:
+    with archive(0xB000) as (port, received):
+        warnings = push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"))
+    assert (warnings, len(received)) == ([f"{files[1].name}: stored with warning 0xB000"], 9)
+
+
+def test_a_peer_that_does_not_take_them_is_told_apart(files: list[Path]) -> None:
+    with archive(storage=Verification) as (port, _), pytest.raises(ResourceError, match="does not store Secondary"):
+        push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"))
+    with (
+        archive(require_called_aet=True) as (port, _),
+        pytest.raises(ResourceError, match="rejected the association; check the AE titles"),
+    ):
+        push_dimse(files, Peer("127.0.0.1", port, "OTHER"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        with pytest.raises(ResourceError, match="cannot be reached"):
+            push_dimse(files, Peer("127.0.0.1", free.getsockname()[1], timeout=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (("", 104), "HOST:PORT"),
+        (("x", 0), "1..65535"),
+        (("x", 104, "A" * 17), "AE title"),
+        (("x", 104, " "), "AE title"),
+        (("x", 104, "A", "B\\C"), "AE title"),
+    ],
+)
+def test_a_wrong_address_is_refused(values: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Peer(*values)
+
+
+def test_only_synthetic_images_are_sent(files: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "dicom").mkdir()
+    with pytest.raises(IngestError, match="holds no DICOM part"):
+        dicom_part(tmp_path)
+    image = pydicom.dcmread(files[0])
+    del image.SyntheticData
+    image.save_as(tmp_path / "dicom" / "a.dcm")
+    with pytest.raises(IngestError, match="not a Secondary Capture marked as synthetic"):
+        dicom_part(tmp_path)
+    (tmp_path / "dicom" / "a.dcm").write_bytes(b"no DICOM")
+    with pytest.raises(IngestError, match="not a DICOM file"):
+        dicom_part(tmp_path)
+
+
+class Stow(BaseHTTPRequestHandler):
+    """As much of STOW-RS (PS3.18, 10.5) as one stored object needs."""
+
+    bodies: ClassVar[list[bytes]] = []
+    headers_seen: ClassVar[list[str]] = []
+    code = 200
+    failed = False
+
+    def do_POST(self) -> None:
+        Stow.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        Stow.headers_seen.append(self.headers.get("Authorization", ""))
+        reason = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0xA700]}}]}}
+        body = json.dumps(reason if Stow.failed else {}).encode()
+        self.send_response(Stow.code)
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def stow() -> Iterator[str]:
+    Stow.bodies.clear()
+    Stow.headers_seen.clear()
+    Stow.code, Stow.failed = 200, False
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
+    server.shutdown()
+    server.server_close()
+
+
+def test_dicomweb_gets_the_bytes_of_every_file(files: list[Path], stow: str) -> None:
+    assert push_dicomweb(files, stow, token="secret") == []
+    assert len(Stow.bodies) == 9
+    for body, file in zip(Stow.bodies, files, strict=True):
+        assert pydicom.dcmread(file).PixelData in body
+        assert b"application/dicom" in body
+    assert set(Stow.headers_seen) == {"Bearer secret"}
+
+
+def test_dicomweb_refusals_are_told_apart(files: list[Path], stow: str) -> None:
+    Stow.failed = True
+    with pytest.raises(ResourceError, match=r"refused with status 0xA700; 0 file\(s\) before it"):
+        push_dicomweb(files, stow)
+    Stow.code = 403
+    with pytest.raises(ResourceError, match="answered 403"):
+        push_dicomweb(files, stow)
+    with pytest.raises(ResourceError, match="cannot be reached"):
+        push_dicomweb(files, "http://127.0.0.1:9/dicom-web")
+    with pytest.raises(ConfigError, match="only sent over https"):
+        push_dicomweb(files, "http://pacs.example/dicom-web", token="secret")
+    with pytest.raises(ConfigError, match="must be an address"):
+        push_dicomweb(files, "pacs.example/dicom-web")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("Orthanc") is None, reason="Orthanc is not installed (Debian: orthanc)")
+def test_orthanc_stores_what_both_ways_send(files: list[Path], tmp_path: Path) -> None:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    plugins = [str(path) for path in Path("/usr/share/orthanc/plugins").glob("libOrthancDicomWeb*")]
+    settings = {
+        "StorageDirectory": str(tmp_path / "store"),
+        "IndexDirectory": str(tmp_path / "store"),
+        "HttpPort": ports[0],
+        "DicomPort": ports[1],
+        "DicomAet": "ORTHANC",
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": plugins,
+    }
+    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
+    web = f"http://127.0.0.1:{ports[0]}"
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(web + path, timeout=5) as answer:
+            return json.load(answer)
+
+    process = subprocess.Popen(["Orthanc", tmp_path / "orthanc.json"], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                ask("/system")
+                break
+            except OSError:
+                time.sleep(0.2)
+        push_dimse(files, Peer("127.0.0.1", ports[1], "ORTHANC"))
+        assert ask("/statistics")["CountInstances"] == 9
+        if plugins:
+            push_dicomweb(files, f"{web}/dicom-web")
+        # the same objects again: nothing is added
+        assert ask("/statistics")["CountInstances"] == 9
+        (study,) = ask("/studies")
+        assert ask(f"/studies/{study}")["PatientMainDicomTags"]["PatientID"].startswith("SYN-")
+    finally:
+        process.terminate()
+        process.wait(30)
