@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import benchmark_page, make_tables, paper_tables
 from benchmarks.paper_results import collect, holm, paired
+from benchmarks.paper_scales import Table
 from medidistill.config import METHODS, TrainingConfig
 from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun
@@ -119,9 +120,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> paper_tables.Work:
 
     data = Prepared(split("train", 60), split("val", 12), split("test", 12), Normalisation(), "d")
     monkeypatch.setattr(paper_tables, "load", lambda *a, **k: data)
-    monkeypatch.setitem(
-        paper_tables.TABLES, "covid", paper_tables.Table("covid-cxr", {1: "paper/covid-ipc1"}, ("convnet",))
-    )
+    monkeypatch.setitem(paper_tables.TABLES, "covid", Table("covid-cxr", {1: "paper/covid-ipc1"}, ("convnet",)))
     return paper_tables.Work("covid", "smoke", "covid-cxr", tmp_path, tmp_path / "work", "cpu")
 
 
