@@ -4,8 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from .bundle_example import write
+
+# for `--hypothesis-profile=long`: goes on for as long as it is let
+settings.register_profile("long", max_examples=10**6, deadline=None)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from medidistill.export.sums import sums_text
 
 from .bundle_example import make_set
 
-settings.register_profile("long", max_examples=10**6, deadline=None)
 EASY = settings(deadline=None, suppress_health_check=list(HealthCheck))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
