@@ -149,8 +149,6 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
                 print(folder.distill(method))
         elif arguments.command == "evaluate":
             print(comparing.evaluate(work).to_markdown())
-        elif arguments.command == "export":
-            print(delivery.export(work))
         else:
             print(delivery.report(work))
 
@@ -164,6 +162,5 @@ _COMMANDS: dict[str, Callable[[Namespace, Stop], None]] = {
     "experts": _stage,
     "distill": _stage,
     "evaluate": _stage,
-    "export": _stage,
     "report": _stage,
 }

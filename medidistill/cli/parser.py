@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, merge, push, status, train, verify
+from medidistill.cli import app, audit, export, merge, push, status, train, verify
 from medidistill.cli import clean as clean_run
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
@@ -23,7 +23,9 @@ __all__ = ["make_parser"]
 # `set_defaults(handler=...)`, a function (arguments, stop) that imports what it needs when it is called
 _MODULES: tuple[ModuleType, ...] = (
     app,
+    audit,
     clean_run,
+    export,
     status,
     verify,
     train,
@@ -32,8 +34,9 @@ _MODULES: tuple[ModuleType, ...] = (
 )
 
 _EXIT_CODES = """\
-exit codes: 0 done; 2 wrong setting or argument; 3 input missing or inconsistent; 5 disk, memory or
-permission; 6 too many files quarantined; 7 the optimisation diverged; 130, 143 stopped, resumable."""
+exit codes: 0 done; 2 wrong setting or argument; 3 input missing or inconsistent; 4 refused by the
+privacy gate; 5 disk, memory or permission; 6 too many files quarantined; 7 the optimisation diverged;
+130, 143 stopped, resumable."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -174,12 +177,6 @@ def make_parser() -> argparse.ArgumentParser:
             "compare what the sets are worth",
             "Trains fresh networks on every arm of the comparison, makes each choice on validation, scores the test "
             "split once and notes that in record.json. Finished cells are kept when it is run again.",
-        ),
-        (
-            "export",
-            "write the bundle",
-            "Writes the distilled set with its recipe, pictures, checksums and a card: the part of a run that is meant "
-            "to leave the hospital. Distillation alone gives no privacy guarantee.",
         ),
         (
             "report",

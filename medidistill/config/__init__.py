@@ -9,6 +9,7 @@ from medidistill.config.distillation import DistillConfig, ImportanceConfig
 from medidistill.config.evaluation import ClinicalConfig, EvaluateConfig, SaliencyConfig
 from medidistill.config.fields import as_dict, digest, with_settings
 from medidistill.config.methods import FLAT_EXPERTS, METHOD_TITLES, METHODS
+from medidistill.config.privacy import DPConfig, PolicyConfig, PrivacyConfig
 from medidistill.config.run import RunConfig
 from medidistill.config.sources import Licence, SourceConfig, combine
 from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
@@ -19,6 +20,7 @@ __all__ = [
     "METHOD_TITLES",
     "AugmentConfig",
     "ClinicalConfig",
+    "DPConfig",
     "DistillConfig",
     "EvaluateConfig",
     "ExpertConfig",
@@ -27,6 +29,8 @@ __all__ = [
     "Licence",
     "NetworkConfig",
     "PhantomConfig",
+    "PolicyConfig",
+    "PrivacyConfig",
     "RunConfig",
     "SaliencyConfig",
     "SourceConfig",

@@ -11,6 +11,7 @@ from medidistill.config.distillation import DistillConfig
 from medidistill.config.evaluation import EvaluateConfig
 from medidistill.config.fields import Validated, number, part, parts, text, with_settings
 from medidistill.config.methods import FLAT_EXPERTS, METHODS
+from medidistill.config.privacy import PrivacyConfig
 from medidistill.config.sources import SourceConfig, combine
 from medidistill.config.training import ExpertConfig, NetworkConfig
 from medidistill.errors import ConfigError, did_you_mean
@@ -37,6 +38,7 @@ class RunConfig(Validated):
         metadata={"help": "settings of `distill` that one method has of its own: {bptt: {lr_images: 0.02}}"},
     )
     evaluate: EvaluateConfig = part(EvaluateConfig, "comparison of diagnostic models")
+    privacy: PrivacyConfig = part(PrivacyConfig, "audit, policy and recipient of a release")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medidistill.config.fields import Validated, choice, flag, number, part
+from medidistill.config.privacy import DPConfig
 
 __all__ = ["AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
 
@@ -59,3 +60,4 @@ class ExpertConfig(Validated):
     rho: float = number(0.0, "radius of sharpness-aware steps (FTD); 0: plain SGD", 0.0, 10.0)
     flat_rho: float = number(0.01, "rho of the second pool, which methods on flat experts (ftd, datm) use", 1e-6, 10.0)
     augment: AugmentConfig = part(AugmentConfig, "augmentation of each batch")
+    dp: DPConfig = part(DPConfig, "differentially private training, by patient")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medidistill.distill.experts import train_experts
+from medidistill.distill.experts import finished_experts, train_experts
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.loop import DistillResult, distill
 from medidistill.distill.ranks import Ranks, join_ranks
@@ -22,6 +22,7 @@ __all__ = [
     "adjoint_gradient",
     "distill",
     "draw_plan",
+    "finished_experts",
     "join_ranks",
     "stored_gradient",
     "train_experts",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -23,27 +23,30 @@ from medidistill.distill.trajectory import Architecture, Expert, write_expert
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.networks import (
     ParameterLayout,
+    PatientGradient,
     augment,
     check_deterministic,
     draw,
     gradient_function,
     make_network,
+    secret_generator,
     should_compile,
 )
 from medidistill.seeding import stream
 
-__all__ = ["expert_digest", "train_experts"]
+__all__ = ["expert_digest", "finished_experts", "train_experts"]
 
 _TINY = 1e-12
 
 
 def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, config: ExpertConfig, seed: int) -> str:
     """Name what an expert is a function of; the number of experts is left out, so that more can be added."""
-    left_out = ("count", "augment", "flat_rho", *(() if config.rho else ("rho",)))
+    left_out = ("count", "augment", "dp", "flat_rho", *(() if config.rho else ("rho",)))
     settings = {name: value for name, value in vars(config).items() if name not in left_out}
+    private = [config.dp] if config.dp.enabled else []
     # bytes, not sums: a sum depends on the number of threads, and normalised images all have the same ones
     content = [hashlib.sha256(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in (images, labels)]
-    return digest(architecture.as_dict(), settings, config.augment, seed, content)
+    return digest(architecture.as_dict(), settings, config.augment, seed, content, *private)
 
 
 def train_experts(
@@ -58,6 +61,7 @@ def train_experts(
     on_epoch: Callable[[int, int], None] | None = None,
     compile: str = "auto",
     shard: tuple[int, int] = (0, 1),
+    patients: Sequence[str] = (),
 ) -> list[Path]:
     """Train `config.count` experts and return their files, in order.
 
@@ -76,6 +80,8 @@ def train_experts(
         compile: "auto", "on" or "off".
         shard: (i, n): train only the experts whose number is i modulo n, and return only theirs; n processes
             that share `folder` train the pool together.
+        patients: N identifiers; needed for `config.dp`, whose unit is the patient. With it an expert's sampling and
+            noise are secret, so that no seed repeats it.
 
     Raises:
         DivergedError: an expert's loss is not finite.
@@ -109,7 +115,15 @@ def train_experts(
             report(config.epochs)
             continue
 
-        snapshots, final_loss = _train_one(images, labels, architecture, config, seed, number, report, compiled)
+        if config.dp.enabled:
+            if config.rho:
+                raise ConfigError(
+                    f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch"
+                )
+            snapshots = _train_private(images, labels, patients, architecture, config, seed, number, report)
+            final_loss = None  # of the patients' images: not covered by the mechanism
+        else:
+            snapshots, final_loss = _train_one(images, labels, architecture, config, seed, number, report, compiled)
         header = {
             "architecture": architecture.as_dict(),
             "digest": name,
@@ -122,12 +136,66 @@ def train_experts(
     return paths
 
 
+def finished_experts(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int,
+    network: NetworkConfig,
+    config: ExpertConfig,
+    seed: int,
+    folder: Path,
+) -> int:
+    """Return how many of the `config.count` experts are in `folder` already; arguments as in `train_experts`."""
+    architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
+    name = expert_digest(images, labels, architecture, config, seed)
+    files = [folder / f"expert-{number:04d}.safetensors" for number in range(config.count)]
+    return sum(_is_finished(file, name, config.epochs) for file in files)
+
+
 def _is_finished(path: Path, name: str, epochs: int) -> bool:
     try:
         expert = Expert.open(path)
     except IngestError:
         return False
     return expert.header.get("digest") == name and expert.epochs == epochs
+
+
+def _train_private(
+    images: Tensor,
+    labels: Tensor,
+    patients: Sequence[str],
+    architecture: Architecture,
+    config: ExpertConfig,
+    seed: int,
+    number: int,
+    report: Callable[[int], None],
+) -> Tensor:
+    """Return the snapshots (E + 1, P) of expert `number` by DP-SGD; the start is public, the rest is noise's."""
+    network = _fresh(architecture, seed, number).to(images.device)
+    gradient = PatientGradient(network, images, labels, patients, config.dp, config.augment, secret_generator())
+    theta = ParameterLayout.of(network).flatten(network)
+    velocity = torch.zeros_like(theta)
+    snapshots = [theta.cpu().clone()]
+    for epoch in range(config.epochs):
+        for _ in range(config.dp.steps_per_epoch):
+            velocity.mul_(config.momentum).add_(gradient(theta))
+            theta.sub_(velocity, alpha=config.lr)
+        if not bool(torch.isfinite(theta).all()):
+            raise DivergedError(f"expert {number}: not finite in epoch {epoch + 1}; lower experts.lr ({config.lr:g})")
+        snapshots.append(theta.cpu().clone())
+        report(epoch + 1)
+    return torch.stack(snapshots)
+
+
+def _fresh(architecture: Architecture, seed: int, number: int) -> torch.nn.Module:
+    return make_network(
+        architecture.network,
+        channels=architecture.channels,
+        image_size=architecture.image_size,
+        num_classes=architecture.num_classes,
+        generator=stream(seed, "expert", number, "init"),
+    )
 
 
 def _train_one(
@@ -141,13 +209,7 @@ def _train_one(
     compiled: bool,
 ) -> tuple[Tensor, float]:
     """Return the snapshots (E + 1, P) of expert `number` and its last epoch's mean loss."""
-    network = make_network(
-        architecture.network,
-        channels=architecture.channels,
-        image_size=architecture.image_size,
-        num_classes=architecture.num_classes,
-        generator=stream(seed, "expert", number, "init"),
-    ).to(images.device)
+    network = _fresh(architecture, seed, number).to(images.device)
     check_deterministic(network)
     generator = stream(seed, "expert", number, "batches")
     gradient = gradient_function(network, compile=compiled)

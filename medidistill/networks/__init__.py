@@ -13,6 +13,7 @@ from medidistill.networks.functional import (
     cross_entropy,
     loss_function,
 )
+from medidistill.networks.private_training import PatientGradient, check_private, secret_generator
 from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
 from medidistill.networks.zoo import make_network
 
@@ -21,8 +22,10 @@ __all__ = [
     "ConvNet",
     "Criterion",
     "ParameterLayout",
+    "PatientGradient",
     "augment",
     "check_deterministic",
+    "check_private",
     "cross_entropy",
     "draw",
     "gradient_function",
@@ -30,6 +33,7 @@ __all__ = [
     "make_network",
     "predict",
     "raise_malloc_thresholds",
+    "secret_generator",
     "should_compile",
     "train",
     "train_on_distilled",

@@ -25,6 +25,8 @@ def default_depth(image_size: int) -> int:
 
 
 class _InstanceNorm(nn.Module):
+    row_by_row = True  # each image is normalised by its own mean and deviation
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))

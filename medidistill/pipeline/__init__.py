@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medidistill.pipeline import comparing, delivery, stages
+from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.cleaning import clean
 from medidistill.pipeline.config_file import dump_config, load_config
@@ -16,6 +16,7 @@ __all__ = [
     "RunFolder",
     "Stop",
     "app_file",
+    "auditing",
     "clean",
     "comparing",
     "delivery",

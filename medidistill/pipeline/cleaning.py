@@ -44,6 +44,7 @@ def clean(folder: RunFolder, *, everything: bool = False) -> list[Removed]:
         wanted.append((folder.experts, "expert trajectories, computed from patients' images"))
         wanted += [(one, "checkpoint") for one in sorted(folder.path.glob("distill/*/checkpoint.safetensors"))]
         wanted.append((folder.evaluate / "cells", "predictions for each real image"))
+        wanted += [(folder.audit / name, "shadow runs of the audit") for name in ("shadows", "work")]
     removed = []
     with folder.locked():
         parts = [(one, "left over from an interrupted write") for one in sorted(folder.path.rglob(".*.part"))]

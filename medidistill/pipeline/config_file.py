@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from medidistill.config import RunConfig, as_dict
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.pipeline.resources import preset_files
 
-__all__ = ["HEADER", "differences", "dump_config", "load_config"]
+__all__ = ["HEADER", "differences", "dump_config", "load_config", "load_section"]
 
 HEADER = "# medidistill run: the resolved configuration of this folder\n"
 
@@ -159,6 +159,27 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -
     config = _Builder(str(path) if path is not None else "defaults", from_options).build(RunConfig, raw)
     assert isinstance(config, RunConfig)
     return config
+
+
+def load_section(path: str, kind: type, ready: Iterable[str]) -> Any:
+    """Read a YAML file of one section's keys.
+
+    Args:
+        path: the file.
+        kind: dataclass of the section.
+        ready: names that would have worked instead, for the message.
+
+    Raises:
+        ConfigError: no such file, invalid YAML, unknown key, wrong type or range.
+    """
+    file = Path(path)
+    if not file.is_file():
+        names = list(ready)
+        raise ConfigError(f"{path}: no such file; ready-made: {', '.join(names)}{did_you_mean(path, names)}")
+    try:
+        return _Builder(path, set()).build(kind, _parse(file.read_text(encoding="utf-8"), path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error})") from error
 
 
 def dump_config(config: RunConfig) -> str:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from medidistill.pipeline.arms import delivered
 from medidistill.pipeline.cells import cell_file
 from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.releasing import Override, release
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 from medidistill.report import ExternalResults, ReportData, confounded_sites, render
@@ -31,31 +32,51 @@ from medidistill.report import ExternalResults, ReportData, confounded_sites, re
 __all__ = ["export", "report"]
 
 
-def export(run: Run) -> Path:
-    """Write the bundle of the run's method, with the training that validation chose. Returns its folder."""
+def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()) -> Path:
+    """Write the bundle of the run's method, with the training that validation chose.
+
+    Args:
+        run: a run that has been evaluated.
+        wanted: release it, which asks the privacy gate; without, the bundle says that it is not released.
+        overrides: failed rules to release in spite of.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        PrivacyGateError: a rule refuses; the bundle that was there stays.
+    """
     method, folder = delivered(run.config), run.folder.bundle
     basis = run.require("evaluate", "medidistill evaluate")
     distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
     cell = cell_file(run, method, run.config.evaluate.architectures[0])
-    if cell.is_file():
+    if cell.is_file() and not run.config.experts.dp.enabled:  # a choice on patients is a touch without a mechanism
         distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
-    inputs = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"])
+    work = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"])
+    before = run.record.stages.get("export", {})
+    if not wanted and before.get("released") and before.get("work") == work and (folder / "SHA256SUMS").exists():
+        return folder  # what the gate let pass stays as it is
+    decided = release(run, distilled, wanted=wanted, overrides=overrides)
+    inputs = digest(work, decided.section)
     if run.finished("export", inputs, folder / "SHA256SUMS"):
         return folder
     if folder.is_dir():
         with translate_os_errors(folder):
             shutil.rmtree(folder)
     comparison = read_json(run.folder.evaluate / "comparison.json")
+    if decided.claim.kind == "dp":  # digests of the patients' images are no output of the mechanism
+        distilled = dataclasses.replace(distilled, recipe={k: v for k, v in distilled.recipe.items() if k != "data"})
     write_bundle(
         distilled,
         folder,
         name=run.config.name,
-        record=run.record,
+        record=run.record if decided.claim.kind != "dp" else dataclasses.replace(run.record, stages={}),
         comparison=comparison,
         notice=run.config.notice,
         sources=run.config.sources,
+        privacy=decided.section,
     )
-    run.note("export", inputs, method=method)
+    run.note("export", inputs, method=method, released=wanted, work=work)
     return folder
 
 

@@ -20,10 +20,12 @@ __all__ = ["RunFolder"]
 
 _OURS = (
     "record.json",
+    "provenance.json",
     "ingest",
     "experts",
     "distill",
     "evaluate",
+    "audit",
     "bundle",
     "report.html",
     "status.json",
@@ -68,6 +70,16 @@ class RunFolder:
     def evaluate(self) -> Path:
         """Cells of the comparison and its tables."""
         return self.path / "evaluate"
+
+    @property
+    def audit(self) -> Path:
+        """What attacks found, and the shadow runs behind it; mode 0700."""
+        return self.path / "audit"
+
+    @property
+    def provenance(self) -> Path:
+        """What touched patients, and by which mechanism."""
+        return self.path / "provenance.json"
 
     @property
     def bundle(self) -> Path:

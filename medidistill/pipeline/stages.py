@@ -5,13 +5,17 @@ Each knows the digest of what goes in, is skipped where that has been done, and 
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from medidistill.config import ExpertConfig, digest
 from medidistill.distill import distill as distill_images
-from medidistill.distill import train_experts
+from medidistill.distill import finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import read_json, translate_os_errors, write_json
 from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
@@ -20,7 +24,7 @@ from medidistill.pipeline.progress import say
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
 
-__all__ = ["distill", "experts", "ingest", "source_of"]
+__all__ = ["distill", "experts", "ingest", "source_of", "with_noise"]
 
 _SOURCE = "source.json"
 
@@ -45,6 +49,7 @@ def ingest(run: Run, source: Path | None) -> None:
     say(run.progress, f"ingest: reading {source}")
     # MONAI takes seconds to load, and a run that resumes later stages has no use for it
     from medidistill.ingest import ingest as read_images
+    from medidistill.ingest.synthetic import all_marked_synthetic
 
     private_folder(folder)
     write_json(folder / _SOURCE, {"source": str(source)}, mode=0o600)
@@ -52,7 +57,11 @@ def ingest(run: Run, source: Path | None) -> None:
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}
-    run.note("ingest", inputs, data=data.digest, images=counts, patients=patients, quarantined=len(result.quarantine))
+    keys = [key for split in (data.train, data.val, data.test) for key in split.keys]
+    facts = {"images": counts, "patients": patients, "quarantined": len(result.quarantine)}
+    origin = "phantom" if all_marked_synthetic(source, keys) else "patients"
+    run.note("ingest", inputs, data=data.digest, origin=origin, **facts)
+    run.touch("read", inputs, train=data.train, val=data.val, test=data.test)
 
 
 def experts(run: Run) -> None:
@@ -75,18 +84,62 @@ def _train_pool(run: Run, pool: ExpertConfig) -> None:
     inputs = digest("experts", data.digest, config.network, pool, config.seed)
     if run.finished(stage, inputs, *_expert_files(run, pool)):
         return
+    images = data.normalisation.apply(data.train.images)
+    settings = _protected(run, data, images, inputs, pool)
     with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
         train_experts(
-            data.normalisation.apply(data.train.images),
+            images,
             data.train.labels,
             num_classes=data.train.num_classes,
             network=config.network,
-            config=pool,
+            config=settings,
             seed=config.seed,
             folder=_folder_of(run, pool),
             on_epoch=bar.at,
+            patients=data.train.patient_ids,
         )
     run.note(stage, inputs, files=pool.count)
+
+
+def _protected(run: Run, data: Prepared, images: Tensor, inputs: str, pool: ExpertConfig) -> ExpertConfig:
+    """Return the experts' settings with their noise, and note what the missing experts will cost.
+
+    DP experts draw fresh noise whenever they are trained, so each training is an event of its own.
+    """
+    if not pool.dp.enabled:
+        run.touch("train_experts", inputs, train=data.train)
+        return pool
+    private = with_noise(pool)
+    done = finished_experts(
+        images,
+        data.train.labels,
+        num_classes=data.train.num_classes,
+        network=run.config.network,
+        config=private,
+        seed=run.config.seed,
+        folder=_folder_of(run, pool),
+    )
+    missing = pool.count - done
+    if missing:
+        parameters = {
+            "noise_multiplier": private.dp.noise_multiplier,
+            "sampling_rate": private.dp.sampling_rate,
+            "steps": missing * pool.epochs * private.dp.steps_per_epoch,
+            "delta": private.dp.delta,
+        }
+        run.touch("train_experts", digest(inputs, secrets.token_hex(8)), "dp_sgd", parameters, train=data.train)
+    return private
+
+
+def with_noise(experts: ExpertConfig) -> ExpertConfig:
+    """Return the settings with the noise multiplier that keeps all experts together within their epsilon."""
+    from medidistill.privacy.accounting import noise_for
+
+    dp, steps = experts.dp, experts.count * experts.epochs * experts.dp.steps_per_epoch
+    if not dp.enabled or dp.noise_multiplier > 0:
+        return experts
+    sigma = noise_for(dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps)
+    return dataclasses.replace(experts, dp=dataclasses.replace(dp, noise_multiplier=sigma))
 
 
 def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
@@ -108,7 +161,14 @@ def distill(run: Run, method: str) -> None:
         return
     resume = _claim(folder, inputs)
     train = data.train
+    # a score on private patients would be one more touch, without a mechanism
+    blind = run.config.experts.dp.enabled or not config.validate_every
+    score = None if blind else validation_score(run.config, data)
+    if score is not None:
+        run.touch("select_step", inputs, val=data.val)
     real = (data.normalisation.apply(train.images), train.labels) if config.reads_real else None
+    if real is not None:
+        run.touch("start_from_real" if config.init == "real" else "real_batches", inputs, train=train)
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar, run.stop.deferred():
 
         def on_step(entry: dict[str, Any]) -> None:
@@ -124,7 +184,7 @@ def distill(run: Run, method: str) -> None:
             seed=seed,
             folder=folder,
             resume=resume,
-            score=validation_score(run.config, data),
+            score=score,
             on_step=on_step,
             real=real,
             recipe={"method": method, "data": data.digest, "image_size": run.config.ingest.image_size},

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from medidistill.config import RunConfig, as_dict
+from medidistill.errors import PrivacyGateError
 from medidistill.evaluate import Comparison
 from medidistill.networks import raise_malloc_thresholds
-from medidistill.pipeline import comparing, delivery, stages
+from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.journal import Journal
@@ -96,6 +97,12 @@ def run(
         for method in methods(config):
             stages.distill(work, method)
         comparison = comparing.evaluate(work)
-        delivery.export(work)
+        if config.privacy.audit != "none":
+            auditing.audit(work, config.privacy.audit)
+        try:
+            delivery.export(work, wanted=config.privacy.audit != "none" or config.privacy.policy == "phantom")
+        except PrivacyGateError:
+            delivery.report(work)  # what was measured stays readable
+            raise
         delivery.report(work)
     return comparison

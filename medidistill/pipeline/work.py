@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medidistill.config import RunConfig
+from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import Bar, say
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stopping import Stop
+from medidistill.privacy import Event, Manifest, cohort
 from medidistill.record import RunRecord
 
 __all__ = ["Run"]
@@ -46,6 +49,30 @@ class Run:
         """Return the prepared images. Raises `ConfigError` when `ingest` has not finished."""
         self.require("ingest", "medidistill ingest")
         return Prepared.read(self.folder.ingest)
+
+    def touch(
+        self,
+        kind: str,
+        inputs: str,
+        mechanism: str = "none",
+        parameters: Mapping[str, float] | None = None,
+        **splits: LabelledImages,
+    ) -> None:
+        """Write into the provenance that images are about to be used, before they are.
+
+        Args:
+            kind: of event, see `medidistill.privacy.events`.
+            inputs: digest of the work; the same work again is no new event.
+            mechanism: that protects the patients.
+            parameters: of the mechanism.
+            splits: the images, by name of their split.
+        """
+        manifest = Manifest.load(self.folder.provenance)
+        origin = str(self.record.stages.get("ingest", {}).get("origin", "patients"))
+        for split, images in splits.items():
+            number, name = cohort(images.patient_ids)
+            manifest.add(Event(kind, split, number, name, mechanism, parameters or {}, origin, inputs))
+        manifest.save(self.folder.provenance)
 
     def require(self, stage: str, command: str) -> str:
         """Return the digest of a finished stage, or say which command comes first."""

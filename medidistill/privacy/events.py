@@ -27,6 +27,7 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "train_experts": (True, "networks were trained on the images"),
     "feature_statistics": (True, "means of the images' features were released with noise"),
     "start_from_real": (True, "the distilled images began as copies of these images"),
+    "real_batches": (True, "the distilled images were fitted to batches of these images"),
     "select_step": (True, "the outer step was chosen by scores on these images"),
     "choose_training": (True, "the training recipe that ships with the set was chosen by scores on these images"),
     "score": (False, "figures in tables were computed on these images"),
@@ -41,6 +42,7 @@ MECHANISMS: Mapping[str, tuple[str, ...]] = {
 }
 """Mechanism -> the parameters without which its cost cannot be computed."""
 
+_SOURCES = ("train_experts", "feature_statistics", "real_batches")
 ORIGINS = ("patients", "phantom", "public")
 
 
@@ -148,7 +150,7 @@ class Manifest:
             ConfigError: no event says how the set was made: without provenance nothing may be claimed.
         """
         reaching = [event for event in self.events if event.reaches_set]
-        if not any(event.kind in ("train_experts", "feature_statistics") for event in reaching):
+        if not any(event.kind in _SOURCES for event in reaching):
             raise ConfigError("provenance: no event says what the set was learned from; nothing can be claimed")
         private = [event for event in reaching if event.origin == "patients"]
         if not private:

@@ -1,0 +1,56 @@
+"""`medidistill audit`: attack the distilled set of a run, and say what came of it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medidistill.cli.options import add_command
+
+if TYPE_CHECKING:
+    from medidistill.pipeline import Stop
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Describe the sub-command."""
+    parser = add_command(
+        commands,
+        "audit",
+        "attack the distilled set and measure what it gives away",
+        "Compares the distilled images with members and strangers, distils again and again without half of the "
+        "patients (shadow runs) to see whether membership shows, plants canaries, and tries to recognise patients. "
+        "Writes OUT/audit/audit.json, which the gate of `export --release` reads. Finished shadow runs are kept. "
+        "`quick` caps the experts of a shadow run at three; `full` does what the run did, 64 times. A set that passes "
+        "is not thereby anonymous.",
+        "medidistill audit runs/first --profile full --estimate\n  medidistill audit runs/first --profile quick",
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="the run folder")
+    parser.add_argument("--profile", default="quick", metavar="NAME", help="quick or full (default: quick)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one for each core)")
+    parser.add_argument("--estimate", action="store_true", help="do one shadow run, say how long the rest takes, stop")
+    parser.set_defaults(handler=_audit)
+
+
+def _audit(arguments: Namespace, stop: Stop) -> None:
+    from medidistill.errors import ConfigError
+    from medidistill.pipeline import RunFolder, auditing, working
+    from medidistill.privacy import audit_text, profile_named
+
+    profile_named(arguments.profile)
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers {arguments.workers}: must be >= 0")
+    folder = RunFolder.open(arguments.output)
+    with working(folder, stop=stop, progress=not arguments.quiet) as work:
+        document = auditing.audit(work, arguments.profile, workers=arguments.workers, estimate=arguments.estimate)
+        if arguments.estimate and "estimate_seconds" in document:
+            minutes = document["estimate_seconds"] / 60
+            print(
+                f"profile {arguments.profile}: {document['shadows']} shadow runs, about {minutes:.1f} min on "
+                f"{document['workers']} cores for those that are left"
+            )
+            return
+        print(audit_text(document))
+        print(f"\naudit: {folder.audit / 'audit.json'}\nreport: {folder.audit / 'privacy-report.html'}")

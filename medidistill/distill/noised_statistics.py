@@ -1,0 +1,135 @@
+"""dp_stats: one noised release of feature means, and images that reproduce it.
+
+For small epsilon many noisy steps leave nothing; one release of a fixed statistic leaves more. Every patient p gives
+
+    v_p = clip_1( mean over his images of  e_y (x) [ phi(x) / sqrt(2), 1 / sqrt(2) ] ),   ||phi(x)|| <= 1,
+
+and what leaves is  S = sum_p v_p + sigma N(0, I): the Gaussian mechanism with sensitivity 1 for adding or removing one
+patient. Class means S_k / count_k follow from S, and images are optimised from noise until their mean features match:
+both are post-processing. phi is public: the pooled answers of random filters that no image decided.
+
+Cost: one pass over the images, then seconds. Source: the mean embedding release of Harder, Adamczewski, Park 2021
+(arXiv 2002.11603), with other features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from medidistill.config import NetworkConfig, TrainingConfig
+from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.errors import ConfigError
+from medidistill.seeding import stream
+
+__all__ = ["distil_statistics", "noised_statistics", "public_features"]
+
+_FILTERS, _CELLS = 16, 4
+
+
+def public_features(images: Tensor) -> Tensor:
+    """Return features of norm 1, (N, 16 x 16 + 16 x 16): rectified random filters at two scales, pooled 4 x 4.
+
+    The filters come from a public constant, the same for everybody; differentiable in the images (N, C, H, W).
+    """
+    parts = []
+    for scale, view in enumerate((images, F.avg_pool2d(images, 2))):
+        filters = torch.randn(_FILTERS, images.shape[1], 5, 5, generator=stream(0, "dp_stats", "filters", scale))
+        filters = filters - filters.mean(dim=(1, 2, 3), keepdim=True)
+        filters = (filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1)).to(images)
+        parts.append(F.adaptive_avg_pool2d(F.relu(F.conv2d(view, filters, padding=2)), _CELLS).flatten(1))
+    return F.normalize(torch.cat(parts, dim=1), dim=1)
+
+
+def noised_statistics(
+    images: Tensor,
+    labels: Tensor,
+    patients: Sequence[str],
+    *,
+    num_classes: int,
+    noise_multiplier: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return S, (num_classes, D + 1): noised sums of features and counts by class.
+
+    Args:
+        images: (N, C, H, W) normalised without statistics of the data set.
+        labels: (N,) int64.
+        patients: N identifiers.
+        num_classes: K, public.
+        noise_multiplier: sigma over sensitivity 1.
+        generator: secret, see `medidistill.networks.secret_generator`.
+
+    Raises:
+        ConfigError: no noise, or identifiers that do not fit.
+    """
+    if not noise_multiplier > 0 or len(patients) != len(images):
+        raise ConfigError(
+            f"dp_stats: noise_multiplier={noise_multiplier}, {len(images)} images, {len(patients)} names of patients: "
+            "must be > 0, with one name for each image"
+        )
+    with torch.no_grad():
+        features = torch.cat([public_features(part) for part in torch.split(images, 256)])
+        features = torch.cat([features, torch.ones(len(features), 1)], dim=1) / 2**0.5
+        number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
+        owner = torch.tensor([number[name] for name in patients])
+        vectors = torch.zeros(len(number), num_classes, features.shape[1])
+        vectors.index_put_((owner, labels), features, accumulate=True)
+        vectors = vectors.flatten(1) / torch.bincount(owner).view(-1, 1)
+        vectors /= vectors.norm(dim=1, keepdim=True).clamp_min(1.0)
+        total = vectors.sum(dim=0)
+        noised: Tensor = total + noise_multiplier * torch.randn(total.shape, generator=generator)
+    return noised.view(num_classes, -1)
+
+
+def distil_statistics(
+    statistics: Tensor,
+    *,
+    ipc: int,
+    shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    normalisation: Normalisation,
+    network: NetworkConfig,
+    training: TrainingConfig,
+    seed: int,
+    steps: int = 300,
+) -> DistilledSet:
+    """Optimise images from noise until the mean features of each class are those released; touches no patient.
+
+    Args:
+        statistics: from `noised_statistics`.
+        ipc: images per class.
+        shape: (C, H, W).
+        class_names: K names.
+        normalisation: shipped with the set.
+        network: to train from it.
+        training: recipe to train from it.
+        seed: of the start.
+        steps: of Adam.
+    """
+    classes = len(class_names)
+    target = F.normalize(statistics[:, :-1] / statistics[:, -1:].clamp_min(1.0), dim=1)
+    images = 0.2 * torch.randn(classes * ipc, *shape, generator=stream(seed, "dp_stats", "init"))
+    images.requires_grad_()
+    optimizer = torch.optim.Adam([images], lr=0.05)
+    for _ in range(steps):
+        means = F.normalize(public_features(images).view(classes, ipc, -1).mean(1), dim=1)
+        # images that only match the filters drift out of what real ones can be: keep them small and smooth
+        rough = (images[..., 1:, :] - images[..., :-1, :]).square().mean() + images.diff(dim=-1).square().mean()
+        loss = (1 - (means * target).sum(1)).sum() + 0.02 * rough
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return DistilledSet(
+        images=Normalisation().apply(images.detach()),  # as a real image looks to a network
+        labels=torch.arange(classes).repeat_interleave(ipc),
+        alpha=training.lr,
+        class_names=tuple(class_names),
+        normalisation=normalisation,
+        network=network,
+        training=training,
+        recipe={"method": "dp_stats", "init": "noise", "seed": seed, "steps": steps},
+    )

@@ -1,0 +1,263 @@
+"""All attacks on one distilled set, as one JSON document.
+
+What is measured on the set itself: copy and linkage, re-identification, membership of the training patients against
+patients it never saw, attribute inference. What is measured on the procedure, by shadow runs: LiRA, RMIA, canaries,
+the one-run bound. The document holds numbers and counts, no image and no identifier.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medidistill.config import TrainingConfig
+from medidistill.distilled_set import DistilledSet, LabelledImages
+from medidistill.errors import ConfigError, did_you_mean
+from medidistill.networks import make_network, train, train_on_distilled
+from medidistill.privacy.inference import attribute_audit, fitting_half
+from medidistill.privacy.linkage import linkage_audit
+from medidistill.privacy.membership import by_patient, lira_scores, offline_scores, phi, rmia_scores
+from medidistill.privacy.one_run import one_run_bound
+from medidistill.privacy.reidentification import reidentification_audit
+from medidistill.privacy.shadows import Distil, Pool, ShadowRuns, log_probabilities, plan_shadows, run_shadows
+from medidistill.privacy.statistics import Attack
+from medidistill.seeding import stream
+
+__all__ = ["PROFILES", "AuditProfile", "audit", "make_pool", "profile_named", "set_digest"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AuditProfile:
+    """How much work an audit does.
+
+    Args:
+        name: `quick` or `full`.
+        shadows: runs of the whole procedure, even.
+        canaries: planted in all runs together; half of them are in.
+        students: networks trained on each set.
+        experts: experts of a shadow run at most; 0: as many as the run has.
+        recogniser_steps: training of the re-identification network.
+        weight: repetitions of each canary.
+    """
+
+    name: str
+    shadows: int
+    canaries: int
+    students: int
+    experts: int
+    recogniser_steps: int
+    weight: int = 1
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        AuditProfile("quick", shadows=16, canaries=1024, students=2, experts=3, recogniser_steps=300),
+        AuditProfile("full", shadows=64, canaries=1024, students=4, experts=0, recogniser_steps=1500),
+    )
+}
+
+
+def profile_named(name: str) -> AuditProfile:
+    """Return a profile by name. Raises `ConfigError` naming the nearest."""
+    if name not in PROFILES:
+        raise ConfigError(f"--profile {name}: must be one of {', '.join(PROFILES)}{did_you_mean(name, PROFILES)}")
+    return PROFILES[name]
+
+
+def set_digest(distilled: DistilledSet) -> str:
+    """Name a distilled set by its images and targets: 16 digits of a SHA-256."""
+    digest = hashlib.sha256()
+    for part in (distilled.images.float(), distilled.labels, distilled.targets):
+        digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def make_pool(release: DistilledSet, members: LabelledImages, others: LabelledImages) -> Pool:
+    """Return the real images of an audit, normalised as the set asks for.
+
+    Raises:
+        ConfigError: a patient is on both sides, so nobody could say who was a member.
+    """
+    shared = set(members.patient_ids) & set(others.patient_ids)
+    if shared:
+        raise ConfigError(f"audit: {len(shared)} patients are members and others at once; split by patient first")
+    names = list(dict.fromkeys(members.patient_ids)) + list(dict.fromkeys(others.patient_ids))
+    number = {name: i for i, name in enumerate(names)}
+    return Pool(
+        images=release.normalisation.apply(torch.cat([members.images, others.images])),
+        labels=torch.cat([members.labels, others.labels]),
+        patient=np.array([number[name] for name in (*members.patient_ids, *others.patient_ids)], dtype=np.int64),
+        members=len(members),
+        num_classes=members.num_classes,
+    )
+
+
+def audit(
+    release: DistilledSet,
+    members: LabelledImages,
+    others: LabelledImages,
+    distil: Distil,
+    profile: AuditProfile,
+    *,
+    procedure: str,
+    folder: Path,
+    seed: int = 0,
+    workers: int = 1,
+    on_run: Callable[[int, int], None] | None = None,
+    on_part: Callable[[str], None] | None = None,
+    on_estimate: Callable[[float], None] | None = None,
+) -> dict[str, Any]:
+    """Attack a distilled set and the procedure that made it.
+
+    Args:
+        release: the set.
+        members: real images it was made from, in [0, 1].
+        others: real images of other patients from the same sources.
+        distil: the procedure, for the shadow runs.
+        profile: how much work.
+        procedure: digest of its settings.
+        folder: receives the shadow runs.
+        seed: of everything.
+        workers: processes of the shadow runs.
+        on_run: called with (shadow runs done, total).
+        on_part: called with the name of each part before it starts.
+        on_estimate: called with the seconds that the shadow runs will take, after the first one; may raise to stop.
+
+    Returns:
+        The document, JSON types.
+    """
+    started = time.perf_counter()
+    pool = make_pool(release, members, others)
+    inside, outside = slice(0, pool.members), slice(pool.members, None)
+    say = on_part or (lambda name: None)
+    say("shadow runs")
+    plan = plan_shadows(pool, runs=profile.shadows, canaries=profile.canaries, weight=profile.weight, seed=seed)
+    runs = run_shadows(
+        pool,
+        plan,
+        distil,
+        procedure=procedure,
+        students=profile.students,
+        folder=folder,
+        workers=workers,
+        on_run=on_run,
+        on_estimate=on_estimate,
+    )
+    say("copy and linkage")
+    found: dict[str, Any] = {"linkage": linkage_audit(release.images, pool.images[inside], pool.images[outside])}
+    say("re-identification")
+    found["reidentification"] = reidentification_audit(
+        release.images,
+        pool.images[inside],
+        pool.images[outside],
+        pool.labels[outside],
+        pool.patient[outside],
+        steps=profile.recogniser_steps,
+        seed=seed,
+    )
+    say("attribute inference")
+    found["attribute"] = _attribute(release, members, others, pool, seed)
+    found |= membership_audits(runs, pool, seed)
+    table = log_probabilities(release, pool.images, profile.students, seed).numpy()
+    found["membership_release"] = _membership_of_release(table, runs, pool, seed)
+    return {
+        "format": FORMAT,
+        "kind": "audit",
+        "set": set_digest(release),
+        "init": release.recipe.get("init", "unknown"),
+        "images": len(release),
+        "profile": vars(profile),
+        "procedure": procedure,
+        "seed": seed,
+        "members": {"images": len(members), "patients": len(set(members.patient_ids))},
+        "others": {"images": len(others), "patients": len(set(others.patient_ids))},
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - started, 1),
+        "audits": found,
+    }
+
+
+def membership_audits(runs: ShadowRuns, pool: Pool, seed: int) -> dict[str, Any]:
+    """Return LiRA, RMIA, canaries and the one-run bound of finished shadow runs, as JSON types."""
+    plan = runs.plan
+    values = phi(runs.log_probabilities[:, : pool.members], pool.labels[: pool.members].numpy())
+    values = by_patient(values, pool.patient[: pool.members])
+    order = _order(pool.patients, seed)
+    unit = np.broadcast_to(np.arange(pool.patients), values.shape)
+
+    def natural(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
+        return Attack(scores.ravel(), plan.members.ravel(), unit.ravel(), order).summary()
+
+    found: dict[str, Any] = {
+        "lira": natural(lira_scores(values, plan.members)),
+        "rmia": natural(rmia_scores(values, plan.members)),
+    }
+    if plan.canary_in.any() and not plan.canary_in.all():
+        own, everywhere, elsewhere = runs.canaries()
+        scores = offline_scores(own, everywhere, elsewhere)
+        attack = Attack(scores, plan.canary_in, np.arange(len(scores)), _order(len(scores), seed))
+        found["canaries"] = {**attack.summary(), "weight": plan.weight, "mean_shift": _shift(scores, plan.canary_in)}
+        found["one_run"] = one_run_bound(scores, plan.canary_in, delta=0.0)
+    else:
+        reason = "no canary could be planted: the patients beside the members have too few images"
+        found |= {"canaries": {"measured": False, "reason": reason}, "one_run": {"measured": False, "reason": reason}}
+    return found
+
+
+def _membership_of_release(table: npt.NDArray[np.float64], runs: ShadowRuns, pool: Pool, seed: int) -> dict[str, Any]:
+    """Attack the set itself: its patients against those it never saw."""
+    labels = pool.labels.numpy()
+    own = by_patient(phi(table[None], labels), pool.patient)[0]
+    everywhere = by_patient(phi(runs.log_probabilities, labels), pool.patient)
+    total = len(own)
+    out = np.ones(everywhere.shape, dtype=bool)
+    out[:, : pool.patients] = ~runs.plan.members
+    scores = offline_scores(own, everywhere, out)
+    member = np.arange(total) < pool.patients
+    return Attack(scores, member, np.arange(total), _order(total, seed)).summary()
+
+
+def _attribute(
+    release: DistilledSet, members: LabelledImages, others: LabelledImages, pool: Pool, seed: int
+) -> dict[str, Any]:
+    if not any(members.sites):
+        return {"measured": False, "reason": "the images carry no site"}
+    fitting = np.isin(pool.patient[pool.members :], fitting_half(pool.patient[pool.members :], seed))
+    rows = torch.from_numpy(np.flatnonzero(fitting) + pool.members)
+    _, channels, side, _ = release.images.shape
+    baseline = make_network(
+        release.network,
+        channels=channels,
+        image_size=side,
+        num_classes=release.num_classes,
+        generator=stream(seed, "attribute", "init"),
+    )
+    training = TrainingConfig(steps=300, batch_size=32, lr=0.01)
+    train(baseline, pool.images[rows], pool.labels[rows], training, stream(seed, "attribute", "batches"))
+    return attribute_audit(
+        train_on_distilled(release, seed=seed),
+        baseline,
+        (pool.images[: pool.members], np.array(members.sites), pool.patient[: pool.members]),
+        (pool.images[pool.members :], np.array(others.sites), pool.patient[pool.members :]),
+        seed=seed,
+    )
+
+
+def _order(count: int, seed: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(stream(seed, "audit", "threshold", count).initial_seed()).permutation(count)
+
+
+def _shift(scores: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> float:
+    return float(scores[inside].mean() - scores[~inside].mean())

@@ -1,0 +1,208 @@
+"""The gate: a policy, the audit and the claim give one verdict a rule.
+
+A rule that the numbers cannot resolve fails and says how many images, patients or canaries it needs: what was not
+measured is not passed. The terms of a release follow from the claim: only a guarantee with a small epsilon, or images
+of nobody, leave without "controlled sharing only".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medidistill.config import PolicyConfig
+from medidistill.errors import PrivacyGateError
+from medidistill.privacy.events import Claim
+from medidistill.privacy.statistics import members_needed, nonmembers_needed, trials_needed
+from medidistill.privacy.wording import ABOUT
+
+__all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "judge", "overrule", "refuse", "terms"]
+
+CONTROLLED = "controlled sharing only"
+_OTHERS_FOR_PERCENTILE = 100
+_NATURAL = ("membership_release", "lira", "rmia")
+_AUDIT_AGAIN = "run `medidistill audit OUT`, then export again"
+_LEAKS = "distil fewer images or with a shorter schedule, or train the experts with differential privacy (experts.dp)"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one rule says.
+
+    Args:
+        rule: its name.
+        passed: whether the figure keeps to the limit.
+        figure: what was found, in words.
+        limit: what the policy asks for, in words.
+        remedy: what to do where it failed.
+        overridden: reason given by whoever overrode the failure; empty where nobody did.
+    """
+
+    rule: str
+    passed: bool
+    figure: str
+    limit: str
+    remedy: str = ""
+    overridden: str = ""
+
+
+@dataclass(frozen=True)
+class Override:
+    """A named person's reason to release in spite of a rule."""
+
+    rule: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The accountant's bound for a claim of kind `dp`, all releases of the cohort added up."""
+
+    epsilon: float
+    delta: float
+
+
+def judge(
+    policy: PolicyConfig, audit: Mapping[str, Any] | None, claim: Claim, *, name: str, init: str, budget: Budget | None
+) -> list[Verdict]:
+    """Return one verdict a rule.
+
+    Args:
+        policy: the rules.
+        audit: document of `medidistill.privacy.audit`; None where none was made.
+        claim: what the provenance allows.
+        name: digest of the set that is to leave.
+        init: how its images started.
+        budget: of a `dp` claim.
+    """
+    if not policy.patients:
+        return [
+            Verdict(
+                "phantom",
+                claim.kind == "no_patients",
+                "all images are phantoms" if claim.kind == "no_patients" else "images of patients were used",
+                "policy phantom is for images that a program drew",
+                "use privacy.policy=default for patients' images",
+            )
+        ]
+    verdicts = [
+        Verdict(
+            "start",
+            init == "noise",
+            f"the images started from {init}",
+            "noise",
+            "distil again with distill.init=noise; a real start keeps showing the patient",
+        ),
+        _is_about(audit, name),
+    ]
+    if audit is not None and verdicts[-1].passed:
+        found = audit["audits"]
+        verdicts += _linkage(policy, found["linkage"])
+        verdicts += [
+            _rate(policy, key, found[key], policy.natural_tpr) for key in ("membership_release", "lira", "rmia")
+        ]
+        verdicts.append(_rate(policy, "canaries", found["canaries"], policy.canary_tpr))
+        if budget is not None:
+            verdicts.append(_not_contradicted(found, budget))
+    return verdicts
+
+
+def _is_about(audit: Mapping[str, Any] | None, name: str) -> Verdict:
+    if audit is None:
+        return Verdict("audit", False, "no audit was made", "an audit of this set", _AUDIT_AGAIN)
+    same = audit["set"] == name
+    return Verdict(
+        "audit",
+        same,
+        f"audit of set {audit['set']}, finished {audit['finished']}",
+        f"an audit of set {name}, made after it",
+        "" if same else f"the set changed after its audit: {_AUDIT_AGAIN}",
+    )
+
+
+def _linkage(policy: PolicyConfig, found: Mapping[str, Any]) -> list[Verdict]:
+    needed = trials_needed(policy.linkage_p, found["chance"])
+    worst = min(found[view]["p_value"] for view in ("pixels", "high_pass"))
+    limit = f"p >= {policy.linkage_p:g}"
+    if found["images"] < needed:
+        figure = f"not resolvable: {found['images']} images cannot give a p value below {policy.linkage_p:g}"
+        linkage = Verdict("linkage", False, figure, limit, f"needs {needed} images; raise distill.ipc")
+    else:
+        linkage = Verdict("linkage", worst >= policy.linkage_p, f"p = {worst:.3g}", limit, _LEAKS)
+    near = max(found[view]["nearer_than_limit"] for view in ("pixels", "high_pass"))
+    allowed = f"at most {policy.copies} images nearer than the holdout's 1st percentile"
+    if found["others"] < _OTHERS_FOR_PERCENTILE:
+        figure = f"not resolvable: {found['others']} images of others have no 1st percentile"
+        remedy = f"needs {_OTHERS_FOR_PERCENTILE} images of patients who were not members"
+        return [linkage, Verdict("copies", False, figure, allowed, remedy)]
+    return [linkage, Verdict("copies", near <= policy.copies, f"{near} images nearer", allowed, _LEAKS)]
+
+
+def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: float) -> Verdict:
+    limit = f"upper limit of TPR at {100 * policy.fpr:g} % FPR <= {100 * largest:g} %"
+    things = "canaries" if rule == "canaries" else "patients"
+    members, others = members_needed(largest, policy.fpr), nonmembers_needed(policy.fpr)
+    needs = f"needs {members} members and {others} non-members ({things})"
+    if not found.get("measured", True):
+        return Verdict(rule, False, f"not measured: {found['reason']}", limit, needs)
+    (point,) = [p for p in found["operating_points"] if p["fpr"] == policy.fpr] or [None]
+    if point is None:
+        measured = ", ".join(f"{100 * p['fpr']:g} %" for p in found["operating_points"])
+        figure = f"not measured at this FPR, only at {measured}"
+        return Verdict(rule, False, figure, limit, "set the policy's fpr to one of these")
+    if not point["resolvable"] or point["members"] < members:
+        figure = f"not resolvable with {point['members']} members and {point['nonmembers']} non-members"
+        return Verdict(rule, False, figure, limit, needs)
+    figure = f"TPR {100 * point['tpr']:.1f} %, upper limit {100 * point['high']:.1f} % ({ABOUT[rule].title})"
+    return Verdict(rule, point["high"] <= largest, figure, limit, _LEAKS)
+
+
+def _not_contradicted(found: Mapping[str, Any], budget: Budget) -> Verdict:
+    lower = found["one_run"].get("epsilon_lower", 0.0)
+    return Verdict(
+        "accounting",
+        lower <= budget.epsilon,
+        f"the attacks prove epsilon >= {lower:.2f}",
+        f"<= {budget.epsilon:.2f}, what the accountants claim",
+        "the mechanism does not do what it claims; report it, and release nothing",
+    )
+
+
+def terms(policy: PolicyConfig, claim: Claim, budget: Budget | None) -> str:
+    """Return under which terms the set may leave."""
+    if claim.kind == "no_patients":
+        return "phantom images of nobody"
+    if claim.kind == "dp" and budget is not None:
+        if budget.epsilon <= policy.epsilon_open:
+            return "open"
+        if budget.epsilon <= policy.epsilon_agreement:
+            return "under agreement with the recipient"
+    return CONTROLLED
+
+
+def overrule(verdicts: Sequence[Verdict], overrides: Sequence[Override]) -> list[Verdict]:
+    """Mark failed rules that somebody overrode by name and reason.
+
+    Raises:
+        PrivacyGateError: no reason, no name, or a rule that has not failed.
+    """
+    failed = {verdict.rule for verdict in verdicts if not verdict.passed}
+    for override in overrides:
+        if not override.reason.strip() or not override.by.strip():
+            raise PrivacyGateError(f"--override {override.rule}: needs --reason and --by; both are printed in the card")
+        if override.rule not in failed:
+            raise PrivacyGateError(
+                f"--override {override.rule}: has not failed; failed rules: {', '.join(sorted(failed)) or 'none'}"
+            )
+    said = {override.rule: f"{override.reason.strip()} ({override.by.strip()})" for override in overrides}
+    return [replace(v, overridden=said[v.rule]) if v.rule in said and not v.passed else v for v in verdicts]
+
+
+def refuse(verdicts: Sequence[Verdict]) -> None:
+    """Raise `PrivacyGateError` naming each failed rule, its figure and the remedy; nothing where none failed."""
+    failed = [verdict for verdict in verdicts if not verdict.passed and not verdict.overridden]
+    if failed:
+        told = "; ".join(f"rule {v.rule}: {v.figure}, asked for {v.limit}; {v.remedy}" for v in failed)
+        raise PrivacyGateError(f"the privacy gate refuses the release: {told}")

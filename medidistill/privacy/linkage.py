@@ -1,0 +1,113 @@
+"""Copy and linkage: is a distilled image nearer to the patients it was made from than to others?
+
+Threat model: the attacker holds real X-rays, members and others, and compares them with the released images.
+Statistic: correlation of pixels, and of pixels after a high-pass filter (the image less its Gaussian blur), each
+image against every real one of the audit. Two tests:
+
+- linkage: the nearest real image is a member with chance M / (M + H) where neither M members nor H others are special
+  (1/2 for equal numbers); exact one-sided binomial over the distilled images;
+- copy: the distance to the nearest member against the 1st percentile of the distances from others to their nearest
+  member. An ordinary other patient is that near in one of a hundred cases; a copy is nearer.
+
+Cost: S x (M + H) correlations, seconds. Failure modes: few images cannot give a small p value (`needs_images`); a
+distance that ignores shifts overlooks shifted copies; a passed test of distances is no proof (in our measurement the
+medians of real-started images passed while 98 % had their own source as nearest); members and others must come from
+the same sources, or the test finds the source.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from medidistill.errors import ConfigError
+from medidistill.privacy.statistics import binomial_tail, clopper_pearson, trials_needed
+
+__all__ = ["correlation_distance", "high_pass", "linkage_audit", "nearest"]
+
+_BLUR = 2.0  # pixels at 32 rows; grows with the image
+_ROWS = 512
+
+
+def high_pass(images: Tensor) -> Tensor:
+    """Return (N, C, H, W) images less their Gaussian blur of H / 16 pixels: what is fine, without the silhouette."""
+    sigma = _BLUR * images.shape[-1] / 32
+    reach = int(3 * sigma) + 1
+    place = torch.arange(-reach, reach + 1, dtype=images.dtype)
+    kernel = torch.exp(-(place**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).view(1, 1, -1, 1)
+    flat = images.reshape(-1, 1, *images.shape[-2:])
+    for weight, pad in ((kernel, (0, 0, reach, reach)), (kernel.transpose(2, 3), (reach, reach, 0, 0))):
+        flat = F.conv2d(F.pad(flat, pad, mode="replicate"), weight)
+    return images - flat.view_as(images)
+
+
+def correlation_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return 1 - Pearson correlation of every row of (A, ...) with every row of (B, ...), (A, B) float32."""
+
+    def unit(x: Tensor) -> Tensor:
+        x = x.flatten(1).float()
+        x = x - x.mean(dim=1, keepdim=True)
+        scaled: Tensor = x / x.norm(dim=1, keepdim=True).clamp_min(1e-8)
+        return scaled
+
+    right = unit(b).T
+    return torch.cat([1 - part @ right for part in torch.split(unit(a), _ROWS)])
+
+
+def nearest(distances: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smallest distance of each row and where it is."""
+    found = distances.min(dim=1)
+    return found.values, found.indices
+
+
+def linkage_audit(released: Tensor, members: Tensor, others: Tensor) -> dict[str, Any]:
+    """Compare released images with members and with others, as JSON types.
+
+    Args:
+        released: (S, C, H, W) images as network input.
+        members: (M, C, H, W) real images that the set was made from, normalised alike.
+        others: (H, C, H, W) real images of other patients from the same sources.
+
+    Raises:
+        ConfigError: nothing to compare with.
+    """
+    if not len(released) or not len(members) or not len(others):
+        raise ConfigError(
+            f"linkage: {len(released)} released, {len(members)} members' and {len(others)} others' images; "
+            "needs some of each"
+        )
+    chance = len(members) / (len(members) + len(others))
+    result: dict[str, Any] = {
+        "images": len(released),
+        "members": len(members),
+        "others": len(others),
+        "chance": chance,
+        "needs_images": trials_needed(0.01, chance),
+    }
+    for name, view in (("pixels", lambda x: x), ("high_pass", high_pass)):
+        result[name] = _one_view(view(released), view(members), view(others), chance)
+    return result
+
+
+def _one_view(released: Tensor, members: Tensor, others: Tensor, chance: float) -> dict[str, Any]:
+    to_member, _ = nearest(correlation_distance(released, members))
+    to_other, _ = nearest(correlation_distance(released, others))
+    ordinary, _ = nearest(correlation_distance(others, members))
+    limit = float(torch.quantile(ordinary, 0.01))
+    hits = int((to_member < to_other).sum())
+    low, high = clopper_pearson(hits, len(released))
+    return {
+        "nearest_is_member": hits,
+        "share": hits / len(released),
+        "low": low,
+        "high": high,
+        "p_value": binomial_tail(hits, len(released), chance),
+        "smallest_distance": float(to_member.min()),
+        "median_distance": float(to_member.median()),
+        "copy_limit": limit,
+        "nearer_than_limit": int((to_member < limit).sum()),
+    }

@@ -1,0 +1,127 @@
+"""Membership scores from shadow runs: LiRA and RMIA, for patients.
+
+Threat model: the attacker holds a patient's images with their labels, knows how sets are distilled, and trains networks
+on the released set. He has runs of the same procedure with and without the patient (shadows) to compare with.
+
+The statistic of an image is phi = log p_y - log(1 - p_y), of a patient the mean over his images. One run after the
+other plays the released set, the rest are its shadows.
+
+- `lira_scores`: log N(phi; in) - log N(phi; out), means by patient, variances shared by all patients below 64 shadows
+  (Carlini et al. 2022, arXiv 2112.03570).
+- `offline_scores`: (phi - mean_out) / sd_out, for who is in no shadow or in one alone.
+- `rmia_scores`: share of the non-members z with (p_r(x) / p(x)) / (p_r(z) / p(z)) >= 1 (Zarifzadeh et al. 2024,
+  arXiv 2312.03262).
+
+Cost: none beside the shadow runs. Failure modes: few shadows make weak scores, and a weak attack is no safety; a
+shadow is trained on half of the patients, so the procedure is audited at half its size; averages hide outliers, which
+is why canaries are reported apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from medidistill.errors import ConfigError
+from medidistill.privacy.statistics import FloatArray
+
+__all__ = ["by_patient", "lira_scores", "offline_scores", "phi", "rmia_scores"]
+
+_OWN_VARIANCE = 64  # shadows from which on each patient's variance is estimated by itself
+_SMALLEST = 1e-6
+BoolArray = npt.NDArray[np.bool_]
+
+
+def phi(log_probabilities: FloatArray, labels: npt.NDArray[np.int64]) -> FloatArray:
+    """Return log p_y - log(1 - p_y) for (..., N, K) log-probabilities and (N,) labels; shape (..., N)."""
+    picked = np.take_along_axis(
+        log_probabilities, np.broadcast_to(labels, log_probabilities.shape[:-1])[..., None], axis=-1
+    )
+    rest = log_probabilities.copy()
+    np.put_along_axis(rest, np.broadcast_to(labels, log_probabilities.shape[:-1])[..., None], -np.inf, axis=-1)
+    top = rest.max(axis=-1, keepdims=True)
+    others = top[..., 0] + np.log(np.exp(rest - top).sum(axis=-1))
+    result: FloatArray = picked[..., 0] - others
+    return result
+
+
+def by_patient(values: FloatArray, patient: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the mean of (R, N) values over each patient's images, (R, P)."""
+    counts = np.bincount(patient)
+    return np.stack([np.bincount(patient, row) / counts for row in values])
+
+
+def _others(values: FloatArray, chosen: BoolArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Return mean, variance and count over the chosen runs but the row's own, each (R, P)."""
+    weight = chosen.astype(np.float64)
+    count = weight.sum(axis=0) - weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = ((weight * values).sum(axis=0) - weight * values) / count
+        square = ((weight * values**2).sum(axis=0) - weight * values**2) / count
+        variance = (square - mean**2) * count / (count - 1)
+    return mean, np.maximum(variance, _SMALLEST), count.astype(np.int64)
+
+
+def _pooled(variance: FloatArray, count: npt.NDArray[np.int64], runs: int) -> FloatArray:
+    """Return each patient's variance, or below 64 runs the mean over patients, weighted by degrees of freedom."""
+    if runs >= _OWN_VARIANCE:
+        return variance
+    freedom = np.maximum(count - 1, 0)
+    usable = np.where(freedom > 0, variance, 0.0)
+    shared: FloatArray = (usable * freedom).sum(axis=1, keepdims=True) / freedom.sum(axis=1, keepdims=True)
+    return np.broadcast_to(np.maximum(shared, _SMALLEST), variance.shape)
+
+
+def lira_scores(values: FloatArray, members: BoolArray) -> FloatArray:
+    """Return the log-likelihood ratio of every patient in every run, (R, P).
+
+    Args:
+        values: (R, P) statistic of each patient in each run.
+        members: (R, P) whether he was in.
+
+    Raises:
+        ConfigError: somebody is in, or out of, fewer than two of the other runs.
+    """
+    inside = _others(values, members)
+    outside = _others(values, ~members)
+    if min(inside[2].min(), outside[2].min()) < 2:
+        raise ConfigError("LiRA needs every patient in, and out of, two or more of the other shadows; run more shadows")
+    result = np.zeros_like(values)
+    for (mean, variance, count), sign in ((inside, 1.0), (outside, -1.0)):
+        spread = _pooled(variance, count, len(values))
+        result += sign * (-0.5 * np.log(spread) - (values - mean) ** 2 / (2 * spread))
+    return result
+
+
+def offline_scores(values: FloatArray, outside: FloatArray, out: BoolArray) -> FloatArray:
+    """Return how far (P,) values lie above what runs without the patient give: (value - mean) / pooled sd.
+
+    Args:
+        values: (P,) statistic at the attacked run.
+        outside: (R, P) the same at the shadows.
+        out: (R, P) whether the patient was out of the shadow.
+
+    Raises:
+        ConfigError: somebody is out of fewer than two shadows.
+    """
+    count = out.sum(axis=0)
+    if count.min() < 2:
+        raise ConfigError("the attack needs every patient out of at least two shadows; run more shadows")
+    mean = (outside * out).sum(axis=0) / count
+    squares = ((outside - mean) ** 2 * out).sum(axis=0)
+    variance = squares.sum() / (count - 1).sum() if len(outside) < _OWN_VARIANCE else squares / (count - 1)
+    result: FloatArray = (values - mean) / np.sqrt(np.maximum(variance, _SMALLEST))
+    return result
+
+
+def rmia_scores(values: FloatArray, members: BoolArray) -> FloatArray:
+    """Return the share of the run's non-members that each patient dominates, (R, P), from phi values (R, P)."""
+    probability = 1 / (1 + np.exp(-np.clip(values, -30, 30)))
+    reference = (probability.sum(axis=0) - probability) / (len(values) - 1)
+    ratio = probability / np.maximum(reference, 1e-12)
+    scores = np.empty_like(values)
+    for row, (own, inside) in enumerate(zip(ratio, members, strict=True)):
+        pool = np.sort(own[~inside])
+        # a patient is no comparison for himself
+        scores[row] = (np.searchsorted(pool, own, side="right") - ~inside) / max(1, len(pool) - 1)
+    return scores

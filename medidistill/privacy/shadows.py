@@ -1,0 +1,288 @@
+"""Shadow runs: the whole procedure again and again, each time without half of the patients and with some canaries.
+
+A run is a distillation (passed in as a callable), a few students trained on its set, and their log-probabilities for
+every image of the audit. Each run is a file: a stopped audit goes on with the runs it lacks. Patients are in exactly
+half of the runs. Canaries are images of other patients under a wrong label; each belongs to one run, where a fair coin
+decides whether it is in, so that all other runs show how the attack scores somebody who was not there.
+
+Cost: runs x (distillation + students), spread over processes. Worker processes stay alive, so what torch compiled for
+the first shadow serves the next ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from medidistill.config import digest
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError, IngestError
+from medidistill.files import load_tensors, save_tensors
+from medidistill.networks import make_network, predict, train
+from medidistill.privacy.membership import phi
+from medidistill.seeding import stream
+
+__all__ = ["Distil", "Pool", "ShadowPlan", "ShadowRuns", "log_probabilities", "plan_shadows", "run_shadows"]
+
+Distil = Callable[[Tensor, Tensor, Sequence[str], int], DistilledSet]
+"""(normalised images (N, C, H, W), labels (N,), N patients, seed) -> distilled set; picklable, for the processes."""
+
+_FLOOR = 1e-7  # of a probability, before its logarithm
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The real images of an audit, normalised.
+
+    Args:
+        images: (N, C, H, W); first those of the patients that shadows draw from, then the others'.
+        labels: (N,) int64.
+        patient: (N,) int64, 0..P-1 for the patients drawn from, then the others.
+        members: number of images of the patients drawn from.
+        num_classes: K.
+    """
+
+    images: Tensor
+    labels: Tensor
+    patient: npt.NDArray[np.int64]
+    members: int
+    num_classes: int
+
+    @property
+    def patients(self) -> int:
+        """Number of patients that shadows draw from."""
+        return int(self.patient[: self.members].max()) + 1
+
+
+@dataclass(frozen=True)
+class ShadowPlan:
+    """Who is in which run.
+
+    Args:
+        members: (R, P) bool.
+        canary_image: (C,) index into the pool's images.
+        canary_label: (C,) the wrong label.
+        canary_run: (C,) the run that it may be in.
+        canary_in: (C,) whether it is.
+        weight: how often a canary is repeated in its run.
+        seed: of everything.
+    """
+
+    members: npt.NDArray[np.bool_]
+    canary_image: npt.NDArray[np.int64]
+    canary_label: npt.NDArray[np.int64]
+    canary_run: npt.NDArray[np.int64]
+    canary_in: npt.NDArray[np.bool_]
+    weight: int
+    seed: int
+
+    def training_set(self, pool: Pool, run: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        """Return images, labels and patients of one run: its patients, then its canaries, a patient each."""
+        inside = np.flatnonzero(self.members[run][pool.patient[: pool.members]])
+        mine = np.flatnonzero((self.canary_run == run) & self.canary_in).repeat(self.weight)
+        index = torch.from_numpy(np.concatenate([inside, self.canary_image[mine]]))
+        labels = torch.cat([pool.labels[torch.from_numpy(inside)], torch.from_numpy(self.canary_label[mine])])
+        people = [f"patient {p}" for p in pool.patient[inside]] + [f"canary {c}" for c in mine]
+        return pool.images[index], labels, tuple(people)
+
+
+@dataclass(frozen=True)
+class ShadowRuns:
+    """What the finished runs showed: (R, N, K) float64 log-probabilities of every image of the pool."""
+
+    plan: ShadowPlan
+    log_probabilities: npt.NDArray[np.float64]
+
+    def canaries(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Return each canary's phi at its own run (C,), at all runs (R, C), and which runs lack it (R, C)."""
+        plan = self.plan
+        everywhere = phi(self.log_probabilities[:, plan.canary_image], plan.canary_label)
+        columns = np.arange(len(plan.canary_run))
+        elsewhere = np.ones(everywhere.shape, dtype=bool)
+        elsewhere[plan.canary_run, columns] = False
+        return everywhere[plan.canary_run, columns], everywhere, elsewhere
+
+
+def plan_shadows(pool: Pool, *, runs: int, canaries: int, weight: int = 1, seed: int = 0) -> ShadowPlan:
+    """Draw who is in which run.
+
+    Args:
+        pool: real images; the canaries come from those beyond `pool.members`.
+        runs: even, >= 4.
+        canaries: in all, spread evenly; fewer where the others have fewer (image, wrong label) pairs.
+        weight: repetitions of a canary, 1 as a patient's image.
+        seed: of the draws.
+
+    Raises:
+        ConfigError: an odd or too small number of runs, or fewer than two patients.
+    """
+    if runs < 4 or runs % 2:
+        raise ConfigError(f"audit.shadows={runs}: must be an even number >= 4")
+    if pool.patients < 2:
+        raise ConfigError(f"an audit of membership needs at least two patients, got {pool.patients}")
+    generator = np.random.default_rng(stream(seed, "audit", "plan").initial_seed())
+    members = np.zeros((runs, pool.patients), dtype=bool)
+    for patient in range(pool.patients):
+        members[generator.permutation(runs)[: runs // 2], patient] = True
+    outside = np.arange(pool.members, len(pool.images))
+    pairs = [(image, label) for image in outside for label in range(pool.num_classes) if label != pool.labels[image]]
+    planted = min(canaries, len(pairs)) // runs * runs  # as many in each run
+    order = generator.permutation(len(pairs))[:planted]
+    chosen = np.array([pairs[i] for i in order], dtype=np.int64).reshape(-1, 2)
+    return ShadowPlan(
+        members=members,
+        canary_image=chosen[:, 0],
+        canary_label=chosen[:, 1],
+        canary_run=np.arange(len(chosen)) % runs,
+        canary_in=generator.random(len(chosen)) < 0.5,
+        weight=weight,
+        seed=seed,
+    )
+
+
+def log_probabilities(distilled: DistilledSet, images: Tensor, students: int, seed: int) -> Tensor:
+    """Train `students` networks by the set's recipe; return their mean log-probability of each image, (N, K)."""
+    _, channels, side, _ = distilled.images.shape
+    found = []
+    for number in range(students):
+        network = make_network(
+            distilled.network,
+            channels=channels,
+            image_size=side,
+            num_classes=distilled.num_classes,
+            generator=stream(seed, "audit", "student", number, "init"),
+        )
+        batches = stream(seed, "audit", "student", number, "batches")
+        train(network, distilled.images, distilled.targets, distilled.training, batches)
+        found.append(predict(network, images).double().clamp_min(_FLOOR).log())
+    return torch.stack(found).mean(0)
+
+
+def run_shadows(
+    pool: Pool,
+    plan: ShadowPlan,
+    distil: Distil,
+    *,
+    procedure: str,
+    students: int,
+    folder: Path,
+    workers: int = 1,
+    on_run: Callable[[int, int], None] | None = None,
+    on_estimate: Callable[[float], None] | None = None,
+) -> ShadowRuns:
+    """Do the runs that `folder` lacks and return all of them.
+
+    Args:
+        pool: real images.
+        plan: who is in which run.
+        distil: the procedure under audit.
+        procedure: digest of its settings; runs of another procedure are done again.
+        students: networks trained on each set.
+        folder: receives shadow-0000.safetensors, ...; readable by the owner alone.
+        workers: processes; 1 runs in this one.
+        on_run: called with (done, total); may raise to stop.
+        on_estimate: called once, after the first missing run, with the seconds that the others will take.
+
+    Raises:
+        MedidistillError: what `distil` raises; finished runs stay.
+    """
+    name = digest(procedure, students, plan.seed, plan.weight, [len(plan.members), len(plan.canary_run)])
+    files = [folder / f"shadow-{run:04d}.safetensors" for run in range(len(plan.members))]
+    missing = [run for run, file in enumerate(files) if not _is_finished(file, name)]
+    job = _Job(pool, plan, distil, name, students, folder)
+    done = len(files) - len(missing)
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if on_run is not None:
+            on_run(done, len(files))
+
+    if missing:
+        started = time.perf_counter()
+        job(missing[0])
+        count()
+        if on_estimate is not None:
+            on_estimate((time.perf_counter() - started) * math.ceil((len(missing) - 1) / workers))
+    if workers == 1:
+        for run in missing[1:]:
+            job(run)
+            count()
+    elif len(missing) > 1:
+        _in_processes(job, missing[1:], workers, count)
+    tables = [load_tensors(file)[0]["log_probabilities"] for file in files]
+    return ShadowRuns(plan, torch.stack(tables).double().numpy())
+
+
+def _is_finished(file: Path, name: str) -> bool:
+    try:
+        return bool(load_tensors(file)[1].get("digest") == name)
+    except IngestError:
+        return False
+
+
+@dataclass(frozen=True)
+class _Job:
+    pool: Pool
+    plan: ShadowPlan
+    distil: Distil
+    name: str
+    students: int
+    folder: Path
+
+    def __call__(self, run: int) -> None:
+        images, labels, people = self.plan.training_set(self.pool, run)
+        seed = self.plan.seed * 1_000_003 + run
+        distilled = self.distil(images, labels, people, seed)
+        table = log_probabilities(distilled, self.pool.images, self.students, seed)
+        path = self.folder / f"shadow-{run:04d}.safetensors"
+        save_tensors(path, {"log_probabilities": table.float()}, {"kind": "shadow", "digest": self.name}, mode=0o600)
+
+
+_JOB: _Job | None = None
+
+
+def _work(run: int) -> int:
+    assert _JOB is not None
+    _JOB(run)
+    return run
+
+
+def _in_processes(job: _Job, missing: list[int], workers: int, count: Callable[[], None]) -> None:
+    # spawned, not forked: a forked child inherits torch's thread pools in a state that can hang
+    context = multiprocessing.get_context("spawn")
+    # tensors as numpy arrays: torch would pass them through shared memory, which containers often keep small
+    with ProcessPoolExecutor(
+        min(workers, len(missing)), mp_context=context, initializer=_start, initargs=_plain(job)
+    ) as pool:
+        futures = [pool.submit(_work, run) for run in missing]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                count()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _plain(job: _Job) -> tuple[_Job, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    hollow = dataclasses.replace(job.pool, images=torch.empty(0), labels=torch.empty(0, dtype=torch.int64))
+    return dataclasses.replace(job, pool=hollow), job.pool.images.numpy(), job.pool.labels.numpy()
+
+
+def _start(job: _Job, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
+    global _JOB
+    torch.set_num_threads(1)
+    filled = dataclasses.replace(job.pool, images=torch.from_numpy(images), labels=torch.from_numpy(labels))
+    _JOB = dataclasses.replace(job, pool=filled)

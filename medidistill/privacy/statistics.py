@@ -1,0 +1,168 @@
+"""Exact statistics of attacks: binomial limits, operating points, and what a number of patients can show.
+
+A rate whose patients cannot resolve it is marked, never rounded to "no leak". Sources: Clopper and Pearson 1934
+(Biometrika 26); Carlini et al. 2022 (arXiv 2112.03570) for true positives at a low rate of false ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from medidistill.errors import ConfigError
+
+__all__ = [
+    "Attack",
+    "auc_score",
+    "binomial_tail",
+    "clopper_pearson",
+    "epsilon_lower",
+    "members_needed",
+    "nonmembers_needed",
+    "trials_needed",
+]
+
+CONFIDENCE = 0.95
+FloatArray = npt.NDArray[np.float64]
+
+
+def clopper_pearson(hits: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the two-sided exact binomial limits of `hits` in `trials`.
+
+    `hits` may be a sum of shares (a patient who was hit in 3 of 4 runs counts 0.75 of one trial): the limits, those of
+    the beta distribution, then count each patient once.
+
+    Raises:
+        ConfigError: no trial, or hits outside 0..trials.
+    """
+    if not trials > 0 or not 0 <= hits <= trials * (1 + 1e-9) or not 0 < confidence < 1:
+        raise ConfigError(f"hits={hits} of trials={trials}: must be 0 <= hits <= trials, trials > 0, level in (0, 1)")
+    tail = (1 - confidence) / 2
+    misses = max(0.0, trials - hits)
+    low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, hits + 1, misses)) if misses > 0 else 1.0
+    return low, high
+
+
+def binomial_tail(hits: int, trials: int, chance: float) -> float:
+    """Return P[Binomial(trials, chance) >= hits], the exact one-sided p value."""
+    return float(stats.binom.sf(hits - 1, trials, chance))
+
+
+def trials_needed(p_value: float, chance: float) -> int:
+    """Return the smallest number of trials of which all hitting gives a p value below `p_value`."""
+    return math.floor(math.log(p_value) / math.log(chance)) + 1
+
+
+def nonmembers_needed(fpr: float) -> int:
+    """Return the non-members from which on half of them hold at least one false positive at `fpr`."""
+    return 2 * math.ceil(1 / fpr - 1e-9)
+
+
+def members_needed(limit: float, fpr: float, confidence: float = CONFIDENCE) -> int:
+    """Return the members with which an attack no better than chance (TPR = FPR) is shown to stay below `limit`.
+
+    Raises:
+        ConfigError: `limit` is not above `fpr`: no number of members could show it.
+    """
+    if limit <= fpr:
+        raise ConfigError(f"limit {limit:g} of the true positives: must be > the rate of false positives {fpr:g}")
+    number = 1
+    while clopper_pearson(fpr * number, number, confidence)[1] > limit:
+        number += max(1, number // 50)
+    return number
+
+
+def auc_score(members: FloatArray, others: FloatArray) -> float:
+    """Return P[member's score > other's score], ties half."""
+    ranks = stats.rankdata(np.concatenate([members, others]))
+    above = ranks[: len(members)].sum() - len(members) * (len(members) + 1) / 2
+    return float(above / (len(members) * len(others)))
+
+
+def epsilon_lower(
+    hits: float, members: int, false_hits: float, others: int, delta: float = 0.0, confidence: float = CONFIDENCE
+) -> float:
+    """Return a lower bound on epsilon that one test's true and false positives prove: max(0, log((TPR - delta) / FPR)).
+
+    Both rates are taken at their unfavourable exact limit; each limit fails with (1 - confidence) / 2.
+    Source: Jagielski, Ullman, Oprea 2020 (arXiv 2006.07709).
+    """
+    low, _ = clopper_pearson(hits, members, confidence)
+    _, high = clopper_pearson(false_hits, others, confidence)
+    return max(0.0, math.log((low - delta) / high)) if low > delta else 0.0
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Scores of an attack, one row an observation; higher means "member".
+
+    Args:
+        scores: (N,) float64.
+        member: (N,) bool, the truth.
+        unit: (N,) int64, the patient or canary that an observation belongs to. Limits count each unit once, however
+            many runs it was observed in: observations of one patient are not independent.
+        order: (U,) a permutation of the units; its first half chooses the threshold.
+    """
+
+    scores: FloatArray
+    member: npt.NDArray[np.bool_]
+    unit: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not len(self.scores) == len(self.member) == len(self.unit) or not np.isfinite(self.scores).all():
+            raise ConfigError("an attack needs one finite score, truth and unit for each observation")
+        if self.member.all() or not self.member.any():
+            raise ConfigError("an attack needs members and non-members")
+
+    def auc(self) -> float:
+        """Return the area under the ROC curve over all observations."""
+        return auc_score(self.scores[self.member], self.scores[~self.member])
+
+    def _share(self, hit: npt.NDArray[np.bool_], chosen: npt.NDArray[np.bool_]) -> tuple[float, int]:
+        """Return (sum over units of their share of hits, number of units) among the chosen observations."""
+        counts = np.bincount(self.unit[chosen])
+        hits = np.bincount(self.unit[chosen], hit[chosen], minlength=len(counts))
+        seen = counts > 0
+        return float((hits[seen] / counts[seen]).sum()), int(seen.sum())
+
+    def at(self, fpr: float, confidence: float = CONFIDENCE) -> dict[str, Any]:
+        """Return the true positives at a rate of false positives, as JSON types.
+
+        The threshold is chosen on the non-members of half of the units; the reached rate of false positives is
+        measured on the other half, the true positives on all members. `resolvable` is False where the first half
+        cannot hold one false positive at `fpr`; the rate is then None.
+        """
+        first = np.isin(self.unit, self.order[: len(self.order) // 2])
+        choosing, checking = ~self.member & first, ~self.member & ~first
+        choosing_units = len(np.unique(self.unit[choosing]))
+        others = len(np.unique(self.unit[~self.member]))
+        members = len(np.unique(self.unit[self.member]))
+        result: dict[str, Any] = {"fpr": fpr, "members": members, "nonmembers": others, "confidence": confidence}
+        if choosing_units * fpr < 1 - 1e-9 or not checking.any():
+            return {**result, "resolvable": False, "needs_nonmembers": nonmembers_needed(fpr)}
+        ordered = np.sort(self.scores[choosing])[::-1]
+        threshold = ordered[min(math.floor(fpr * len(ordered) + 1e-9), len(ordered) - 1)]
+        hit = self.scores > threshold
+        true, n_true = self._share(hit, self.member)
+        false, n_false = self._share(hit, checking)
+        low, high = clopper_pearson(true, n_true, confidence)
+        return {
+            **result,
+            "resolvable": True,
+            "tpr": true / n_true,
+            "low": low,
+            "high": high,
+            "fpr_reached": false / n_false,
+            "epsilon_lower": epsilon_lower(true, n_true, false, n_false, confidence=confidence),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Return AUC, and the true positives at 1 % and 0.1 %, as JSON types."""
+        return {"auc": self.auc(), "operating_points": [self.at(fpr) for fpr in (0.01, 0.001)]}

@@ -1,0 +1,134 @@
+"""Results of the attacks in words: one table of what each asks, and the lines that the command prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ABOUT", "About", "audit_text", "finding"]
+
+
+@dataclass(frozen=True)
+class About:
+    """What an attack asks.
+
+    Args:
+        title: its name.
+        threat: what the attacker has and wants.
+        misses: how it can be silently wrong.
+        criterion: of the Article 29 Working Party's opinion 05/2014 (WP216).
+    """
+
+    title: str
+    threat: str
+    misses: str
+    criterion: str
+
+
+ABOUT: Mapping[str, About] = {
+    "linkage": About(
+        "Copy and linkage",
+        "holds real X-rays and compares them with the released images",
+        "overlooks shifted copies; few images give no small p value",
+        "linkability",
+    ),
+    "reidentification": About(
+        "Patient re-identification",
+        "holds another X-ray of the patient and a network that recognises people",
+        "a small network recognises the hospital rather than the person",
+        "linkability",
+    ),
+    "attribute": About(
+        "Attribute inference (site)",
+        "holds the patient's X-ray and wants to know the hospital it is from",
+        "an attribute that follows from the diagnosis is known of everybody",
+        "inference",
+    ),
+    "membership_release": About(
+        "Membership, this set",
+        "holds a patient's X-rays and asks whether he was among those it was made from",
+        "one set only; the shadow runs it is compared with use half of the patients",
+        "singling out",
+    ),
+    "lira": About(
+        "Membership, the procedure (LiRA)",
+        "the same, over repeated runs of the procedure",
+        "an average over patients: who is unusual is at more risk",
+        "singling out",
+    ),
+    "rmia": About(
+        "Membership, the procedure (RMIA)",
+        "the same with another statistic",
+        "as above",
+        "singling out",
+    ),
+    "canaries": About(
+        "Planted canaries",
+        "the same for X-rays under a wrong label, who are the easiest to find",
+        "mislabelled images are one kind of outlier; others may be easier to find",
+        "singling out",
+    ),
+    "one_run": About(
+        "Lower bound on epsilon",
+        "guesses which canaries were in",
+        "a low bound is no evidence of a small epsilon",
+        "singling out",
+    ),
+}
+
+
+def finding(name: str, result: Mapping[str, Any]) -> str:
+    """Return what one attack found, in a sentence."""
+    if not result.get("measured", True):
+        return f"not measured: {result['reason']}"
+    if name == "linkage":
+        view = result["pixels"]
+        return (
+            f"{view['nearest_is_member']} of {result['images']} images have a member as nearest real image "
+            f"(chance {result['chance']:.2f}; p = {view['p_value']:.3g} by pixels, "
+            f"{result['high_pass']['p_value']:.3g} by fine structure); "
+            f"{max(view['nearer_than_limit'], result['high_pass']['nearer_than_limit'])} nearer than strangers come"
+        )
+    if name == "reidentification":
+        power = (
+            f"AUC {result['auc_on_real_pairs']:.3f} [{result['auc_low']:.3f}, {result['auc_high']:.3f}] on real pairs"
+        )
+        if not result["works"]:
+            return f"not resolvable: the attack itself does not work ({power})"
+        return (
+            f"{result['matched_to_member']} of {result['images']} images match a member best "
+            f"(chance {result['chance']:.2f}, p = {result['p_value']:.3g}; {power})"
+        )
+    if name == "attribute":
+        return (
+            f"gain {result['gain']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}] over what strangers' data tell"
+        )
+    if name == "one_run":
+        return (
+            f"epsilon >= {result['epsilon_lower']:.2f} ({result['right']} of {result['guesses']} guesses right; "
+            f"this many could show at most {result['ceiling']:.1f})"
+        )
+    points = "; ".join(_point(point) for point in result["operating_points"])
+    return f"AUC {result['auc']:.3f}; {points}"
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    where = f"{100 * point['fpr']:g} % false positives"
+    if not point["resolvable"]:
+        return f"at {where}: not resolvable, needs {point['needs_nonmembers']} non-members, has {point['nonmembers']}"
+    return (
+        f"at {where}: {100 * point['tpr']:.1f} % found [{100 * point['low']:.1f}, {100 * point['high']:.1f}] "
+        f"of {point['members']}"
+    )
+
+
+def audit_text(document: Mapping[str, Any]) -> str:
+    """Return the findings as lines for a terminal."""
+    profile, members, others = document["profile"], document["members"], document["others"]
+    lines = [
+        f"audit {profile['name']} of set {document['set']}: {members['patients']} member patients, "
+        f"{others['patients']} others, {profile['shadows']} shadow runs, {document['seconds'] / 60:.1f} min"
+    ]
+    lines += [f"- {ABOUT[name].title}: {finding(name, result)}" for name, result in document["audits"].items()]
+    return "\n".join(lines)

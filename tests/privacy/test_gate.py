@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from medidistill.config import PolicyConfig
+from medidistill.errors import ConfigError, PrivacyGateError
+from medidistill.privacy.events import Claim, Event
+from medidistill.privacy.gate import CONTROLLED, Budget, Override, judge, overrule, refuse, terms
+
+POINT = {"fpr": 0.01, "resolvable": True, "members": 1000, "nonmembers": 1000, "tpr": 0.01, "low": 0.005, "high": 0.018}
+RATE = {"auc": 0.5, "operating_points": [POINT, {"fpr": 0.001, "resolvable": False, "nonmembers": 1000}]}
+VIEW = {"p_value": 0.4, "nearer_than_limit": 0}
+AUDIT: dict[str, Any] = {
+    "set": "abc",
+    "finished": "2000-01-01",
+    "audits": {
+        "linkage": {"images": 15, "chance": 0.5, "others": 700, "pixels": VIEW, "high_pass": VIEW},
+        "membership_release": RATE,
+        "lira": RATE,
+        "rmia": RATE,
+        "canaries": RATE,
+        "one_run": {"epsilon_lower": 0.4},
+    },
+}
+POLICY = PolicyConfig()
+NONE = Claim("none")
+
+
+def failed(change: Any = None, **other: Any) -> dict[str, str]:
+    audit = copy.deepcopy(AUDIT)
+    if change is not None:
+        change(audit["audits"])
+    values: dict[str, Any] = {"name": "abc", "init": "noise", "budget": None} | other
+    verdicts = judge(values.pop("policy", POLICY), values.pop("audit", audit), values.pop("claim", NONE), **values)
+    return {v.rule: f"{v.figure}; {v.remedy}" for v in verdicts if not v.passed}
+
+
+def test_a_clean_audit_passes_every_rule() -> None:
+    assert failed() == {}
+    rules = {v.rule for v in judge(POLICY, AUDIT, NONE, name="abc", init="noise", budget=None)}
+    assert rules == {"start", "audit", "linkage", "copies", "membership_release", "lira", "rmia", "canaries"}
+
+
+def test_no_audit_another_set_and_a_real_start_fail() -> None:
+    assert list(failed(audit=None)) == ["audit"]
+    assert "the set changed after its audit" in failed(name="xyz")["audit"]
+    assert "distil again with distill.init=noise" in failed(init="real")["start"]
+
+
+@pytest.mark.parametrize("view", ["pixels", "high_pass"])
+def test_either_view_of_a_copy_fails(view: str) -> None:
+    assert list(failed(lambda a: a["linkage"].update({view: {"p_value": 0.009, "nearer_than_limit": 0}}))) == [
+        "linkage"
+    ]
+    assert list(failed(lambda a: a["linkage"].update({view: {"p_value": 0.5, "nearer_than_limit": 1}}))) == ["copies"]
+
+
+def test_what_the_numbers_cannot_resolve_fails_and_says_what_it_needs() -> None:
+    assert "not resolvable: 6 images" in failed(lambda a: a["linkage"].update(images=6))["linkage"]
+    assert "needs 7 images" in failed(lambda a: a["linkage"].update(images=6))["linkage"]
+    assert failed(lambda a: a["linkage"].update(images=7)) == {}
+    assert "needs 100 images" in failed(lambda a: a["linkage"].update(others=99))["copies"]
+    unresolved = {"fpr": 0.01, "resolvable": False, "members": 1000, "nonmembers": 150}
+    told = failed(lambda a: a["canaries"].update(operating_points=[unresolved]))["canaries"]
+    assert "needs" in told
+    assert "200 non-members (canaries)" in told
+    few = {**POINT, "members": 50, "tpr": 0.0, "high": 0.02}
+    assert "not resolvable with 50 members" in failed(lambda a: a["lira"].update(operating_points=[few]))["lira"]
+    absent = {"measured": False, "reason": "too few images"}
+    assert "not measured: too few images" in failed(lambda a: a.update(canaries=absent))["canaries"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit"), [("lira", 0.03), ("rmia", 0.03), ("membership_release", 0.03), ("canaries", 0.1)]
+)
+def test_the_upper_limit_is_judged_not_the_estimate(rule: str, limit: float) -> None:
+    def at(high: float) -> Any:
+        return lambda a: a.update({rule: {"operating_points": [{**POINT, "high": high}]}})
+
+    assert failed(at(limit)) == {}
+    assert list(failed(at(limit + 1e-6))) == [rule]
+
+
+def test_attacks_that_contradict_the_accountants_fail() -> None:
+    dp = Claim("dp")
+    assert failed(claim=dp, budget=Budget(0.5, 1e-5)) == {}
+    assert "report it" in failed(claim=dp, budget=Budget(0.3, 1e-5))["accounting"]
+
+
+def test_terms_follow_from_the_claim() -> None:
+    dp = Claim("dp", events=(Event("read", "train", 1, "c"),))
+    found = [terms(POLICY, dp, Budget(epsilon, 1e-5)) for epsilon in (2.0, 2.1, 8.0, 8.1)]
+    assert found == ["open", "under agreement with the recipient", "under agreement with the recipient", CONTROLLED]
+    assert terms(POLICY, NONE, None) == CONTROLLED
+    assert "nobody" in terms(POLICY, Claim("no_patients"), None)
+
+
+def test_the_phantom_policy_is_for_phantoms_alone() -> None:
+    phantom = PolicyConfig(name="phantom", patients=False)
+    assert failed(policy=phantom, claim=Claim("no_patients"), audit=None) == {}
+    assert "images of patients were used" in failed(policy=phantom, claim=NONE)["phantom"]
+
+
+def test_a_refusal_names_rule_figure_and_remedy() -> None:
+    verdicts = judge(POLICY, None, NONE, name="abc", init="real", budget=None)
+    with pytest.raises(
+        PrivacyGateError, match=r"rule start: .*from real, asked for noise; distil again.*rule audit: no"
+    ):
+        refuse(verdicts)
+    assert PrivacyGateError.exit_code == 4
+
+
+def test_an_override_needs_a_name_a_reason_and_a_failure() -> None:
+    verdicts = judge(POLICY, None, NONE, name="abc", init="real", budget=None)
+    for reason, by in (("", "PHANTOM^0001"), ("why", " ")):
+        with pytest.raises(PrivacyGateError, match="needs --reason and --by"):
+            overrule(verdicts, [Override("start", reason, by)])
+    with pytest.raises(PrivacyGateError, match="has not failed; failed rules: audit, start"):
+        overrule(verdicts, [Override("linkage", "why", "PHANTOM^0001")])
+    one = overrule(verdicts, [Override("start", "a test", "PHANTOM^0001")])
+    with pytest.raises(PrivacyGateError, match="rule audit") as refused:
+        refuse(one)
+    assert "rule start" not in str(refused.value)
+    refuse(overrule(verdicts, [Override(r, "a test", "PHANTOM^0001") for r in ("start", "audit")]))
+
+
+def test_a_policy_that_nothing_could_keep_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"natural_tpr=0\.01: must be >"):
+        PolicyConfig(natural_tpr=0.01)
+    with pytest.raises(ConfigError, match="epsilon_open=9"):
+        PolicyConfig(epsilon_open=9.0)
