@@ -104,7 +104,8 @@ def folder_picker(key: str, label: str) -> Path:
     """Let the user walk through the folders below the allowed ones; return where they are."""
     roots = places().images
     names = {str(root): root.name or str(root) for root in roots}
-    root = Path(st.selectbox(f"{label}: start from", list(names), format_func=names.__getitem__, key=f"{key}_root"))
+    named = st.selectbox(f"{label}: start from", list(names), format_func=names.__getitem__, key=f"{key}_root")
+    root = Path(named if named in names else str(roots[0]))  # whatever a browser sends
     here = Path(st.session_state.get(f"{key}_here", root))
     try:
         here = inside(root, here)

@@ -133,6 +133,8 @@ def _check(entries: list[zipfile.ZipInfo], packed: int) -> None:
             f"the archive unpacks to {len(entries)} files of {total / 1e6:.0f} MB together; at most {_MOST_FILES} "
             f"files and {_MOST_BYTES / 1e6:.0f} MB are taken: put a larger set into a folder on this machine"
         )
+    if len({one.filename for one in entries}) < len(entries):
+        raise IngestError("the archive holds a file twice; it was not unpacked")
     for one in entries:
         path = PurePosixPath(one.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in one.filename or ":" in one.filename:

@@ -23,6 +23,7 @@ from view_models.runs import RunView
 
 __all__ = ["Distillation", "Tile", "curves", "distillation", "final_set", "running_methods", "tiles", "weights"]
 
+_POINTS = 1000  # of a curve; more than a screen has
 _METHOD_NAMES = {"iadd": "IADD (importance weights)", "mtt": "MTT (all weights one)"}
 
 
@@ -114,12 +115,11 @@ def final_set(run: RunView, method: str) -> DistilledSet | None:
 
 def curves(found: Sequence[Distillation], key: str) -> pd.DataFrame:
     """Return one row an outer step and one column a method, of the history entry `key`."""
-    columns = {
-        one.title: pd.Series(
-            {int(e["step"]): float(e[key]) for e in one.entries if e.get(key) is not None}, dtype=float
-        )
-        for one in found
-    }
+    columns = {}
+    for one in found:
+        known = [entry for entry in one.entries if entry.get(key) is not None]
+        thinned = known[:: max(1, len(known) // _POINTS)]
+        columns[one.title] = pd.Series({int(entry["step"]): float(entry[key]) for entry in thinned}, dtype=float)
     table = pd.DataFrame({name: column for name, column in columns.items() if len(column)})
     table.index.name = "outer step"
     return table
