@@ -156,7 +156,7 @@ def _lines(table: pd.DataFrame, scale: str, title: str) -> None:
             strokeDash=alt.StrokeDash("method:N", legend=None),
             tooltip=["method", "outer step", alt.Tooltip("value:Q", format=".4g")],
         )
-        .properties(height=220)
+        .properties(height=320)
     )
     last = ", ".join(f"{name}: {table[name].dropna().iloc[-1]:.4g}" for name in table.columns)
     st.altair_chart(chart, alt=f"{title} over outer steps; last values {last}")

@@ -84,12 +84,12 @@ def named_image(content: object, alt: str, caption: str = "", width: str | int =
     st.image(content, caption=caption or None, width=width, clamp=True, alt=alt)  # type: ignore[arg-type,unused-ignore]
 
 
-def show_tiles(tiles: Sequence[Tile], columns: int = 6, width: int = 150) -> None:
-    """Draw images side by side, enlarged, each with its class."""
-    for start in range(0, len(tiles), columns):
-        for column, tile in zip(st.columns(columns), tiles[start : start + columns], strict=False):
-            with column:
-                named_image(tile.pixels, f"Synthetic image, class {tile.caption}", tile.caption, width)
+def show_tiles(tiles: Sequence[Tile], width: int = 150) -> None:
+    """Draw images side by side, enlarged, each with its class; as many to a line as the window holds."""
+    with st.container(horizontal=True):
+        for tile in tiles:
+            shown = tile.caption.replace("_", " ")  # long names break between words
+            named_image(tile.pixels, f"Synthetic image, class {shown}", shown, width)
 
 
 def stamp(path: Path) -> int:
