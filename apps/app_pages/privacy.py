@@ -39,10 +39,10 @@ def main() -> None:
     if not audits:
         st.error("**Nothing was audited in this run.**", icon=":material/shield_question:")
         st.markdown(
-            "No attack was tried on this distilled set, and it was not trained under differential privacy. So nothing "
-            "is known about what it reveals: absence of a measurement is no evidence of safety. The set is synthetic; "
-            "it must not be called anonymous, and whoever passes it on decides under the rules that hold for the "
-            "patients' data."
+            "No attack was tried on this distilled set, so nothing was measured about what it reveals: absence of a "
+            "measurement is no evidence of safety. Only a card that states epsilon and delta promises a bound. The "
+            "set is synthetic; it must not be called anonymous, and whoever passes it on decides under the rules "
+            "that hold for the patients' data."
         )
     report = officer_report(run.folder.path / "audit")
     if report:
