@@ -96,7 +96,7 @@ def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> C
 
 def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
     """Train what is not there yet; return the cells, architecture by architecture."""
-    runs = []
+    runs: list[ArmRun] = []
     for architecture in run.config.evaluate.architectures:
         network = dataclasses.replace(run.config.network, name=architecture)
         for name in contest.arms:
