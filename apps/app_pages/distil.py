@@ -100,7 +100,7 @@ def _new_run() -> None:
         config = load_config(preset.name, settings)
         step, image = _step(*vars(config.network).values(), config.ingest.image_size)
         seconds = estimate_seconds(config, images, step, image, max(2, len(classes)))
-        st.markdown(f"Expected time on this machine: **{spoken_duration(seconds)}**, right within a factor of three.")
+        st.markdown(f"Expected time on this machine: **{spoken_duration(seconds)}**. A rough guess from a few measured steps.")
         if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run"):
             show_run(start_run(places(), name, preset.name, Path(source), settings))
             st.rerun()
@@ -112,7 +112,7 @@ def main() -> None:
     """Draw the page."""
     heading(
         "Distil",
-        "Learn a few synthetic images from which a network learns almost what it would learn from the real ones.",
+        "Learn a few synthetic images for networks to learn from. The page Compare says what that is worth.",
     )
     run = chosen_run()
     if run is None:

@@ -74,7 +74,7 @@ def measured_step(network: NetworkConfig, size: int) -> tuple[float, float]:
 
 
 def estimate_seconds(config: RunConfig, images: int, step: float, image: float, classes: int = 3) -> float:
-    """Return about how long a run takes, from one measured training step; right within a factor of two or three.
+    """Return about how long a run takes, from one measured training step: a rough guess.
 
     Args:
         config: the run.
