@@ -100,7 +100,8 @@ def _new_run() -> None:
         config = load_config(preset.name, settings)
         step, image = _step(*vars(config.network).values(), config.ingest.image_size)
         seconds = estimate_seconds(config, images, step, image, max(2, len(classes)))
-        st.markdown(f"Expected time on this machine: **{spoken_duration(seconds)}**. A rough guess from a few measured steps.")
+        expected = spoken_duration(seconds)
+        st.markdown(f"Expected time on this machine: **{expected}**. A rough guess from a few measured steps.")
         if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run"):
             show_run(start_run(places(), name, preset.name, Path(source), settings))
             st.rerun()
