@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs wheel constraints clean
+.PHONY: help demo test lint format docs wheel constraints hashes sbom audit clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -60,6 +60,27 @@ constraints:
 	  { echo "# The exact versions that the tests ran with, on Linux and Python 3.11. Written by \`make constraints\`."; \
 	    "$$tmp"/bin/python -m pip freeze --all --exclude medidistill --exclude pip; } > constraints.txt.new && \
 	  mv constraints.txt.new constraints.txt
+
+# make hashes  write constraints-hashes.txt, for `pip install --require-hashes`; run it after each change of constraints.txt
+hashes: | $(BIN)/python
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
+	  "$$tmp"/bin/python -m pip install --quiet uv && \
+	  "$$tmp"/bin/uv pip compile constraints.txt --no-deps --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --python-version 3.11 --quiet --output-file "$$tmp"/hashes.txt && \
+	  { echo "# constraints.txt with the SHA-256 of every file that an index may hand out for it. Written by \`make hashes\`."; \
+	    cat "$$tmp"/hashes.txt; } > constraints-hashes.txt.new && mv constraints-hashes.txt.new constraints-hashes.txt
+
+# make sbom   write sbom.json, the bill of materials (CycloneDX) of what is installed in .venv
+sbom: $(VENV)/.installed
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
+	  "$$tmp"/bin/python -m pip install --quiet cyclonedx-bom && \
+	  "$$tmp"/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json $(BIN)/python
+
+# make audit  compare constraints.txt with the known vulnerabilities; needs the network
+audit: | $(BIN)/python
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
+	  "$$tmp"/bin/python -m pip install --quiet pip-audit && \
+	  "$$tmp"/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 # make clean  remove caches and build results; demo-output/ and .venv stay
 clean:

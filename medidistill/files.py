@@ -103,18 +103,34 @@ def save_tensors(
 ) -> None:
     """Write tensors and a JSON header as one safetensors file, atomically; same input, same bytes.
 
-    The header travels in the file's metadata under the key ``medidistill``.
+    The header travels in the file's metadata under the key ``medidistill``. Its entry ``sha256``, added here, is a
+    digest of header and tensors that `load_tensors` compares.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    signed = {**header, "sha256": _content_digest(header, ready)}
+    # one key alone: safetensors writes several in an order that changes from process to process
+    text = json.dumps(signed, sort_keys=True, allow_nan=False)
     write_bytes(path, safetensors_save(ready, metadata={"medidistill": text}), mode=mode)
+
+
+def _content_digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of a header and the names, types, shapes and bytes of tensors."""
+    plain = {name: value for name, value in header.items() if name != "sha256"}
+    total = hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"\x1f{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote: `(tensors, header)`. Never unpickles.
 
+    A file of an earlier version, without a digest, is read as it is.
+
     Raises:
-        IngestError: the file is missing, damaged, or carries no medidistill header.
+        IngestError: the file is missing, damaged, carries no medidistill header, or is not what was written.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,10 +139,16 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata["medidistill"])
+        header: dict[str, Any] = json.loads(metadata["medidistill"])
     except KeyError as error:
         raise IngestError(f"{path}: safetensors file without a medidistill header") from error
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise IngestError(
             f"{path}: damaged safetensors file ({error}); delete it and run again with --resume"
         ) from error
+    if header.pop("sha256", None) not in (None, _content_digest(header, tensors)):
+        raise IngestError(
+            f"{path}: damaged: its content is not what was written (checksum differs); delete it and run again "
+            "with --resume"
+        )
+    return tensors, header

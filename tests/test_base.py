@@ -26,6 +26,7 @@ from medidistill.config import (
     as_dict,
     digest,
 )
+from medidistill.config.fields import Validated
 from medidistill.errors import ConfigError, IngestError, ResourceError, StoppedError, did_you_mean
 from medidistill.files import (
     load_tensors,
@@ -40,15 +41,8 @@ from medidistill.files import (
 from medidistill.record import RunRecord, versions
 from medidistill.seeding import derive_seed, global_seed, stream
 
-CONFIGS = [
-    value
-    for value in vars(configuration).values()
-    if inspect.isclass(value)
-    and dataclasses.is_dataclass(value)
-    and value.__module__.startswith(configuration.__name__)
-    and dataclasses.is_dataclass(value)
-    and value.__module__.startswith(configuration.__name__)
-]
+CONFIGS = [value for value in vars(configuration).values() if inspect.isclass(value) and issubclass(value, Validated)]
+REQUIRED = {"SourceConfig": {"name": "a collection"}}  # the one setting that has no default
 
 
 @contextlib.contextmanager
@@ -181,12 +175,35 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
             read_json(tmp_path / "bad.json")
 
 
+def test_one_changed_bit_or_word_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "flag": torch.tensor(True), "none": torch.empty(0, 2)}
+    save_tensors(path, tensors, {"kind": "x", "seed": 1})
+    whole = path.read_bytes()
+    back, header = load_tensors(path)
+    assert header == {"kind": "x", "seed": 1}
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+    # the same bytes however often it is read and written again
+    save_tensors(path, back, {**header, "sha256": "of an older content"})
+    assert path.read_bytes() == whole
+    for change in (whole[:-1] + bytes([whole[-1] ^ 1]), whole.replace(b'\\"seed\\": 1', b'\\"seed\\": 2')):
+        assert change != whole
+        path.write_bytes(change)
+        with pytest.raises(IngestError, match=r"kept: damaged: .*checksum differs"):
+            load_tensors(path)
+
+
+def test_files_of_before_there_were_checksums_are_read(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "old", metadata={"medidistill": '{"kind": "x"}'})
+    assert load_tensors(tmp_path / "old")[1] == {"kind": "x"}
+
+
 # configuration
 
 
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
 def test_every_field_has_help_and_a_default_inside_its_range(kind: type) -> None:
-    kind()
+    kind(**REQUIRED.get(kind.__name__, {}))
     for item in dataclasses.fields(kind):
         assert item.metadata.get("help"), f"{kind.__name__}.{item.name} has no help text"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +15,17 @@ from medidistill.pipeline import (
     Stop,
     comparing,
     delivery,
+    environment_settings,
     load_config,
+    make_sinks,
     methods,
+    plan,
     run,
     stages,
+    train_shard,
     working,
 )
+from medidistill.pipeline.sinks import Sink
 
 __all__ = ["run_command"]
 
@@ -49,9 +56,14 @@ def _record_of(arguments: Namespace) -> str:
 
 def _config_of(arguments: Namespace) -> RunConfig:
     folder = RunFolder(arguments.output)
-    if arguments.resume and arguments.config is None and not arguments.overrides and folder.holds_run():
-        return load_config(folder.config_file)
-    return load_config(arguments.config, arguments.overrides)
+    if arguments.resume and arguments.config is None and folder.holds_run():
+        return load_config(folder.config_file, settings_of(arguments))
+    return load_config(arguments.config, settings_of(arguments))
+
+
+def settings_of(arguments: Namespace) -> list[str]:
+    """Return the single settings that are stronger than the file: the environment's, then those of `--set`."""
+    return [*environment_settings(os.environ), *arguments.overrides]
 
 
 def _check_input(arguments: Namespace) -> None:
@@ -93,13 +105,16 @@ def _deidentify(arguments: Namespace, stop: Stop) -> None:
 
 def _run(arguments: Namespace, stop: Stop) -> None:
     _check_input(arguments)
+    if arguments.dry_run:
+        print(plan(_config_of(arguments), arguments.input, arguments.output, until=arguments.until))
+        return
     _whole(arguments, stop, _config_of(arguments), arguments.input, arguments.output)
 
 
 def _demo(arguments: Namespace, stop: Stop) -> None:
     arguments.config = "demo"
     phantoms, output = arguments.output / "phantoms", arguments.output / "run"
-    config = load_config("demo", arguments.overrides)
+    config = load_config("demo", settings_of(arguments))
     if not (phantoms / "labels.csv").is_file():
         _make_phantoms(phantoms, PhantomConfig(patients_per_class=_DEMO_PATIENTS, seed=config.seed), arguments)
     _whole(arguments, stop, config, phantoms, output)
@@ -112,14 +127,25 @@ def _whole(arguments: Namespace, stop: Stop, config: RunConfig, source: Path | N
         output,
         resume=arguments.resume,
         force=arguments.force,
+        from_stage=getattr(arguments, "from_stage", None),
+        until=getattr(arguments, "until", None),
         progress=not arguments.quiet,
         stop=stop,
         command=_record_of(arguments),
+        sinks=_sinks(arguments),
     )
+    if comparison is None:
+        print(f"finished until {arguments.until}; continue with: medidistill run --output {output} --resume")
+        return
     if config.notice:
         print(f"{config.notice}\n")
     print(comparison.to_markdown())
     print(f"\nbundle: {RunFolder(output).bundle}\nreport: {RunFolder(output).report}")
+
+
+def _sinks(arguments: Namespace) -> tuple[Sink, ...]:
+    names = ("prometheus", "tensorboard", "mlflow")
+    return make_sinks(**{name: getattr(arguments, name, None) for name in names}, name=arguments.command)
 
 
 def _ingest(arguments: Namespace, stop: Stop) -> None:
@@ -138,6 +164,9 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
 
 def _stage(arguments: Namespace, stop: Stop) -> None:
     folder = RunFolder.open(arguments.output)
+    if getattr(arguments, "shard", None) is not None:
+        train_shard(folder, _shard(arguments.shard), stop=stop, progress=not arguments.quiet)
+        return
     command = f"medidistill {arguments.command}"
     with working(folder, stop=stop, progress=not arguments.quiet, command=command) as work:
         if arguments.command == "experts":
@@ -151,6 +180,13 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
             print(comparing.evaluate(work).to_markdown())
         else:
             print(delivery.report(work))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise ConfigError(f"--shard {text}: must be I/N with 0 <= I < N, for example 0/4")
+    return int(found[1]), int(found[2])
 
 
 _COMMANDS: dict[str, Callable[[Namespace, Stop], None]] = {

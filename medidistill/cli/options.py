@@ -30,7 +30,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="YAML file, or a ready-made one: demo, quick, covid-cxr (default: all defaults)",
+        help="YAML file, or a ready-made one: demo, quick, standard, paper (default: all defaults)",
     )
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, audit, export, merge, push, status, train, verify
+from medidistill.cli import app, audit, config, export, merge, push, status, support, train, verify
 from medidistill.cli import clean as clean_run
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
@@ -25,8 +25,10 @@ _MODULES: tuple[ModuleType, ...] = (
     app,
     audit,
     clean_run,
+    config,
     export,
     status,
+    support,
     verify,
     train,
     merge,
@@ -130,6 +132,17 @@ def make_parser() -> argparse.ArgumentParser:
     add_output(run)
     add_again(run)
     add_settings(run)
+    stage = "ingest, experts, distill, evaluate, export or report"
+    run.add_argument("--from", dest="from_stage", metavar="STAGE", help=f"with --resume: do anew from {stage}")
+    run.add_argument("--until", metavar="STAGE", help="end after this stage")
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing: say what would be done, and about how long, how much disk and memory it takes",
+    )
+    run.add_argument("--tensorboard", type=Path, metavar="DIR", help="curves for TensorBoard (needs the extra track)")
+    run.add_argument("--prometheus", type=Path, metavar="FILE.prom", help="metrics for a node exporter")
+    run.add_argument("--mlflow", metavar="URI", help="figures for an MLflow server (needs mlflow-skinny)")
 
     ingest = add_command(
         commands,
@@ -155,6 +168,11 @@ def make_parser() -> argparse.ArgumentParser:
         "medidistill experts --output runs/first",
     )
     add_output(experts)
+    experts.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="train every N-th expert from number I, beside other processes on the same folder",
+    )
     distill = add_command(
         commands,
         "distill",

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 from medidistill.config import ExpertConfig, NetworkConfig, digest
 from medidistill.distill.trajectory import Architecture, Expert, write_expert
 from medidistill.errors import ConfigError, DivergedError, IngestError
+from medidistill.files import load_tensors
 from medidistill.networks import (
     ParameterLayout,
     PatientGradient,
@@ -62,6 +64,7 @@ def train_experts(
     compile: str = "auto",
     shard: tuple[int, int] = (0, 1),
     patients: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Train `config.count` experts and return their files, in order.
 
@@ -82,6 +85,7 @@ def train_experts(
             that share `folder` train the pool together.
         patients: N identifiers; needed for `config.dp`, whose unit is the patient. With it an expert's sampling and
             noise are secret, so that no seed repeats it.
+        facts: what else each file shall say about its data, for example class names and normalisation.
 
     Raises:
         DivergedError: an expert's loss is not finite.
@@ -125,6 +129,7 @@ def train_experts(
         else:
             snapshots, final_loss = _train_one(images, labels, architecture, config, seed, number, report, compiled)
         header = {
+            **(facts or {}),
             "architecture": architecture.as_dict(),
             "digest": name,
             "expert": number,
@@ -156,6 +161,8 @@ def finished_experts(
 def _is_finished(path: Path, name: str, epochs: int) -> bool:
     try:
         expert = Expert.open(path)
+        if expert.header.get("digest") == name:
+            load_tensors(path)  # reads all of it and compares its checksum
     except IngestError:
         return False
     return expert.header.get("digest") == name and expert.epochs == epochs

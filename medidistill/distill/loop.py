@@ -33,13 +33,14 @@ from medidistill.distill.trajectory import Experts
 from medidistill.distill.unroll import InnerStep
 from medidistill.distill.weights import make_weights
 from medidistill.distilled_set import DistilledSet, Normalisation
-from medidistill.errors import ConfigError, DivergedError, StoppedError
+from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import ParameterLayout, make_network, should_compile
 from medidistill.seeding import stream
 
 __all__ = ["DistillResult", "distill"]
 
+CHECKPOINT_FORMAT = 1  # files of before it was written have none
 _PICTURES = 8  # images are kept at step 0 and at this many later steps
 _GOOD = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
 
@@ -257,6 +258,8 @@ class _Loop:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint file."""
         tensors, header = load_tensors(path)
+        if header.get("format", 0) > CHECKPOINT_FORMAT:
+            raise IngestError(f"{path}: written by a newer medidistill; upgrade this one")
         if header.get("digest") != self.digest:
             raise ConfigError(
                 f"{path}: was made with other settings, experts or seed; resume with those, or start in a new folder"
@@ -288,7 +291,8 @@ class _Loop:
         self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: dict[str, Any] | None
     ) -> None:
         if path is not None and self.ranks.writes:
-            header = {"kind": "checkpoint", "digest": self.digest, "progress": now[1], "good": good_progress}
+            header = {"kind": "checkpoint", "format": CHECKPOINT_FORMAT, "digest": self.digest}
+            header |= {"progress": now[1], "good": good_progress}
             save_tensors(path, now[0] | good, header)
 
     def run(

@@ -17,7 +17,9 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.files import save_tensors
 from medidistill.networks import ParameterLayout
 
-__all__ = ["Architecture", "Expert", "Experts", "write_expert"]
+__all__ = ["FORMAT", "Architecture", "Expert", "Experts", "write_expert"]
+
+FORMAT = 1  # files of before it was written have none
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def write_expert(path: Path, snapshots: Tensor, header: dict[str, Any]) -> None:
 
     A trajectory is computed from patients' images and can give them away: it never belongs in a bundle.
     """
-    save_tensors(path, {"snapshots": snapshots}, {"kind": "expert", **header}, mode=0o600)
+    save_tensors(path, {"snapshots": snapshots}, {**header, "kind": "expert", "format": FORMAT}, mode=0o600)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Expert:
                 header = json.loads((file.metadata() or {}).get("medidistill", "{}"))
                 if header.get("kind") != "expert":
                     raise IngestError(f"{path}: not an expert trajectory")
+                if header.get("format", 0) > FORMAT:
+                    raise IngestError(f"{path}: written by a newer medidistill; upgrade this one")
                 count = file.get_slice("snapshots").get_shape()[0]
         except (SafetensorError, OSError, json.JSONDecodeError) as error:
             raise IngestError(

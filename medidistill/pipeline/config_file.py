@@ -15,9 +15,12 @@ from medidistill.config import RunConfig, as_dict
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.pipeline.resources import preset_files
 
-__all__ = ["HEADER", "differences", "dump_config", "load_config", "load_section"]
+__all__ = ["HEADER", "differences", "dump_config", "environment_settings", "load_config", "load_section"]
 
 HEADER = "# medidistill run: the resolved configuration of this folder\n"
+
+
+_ENVIRONMENT = "MEDIDISTILL_SET__"
 
 
 class _Loader(yaml.SafeLoader):
@@ -139,6 +142,15 @@ def _override(raw: dict[str, Any], option: str) -> str:
         here = inner
     here[last] = _parse(text, f"--set {key}")
     return key
+
+
+def environment_settings(environment: Mapping[str, str]) -> list[str]:
+    """Return the settings of the environment as `load_config` takes them.
+
+    `MEDIDISTILL_SET__distill__ipc=10` is `distill.ipc=10`: two underscores stand for each dot.
+    """
+    names = sorted(name for name in environment if name.startswith(_ENVIRONMENT))
+    return [f"{name.removeprefix(_ENVIRONMENT).replace('__', '.')}={environment[name]}" for name in names]
 
 
 def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -> RunConfig:

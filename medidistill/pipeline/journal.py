@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from medidistill.errors import MedidistillError, StoppedError
 from medidistill.files import write_json, write_text
 from medidistill.pipeline.redaction import DETAILS, public_message
 from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.sinks import Sink
 
 __all__ = ["FORMAT", "Journal"]
 
@@ -44,11 +45,15 @@ class Journal:
         folder: the run.
         command: the sub-command at work.
         stages: all stages of the run, in order.
+        sinks: where else numbers go.
+        silent: write nothing; for one of several processes that share a run.
     """
 
     folder: RunFolder
     command: str = "run"
     stages: tuple[str, ...] = ()
+    sinks: tuple[Sink, ...] = ()
+    silent: bool = False
     status: dict[str, Any] = field(default_factory=dict)
     _ticks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     _written: float = -_EVERY
@@ -114,6 +119,7 @@ class Journal:
             self._ticks.clear()
         self._ticks.append((now, share))
         self.status |= {"step": step, "total": total, "unit": unit, "piece": piece, "figures": figures}
+        self._tell(lambda sink: sink.step(self.status.get("stage", ""), step, figures))
         self.status["eta_seconds"] = self._left()
         self.status["elapsed_seconds"] = round(now - self._stage_began, 1)
         last = bool(total) and step == total
@@ -153,6 +159,8 @@ class Journal:
 
     def event(self, name: str, **facts: Any) -> None:
         """Append one line to `events.jsonl`."""
+        if self.silent:
+            return
         line = json.dumps({"time": _now(), "event": name, **_plain(facts)}) + "\n"
         with contextlib.suppress(OSError), open(self.folder.events_file, "ab") as file:
             file.write(line.encode())
@@ -162,8 +170,19 @@ class Journal:
         self.status |= {"step": 0, "total": 0, "unit": "", "piece": "", "figures": {}}
         self.status |= {"eta_seconds": None, "elapsed_seconds": 0.0}
 
+    def _tell(self, say: Callable[[Sink], None]) -> None:
+        for sink in self.sinks:
+            try:
+                say(sink)
+            except Exception as error:  # noqa: BLE001 (a tracker that is gone must not end a night's work)
+                self.sinks = tuple(one for one in self.sinks if one is not sink)
+                self.event("sink_lost", sink=type(sink).__name__, error=type(error).__name__)
+
     def _write(self) -> None:
         self._written = time.monotonic()
+        if self.silent:
+            return
+        self._tell(lambda sink: sink.status(self.status))
         # a full disk is reported by the stage that meets it
         with contextlib.suppress(MedidistillError):
             write_json(self.folder.status_file, {**_plain(self.status), "updated": _now()})

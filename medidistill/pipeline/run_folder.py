@@ -116,7 +116,8 @@ class RunFolder:
         Args:
             path: the output folder; must be absent or empty without `resume` or `force`.
             config: the resolved configuration, written as `run.yaml`.
-            resume: continue the run that the folder holds; its configuration must be the same.
+            resume: continue the run that the folder holds; its configuration must be the same, but for more
+                outer steps, more experts and another distance of checkpoints.
             force: remove the results of the run that the folder holds, and only those.
 
         Raises:
@@ -127,7 +128,7 @@ class RunFolder:
         if folder.path.exists() and not folder.path.is_dir():
             raise ConfigError(f"--output {path}: is a file; name a folder")
         with translate_os_errors(folder.path):
-            occupied = folder.path.is_dir() and any(folder.path.iterdir())
+            occupied = folder.path.is_dir() and any(not _begun(one) for one in folder.path.iterdir())
         if occupied and not folder.holds_run():
             raise ConfigError(
                 f"--output {path}: not empty and not a medidistill run; choose a new folder (it is left untouched)"
@@ -135,12 +136,18 @@ class RunFolder:
         if occupied and force:
             folder._clear()
         elif occupied and resume:
-            changed = differences(load_config(folder.config_file), config)
+            before = load_config(folder.config_file)
+            changed = [
+                line for line in differences(before, config) if line.partition(":")[0] not in _grown(before, config)
+            ]
             if changed:
                 raise ConfigError(
                     f"--resume: the configuration differs from {folder.config_file} in {'; '.join(changed)}; "
                     "use the old value, another --output, or --force to start again"
                 )
+            if before != config:
+                with folder.locked():
+                    write_text(folder.config_file, dump_config(config))
             return folder
         elif occupied:
             raise ConfigError(
@@ -148,7 +155,10 @@ class RunFolder:
             )
         with translate_os_errors(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
-        write_text(folder.config_file, dump_config(config))
+        with folder.locked():
+            if folder.holds_run():  # somebody else began here since we looked
+                raise ConfigError(f"--output {path}: another process has just started a run there")
+            write_text(folder.config_file, dump_config(config))
         return folder
 
     @classmethod
@@ -171,13 +181,17 @@ class RunFolder:
                     child.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes out of this folder inside the block; the kernel frees it when a process dies."""
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
+        """Keep other processes out of this folder inside the block; the kernel frees it when a process dies.
+
+        Args:
+            shared: let others in that share too; for processes that write different files.
+        """
         with translate_os_errors(self.path / ".lock"):
             file = open(self.path / ".lock", "a")  # noqa: SIM115 (held for the whole block)
         with file:
             until = time.monotonic() + _PATIENCE
-            while not _try_lock(file, fcntl.LOCK_EX):
+            while not _try_lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
                 if time.monotonic() > until:
                     raise ResourceError(f"{self.path}: another medidistill process is working in this folder")
                 time.sleep(0.05)
@@ -190,6 +204,42 @@ class RunFolder:
                 return not _try_lock(file, fcntl.LOCK_SH)
         except OSError:
             return False
+
+    def discard(self, stage: str) -> None:
+        """Remove what `stage` left, so that it is done anew; `ingest` keeps the note of its source."""
+        whole = {"experts": self.experts, "evaluate": self.evaluate, "audit": self.audit}
+        whole |= {"export": self.bundle, "report": self.report}
+        target = self.distill(stage.partition("/")[2]) if stage.startswith("distill/") else whole.get(stage)
+        for path in sorted(self.ingest.glob("*.safetensors")) if target is None else [target]:
+            with translate_os_errors(path):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed process was writing; call it with the lock held."""
+        for path in sorted(self.path.rglob(".*.part"), reverse=True):
+            with translate_os_errors(path):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def _begun(path: Path) -> bool:
+    """Whether `path` is all that a start which was killed at once leaves."""
+    return path.name == ".lock" or (path.name.startswith(".run.yaml.") and path.name.endswith(".part"))
+
+
+def _grown(before: RunConfig, now: RunConfig) -> set[str]:
+    """Return the settings that a continued run may have raised: what is done stays valid."""
+    grown = {"distill.checkpoint_every"}
+    if now.distill.outer_steps > before.distill.outer_steps:
+        grown.add("distill.outer_steps")
+    if now.experts.count > before.experts.count:
+        grown.add("experts.count")
+    return grown
 
 
 def _try_lock(file: IO[str], kind: int) -> bool:

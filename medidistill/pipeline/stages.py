@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from medidistill.config import ExpertConfig, digest
+from medidistill.config import ExpertConfig, as_dict, digest
 from medidistill.distill import distill as distill_images
 from medidistill.distill import finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
-from medidistill.files import read_json, translate_os_errors, write_json
+from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
 from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
@@ -64,11 +64,17 @@ def ingest(run: Run, source: Path | None) -> None:
     run.touch("read", inputs, train=data.train, val=data.val, test=data.test)
 
 
-def experts(run: Run) -> None:
-    """Train the experts that the compared methods match, on the training split; finished ones are kept."""
+def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
+    """Train the experts that the compared methods match, on the training split; finished ones are kept.
+
+    Args:
+        run: the run.
+        shard: (i, n): train only the experts whose number is i modulo n, beside other processes; the stage is not
+            noted as finished, a call without `shard` does that.
+    """
     check_ipc(run.config, run.data().train.counts())
     for pool in dict.fromkeys(run.config.experts_by(method) for method in methods(run.config)):
-        _train_pool(run, pool)
+        _train_pool(run, pool, shard)
 
 
 def _stage_of(run: Run, pool: ExpertConfig) -> str:
@@ -79,13 +85,18 @@ def _folder_of(run: Run, pool: ExpertConfig) -> Path:
     return run.folder.experts if pool == run.config.experts else run.folder.experts / "flat"
 
 
-def _train_pool(run: Run, pool: ExpertConfig) -> None:
+def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = None) -> None:
     data, config, stage = run.data(), run.config, _stage_of(run, pool)
     inputs = digest("experts", data.digest, config.network, pool, config.seed)
-    if run.finished(stage, inputs, *_expert_files(run, pool)):
+    if shard is None and run.finished(stage, inputs, *_expert_files(run, pool)):
         return
     images = data.normalisation.apply(data.train.images)
-    settings = _protected(run, data, images, inputs, pool)
+    if shard is None:
+        settings = _protected(run, data, images, inputs, pool)
+    elif pool.dp.enabled:
+        raise ConfigError("experts.dp: not with --shard; what each training costs is noted by one process")
+    else:
+        settings = pool
     with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
         train_experts(
             images,
@@ -97,8 +108,11 @@ def _train_pool(run: Run, pool: ExpertConfig) -> None:
             folder=_folder_of(run, pool),
             on_epoch=bar.at,
             patients=data.train.patient_ids,
+            shard=shard or (0, 1),
+            facts={"class_names": data.train.class_names, "normalisation": data.normalisation.kind},
         )
-    run.note(stage, inputs, files=pool.count)
+    if shard is None:
+        run.note(stage, inputs, files=pool.count)
 
 
 def _protected(run: Run, data: Prepared, images: Tensor, inputs: str, pool: ExpertConfig) -> ExpertConfig:
@@ -159,7 +173,11 @@ def distill(run: Run, method: str) -> None:
     folder = run.folder.distill(method)
     if run.finished(stage, inputs, folder / "distilled.safetensors"):
         return
-    resume = _claim(folder, inputs)
+    # more steps, or more checkpoints, continue what is there; anything else that changed begins anew
+    plain = {key: value for key, value in as_dict(config).items() if key not in ("outer_steps", "checkpoint_every")}
+    resume = _claim(folder, digest("distill", method, basis, plain, small, seed))
+    for file in _expert_files(run, pool):
+        load_tensors(file)  # all of it, once: distillation reads single snapshots, which carry no checksum
     train = data.train
     # a score on private patients would be one more touch, without a mechanism
     blind = run.config.experts.dp.enabled or not config.validate_every

@@ -7,10 +7,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from medidistill.errors import StoppedError
 
 __all__ = ["Stop"]
+
+_GRACE = 5.0  # seconds that a stage may take to reach a checkpoint
 
 
 class Stop:
@@ -18,7 +21,7 @@ class Stop:
 
     Outside of `deferred` a signal raises `KeyboardInterrupt` at once: files are written atomically, so
     nothing is lost but the unit in work. Inside, it waits for the next `check`, where the stage can
-    write a checkpoint; a second signal does not wait.
+    write a checkpoint; a second signal does not wait, and neither does the first after five seconds.
 
     Args:
         advice: how to continue, the end of the message.
@@ -28,6 +31,7 @@ class Stop:
         self.advice = advice
         self.signal_number = 0
         self._deferred = False
+        self._alarm: Any = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
@@ -39,6 +43,7 @@ class Stop:
         except KeyboardInterrupt as interrupt:
             raise self.error() from interrupt
         finally:
+            self.disarm()
             for number, handler in old.items():
                 signal.signal(number, handler)
 
@@ -60,8 +65,25 @@ class Stop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.signal_number != 0
         self.signal_number = number
+        self._arm()
         if again or not self._deferred:
             raise KeyboardInterrupt
+
+    def _arm(self) -> None:
+        """Interrupt again, and again: the step at work may be long, and an interrupt in a finaliser is swallowed."""
+        if self._alarm is None:
+            self._alarm = signal.signal(signal.SIGALRM, self._overdue)
+        signal.setitimer(signal.ITIMER_REAL, _GRACE, 1.0)
+
+    def _overdue(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def disarm(self) -> None:
+        """Interrupt no more: the work has been left and its end is being written."""
+        if self._alarm is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, self._alarm)
+            self._alarm = None
 
     def error(self) -> StoppedError:
         """Return the error that the signal stands for; without one, that of SIGINT."""

@@ -9,23 +9,32 @@ from pathlib import Path
 import torch
 
 from medidistill.config import RunConfig, as_dict
-from medidistill.errors import PrivacyGateError
+from medidistill.errors import ConfigError, PrivacyGateError, did_you_mean
 from medidistill.evaluate import Comparison
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.journal import Journal
+from medidistill.pipeline.planning import Plan, make_plan
 from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.stopping import Stop
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 
-__all__ = ["run", "stage_names", "working"]
+__all__ = ["plan", "run", "stage_names", "train_shard", "working"]
 
 
 @contextlib.contextmanager
-def working(folder: RunFolder, *, stop: Stop | None = None, progress: bool = True, command: str = "") -> Iterator[Run]:
+def working(
+    folder: RunFolder,
+    *,
+    stop: Stop | None = None,
+    progress: bool = True,
+    command: str = "",
+    sinks: tuple[Sink, ...] = (),
+) -> Iterator[Run]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
     Args:
@@ -33,6 +42,7 @@ def working(folder: RunFolder, *, stop: Stop | None = None, progress: bool = Tru
         stop: where requests to stop arrive.
         progress: draw bars on stderr.
         command: `medidistill` and the sub-command at work, for the status and for a new record.
+        sinks: where else the progress goes.
     """
     config = load_config(folder.config_file)
     methods(config)
@@ -40,15 +50,17 @@ def working(folder: RunFolder, *, stop: Stop | None = None, progress: bool = Tru
     if config.threads:
         torch.set_num_threads(config.threads)
     with folder.locked():
+        folder.sweep()
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
         stop = stop or Stop()
-        journal = Journal(folder, "".join(command.split()[1:2]), stage_names(config))
+        journal = Journal(folder, "".join(command.split()[1:2]), stage_names(config), sinks)
         journal.begin(tuple(record.stages))
         try:
             yield Run(folder, config, record, stop, journal, progress)
         except BaseException as error:
+            stop.disarm()
             journal.end(stop.error() if isinstance(error, KeyboardInterrupt) else error)
             raise
         journal.end(None)
@@ -56,7 +68,9 @@ def working(folder: RunFolder, *, stop: Stop | None = None, progress: bool = Tru
 
 def stage_names(config: RunConfig) -> tuple[str, ...]:
     """Return the stages of a whole run in order, as the record names them."""
-    return ("ingest", "experts", *(f"distill/{method}" for method in methods(config)), "evaluate", "export", "report")
+    audit = () if config.privacy.audit == "none" else ("audit",)
+    distill = (f"distill/{method}" for method in methods(config))
+    return ("ingest", "experts", *distill, "evaluate", *audit, "export", "report")
 
 
 def run(
@@ -66,10 +80,13 @@ def run(
     *,
     resume: bool = False,
     force: bool = False,
+    from_stage: str | None = None,
+    until: str | None = None,
     progress: bool = True,
     stop: Stop | None = None,
     command: str = "",
-) -> Comparison:
+    sinks: tuple[Sink, ...] = (),
+) -> Comparison | None:
     """Do all stages: ingest, experts, distill, evaluate, export, report.
 
     Args:
@@ -78,31 +95,94 @@ def run(
         output: the run folder, see `RunFolder.create`.
         resume: continue; stages whose digest matches are kept.
         force: delete the run that `output` holds and start again.
+        from_stage: with `resume`: do this stage and those after it anew, even where they are finished.
+        until: end after this stage.
         progress: draw bars on stderr.
         stop: where requests to stop arrive.
         command: how the run was started, for the record.
+        sinks: where else the progress goes, see `medidistill.pipeline.sinks`.
 
     Returns:
-        The comparison; everything else is in `output`.
+        The comparison, None where `until` ends before it; everything else is in `output`.
 
     Raises:
         MedidistillError: each class with its exit code; finished stages stay on disk.
     """
-    methods(config)
+    names = stage_names(config)
+    again = names[_place(names, from_stage, "--from") :] if from_stage else ()
+    wanted = names[: _place(names, until, "--until", last=True) + 1] if until else names
+    if again and not resume:
+        raise ConfigError(f"--from {from_stage}: needs --resume, it continues a run that is there")
     folder = RunFolder.create(output, config, resume=resume, force=force)
-    stages.source_of(folder, source)
-    with working(folder, stop=stop, progress=progress, command=command) as work:
+    source = stages.source_of(folder, source)
+    with working(folder, stop=stop, progress=progress, command=command, sinks=sinks) as work:
+        for name in again:
+            work.discard(name)
+        results = [_do(work, name, source) for name in wanted]
+    return next((result for result in results if result is not None), None)
+
+
+def plan(config: RunConfig, source: Path | None, output: Path, *, until: str | None = None) -> Plan:
+    """Return what `run` would do with these arguments, and what it would take; writes nothing into `output`.
+
+    Raises:
+        MedidistillError: the input or the configuration is not usable.
+    """
+    names, folder = stage_names(config), RunFolder(Path(output))
+    wanted = names[: _place(names, until, "--until", last=True) + 1] if until else names
+    done = RunRecord.load(folder.record_file).stages if folder.record_file.is_file() else {}
+    actions = {name: "done" if name in done else "to do" if name in wanted else "left out" for name in names}
+    return make_plan(config, stages.source_of(folder, source), actions)
+
+
+def _do(work: Run, name: str, source: Path) -> Comparison | None:
+    stage, _, method = name.partition("/")
+    if stage == "evaluate":
+        return comparing.evaluate(work)
+    if stage == "ingest":
         stages.ingest(work, source)
+    elif stage == "experts":
         stages.experts(work)
-        for method in methods(config):
-            stages.distill(work, method)
-        comparison = comparing.evaluate(work)
-        if config.privacy.audit != "none":
-            auditing.audit(work, config.privacy.audit)
-        try:
-            delivery.export(work, wanted=config.privacy.audit != "none" or config.privacy.policy == "phantom")
-        except PrivacyGateError:
-            delivery.report(work)  # what was measured stays readable
-            raise
+    elif stage == "distill":
+        stages.distill(work, method)
+    elif stage == "audit":
+        auditing.audit(work, work.config.privacy.audit)
+    elif stage == "export":
+        _export(work)
+    else:
         delivery.report(work)
-    return comparison
+    return None
+
+
+def _export(work: Run) -> None:
+    privacy = work.config.privacy
+    try:
+        delivery.export(work, wanted=privacy.audit != "none" or privacy.policy == "phantom")
+    except PrivacyGateError:
+        delivery.report(work)  # what was measured stays readable
+        raise
+
+
+def _place(names: tuple[str, ...], stage: str, option: str, *, last: bool = False) -> int:
+    """Return the place of a stage; `distill` stands for the distillations of all methods."""
+    found = [place for place, name in enumerate(names) if stage in (name, name.partition("/")[0])]
+    if not found:
+        raise ConfigError(f"{option} {stage}: must be one of {', '.join(names)}{did_you_mean(stage, names)}")
+    return found[-1 if last else 0]
+
+
+def train_shard(folder: RunFolder, shard: tuple[int, int], *, stop: Stop | None = None, progress: bool = True) -> None:
+    """Train one share of the experts, beside other processes with other shares of the same run.
+
+    Args:
+        folder: a run whose ingest has finished.
+        shard: (i, n): the experts whose number is i modulo n.
+        stop: where requests to stop arrive.
+        progress: draw a bar on stderr.
+    """
+    config = load_config(folder.config_file)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with folder.locked(shared=True):
+        record = RunRecord.load(folder.record_file) if folder.record_file.exists() else RunRecord()
+        stages.experts(Run(folder, config, record, stop or Stop(), Journal(folder, silent=True), progress), shard)

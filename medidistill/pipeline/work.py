@@ -96,6 +96,12 @@ class Run:
         if self.record.stages.pop(stage, None) is not None:
             self.record.save(self.folder.record_file)
 
+    def discard(self, stage: str) -> None:
+        """Forget `stage` and remove what it left."""
+        if self.record.stages.pop(stage, None) is not None:
+            self.record.save(self.folder.record_file)
+        self.folder.discard(stage)
+
     def note(self, stage: str, inputs: str, **facts: Any) -> None:
         """Write into the record that `stage` has finished."""
         self.record.stage(stage, inputs=inputs, **facts)

@@ -19,7 +19,7 @@ from medidistill.cli.parser import make_parser
 
 COMMANDS = (
     *("demo", "phantom", "run", "ingest", "experts", "distill", "evaluate", "export", "report", "app"),
-    *("status", "clean"),
+    *("status", "clean", "config", "support"),
 )
 
 

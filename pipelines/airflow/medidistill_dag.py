@@ -1,0 +1,42 @@
+"""medidistill as an Airflow DAG: one task a stage, each the command line, each resumable.
+
+Put this file into the DAG folder and set the Airflow variables `medidistill_input`, `medidistill_runs` and, where
+wanted, `medidistill_config`. A task that is killed and retried goes on where it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG
+
+OUT = "{{ var.value.medidistill_runs }}/{{ ds_nodash }}"
+INPUT = "{{ var.value.medidistill_input }}"
+CONFIG = "{{ var.value.get('medidistill_config', 'standard') }}"
+SHARDS = 4  # tasks that train the experts side by side
+
+RUN = f"medidistill run --output {OUT} --quiet"
+FIRST = f"{RUN} --config {CONFIG} --input {INPUT}"
+
+with DAG(
+    dag_id="medidistill",
+    description="Distil the chest X-rays of a folder, compare, export",
+    schedule="0 22 * * *",
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": datetime.timedelta(minutes=5)},
+    tags=["medidistill"],
+):
+    ingest = BashOperator(
+        task_id="ingest",
+        bash_command=f"if [ -e {OUT}/run.yaml ]; then {RUN} --resume --until ingest; else {FIRST} --until ingest; fi",
+    )
+    experts = [
+        BashOperator(task_id=f"experts_{i}", bash_command=f"medidistill experts --output {OUT} --shard {i}/{SHARDS}")
+        for i in range(SHARDS)
+    ]
+    rest = BashOperator(task_id="distill_evaluate_export", bash_command=f"{RUN} --resume")
+    clean = BashOperator(task_id="clean", bash_command=f"medidistill clean {OUT}")
+    ingest >> experts >> rest >> clean

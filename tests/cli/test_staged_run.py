@@ -1,0 +1,162 @@
+"""A run in parts: until a stage, from a stage, further than planned, in shards, and only on paper."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medidistill.cli import main
+
+
+def _stages(folder):
+    return set(json.loads((folder / "record.json").read_text())["stages"])
+
+
+def _bytes(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _flip(path):
+    """Change one bit in the middle of the numbers."""
+    content = bytearray(path.read_bytes())
+    content[-len(content) // 4] ^= 1
+    path.write_bytes(content)
+
+
+def test_until_ends_early_and_resume_reaches_the_same_bytes(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([*tiny.arguments(out, "--until", "ingest"), "--quiet"]) == 0
+    assert "finished until ingest; continue with: medidistill run" in capsys.readouterr().out
+    assert _stages(out) == {"ingest"}
+    # the experts in two shares, as an array of jobs would train them
+    for share in ("1/2", "0/2"):
+        assert main(["experts", "--output", str(out), "--shard", share, "--quiet"]) == 0
+    assert _stages(out) == {"ingest"}
+    kept = [path.stat().st_mtime_ns for path in sorted((out / "experts").iterdir())]
+    assert main(["run", "--output", str(out), "--resume", "--until", "distill", "--quiet"]) == 0
+    assert [path.stat().st_mtime_ns for path in sorted((out / "experts").iterdir())] == kept
+    assert _stages(out) == {"ingest", "experts", "distill/mtt", "distill/iadd"}
+    for name in ("experts/expert-0001.safetensors", "distill/iadd/distilled.safetensors"):
+        assert (out / name).read_bytes() == (tiny.finished / name).read_bytes()
+
+
+def test_from_does_a_stage_and_what_follows_anew(finished):
+    before = _bytes(finished)
+    times = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    assert main(["run", "--output", str(finished), "--resume", "--from", "evaluate", "--quiet"]) == 0
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    changed = {path.relative_to(finished).parts[0] for path in after if after[path] != times[path]}
+    assert changed == {"evaluate", "bundle"}
+    for name in map(Path, ("evaluate/comparison.json", "bundle/distilled.safetensors")):
+        assert (finished / name).read_bytes() == before[name]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--resume", "--from", "evaluat"], "did you mean 'evaluate'?"),
+        (["--resume", "--until", "export2"], "--until export2: must be one of ingest, experts"),
+    ],
+)
+def test_unknown_stages_are_refused(finished, options, words, capsys):
+    assert main(["run", "--output", str(finished), *options, "--quiet"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_from_needs_a_run_to_continue(tiny, tmp_path, capsys):
+    assert main([*tiny.arguments(tmp_path / "out", "--from", "experts"), "--quiet"]) == 2
+    assert "needs --resume" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_outer_steps_continue_what_is_there(finished):
+    folder = finished / "distill" / "iadd"
+    before = json.loads((folder / "history.json").read_text())["entries"]
+    more = ["--resume", "--set", "distill.outer_steps=90", "--until", "distill", "--quiet"]
+    assert main(["run", "--output", str(finished), *more]) == 0
+    after = json.loads((folder / "history.json").read_text())["entries"]
+    # seconds and all: these steps were not taken again
+    assert after[:80] == before
+    assert [entry["step"] for entry in after[80:]] == list(range(81, 91))
+    assert "outer_steps: 90" in (finished / "run.yaml").read_text()
+
+
+def test_fewer_steps_or_another_setting_are_refused(finished, capsys):
+    before = _bytes(finished)
+    assert main(["run", "--output", str(finished), "--resume", "--set", "distill.outer_steps=70", "--quiet"]) == 2
+    assert "distill.outer_steps: 80 -> 70" in capsys.readouterr().err
+    assert _bytes(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("ingest/train.safetensors", ["--from", "experts"]),
+        ("experts/expert-0001.safetensors", ["--from", "distill"]),
+        ("distill/mtt/checkpoint.safetensors", ["--set", "distill.outer_steps=85"]),
+        ("distill/iadd/distilled.safetensors", ["--from", "export"]),
+    ],
+)
+def test_one_flipped_bit_is_refused_by_name(finished, name, again, capsys):
+    _flip(finished / name)
+    assert main(["run", "--output", str(finished), "--resume", *again, "--quiet"]) == 3
+    shown = capsys.readouterr().err
+    assert name in shown
+    assert "damaged" in shown
+    status = json.loads((finished / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", 3)
+
+
+def test_a_damaged_cell_is_computed_again(finished):
+    cell = finished / "evaluate" / "cells" / "random-convnet.safetensors"
+    whole = cell.read_bytes()
+    _flip(cell)
+    (finished / "evaluate" / "comparison.json").unlink()
+    assert main(["run", "--output", str(finished), "--resume", "--quiet"]) == 0
+    assert cell.read_bytes() == whole
+
+
+def test_leftovers_of_a_killed_process_are_swept(finished):
+    (finished / "distill" / ".x.json.abc.part").write_text("half")
+    (finished / ".bundle.abc.part").mkdir()
+    (finished / ".bundle.abc.part" / "half.png").write_text("half")
+    assert main(["run", "--output", str(finished), "--resume", "--quiet"]) == 0
+    assert not list(finished.rglob("*.part"))
+
+
+def test_dry_run_plans_and_writes_nothing(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([*tiny.arguments(out, "--dry-run", "--until", "experts"), "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert not out.exists()
+    lines = {line.split()[0]: line for line in shown.splitlines() if line}
+    assert "to do" in lines["ingest"]
+    assert "to do" in lines["experts"]
+    assert "left out" in lines["distill/iadd"]
+    assert "nothing was written" in shown
+    assert "MiB of memory" in shown
+
+
+def test_dry_run_of_a_finished_run_has_nothing_to_do(finished, capsys):
+    before = _bytes(finished)
+    assert main(["run", "--output", str(finished), "--resume", "--dry-run", "--quiet"]) == 0
+    assert "to do" not in capsys.readouterr().out
+    assert _bytes(finished) == before
+
+
+def test_shards_are_checked(finished, capsys):
+    for wrong in ("2/2", "a", "1"):
+        assert main(["experts", "--output", str(finished), "--shard", wrong, "--quiet"]) == 2
+        assert f"--shard {wrong}: must be I/N" in capsys.readouterr().err
+
+
+def test_a_start_that_was_killed_at_once_can_be_started_again(tiny, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".lock").touch()
+    (out / ".run.yaml.x.part").write_text("half")
+    assert main([*tiny.arguments(out, "--until", "ingest"), "--quiet"]) == 0
+    shutil.rmtree(out)

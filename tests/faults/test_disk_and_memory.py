@@ -1,0 +1,172 @@
+"""A disk that is full, a folder that is read-only, memory that is not there, a file that changes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+
+import pytest
+
+from .workplace import note, stage_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", folder], check=False, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("this machine does not let us mount a small file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_full_disk_at_every_stage(workplace, tmp_path):
+    stages = {}
+    used = sum(path.stat().st_size for path in (workplace.root / "whole").rglob("*") if path.is_file()) // 1024
+    for size in sorted(random.Random(0).sample(range(24, used), 12)):
+        disk, log = tmp_path / f"disk-{size}", tmp_path / f"log-{size}"
+        with small_disk(disk, size):
+            out = disk / "out"
+            code = workplace.finish(out, log=log)
+            assert code == 5, log.read_text()
+            assert "full" in log.read_text() or "No space" in log.read_text()
+            assert "Traceback" not in log.read_text()
+            assert not list(out.rglob("*.part"))
+            stages[stage_of(out)] = stages.get(stage_of(out), 0) + 1
+            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+            assert workplace.finish(out, log=log) == 0, log.read_text()
+            workplace.check(out)
+    note("disk full", {**stages, "in all": sum(stages.values())})
+
+
+def test_files_that_may_not_grow(workplace, tmp_path):
+    """RLIMIT_FSIZE: a quota on each file, with no file system of its own."""
+    for limit in (2_000, 6_000, 20_000, 60_000):
+        out, log = tmp_path / f"out-{limit}", tmp_path / f"log-{limit}"
+
+        def quota(limit=limit):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+        assert workplace.finish(out, quota, log) == 5, log.read_text()
+        assert workplace.finish(out, log=log) == 0, log.read_text()
+        workplace.check(out)
+    note("file size quota", {"in all": 4})
+
+
+def test_memory_that_is_not_there(workplace, tmp_path):
+    """ulimit -v: the run ends with its code, or is killed; it never leaves something that looks whole."""
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    codes = {}
+    for room in (1, 4, 16):
+        out, log = tmp_path / f"out-{room}", tmp_path / f"log-{room}"
+
+        def limit(room=room):
+            resource.setrlimit(resource.RLIMIT_AS, (now + room * 2**20, resource.RLIM_INFINITY))
+
+        code = workplace.finish(out, limit, log)
+        codes[str(code)] = codes.get(str(code), 0) + 1
+        assert code in (0, 1, 5) or code < 0, log.read_text()
+        assert workplace.finish(out, log=log) == 0, log.read_text()
+        workplace.check(out)
+    note("memory limit, by exit code", codes)
+
+
+def test_read_only_output(workplace, tmp_path):
+    with small_disk(tmp_path / "disk", 4096):
+        out, log = tmp_path / "disk" / "out", tmp_path / "log"
+        out.mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path / "disk"], check=True)
+        assert workplace.finish(out, log=log) == 5
+        assert "read-only" in log.read_text()
+    note("read-only output", {"in all": 1})
+
+
+def test_files_that_vanish_or_change_while_they_are_read(workplace, tmp_path):
+    """What went into the images is what the manifest says, or the file is in quarantine."""
+    source = tmp_path / "pictures"
+    shutil.copytree(workplace.pictures, source)
+    gone, changed, cut = (source / f"sick-{number}-0.png" for number in (0, 1, 2))
+
+    def meddle():
+        from medidistill.ingest import stage
+
+        before = stage.make_dataset
+
+        def after(*arguments):
+            # between the checksum and the decoding of each file
+            gone.unlink()
+            changed.write_bytes(b"no picture any more")
+            cut.write_bytes(cut.read_bytes()[:50])
+            return before(*arguments)
+
+        stage.make_dataset = after
+
+    out, log = tmp_path / "out", tmp_path / "log"
+    place = type(workplace)(workplace.root, workplace.config, source)
+    place.config = tmp_path / "tolerant.yaml"
+    place.config.write_text(
+        workplace.config.read_text().replace("image_size: 16", "image_size: 16, max_quarantine: 0.5")
+    )
+    assert place.finish(out, meddle, log) == 0, log.read_text()
+    listed = (out / "ingest" / "quarantine.csv").read_text()
+    for path in (gone, changed, cut):
+        assert path.name in listed
+    note("file vanished, changed or cut during ingest", {"in all": 3})
+
+
+def test_clock_that_jumps(workplace, tmp_path):
+    """Back and forth by years: no result and no order depends on the clock."""
+
+    def jump():
+        import datetime
+        import time
+
+        real, steps = time.time, [0]
+
+        def jumping():
+            steps[0] += 1
+            return real() + (-1) ** steps[0] * 1e8
+
+        class Clock(datetime.datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.datetime.fromtimestamp(jumping(), tz)
+
+        time.time = jumping
+        datetime.datetime = Clock
+
+    out, log = tmp_path / "out", tmp_path / "log"
+    assert workplace.finish(out, jump, log) == 0, log.read_text()
+    workplace.check(out)
+    note("jumping clock", {"in all": 1})
+
+
+def test_damaged_status_and_record_are_refused_by_name(workplace, tmp_path, capfd):
+    from medidistill.cli import main
+
+    out = tmp_path / "out"
+    shutil.copytree(workplace.root / "whole", out)
+    (out / "status.json").write_text('{"state": "comp')
+    assert main(["status", str(out)]) == 3
+    assert "status.json" in capfd.readouterr().err
+    # the run itself does not need it
+    assert workplace.finish(out) == 0
+    workplace.check(out)
+    (out / "record.json").write_text('{"stages": {')
+    log = tmp_path / "log"
+    assert workplace.finish(out, log=log) == 3
+    assert "record.json" in log.read_text()
+    assert json.loads((out / "status.json").read_text())["state"] == "completed"
+    note("damaged status or record", {"in all": 2})

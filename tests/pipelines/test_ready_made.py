@@ -1,0 +1,105 @@
+"""The ready-made pipelines: what their engines' own checkers say, and what of them runs here."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from medidistill.cli.parser import make_parser
+
+FAKE = """\
+#!/bin/sh
+# stands for medidistill: notes its arguments, makes the run folder, ends as the test wants
+printf '%s\\n' "$*" >> "$CALLS"
+out=$(printf '%s ' "$@" | sed -n 's/.*--output \\([^ ]*\\).*/\\1/p')
+case $1 in run) mkdir -p "$out"; touch "$out/run.yaml"; exit "${CODE:-0}";; esac
+"""
+
+
+@pytest.fixture
+def pipelines(root):
+    return root / "pipelines"
+
+
+def _commands(text):
+    """Return the medidistill commands in a file of any kind, with templates and variables made plain."""
+    found = re.findall(
+        r"medidistill ((?:ingest|experts|run|clean|support|status|receive|deidentify|merge) [^\n;&|\"')]*)", text
+    )
+    return [re.sub(r"\{\{.*?\}\}|\$\{[^}]*\}|\$\(\w+\)|\$\w+|\{\w+\}", "X", one).split() for one in found]
+
+
+@pytest.mark.parametrize("name", ["kubernetes/job.yaml", "airflow/medidistill_dag.py", "nightly/nightly.sh"])
+def test_every_option_in_use_is_one_of_the_command_line(pipelines, name):
+    known = make_parser()._subparsers._group_actions[0].choices
+    options = {
+        key: {flag for action in parser._actions for flag in action.option_strings} for key, parser in known.items()
+    }
+    commands = [one for one in _commands((pipelines / name).read_text()) if one[0] in known]
+    for command in commands:
+        unknown = {word for word in command if word.startswith("--")} - options[command[0]]
+        assert not unknown, command
+
+
+@pytest.mark.parametrize(
+    "name", ["nightly/nightly.sh", "pacs/intake.sh", "multi_hospital/site.sh", "multi_hospital/merge.sh"]
+)
+def test_shell_scripts_parse_and_may_run(pipelines, name):
+    file = pipelines / name
+    assert subprocess.run(["sh", "-n", file], check=False).returncode == 0
+    assert file.stat().st_mode & 0o111
+    assert "set -eu" in file.read_text()
+
+
+def test_systemd_accepts_the_units(pipelines, tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    script = str(pipelines / "nightly" / "nightly.sh")
+    for name in ("medidistill-nightly.service", "medidistill-nightly.timer"):
+        text = (pipelines / "nightly" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/usr/local/lib/medidistill/nightly.sh", script))
+    units = sorted(map(str, tmp_path.iterdir()))
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_container_is_not_root_and_copies_no_data(pipelines):
+    lines = (pipelines / "container" / "Dockerfile").read_text().splitlines()
+    users = [line for line in lines if line.startswith("USER ")]
+    assert users[-1] == "USER 10001:10001"
+    assert not [line for line in lines if line.startswith(("ADD ", "COPY . "))]
+
+
+def test_the_dag_is_python_that_airflow_would_read(pipelines):
+    file = pipelines / "airflow" / "medidistill_dag.py"
+    tree = ast.parse(file.read_text())
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert calls.count("BashOperator") == 4
+    assert "ingest >> experts >> rest >> clean" in file.read_text()
+
+
+@pytest.mark.slow
+def test_slurm_jobs_run_on_the_local_executor(root, tmp_path):
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("submit", root / "pipelines" / "slurm" / "submit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    submit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(submit)
+    source = tmp_path / "none"
+    options = ["--input", str(source), "--output", str(tmp_path / "out"), "--cluster", "local", "--shards", "2"]
+    # the input is missing: the code of the first job is the script's
+    assert submit.main([*options, "--logs", str(tmp_path / "logs"), "--config", "quick"]) == 3
+
+
+def test_no_pipeline_names_a_place_of_ours(pipelines):
+    for file in Path(pipelines).rglob("*"):
+        if file.is_file() and file.suffix != ".pyc":
+            assert "/work/" not in file.read_text(), file
