@@ -8,7 +8,6 @@ import streamlit as st
 
 from app_pages.live import show_live
 from app_pages.parts import chosen_run, empty, go_to, heading, places, show_run
-from medidistill.config import NetworkConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
 from view_models.places import plain_name
@@ -23,11 +22,6 @@ _ARMS = {
     "mtt": "MTT: distilled, all weights one",
     "iadd": "IADD: distilled, with importance weights",
 }
-
-
-@st.cache_data(max_entries=16, show_spinner="Measuring this machine for a moment ...", ttl=3600)
-def _step(name: str, width: int, depth: int, norm: str, size: int) -> tuple[float, float]:
-    return measured_step(NetworkConfig(name, width, depth, norm), size)
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting the images ...", ttl=60)
@@ -98,7 +92,8 @@ def _new_run() -> None:
     settings.append(f"name={plain_name(name) or 'run'}")
     try:
         config = load_config(preset.name, settings)
-        step, image = _step(*vars(config.network).values(), config.ingest.image_size)
+        with st.spinner("Measuring this machine for a moment ..."):
+            step, image = measured_step(config.network, config.ingest.image_size)
         seconds = estimate_seconds(config, images, step, image, max(2, len(classes)))
         expected = spoken_duration(seconds)
         st.markdown(f"Expected time on this machine: **{expected}**. A rough guess from a few measured steps.")

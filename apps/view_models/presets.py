@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Preset:
 
 def presets() -> list[Preset]:
     """Return the ready-made configurations, those with words of ours first."""
-    names = sorted(preset_files(), key=lambda name: (list(_WORDS).index(name) if name in _WORDS else 99, name))
+    offered = [name for name in preset_files() if "/" not in name]  # those of papers are for their tables
+    names = sorted(offered, key=lambda name: (list(_WORDS).index(name) if name in _WORDS else 99, name))
     return [Preset(name, _WORDS.get(name) or _first_comment(preset_files()[name]), load_config(name)) for name in names]
 
 
@@ -54,6 +56,7 @@ def _first_comment(path: Path) -> str:
     return " ".join(lines)
 
 
+@functools.lru_cache(maxsize=16)
 def measured_step(network: NetworkConfig, size: int) -> tuple[float, float]:
     """Return seconds (for a step, for an image in it) of forward and backward passes, measured here in a moment."""
     model = make_network(
