@@ -156,6 +156,8 @@ def run_state(places: Places, path: Path) -> RunState:
         state, error = "running", ""
     elif _ending(job) and state == "unknown":  # it ended before the run could say anything
         state, error = _ending(job), job.error()
+    elif state == "failed" and job.error() and job.exit_code == status.get("exit_code"):
+        error = job.error()  # the status leaves out names of files; here the one who started it reads on
     finished = tuple(status["finished"])
     if state in ("unknown", "completed"):  # the command ended well, which may have been one of the stages alone
         state = "completed" if "report" in finished else "unknown"
