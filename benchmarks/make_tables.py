@@ -50,9 +50,10 @@ def covid_table(result: Mapping[str, Any]) -> str:
                 f"{_interval(row['macro_auroc'])} | {row['sd_balanced_accuracy']:.3f} |"
             )
         for difference in part["comparison"]["differences"]:
-            if difference["arm"] == "iadd" and difference["metric"] == "balanced_accuracy":
+            if difference["arm"] in ("iadd", "mtt") and difference["metric"] == "balanced_accuracy":
                 over, patients = (_interval(difference[name], "+") for name in ("over_units", "bootstrap"))
-                differences.append(f"| {ipc} | IADD minus {ARMS[difference['minus']]} | {over} | {patients} |")
+                names = f"{ARMS[difference['arm']]} minus {ARMS[difference['minus']]}"
+                differences.append(f"| {ipc} | {names} | {over} | {patients} |")
     head = ["| images per class | | paired over seeds (t) | over patients and seeds (bootstrap) |", "|---|---|---|---|"]
     return "\n".join([*lines, "", *head, *differences])
 
