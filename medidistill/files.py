@@ -139,13 +139,15 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header: dict[str, Any] = json.loads(metadata["medidistill"])
+        header: Any = json.loads(metadata["medidistill"])
     except KeyError as error:
         raise IngestError(f"{path}: safetensors file without a medidistill header") from error
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise IngestError(
             f"{path}: damaged safetensors file ({error}); delete it and run again with --resume"
         ) from error
+    if not isinstance(header, dict):
+        raise IngestError(f"{path}: damaged safetensors file (its header is no mapping); delete it and run again")
     if header.pop("sha256", None) not in (None, _content_digest(header, tensors)):
         raise IngestError(
             f"{path}: damaged: its content is not what was written (checksum differs); delete it and run again "
