@@ -10,6 +10,7 @@ from medidistill.config.evaluation import ClinicalConfig, EvaluateConfig, Salien
 from medidistill.config.fields import as_dict, digest, with_settings
 from medidistill.config.methods import FLAT_EXPERTS, METHOD_TITLES, METHODS
 from medidistill.config.privacy import DPConfig, PolicyConfig, PrivacyConfig
+from medidistill.config.quality import QualityConfig
 from medidistill.config.run import RunConfig
 from medidistill.config.sources import Licence, SourceConfig, combine
 from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
@@ -31,6 +32,7 @@ __all__ = [
     "PhantomConfig",
     "PolicyConfig",
     "PrivacyConfig",
+    "QualityConfig",
     "RunConfig",
     "SaliencyConfig",
     "SourceConfig",

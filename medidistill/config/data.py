@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medidistill.config.fields import Validated, choice, names, number, text
+from medidistill.config.fields import Validated, choice, names, number, part, text
+from medidistill.config.quality import QualityConfig
 
 __all__ = ["IngestConfig", "PhantomConfig"]
 
@@ -48,5 +49,7 @@ class IngestConfig(Validated):
         "table",
         "header",
     )
+    frames: str = choice("refuse", "DICOM files of several frames: refuse, or each frame a film", "refuse", "split")
+    quality: QualityConfig = part(QualityConfig, "which films are fit to learn from")
     cache: str = choice("memory", "MONAI cache: in memory, or on disk (holds patient pixels)", "memory", "disk")
     seed: int = number(0, "seed of the split by patient", 0)

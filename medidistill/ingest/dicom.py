@@ -3,6 +3,8 @@
 DICOM (CR, DX, RG) runs the display pipeline of the standard: Modality LUT or rescale (PS3.3 C.11.1),
 VOI LUT or window (C.11.2), then the inversion of MONOCHROME1 (C.7.6.3.1.2). PNG and JPEG are taken as
 they are. What comes out is never stretched to the image's own extremes: two exposures stay two exposures.
+
+Messages hold words of the standard and of this module alone: a damaged header can hold a name in any element.
 """
 
 from __future__ import annotations
@@ -17,29 +19,43 @@ import numpy as np
 import pydicom
 from monai.data.image_reader import ImageReader
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID_dictionary
 
 from medidistill.errors import IngestError
+from medidistill.ingest.limits import check_deflated, check_size
+from medidistill.ingest.projection import body_part, view
 from medidistill.ingest.quiet import quiet
+from medidistill.ingest.raster import read_raster
+from medidistill.ingest.voi import lookup, window
 
-__all__ = ["ChestXrayReader", "Header", "file_kind", "read_header", "read_image", "render", "window"]
+__all__ = ["ChestXrayReader", "Header", "address", "file_kind", "read_header", "read_image", "render"]
 
 MODALITIES = ("CR", "DX", "RG")
-_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber", "PatientSex", "PatientAge"]
+# defined terms that a message may repeat (PS3.3 C.7.3.1.1.1); any other value could be anything
+_OTHERS = {"CT", "MR", "US", "PT", "NM", "MG", "XA", "RF", "OT", "SC", "SR", "SEG", "DR", "IO", "PX", "ES", "ECG", "PR"}
+_OTHERS |= {"RTDOSE", "RTPLAN", "RTSTRUCT", "RTIMAGE", "KO", "DOC", "BMD", "SM", "XC", "OP"}
+_COLOURS = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber", "PatientSex", "PatientAge", "NumberOfFrames"]
+_FRAME = "\0"  # parts a path from the number of a frame: the one sign that no path can hold
 
 
 @dataclass(frozen=True)
 class Header:
-    """What labels can be keyed on, sex and age. Raw values: they go into no message and no table."""
+    """What labels can be keyed on, sex, age and frames. Raw values: they go into no message and no table."""
 
     patient_id: str = ""
     sop_instance_uid: str = ""
     accession_number: str = ""
     sex: str = ""
     age: str = ""
+    frames: int = 1
+
+
+def address(path: Path, frame: int | None) -> str:
+    """Return the text by which `ChestXrayReader` finds a picture: a path, and of several frames which, from 0."""
+    return str(path) if frame is None else f"{path}{_FRAME}{frame}"
 
 
 def file_kind(path: Path) -> str:
@@ -53,22 +69,23 @@ def file_kind(path: Path) -> str:
     return "jpeg" if start.startswith(b"\xff\xd8\xff") else ""
 
 
-def _reason(error: BaseException) -> str:
-    """Return the first sentence of a decoder's message, short enough for one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
-
-
 def read_header(path: Path) -> Header:
     """Read the identifiers of a DICOM file without its pixels. Raises `IngestError`."""
     try:
+        check_deflated(path)
         with quiet():
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
-            values = [str(dataset.get(tag, "") or "").strip() for tag in _HEADER_TAGS]
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+            patient, uid, accession, sex, age = (str(dataset.get(t, "") or "").strip() for t in _HEADER_TAGS[:-1])
+            return Header(patient, uid, accession, sex, age, _frames(dataset))
+    except IngestError:
+        raise
+    except Exception as error:
         # the message could quote a damaged value, which might be a name
         raise IngestError(f"unreadable DICOM header ({type(error).__name__})") from error
-    return Header(*values)
+
+
+def _frames(dataset: Dataset) -> int:
+    return int(dataset.get("NumberOfFrames", 1) or 1)
 
 
 def _first(dataset: Dataset, keyword: str) -> float | None:
@@ -79,68 +96,53 @@ def _first(dataset: Dataset, keyword: str) -> float | None:
     return None if value in (None, "") else float(value)
 
 
-def window(values: NDArray[np.float64], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:
-    """Apply a VOI window and return its output on [0, 1].
-
-    LINEAR:        ((x - (c - 0.5)) / (w - 1) + 0.5), clipped; w >= 1 (w = 1 is a step at c - 0.5)
-    LINEAR_EXACT:  ((x - c) / w + 0.5), clipped; w > 0
-    SIGMOID:       1 / (1 + exp(-4 (x - c) / w)); w > 0
-
-    Args:
-        values: output of the modality transformation, any shape.
-        center: (0028,1050) Window Center, in the same unit.
-        width: (0028,1051) Window Width.
-        function: (0028,1056) VOI LUT Function.
-
-    Raises:
-        IngestError: a width outside its range, or an unknown function.
-
-    Source: DICOM PS3.3 C.11.2.1.2.1, C.11.2.1.3.
-    """
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise IngestError(f"(0028,1056) VOI LUT Function {function!r}: must be LINEAR, LINEAR_EXACT or SIGMOID")
-    if function == "LINEAR" and width < 1:
-        raise IngestError(f"(0028,1051) Window Width must be >= 1 for LINEAR, got {width:g}")
-    if not width > 0:
-        raise IngestError(f"(0028,1051) Window Width must be > 0 for {function}, got {width:g}")
-    if function == "SIGMOID":
-        # beyond +-60 the curve is 0 or 1 in float64, and exp would overflow
-        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -60.0, 60.0)))
-    if function == "LINEAR":
-        center, width = center - 0.5, width - 1.0
-    if width == 0:
-        return (values > center).astype(np.float64)
-    return np.clip((values - center) / width + 0.5, 0.0, 1.0)
+def _check(dataset: Dataset, frame: int | None) -> str:
+    """Refuse what is no greyscale radiograph; return its photometric interpretation."""
+    modality = str(dataset.get("Modality", "") or "")
+    named = (
+        modality if modality in _OTHERS or modality in MODALITIES else "of another kind" if modality else "not stated"
+    )
+    if "PixelData" not in dataset:
+        raise IngestError(f"no pixel data (modality {named})")
+    if modality not in MODALITIES:
+        raise IngestError(f"modality {named}: must be {', '.join(MODALITIES)}")
+    frames = _frames(dataset)
+    if frame is None and frames > 1:
+        raise IngestError(
+            "several frames: a radiograph has one; `ingest.frames: split` takes each as a film of its own"
+        )
+    if frame is not None and not 0 <= frame < frames:
+        raise IngestError("no such frame")
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel", 1)) != 1:
+        named = photometric if photometric in _COLOURS else "of another kind" if photometric else "not stated"
+        raise IngestError(f"photometric interpretation {named}: must be MONOCHROME1 or MONOCHROME2")
+    if not 2 <= int(dataset.BitsStored) <= 16 or int(dataset.BitsAllocated) not in (8, 16):
+        raise IngestError("(0028,0101) Bits Stored must be 2 to 16, (0028,0100) Bits Allocated 8 or 16")
+    check_size(dataset, frames)
+    return photometric
 
 
-def _lookup(values: NDArray[Any], item: Dataset, big_endian: bool) -> tuple[NDArray[np.float64], float]:
-    """Send values through a LUT sequence item; return the output and the top of its range.
-
-    Values before the first mapped one take the first entry, values after the last one the last (C.11.1.1, C.11.2.1.1).
-    """
-    entries, first, depth = (int(v) for v in item.LUTDescriptor)
-    entries = entries or 65536
-    data = item.LUTData
-    if isinstance(data, bytes):
-        kind = "u1" if len(data) < 2 * entries else (">u2" if big_endian else "<u2")
-        table = np.frombuffer(data, dtype=kind)
-    else:
-        table = np.atleast_1d(np.asarray(data))
-    if len(table) < entries or not 1 <= depth <= 16:
-        raise IngestError(f"(0028,3006) LUT Data holds {len(table)} of {entries} entries of {depth} bits")
-    index = np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)
-    return table[index].astype(np.float64), float(2**depth - 1)
+def _padding(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return where the stored pixels lie outside the picture (PS3.3 C.7.5.1.1.2), None where all lie inside."""
+    first, last = _first(dataset, "PixelPaddingValue"), _first(dataset, "PixelPaddingRangeLimit")
+    if first is None:
+        return None
+    low, high = sorted((first, first if last is None else last))
+    outside = (stored >= low) & (stored <= high)
+    return outside if outside.any() else None
 
 
-def render(dataset: Dataset) -> NDArray[np.float32]:
-    """Render a one-frame greyscale radiograph for display.
+def render(dataset: Dataset, frame: int | None = None) -> NDArray[np.float32]:
+    """Render a greyscale radiograph for display.
 
     Without a window or VOI LUT the range that Bits Stored allows, sent through the modality
     transformation, becomes [0, 1]. With one, the window's output range does. The first window or
-    VOI LUT counts where several are given, and a VOI LUT goes before a window.
+    VOI LUT counts where several are given, and a VOI LUT goes before a window. Padding becomes 0, as air.
 
     Args:
         dataset: a dataset with pixel data.
+        frame: which frame of several, from 0; None: there must be one.
 
     Returns:
         (rows, columns) float32 in [0, 1], bright = high attenuation.
@@ -149,80 +151,73 @@ def render(dataset: Dataset) -> NDArray[np.float32]:
         IngestError: several frames, colour, a modality other than CR, DX, RG, no pixels, damaged pixels
             or contradictory attributes.
     """
-    modality = str(dataset.get("Modality", "") or "")
-    if "PixelData" not in dataset:
-        raise IngestError(f"no pixel data (modality {modality or 'not stated'})")
-    if modality not in MODALITIES:
-        raise IngestError(f"modality {modality or 'not stated'}: must be {', '.join(MODALITIES)}")
-    if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
-        raise IngestError(f"{dataset.NumberOfFrames} frames: a radiograph has one")
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise IngestError(
-            f"photometric interpretation {photometric or 'not stated'}: must be MONOCHROME1 or MONOCHROME2"
-        )
-
-    stored = pixel_array(dataset)
+    photometric = _check(dataset, frame)
+    try:
+        stored = pixel_array(dataset, index=frame)
+    except Exception as error:  # decoders raise anything on damaged data, quoting it
+        syntax = dataset.file_meta.TransferSyntaxUID
+        named = syntax.name if syntax in UID_dictionary else "an unknown transfer syntax"
+        raise IngestError(f"unreadable pixels ({named}, {type(error).__name__})") from error
     signed, bits = bool(dataset.PixelRepresentation), int(dataset.BitsStored)
     low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
     big_endian = dataset.original_encoding[1] is False
 
     slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")
     if dataset.get("ModalityLUTSequence"):
-        values, high = _lookup(stored, dataset.ModalityLUTSequence[0], big_endian)
+        values, high = lookup(stored, dataset.ModalityLUTSequence[0], big_endian)
         low = 0.0
     else:
         values = stored.astype(np.float64)
         if slope is not None and intercept is not None:
-            if slope == 0:
-                raise IngestError("(0028,1053) Rescale Slope must not be 0")
+            if slope == 0 or not np.isfinite([slope, intercept]).all():
+                raise IngestError("(0028,1053) Rescale Slope must not be 0, and both slope and intercept be finite")
             values = values * slope + intercept
             low, high = sorted((low * slope + intercept, high * slope + intercept))
 
     center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if dataset.get("VOILUTSequence"):
-        values, high = _lookup(values, dataset.VOILUTSequence[0], big_endian)
+        values, high = lookup(values, dataset.VOILUTSequence[0], big_endian)
         shown = values / high
     elif center is not None and width is not None:
         shown = window(values, center, width, str(dataset.get("VOILUTFunction", "") or "LINEAR").upper())
     else:
         shown = (values - low) / (high - low)
     shown = np.clip(shown, 0.0, 1.0)
-    return np.asarray(1.0 - shown if photometric == "MONOCHROME1" else shown, dtype=np.float32)
+    shown = 1.0 - shown if photometric == "MONOCHROME1" else shown
+    outside = _padding(dataset, stored)
+    if outside is not None:
+        shown[outside] = 0.0
+    return np.asarray(shown, dtype=np.float32)
 
 
-def _read_raster(path: Path) -> NDArray[np.float32]:
-    with Image.open(path, formats=("PNG", "JPEG")) as picture:
-        if getattr(picture, "n_frames", 1) > 1:
-            raise IngestError("several frames: a radiograph has one")
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I"):  # PNG of 16 bits
-            return np.asarray(upright, dtype=np.float32) / np.float32(65535)
-        if upright.mode != "L":
-            # ITU-R 601 luminance; a palette or an alpha channel is resolved to colour first
-            upright = upright.convert("RGB").convert("L")
-        return np.asarray(upright, dtype=np.float32) / np.float32(255)
-
-
-def _read(path: Path) -> NDArray[np.float32]:
+def _read(path: Path, frame: int | None) -> tuple[NDArray[np.float32], dict[str, str]]:
     kind = file_kind(path)
-    if kind in ("png", "jpeg"):
-        return _read_raster(path)
-    if kind != "dicom":
-        raise IngestError("neither DICOM nor PNG nor JPEG")
     with quiet():
-        try:
-            dataset = pydicom.dcmread(path)
-        except Exception as error:
-            raise IngestError(f"unreadable DICOM ({type(error).__name__})") from error
-        return render(dataset)
+        if kind in ("png", "jpeg"):
+            return read_raster(path), {}
+        if kind != "dicom":
+            raise IngestError("neither DICOM nor PNG nor JPEG")
+        check_deflated(path)
+        dataset = pydicom.dcmread(path)
+        return render(dataset, frame), {"view": view(dataset), "body_part": body_part(dataset)}
 
 
-def read_image(path: Path) -> NDArray[np.float32]:
+def _read_checked(path: Path, frame: int | None) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """Return a picture and what its header says of view and body part; see `read_image`."""
+    try:
+        return _read(path, frame)
+    except IngestError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged data, quoting it; one file never stops a run
+        raise IngestError(f"unreadable ({type(error).__name__})") from error
+
+
+def read_image(path: Path, frame: int | None = None) -> NDArray[np.float32]:
     """Read one DICOM, PNG or JPEG file.
 
     Args:
         path: the file; its kind is told by content. PNG of 8 or 16 bits; colour becomes luminance.
+        frame: which frame of a DICOM file that holds several, from 0.
 
     Returns:
         (rows, columns) float32 in [0, 1], rows first.
@@ -230,40 +225,43 @@ def read_image(path: Path) -> NDArray[np.float32]:
     Raises:
         IngestError: the reason why the file cannot be used, without the path and without patient values.
     """
-    try:
-        return _read(path)
-    except IngestError:
-        raise
-    except Exception as error:  # decoders raise anything on damaged data; one file never stops a run
-        raise IngestError(f"unreadable ({_reason(error)})") from error
+    return _read_checked(path, frame)[0]
 
 
 class ChestXrayReader(ImageReader):  # type: ignore[misc, unused-ignore]
     """MONAI image reader for chest radiographs; see `read_image` for what it does to pixels.
 
-    `read` only notes the path and `get_data` decodes: `LoadImage` answers an exception in `read` by trying
+    `read` only notes where to look and `get_data` decodes: `LoadImage` answers an exception in `read` by trying
     its other readers, which would show the file without its window and inversion.
     """
 
     def verify_suffix(self, filename: Sequence[str | PathLike[str]] | str | PathLike[str]) -> bool:
         """Return whether every file is DICOM, PNG or JPEG by content."""
-        return all(bool(file_kind(path)) for path in _paths(filename))
+        return all(bool(file_kind(path)) for path, _ in _places(filename))
 
-    def read(self, data: Sequence[str | PathLike[str]] | str | PathLike[str], **_: Any) -> list[Path]:
-        """Return the paths to decode."""
-        return _paths(data)
+    def read(
+        self, data: Sequence[str | PathLike[str]] | str | PathLike[str], **_: Any
+    ) -> list[tuple[Path, int | None]]:
+        """Return the paths and frames to decode; see `address`."""
+        return _places(data)
 
-    def get_data(self, img: Sequence[Path]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def get_data(self, img: Sequence[tuple[Path, int | None]]) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Decode one file: `(picture, metadata)`, picture (rows, columns) float32 in [0, 1].
+
+        The metadata hold the header's `view` and `body_part` in the words of `medidistill.ingest.projection`.
 
         Raises:
             IngestError: more than one file, or a file that cannot be used.
         """
         if len(img) != 1:
             raise IngestError(f"{len(img)} files for one radiograph: must be one")
-        picture = read_image(img[0])
-        return picture, {"spatial_shape": np.asarray(picture.shape), "original_channel_dim": "no_channel"}
+        picture, said = _read_checked(*img[0])
+        return picture, {"spatial_shape": np.asarray(picture.shape), "original_channel_dim": "no_channel", **said}
 
 
-def _paths(names: Sequence[str | PathLike[str]] | str | PathLike[str]) -> list[Path]:
-    return [Path(names)] if isinstance(names, str | PathLike) else [Path(name) for name in names]
+def _places(names: Sequence[str | PathLike[str]] | str | PathLike[str]) -> list[tuple[Path, int | None]]:
+    found = []
+    for name in [names] if isinstance(names, str | PathLike) else names:
+        path, _, frame = str(name).partition(_FRAME)
+        found.append((Path(path), int(frame) if frame else None))
+    return found

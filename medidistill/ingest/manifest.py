@@ -42,10 +42,17 @@ _DIGESTED = ("key", "label", "patient_id", "site", "sex", "age", "split", "sha25
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A file or row that was set aside. `key` is its relative path, or the CSV's name and row."""
+    """A file or row that was set aside, or used under a warning.
+
+    Args:
+        key: its path relative to the source, or the CSV's name and row.
+        reason: why; holds no name of a file, so that a report can show it.
+        other: key of the film that it is a duplicate of, else empty.
+    """
 
     key: str
     reason: str
+    other: str = ""
 
 
 def manifest_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -65,8 +72,8 @@ def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
 
 
 def write_quarantine(path: Path, quarantine: Sequence[Quarantined]) -> None:
-    """Write the quarantine table (key, reason) as CSV, readable by its owner only. Raises `ResourceError`."""
-    table = pd.DataFrame([asdict(entry) for entry in quarantine], columns=["key", "reason"])
+    """Write the quarantine table (key, reason, other) as CSV, readable by its owner only. Raises `ResourceError`."""
+    table = pd.DataFrame([asdict(entry) for entry in quarantine], columns=["key", "reason", "other"])
     write_text(path, table.to_csv(index=False), mode=0o600)
 
 

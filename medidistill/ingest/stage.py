@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medidistill.config import IngestConfig
 from medidistill.distilled_set import LabelledImages, Normalisation
-from medidistill.errors import IngestError
-from medidistill.files import sha256_file, translate_os_errors
+from medidistill.errors import IngestError, QuarantineError
+from medidistill.ingest.contact_sheet import MOST_THUMBNAILS, write_contact_sheet
+from medidistill.ingest.duplicates import Copies, find_copies, find_near_duplicates
+from medidistill.ingest.loading import Film, load_films, worker_count
 from medidistill.ingest.manifest import (
     Quarantined,
     check_quarantine,
@@ -25,9 +28,9 @@ from medidistill.ingest.manifest import (
     write_manifest,
     write_quarantine,
 )
+from medidistill.ingest.quality import judge
 from medidistill.ingest.sources import Record, class_names, find_records, workspace
 from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, required_splits
-from medidistill.ingest.transforms import make_dataset
 from medidistill.normalisation import fit_normalisation
 
 __all__ = ["IngestResult", "ingest"]
@@ -45,6 +48,8 @@ class IngestResult:
         quarantine: what was set aside, with the reason.
         digest: 16 hexadecimal digits that name files, labels, splits and configuration.
         normalisation: how the images become network input.
+        warned: what is used although something speaks against it, with the reason.
+        thumbnails: (1, S, S) of films that were set aside or used under a warning, by key: patients' pixels.
     """
 
     train: LabelledImages
@@ -54,15 +59,25 @@ class IngestResult:
     quarantine: list[Quarantined]
     digest: str
     normalisation: Normalisation
+    warned: list[Quarantined] = field(default_factory=list)
+    thumbnails: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def write_tables(self, folder: Path) -> None:
-        """Write `manifest.csv` and `quarantine.csv` into a folder, readable by their owner only."""
+        """Write the manifest, what was set aside or warned of, and its pictures, readable by their owner only."""
         write_manifest(folder / "manifest.csv", self.manifest)
         write_quarantine(folder / "quarantine.csv", self.quarantine)
+        write_quarantine(folder / "warnings.csv", self.warned)
+        write_contact_sheet(folder / "quarantine.html", self.quarantine, self.warned, self.thumbnails)
 
 
 def ingest(
-    source: Path, config: IngestConfig, *, whole: bool = False, folder: Path | None = None, progress: bool = False
+    source: Path,
+    config: IngestConfig,
+    *,
+    whole: bool = False,
+    folder: Path | None = None,
+    workers: int = 1,
+    progress: bool = False,
 ) -> IngestResult:
     """Read a source of chest X-rays: find, label, split by patient, decode, resize.
 
@@ -75,6 +90,8 @@ def ingest(
         whole: put every image into `test`, whatever split the table or the configuration says.
         folder: a private folder for the disk cache, for what archives hold while they are read, and for the
             quarantine table of a run that had to stop; None: the system's temporary folder, and no table.
+        workers: processes that decode; 0: as many as the CPUs and the number of files call for. More than one needs
+            a script that guards its start (`if __name__ == "__main__":`). The result does not depend on it.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -85,51 +102,113 @@ def ingest(
     """
     source = Path(source)
     with workspace(folder) as place:
-        return _ingest(source, config, whole, folder, place, progress)
+        return _ingest(source, config, whole, folder, place, workers, progress)
 
 
 def _ingest(
-    source: Path, config: IngestConfig, whole: bool, folder: Path | None, place: Path, progress: bool
+    source: Path,
+    config: IngestConfig,
+    whole: bool,
+    folder: Path | None,
+    place: Path,
+    workers: int,
+    progress: bool,
 ) -> IngestResult:
     found = find_records(source, config, place)
-    records, quarantine = found.records, found.quarantine
-    total = len(records) + len(quarantine)
+    records, gate = found.records, _Gate(found.quarantine)
+    total = len(records) + len(gate.quarantine)
     if not records:
-        check_quarantine(quarantine, total, config, folder)
+        check_quarantine(gate.quarantine, total, config, folder)
         raise IngestError(
-            f"{source}: no usable images; {total} set aside, first {quarantine[0].key}: {quarantine[0].reason}"
+            f"{source}: no usable images; {total} set aside, "
+            f"first {gate.quarantine[0].key}: {gate.quarantine[0].reason}"
         )
     classes = class_names(records, config)
     splits = ["test"] * len(records) if whole else assign_splits(records, classes, config)
-    loaded, rejected = _load(records, config, folder, progress)
-    quarantine = sorted([*quarantine, *rejected], key=lambda entry: entry.key)
-    check_quarantine(quarantine, total, config, folder)
+    loaded = load_films(records, config.image_size, config.cache, folder, workers or worker_count(len(records)))
+    bar = tqdm(loaded, "reading X-rays", len(records), unit="image", file=sys.stderr, disable=not progress)
+    films = gate.alone(records, bar, config)
+    gate.copies(records, films, find_copies(records, films, config.quality))
+    gate.copies(records, films, find_near_duplicates(records, films, splits, config.quality))
+    gate.quarantine.sort(key=lambda entry: entry.key)
+    try:
+        check_quarantine(gate.quarantine, total, config, folder)
+    except QuarantineError:
+        if folder is not None:
+            write_contact_sheet(folder / "quarantine.html", gate.quarantine, gate.warned, gate.thumbnails)
+        raise
 
-    rows: list[dict[str, Any]] = []
-    images: list[Tensor] = []
-    for record, split, item in zip(records, splits, loaded, strict=True):
-        if item is not None:
-            rows.append({**asdict(record), **item, "split": split})
-            images.append(item["image"])
+    rows = [
+        {**asdict(record), "width": film.width, "height": film.height, "sha256": film.sha256, "split": split}
+        for record, split, film in zip(records, splits, films, strict=True)
+        if film is not None
+    ]
+    images = [film.image for film in films if film is not None]
     required = ("test",) if whole else required_splits(any(record.split for record in records), config)
     check_coverage([row["label"] for row in rows], [row["split"] for row in rows], classes, required)
-    manifest = manifest_table([{k: v for k, v in row.items() if k not in ("image", "path", "view")} for row in rows])
+    manifest = manifest_table(rows)
     parts = {split: _part(rows, images, split, classes, config.image_size) for split in SPLITS}
     return IngestResult(
         **parts,
         manifest=manifest,
-        quarantine=quarantine,
+        quarantine=gate.quarantine,
         digest=ingest_digest(manifest, config),
         normalisation=fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images),
+        warned=gate.warned,
+        thumbnails=gate.thumbnails,
     )
 
 
+@dataclass
+class _Gate:
+    """Collects what is set aside and what is used under a warning, with its pictures."""
+
+    quarantine: list[Quarantined]
+    warned: list[Quarantined] = field(default_factory=list)
+    thumbnails: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def _note(self, action: str, entry: Quarantined, *films: tuple[str, Film]) -> None:
+        (self.quarantine if action == "quarantine" else self.warned).append(entry)
+        if len(self.thumbnails) < 2 * MOST_THUMBNAILS:
+            self.thumbnails.update((key, film.image) for key, film in films)
+
+    def alone(self, records: Sequence[Record], loaded: Iterable[Film | str], config: IngestConfig) -> list[Film | None]:
+        """Return the films that nothing speaks against by themselves, None for the others."""
+        films: list[Film | None] = []
+        for record, film in zip(records, loaded, strict=True):
+            if isinstance(film, str):
+                self._note("quarantine", Quarantined(record.key, film))
+                films.append(None)
+                continue
+            findings = list(judge(film, record.view, config.quality))
+            for finding in findings:
+                self._note(finding.action, Quarantined(record.key, finding.reason), (record.key, film))
+                if finding.action == "quarantine":
+                    break
+            films.append(None if any(finding.action == "quarantine" for finding in findings) else film)
+        return films
+
+    def copies(self, records: Sequence[Record], films: list[Film | None], found: Copies) -> None:
+        """Take the copies out of `films`."""
+        for i, j, finding in found:
+            film, other = films[i], films[j]
+            assert film is not None
+            pictures = [(records[i].key, film), *([(records[j].key, other)] if other is not None else [])]
+            self._note(finding.action, Quarantined(records[i].key, finding.reason, records[j].key), *pictures)
+            if finding.action == "quarantine":
+                films[i] = None
+
+
 def _part(
-    rows: Sequence[dict[str, Any]], images: Sequence[Tensor], split: str, classes: tuple[str, ...], size: int
+    rows: Sequence[dict[str, Any]],
+    images: Sequence[NDArray[np.float32]],
+    split: str,
+    classes: tuple[str, ...],
+    size: int,
 ) -> LabelledImages:
     chosen = [i for i, row in enumerate(rows) if row["split"] == split]
     return LabelledImages(
-        images=torch.stack([images[i] for i in chosen]) if chosen else torch.empty(0, 1, size, size),
+        images=torch.from_numpy(np.stack([images[i] for i in chosen])) if chosen else torch.empty(0, 1, size, size),
         labels=torch.tensor([classes.index(rows[i]["label"]) for i in chosen], dtype=torch.int64),
         class_names=classes,
         patient_ids=tuple(rows[i]["patient_id"] for i in chosen),
@@ -138,55 +217,3 @@ def _part(
         sexes=tuple(rows[i]["sex"] for i in chosen),
         ages=tuple(rows[i]["age"] for i in chosen),
     )
-
-
-def _load(
-    records: Sequence[Record], config: IngestConfig, folder: Path | None, progress: bool
-) -> tuple[list[dict[str, Any] | None], list[Quarantined]]:
-    """Decode every record: its item, or None and an entry of the quarantine."""
-    items, unreadable = [], {}
-    for record in tqdm(records, desc="checking files", unit="file", file=sys.stderr, disable=not progress):
-        try:
-            items.append({"image": str(record.path), "sha256": sha256_file(record.path)})
-        except OSError as error:
-            unreadable[record.key] = f"unreadable ({error.strerror})"
-            items.append({"image": str(record.path), "sha256": ""})
-    dataset = make_dataset(items, config.image_size, config.cache, folder)
-    first: dict[str, str] = {}
-    loaded: list[dict[str, Any] | None] = []
-    rejected: list[Quarantined] = []
-    bar = tqdm(records, desc="reading X-rays", unit="image", file=sys.stderr, disable=not progress)
-    for i, record in enumerate(bar):
-        sha256 = items[i]["sha256"]
-        reason = f"same bytes as {first[sha256]}" if sha256 in first else unreadable.get(record.key, "")
-        item = None
-        if not reason:
-            try:
-                item = _decode(dataset, i, folder)
-                first[sha256] = record.key
-            except IngestError as error:
-                reason = str(error)
-        loaded.append(item)
-        if reason:
-            rejected.append(Quarantined(record.key, reason))
-    return loaded, rejected
-
-
-def _decode(dataset: Any, index: int, folder: Path | None) -> dict[str, Any]:
-    """Return one transformed item; raises `IngestError` with the reason why it cannot be used."""
-    with translate_os_errors(folder or Path()):
-        try:
-            item: dict[str, Any] = dataset[index]
-        except RuntimeError as error:
-            # MONAI wraps what its transforms raise
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, IngestError):
-                cause = cause.__cause__
-            if cause is None:
-                raise
-            raise cause from error
-    image = item["image"]
-    low, high = float(image.min()), float(image.max())
-    if not high - low > 1e-6:
-        raise IngestError(f"constant image (every pixel {low:.3f})")
-    return item

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.data.dataset import CacheDataset, Dataset, PersistentDataset
+from monai.data.dataset import PersistentDataset
 from monai.transforms.compose import Compose
 from monai.transforms.io.dictionary import LoadImaged
 from monai.transforms.spatial.dictionary import Resized
 from monai.transforms.transform import MapTransform
 from monai.transforms.utility.dictionary import EnsureChannelFirstd, EnsureTyped
 
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, IngestError
 from medidistill.files import translate_os_errors
 from medidistill.ingest.dicom import ChestXrayReader
+from medidistill.ingest.examine import Examined
 
-__all__ = ["CentreSquared", "compose", "make_dataset"]
+__all__ = ["CentreSquared", "Loader", "compose"]
 
-_VERSION = 1  # raise it when the same file comes out differently: stale entries of a disk cache must not be read
+_VERSION = 2  # raise it when the same file comes out differently: stale entries of a disk cache must not be read
 
 
 class CentreSquared(MapTransform):  # type: ignore[misc, unused-ignore]
@@ -53,6 +54,7 @@ def compose(image_size: int) -> Compose:
         [
             load,
             EnsureChannelFirstd(keys="image"),
+            Examined(keys="image"),
             CentreSquared(keys="image"),
             Resized(keys="image", spatial_size=(image_size, image_size), mode="area"),
             EnsureTyped(keys="image", track_meta=False),
@@ -60,11 +62,10 @@ def compose(image_size: int) -> Compose:
     )
 
 
-def make_dataset(items: Sequence[Mapping[str, str]], image_size: int, cache: str, folder: Path | None) -> Dataset:
-    """Return a dataset that decodes an item when it is first asked for, and keeps the result.
+class Loader:
+    """Reads one picture to what a network needs, and keeps the result on disk where that is asked for.
 
     Args:
-        items: ``{"image": path, "sha256": digest}`` each.
         image_size: rows and columns of the result.
         cache: `memory`, or `disk`: a file an image, named by the image's digest, in a folder that only its
             owner can enter. It holds patient pixels: delete it with the data. MONAI writes each entry to a
@@ -75,16 +76,47 @@ def make_dataset(items: Sequence[Mapping[str, str]], image_size: int, cache: str
         ConfigError: a disk cache without a folder.
         ResourceError: the folder cannot be made.
     """
-    if cache == "memory":
-        return CacheDataset(list(items), compose(image_size), runtime_cache=True, copy_cache=False, progress=False)
-    if folder is None:
-        raise ConfigError("IngestConfig.cache='disk': needs a cache folder; pass one or use cache='memory'")
-    images = folder / "images"
-    with translate_os_errors(images):
-        images.mkdir(mode=0o700, parents=True, exist_ok=True)
-        images.chmod(0o700)
 
-    def name(item: Mapping[str, str]) -> bytes:
-        return f"v{_VERSION}-{image_size}-{item['sha256']}".encode()
+    def __init__(self, image_size: int, cache: str, folder: Path | None) -> None:
+        self.image_size, self.transform, self.images = image_size, compose(image_size), None
+        if cache == "memory":
+            return
+        if folder is None:
+            raise ConfigError("IngestConfig.cache='disk': needs a folder; pass one or use cache='memory'")
+        self.images = folder / "images"
+        with translate_os_errors(self.images):
+            self.images.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.images.chmod(0o700)
 
-    return PersistentDataset(list(items), compose(image_size), cache_dir=images, hash_func=name)
+    def __call__(self, place: str, digest: str) -> dict[str, Any]:
+        """Return the item of the picture at `place`: image (1, S, S) float32 in [0, 1], and what `Examined` notes.
+
+        Args:
+            place: see `medidistill.ingest.dicom.address`.
+            digest: names the picture by its content.
+
+        Raises:
+            IngestError: the reason why the picture cannot be used.
+            ResourceError: the cache cannot be written.
+        """
+        with translate_os_errors(self.images or Path()):
+            try:
+                return self._item({"image": place, "digest": digest})
+            except RuntimeError as error:
+                # MONAI wraps what its transforms raise
+                cause: BaseException | None = error
+                while cause is not None and not isinstance(cause, IngestError):
+                    cause = cause.__cause__
+                if cause is None:
+                    raise
+                raise cause from error
+
+    def _item(self, data: dict[str, str]) -> dict[str, Any]:
+        if self.images is None:
+            item: dict[str, Any] = self.transform(data)
+            return item
+        item = PersistentDataset([data], self.transform, cache_dir=self.images, hash_func=self._name)[0]
+        return item
+
+    def _name(self, item: Mapping[str, str]) -> bytes:
+        return f"v{_VERSION}-{self.image_size}-{item['digest']}".encode()

@@ -53,12 +53,13 @@ def ingest(run: Run, source: Path | None) -> None:
 
     private_folder(folder)
     write_json(folder / _SOURCE, {"source": str(source)}, mode=0o600)
-    result = read_images(source, run.config.ingest, folder=folder, progress=run.progress)
+    result = read_images(source, run.config.ingest, folder=folder, workers=run.config.threads, progress=run.progress)
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}
     keys = [key for split in (data.train, data.val, data.test) for key in split.keys]
-    facts = {"images": counts, "patients": patients, "quarantined": len(result.quarantine)}
+    aside = {"quarantined": len(result.quarantine), "warned": len(result.warned)}
+    facts = {"images": counts, "patients": patients, **aside}
     origin = "phantom" if all_marked_synthetic(source, keys) else "patients"
     run.note("ingest", inputs, data=data.digest, origin=origin, **facts)
     run.touch("read", inputs, train=data.train, val=data.val, test=data.test)

@@ -9,7 +9,8 @@ from pydicom.pixels.processing import apply_windowing
 from pydicom.sequence import Sequence
 
 from medidistill.errors import IngestError
-from medidistill.ingest.dicom import ChestXrayReader, file_kind, read_header, read_image, window
+from medidistill.ingest.dicom import ChestXrayReader, file_kind, read_header, read_image
+from medidistill.ingest.voi import window
 
 
 def close(picture, expected):
@@ -150,19 +151,19 @@ def test_window_agrees_with_pydicom(function, center, width, radiograph):
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"WindowCenter": "5", "WindowWidth": "0"}, r"\(0028,1051\) Window Width must be >= 1 for LINEAR, got 0"),
+        ({"WindowCenter": "5", "WindowWidth": "0"}, r"\(0028,1051\) Window Width must be >= 1 for LINEAR"),
         (
             {"WindowCenter": "5", "WindowWidth": "0", "VOILUTFunction": "SIGMOID"},
             r"Window Width must be > 0 for SIGMOID",
         ),
         (
             {"WindowCenter": "5", "WindowWidth": "9", "VOILUTFunction": "CUBIC"},
-            "'CUBIC': must be LINEAR, LINEAR_EXACT or",
+            "VOI LUT Function must be LINEAR, LINEAR_EXACT or",
         ),
         ({"RescaleSlope": "0", "RescaleIntercept": "5"}, "Rescale Slope must not be 0"),
         ({"Modality": "CT"}, "modality CT: must be CR, DX, RG"),
         ({"PixelData": None}, "no pixel data"),
-        ({"NumberOfFrames": 2, "Rows": 1}, "2 frames"),
+        ({"NumberOfFrames": 2, "Rows": 1}, "several frames"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR: must be MONOCHROME1 or MONOCHROME2"),
         ({"Rows": 40}, "unreadable"),
     ],

@@ -74,6 +74,8 @@ def find_records(source: Path, config: IngestConfig, place: Path) -> Found:
         ResourceError: an archive cannot be unpacked.
     """
     found = _find(source, config, place)
+    if config.frames == "split":
+        found.split_frames()
     found.records.sort(key=lambda record: record.key)
     found.quarantine.sort(key=lambda entry: entry.key)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medidistill.config import IngestConfig
@@ -11,6 +11,8 @@ from medidistill.errors import IngestError
 from medidistill.ingest.demographics import parse_age, parse_sex
 from medidistill.ingest.dicom import file_kind, read_header
 from medidistill.ingest.manifest import Quarantined
+
+MOST_FRAMES = 10_000  # a header may claim any number
 
 __all__ = ["Found", "Record", "hash_patient", "make_record", "why"]
 
@@ -29,6 +31,7 @@ class Record:
         sex: `F`, `M`, `O` or empty.
         age: years, None where unknown.
         view: as the table gives it (`PA`, `lateral`), else empty.
+        frame: which of several frames, from 0; None for a file that is one picture.
     """
 
     key: str
@@ -40,6 +43,7 @@ class Record:
     sex: str = ""
     age: float | None = None
     view: str = ""
+    frame: int | None = None
 
 
 @dataclass
@@ -52,6 +56,23 @@ class Found:
     def set_aside(self, key: str, reason: str | Exception) -> None:
         """Put a file or row into quarantine."""
         self.quarantine.append(Quarantined(key, reason if isinstance(reason, str) else why(reason)))
+
+    def split_frames(self) -> None:
+        """Make each frame of a DICOM file with several a record of its own, `#1` and so on behind its key."""
+        split: list[Record] = []
+        for record in self.records:
+            try:
+                frames = read_header(record.path).frames if file_kind(record.path) == "dicom" else 1
+            except (IngestError, OSError) as error:
+                self.set_aside(record.key, error)
+                continue
+            if frames == 1:
+                split.append(record)
+            else:
+                split += [
+                    replace(record, key=f"{record.key}#{n + 1}", frame=n) for n in range(min(frames, MOST_FRAMES))
+                ]
+        self.records = split
 
 
 def why(error: Exception) -> str:

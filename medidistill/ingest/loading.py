@@ -1,0 +1,186 @@
+"""Read many pictures, in parallel where there are many; a decoder that crashes takes one file with it."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medidistill.errors import IngestError
+from medidistill.files import sha256_file
+from medidistill.ingest.dicom import address
+from medidistill.ingest.sources.record import Record
+from medidistill.ingest.transforms import Loader
+
+__all__ = ["Film", "load_films", "worker_count"]
+
+_PER_WORKER = 200  # a worker takes seconds to start: fewer files than this are read sooner without it
+_MOST_WORKERS = 16
+_CHUNK = 16
+_AHEAD = 3  # chunks a worker that wait for it: memory does not grow with the number of files
+_CRASHED = "unreadable (the decoder crashed, or ran out of memory)"
+
+
+@dataclass(frozen=True)
+class Film:
+    """One picture as it was read.
+
+    Args:
+        image: (1, S, S) float32 in [0, 1].
+        width: columns in the file.
+        height: rows in the file.
+        sha256: of the file, with the frame where there are several.
+        pixels: digest of the rendered pixels.
+        outline: 256 bits, hexadecimal.
+        contrast: 99th less 1st percentile of the intensities.
+        clipped: the larger share of black or white pixels.
+        view: of the header, else empty.
+        body_part: `other` where the header says so, else empty.
+    """
+
+    image: NDArray[np.float32]
+    width: int
+    height: int
+    sha256: str
+    pixels: str
+    outline: str
+    contrast: float
+    clipped: float
+    view: str
+    body_part: str
+
+
+_Task = tuple[str, int | None]
+
+
+def worker_count(files: int) -> int:
+    """Return how many processes read `files` files soonest: one for a small source, at most one a CPU."""
+    return max(1, min(len(os.sched_getaffinity(0)), files // _PER_WORKER, _MOST_WORKERS))
+
+
+def load_films(
+    records: Sequence[Record], image_size: int, cache: str, folder: Path | None, workers: int
+) -> Iterator[Film | str]:
+    """Yield for each record, in order, its film, or the reason why there is none.
+
+    Args:
+        records: what to read.
+        image_size: rows and columns of the result.
+        cache: `memory` or `disk`, see `Loader`.
+        folder: where the disk cache goes.
+        workers: processes; 1: this one.
+
+    Raises:
+        ConfigError: a disk cache without a folder.
+        ResourceError: the cache cannot be written.
+    """
+    tasks: list[_Task] = [(str(record.path), record.frame) for record in records]
+    reader = _Reader(image_size, cache, folder)
+    if workers > 1:
+        yield from _in_parallel(tasks, reader, workers)
+    else:
+        for task in tasks:
+            yield reader.read(task)
+
+
+class _Reader:
+    def __init__(self, image_size: int, cache: str, folder: Path | None) -> None:
+        self.settings = (image_size, cache, folder)
+        self.loader = Loader(image_size, cache, folder)
+
+    def read(self, task: _Task) -> Film | str:
+        path, frame = task
+        try:
+            sha256 = sha256_file(Path(path))
+        except OSError as error:
+            return f"unreadable ({error.strerror})"
+        if frame is not None:
+            sha256 = hashlib.sha256(f"{sha256} frame {frame}".encode()).hexdigest()
+        try:
+            item = self.loader(address(Path(path), frame), sha256)
+        except IngestError as error:
+            return str(error)
+        names = ("width", "height", "pixels", "outline", "contrast", "clipped", "view", "body_part")
+        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in names})
+
+
+_worker: list[_Reader] = []  # the reader of this worker process
+
+
+def _start(image_size: int, cache: str, folder: Path | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the workers
+    torch.set_num_threads(1)
+    _worker.append(_Reader(image_size, cache, folder))
+
+
+def _read_chunk(tasks: Sequence[_Task]) -> list[Film | str]:
+    return [_worker[0].read(task) for task in tasks]
+
+
+def _pool(reader: _Reader, workers: int) -> ProcessPoolExecutor:
+    # not `fork`: torch has threads, and a forked one may wait for a lock for ever
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=reader.settings)
+
+
+def _submit(pool: ProcessPoolExecutor, tasks: Sequence[_Task]) -> Future[list[Film | str]]:
+    try:
+        return pool.submit(_read_chunk, tasks)
+    except BrokenProcessPool as error:  # it broke since the last result
+        failed: Future[list[Film | str]] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _in_parallel(tasks: Sequence[_Task], reader: _Reader, workers: int) -> Iterator[Film | str]:
+    chunks = deque(tasks[start : start + _CHUNK] for start in range(0, len(tasks), _CHUNK))
+    waiting: deque[tuple[Sequence[_Task], Future[list[Film | str]]]] = deque()
+    pool = _pool(reader, workers)
+    try:
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool:  # workers cannot start here, as in a script without a `__main__` guard
+            yield from map(reader.read, tasks)
+            return
+        while chunks or waiting:
+            while chunks and len(waiting) < _AHEAD * workers:
+                chunk = chunks.popleft()
+                waiting.append((chunk, _submit(pool, chunk)))
+            chunk, future = waiting.popleft()
+            try:
+                yield from future.result()
+            except BrokenProcessPool:
+                # some chunk under way broke it: read the first alone, file by file, and the others once more
+                chunks.extendleft(other for other, _ in reversed(waiting))
+                waiting.clear()
+                pool.shutdown(wait=False, cancel_futures=True)
+                yield from _alone(chunk, reader)
+                pool = _pool(reader, workers)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _alone(tasks: Sequence[_Task], reader: _Reader) -> Iterator[Film | str]:
+    """Read files in a process that may die of each."""
+    pool = _pool(reader, 1)
+    try:
+        for task in tasks:
+            try:
+                yield pool.submit(_read_chunk, [task]).result()[0]
+            except BrokenProcessPool:
+                pool.shutdown(wait=False, cancel_futures=True)
+                pool = _pool(reader, 1)
+                yield _CRASHED
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

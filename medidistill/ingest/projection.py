@@ -1,0 +1,75 @@
+"""What a header says about how a film was taken: from the front or the side, and of what.
+
+Only the words of this module leave it: no value of a header does.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydicom.dataset import Dataset
+
+__all__ = ["body_part", "view", "view_of_text"]
+
+LATERAL, OBLIQUE, OTHER_PART = "lateral", "oblique", "other"
+
+_LATERAL = {"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L LAT", "R LAT", "LEFT LATERAL", "RIGHT LATERAL"}
+_OBLIQUE = {"RAO", "LAO", "RPO", "LPO", "RLO", "LLO", "OBLIQUE"}
+_FRONTAL = {"AP", "PA"}
+# PS3.16 CID 4010 in SNOMED CT, and the codes that earlier editions gave the same views
+_LATERAL_CODES = {"399173006", "399198007", "399067008", "R-10236", "R-10232", "R-102CD"}
+_FRONTAL_CODES = {"399348003", "272479007", "399033003", "R-10206", "R-40888", "R-10214", "R-10202"}
+_CHEST_CODES = {
+    *("816094009", "51185008", "T-D3000"),  # chest; its former concept; the former code
+    *("39607008", "T-28000", "86598002", "72410000"),  # lung, apex of lung, mediastinum
+    *("416550000", "416775004", "416319003", "417437006", "416152001", "38266002"),  # regions that hold the chest
+}
+_CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULMO|POUMON|WHOLEBODY|CHABD|CHSABD")
+_SIDE = re.compile(r"\b(lat|lateral|seitlich|profil)\b", flags=re.IGNORECASE)
+_FRONT = re.compile(r"\b(ap|pa|a\.p\.|p\.a\.|frontal)\b", flags=re.IGNORECASE)
+_DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def view_of_text(text: str) -> str:
+    """Return `lateral`, `oblique`, `frontal`, or an empty string, for a view position or a column of a table."""
+    value = text.strip().upper()
+    if value in _LATERAL:
+        return LATERAL
+    if value in _OBLIQUE:
+        return OBLIQUE
+    return "frontal" if value in _FRONTAL or value == "FRONTAL" else ""
+
+
+def view(dataset: Dataset) -> str:
+    """Return `lateral`, `oblique` or `frontal`, or an empty string where the header does not tell.
+
+    Asked in this order: (0054,0220) View Code Sequence, (0018,5101) View Position, (0020,0020) Patient Orientation
+    (a row that runs to the front or the back of the patient is a side view), the descriptions of series and protocol.
+    """
+    for item in dataset.get("ViewCodeSequence") or ():
+        code = _text(item, "CodeValue")
+        if code in _LATERAL_CODES:
+            return LATERAL
+        if code in _FRONTAL_CODES:
+            return "frontal"
+    if found := view_of_text(_text(dataset, "ViewPosition")):
+        return found
+    orientation = dataset.get("PatientOrientation")
+    if orientation and not isinstance(orientation, str) and str(orientation[0])[:1] in ("A", "P"):
+        return LATERAL
+    words = " ".join(_text(dataset, keyword).replace("_", " ") for keyword in _DESCRIPTIONS)
+    return LATERAL if _SIDE.search(words) and not _FRONT.search(words) else ""
+
+
+def body_part(dataset: Dataset) -> str:
+    """Return `other` where (0018,0015) Body Part Examined or (0008,2218) Anatomic Region names no part of the chest."""
+    named = _text(dataset, "BodyPartExamined").upper().replace(" ", "")
+    if named:
+        return "" if _CHEST.search(named) else OTHER_PART
+    codes = {_text(item, "CodeValue") for item in dataset.get("AnatomicRegionSequence") or ()} - {""}
+    return OTHER_PART if codes and not codes & _CHEST_CODES else ""

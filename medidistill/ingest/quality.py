@@ -1,0 +1,84 @@
+"""The gate: which films are set aside or marked, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medidistill.config import QualityConfig
+from medidistill.ingest.examine import OUTLINE_BITS
+from medidistill.ingest.loading import Film
+from medidistill.ingest.projection import LATERAL, OBLIQUE, OTHER_PART, view_of_text
+
+__all__ = ["Finding", "judge", "near_pairs"]
+
+_BLOCK = 2048
+_NOTHING = 1e-6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One doubt about a film.
+
+    Args:
+        action: `quarantine` or `warn`.
+        reason: in words of this module; holds no value of a header and no name of a file.
+    """
+
+    action: str
+    reason: str
+
+
+def judge(film: Film, table_view: str, config: QualityConfig) -> Iterator[Finding]:
+    """Yield what speaks against a film by itself.
+
+    Args:
+        film: what was read and measured.
+        table_view: the view that the table of labels states, stronger than the header's.
+        config: limits, and what to do.
+    """
+    if film.contrast <= _NOTHING and float(np.ptp(film.image)) <= _NOTHING:
+        yield Finding("quarantine", "constant image")
+        return
+    view = view_of_text(table_view) or film.view
+    doubts = (
+        (config.view, view == LATERAL, "lateral view"),
+        (config.view, view == OBLIQUE, "oblique view"),
+        (config.body_part, film.body_part == OTHER_PART, "another part of the body than the chest"),
+        (config.blank, film.contrast < config.min_contrast, "blank: hardly any contrast"),
+        (config.clipped, film.clipped > config.max_clipped, "clipped: most pixels at one end of the scale"),
+    )
+    for action, true, reason in doubts:
+        if true and action != "accept":
+            yield Finding(action, reason)
+
+
+def near_pairs(outlines: Sequence[str], groups: Sequence[int], max_bits: int) -> list[tuple[int, int]]:
+    """Return the pairs of films in different groups whose outlines differ in few bits, or in nearly all: a negative.
+
+    Args:
+        outlines: N hexadecimal outlines of 256 bits.
+        groups: N numbers; only pairs of different groups count.
+        max_bits: bits that may differ.
+
+    Returns:
+        (i, j) with i < j, sorted. Work grows with N squared (10,000 films: seconds), memory with N.
+    """
+    if not outlines:
+        return []
+    packed = np.array([np.frombuffer(bytes.fromhex(text), np.uint8) for text in outlines])
+    signs = np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
+    group: NDArray[np.int64] = np.asarray(groups)
+    found: list[tuple[int, int]] = []
+    for start in range(0, len(signs), _BLOCK):
+        for other in range(start, len(signs), _BLOCK):
+            # +1 and -1: the product is the number of bits less twice those that differ
+            close = (
+                np.abs(signs[start : start + _BLOCK] @ signs[other : other + _BLOCK].T) >= OUTLINE_BITS - 2 * max_bits
+            )
+            close &= group[start : start + _BLOCK, None] != group[None, other : other + _BLOCK]
+            found += [(start + i, other + j) for i, j in np.argwhere(close).tolist() if start + i < other + j]
+    return sorted(found)

@@ -1,0 +1,305 @@
+"""The reader at its edges: transfer syntaxes, depths, padding, frames, claims that are lies, silence about values."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.utils import pixel_array
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from medidistill.config import IngestConfig
+from medidistill.errors import IngestError
+from medidistill.ingest import ingest
+from medidistill.ingest.dicom import read_header, read_image, render
+from medidistill.ingest.limits import codestream_size
+
+SIGNED = np.array([[-2048, -1], [0, 2047]])
+UNSIGNED = np.array([[0, 1000], [2000, 4095]])
+
+
+def close(picture, expected):
+    np.testing.assert_allclose(picture, np.asarray(expected, dtype=np.float32), rtol=0, atol=1e-6)
+
+
+def write(dataset, path, syntax):
+    """Write with another transfer syntax: byte order of the pixels and compression follow it."""
+    if syntax.is_compressed and not syntax.is_deflated:
+        dataset.compress(syntax)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax == ExplicitVRBigEndian and dataset.BitsAllocated == 16:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").byteswap().tobytes()
+    pydicom.dcmwrite(
+        path, dataset, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian, force_encoding=True
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+    ],
+)
+@pytest.mark.parametrize(("pixels", "signed"), [(UNSIGNED, False), (SIGNED, True)])
+def test_transfer_syntaxes_give_the_pixels_that_went_in(tmp_path, radiograph, syntax, pixels, signed):
+    pixels = np.tile(pixels, (8, 8))
+    path = write(radiograph(pixels, signed=signed), tmp_path / "a", syntax)
+    close(read_image(path), (pixels + (2048 if signed else 0)) / 4095)
+
+
+def test_jpeg_baseline(tmp_path, radiograph):
+    flat = np.kron(np.array([[0, 51], [102, 255]]), np.ones((8, 8)))  # a value a block: its mean alone is coded
+    dataset, buffer = radiograph(flat, bits=8), io.BytesIO()
+    Image.fromarray(flat.astype(np.uint8)).save(buffer, "JPEG", quality=100)
+    dataset.PixelData = encapsulate([buffer.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.save_as(tmp_path / "a", enforce_file_format=True)
+    np.testing.assert_allclose(read_image(tmp_path / "a"), flat / 255, atol=1.01 / 255)
+
+
+@pytest.mark.parametrize("bits", range(8, 17))
+@pytest.mark.parametrize("signed", [False, True])
+def test_every_depth_from_8_to_16_bits(tmp_path, save, bits, signed):
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    path = save(tmp_path / "a", [[low, 0 if signed else 2 ** (bits - 1), high]], bits=bits, signed=signed)
+    close(read_image(path), [[0, 2 ** (bits - 1) / (2**bits - 1), 1]])
+
+
+def test_modality_lut_and_window_of_signed_pixels(tmp_path, save):
+    item = Dataset()
+    item.LUTDescriptor = [3, 65535, 16]  # first mapped value -1, as US
+    item.add_new(0x00280002 + 0x3000, "US", [3, 65535, 16])
+    item.LUTData = [0, 100, 200]
+    item["LUTDescriptor"].value = [3, -1, 16]
+    path = save(
+        tmp_path / "a",
+        [[-5, -1, 0, 1, 5]],
+        signed=True,
+        ModalityLUTSequence=Sequence([item]),
+        WindowCenter="100",
+        WindowWidth="200",
+        VOILUTFunction="LINEAR_EXACT",
+    )
+    close(read_image(path), [[0, 0, 0.5, 1, 1]])
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_air_whatever_the_photometric_interpretation(tmp_path, save, photometric):
+    path = save(tmp_path / "a", [[0, 1000, 4095]], PixelPaddingValue=4095, PhotometricInterpretation=photometric)
+    inner = [0, 1000 / 4095] if photometric == "MONOCHROME2" else [1, 1 - 1000 / 4095]
+    close(read_image(path), [[*inner, 0]])
+
+
+def test_padding_range_of_signed_pixels(tmp_path, save):
+    dataset = {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990}
+    path = save(tmp_path / "a", [[-2001, -2000, -1995, -1990, -1989]], signed=True, **dataset)
+    close(read_image(path), [[47 / 4095, 0, 0, 0, 59 / 4095]])
+
+
+def multiframe(save, path, frames=3, **attributes):
+    pixels = np.arange(frames * 4).reshape(frames * 2, 2) * 100
+    return save(path, pixels, Rows=2, NumberOfFrames=frames, **attributes)
+
+
+def test_frames_are_refused_or_read_one_by_one(tmp_path, save):
+    path = multiframe(save, tmp_path / "a")
+    with pytest.raises(IngestError, match=r"several frames.*ingest.frames: split"):
+        read_image(path)
+    close(read_image(path, 2), np.array([[8, 9], [10, 11]]) * 100 / 4095)
+    with pytest.raises(IngestError, match="no such frame"):
+        read_image(path, 3)
+    assert read_header(path).frames == 3
+
+
+def test_frames_become_films_of_one_patient(tmp_path, save):
+    rng = np.random.default_rng(0)
+    for n, label in enumerate(("cat", "dog")):
+        pixels = rng.integers(0, 4095, (3 * 20, 20))
+        save(tmp_path / label / "a", pixels, number=n, Rows=20, NumberOfFrames=3)
+    config = IngestConfig(image_size=20, val_fraction=0, test_fraction=0, frames="split")
+    result = ingest(tmp_path, config)
+    assert result.train.keys == ("cat/a#1", "cat/a#2", "cat/a#3", "dog/a#1", "dog/a#2", "dog/a#3")
+    assert result.manifest.patient_id.nunique() == 2
+    np.testing.assert_allclose(result.train.images[5, 0], pixels[40:] / 4095, atol=1e-6)
+
+
+def test_huge_dimensions_are_refused_before_they_are_set_up(tmp_path, save, radiograph):
+    path = save(tmp_path / "a", [[0, 1]], Rows=65535, Columns=65535)
+    with pytest.raises(IngestError, match="more than 134217728 pixels claimed"):
+        read_image(path)
+    dataset = radiograph(np.tile(UNSIGNED, (8, 8)))
+    dataset.compress(JPEG2000Lossless)
+    stream = bytes(dataset.PixelData)
+    at = stream.index(b"\xff\x4f\xff\x51") + 8
+    lie = stream[:at] + (60000).to_bytes(4, "big") * 2 + stream[at + 8 :]
+    dataset.PixelData = lie
+    dataset.save_as(tmp_path / "b", enforce_file_format=True)
+    with pytest.raises(IngestError, match="compressed picture has another size"):
+        read_image(tmp_path / "b")
+
+
+def test_sizes_of_streams(radiograph):
+    for syntax in (JPEGLSLossless, JPEG2000Lossless):
+        dataset = radiograph(np.arange(24).reshape(4, 6))
+        dataset.compress(syntax)
+        stream = bytes(dataset.PixelData)
+        start = stream.index(b"\xff\xd8" if syntax == JPEGLSLossless else b"\xff\x4f\xff\x51")
+        assert codestream_size(stream[start:]) == (4, 6)
+    assert codestream_size(b"") is codestream_size(b"\xff\xd8\xff\xda\0\0\0\0\0") is codestream_size(b"RLE") is None
+
+
+def test_deflated_bomb(tmp_path, radiograph, monkeypatch):
+    path = write(radiograph(np.zeros((2000, 2000))), tmp_path / "a", DeflatedExplicitVRLittleEndian)
+    read_image(path)
+    monkeypatch.setattr("medidistill.ingest.limits._MOST_INFLATED", 1 << 20)
+    for read in (read_image, read_header):
+        with pytest.raises(IngestError, match="deflated file unpacks to more"):
+            read(path)
+
+
+def test_png_bomb(tmp_path):
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = (40000).to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(IngestError, match=r"pixels claimed|DecompressionBomb"):
+        read_image(tmp_path / "a.png")
+
+
+def test_sequences_within_sequences_end_in_one_line(tmp_path, radiograph):
+    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff"
+    path = tmp_path / "a"
+    radiograph([[0, 1]]).save_as(path, enforce_file_format=True)
+    path.write_bytes(path.read_bytes() + b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff" + item * 5000)
+    for read in (read_image, read_header):
+        with pytest.raises(IngestError) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+SECRET = "PHANTOM^SECRET"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"Modality": SECRET},
+        {"PhotometricInterpretation": SECRET},
+        {"WindowCenter": "5", "WindowWidth": "9", "VOILUTFunction": SECRET},
+        {"PixelData": None, "Modality": SECRET},
+        {"SamplesPerPixel": 7},
+        {"BitsStored": 33},
+        {"Rows": 0},
+        {"WindowCenter": "1", "WindowWidth": "-778899"},
+    ],
+)
+def test_no_message_repeats_a_value_of_the_header(tmp_path, save, attributes):
+    path = save(tmp_path / "a", [[0, 1], [2, 3]], **attributes)
+    with pytest.raises(IngestError) as caught:
+        read_image(path)
+    assert not any(word in str(caught.value).upper() for word in ("SECRET", "778899", "33"))
+
+
+@pytest.mark.parametrize("keyword", ["WindowWidth", "RescaleSlope", "PixelPaddingValue", "NumberOfFrames", "Rows"])
+def test_no_message_repeats_a_damaged_number(tmp_path, save, keyword):
+    marks = {"WindowCenter": "123456", "WindowWidth": "123456", "RescaleSlope": "123456", "RescaleIntercept": "0"}
+    marks |= {"PixelPaddingValue": 12345, "NumberOfFrames": "123456"}
+    path = save(tmp_path / "a", [[0, 1], [2, 3]], **marks)
+    path.write_bytes(path.read_bytes().replace(b"123456", b"SECRET"))
+    with pytest.raises(IngestError) as caught:
+        read_image(path)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_same_picture_in_eight_syntaxes():
+    """pydicom's MR in every lossless coding, taken for a radiograph, is one picture."""
+    pictures = []
+    for name in ("MR_small", "MR_small_RLE", "MR_small_bigendian", "MR_small_expb", "MR_small_implicit"):
+        dataset = pydicom.dcmread(get_testdata_file(f"{name}.dcm"))
+        dataset.Modality = "CR"
+        pictures.append(render(dataset))
+    for name in ("MR_small_jp2klossless", "MR_small_jpeg_ls_lossless", "MR_small_padded"):
+        dataset = pydicom.dcmread(get_testdata_file(f"{name}.dcm"))
+        dataset.Modality = "CR"
+        pictures.append(render(dataset))
+    assert all(np.array_equal(pictures[0], picture) for picture in pictures)
+    assert pictures[0].std() > 0.01
+
+
+@pytest.mark.data
+def test_every_stored_syntax_decodes_as_pydicom_does(real_data):
+    for path in sorted((real_data / "dicom/syntaxes").iterdir()):
+        dataset = pydicom.dcmread(path)
+        if dataset.SamplesPerPixel != 1 or int(dataset.get("NumberOfFrames", 1) or 1) > 1:
+            continue
+        dataset.Modality = "CR"
+        for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue"):
+            if keyword in dataset:
+                del dataset[keyword]
+        stored = pixel_array(dataset).astype(float)
+        bits = dataset.BitsStored
+        expected = (stored + (2 ** (bits - 1) if dataset.PixelRepresentation else 0)) / (2**bits - 1)
+        np.testing.assert_allclose(render(dataset), np.clip(expected, 0, 1), atol=1e-6, err_msg=path.name)
+
+
+@pytest.mark.data
+def test_hips_and_tibias_are_told_by_their_header(real_data):
+    from medidistill.ingest.projection import body_part
+
+    folder = real_data / "dicom/radiograph_other"
+    said = {path.name: body_part(pydicom.dcmread(path, stop_before_pixels=True)) for path in folder.iterdir()}
+    named = {name for name, part in said.items() if part == "other"}
+    assert named
+    for path in (real_data / "dicom/chest").iterdir():
+        assert body_part(pydicom.dcmread(path, stop_before_pixels=True)) == ""
+
+
+def test_pydicoms_own_files_never_end_in_anything_but_a_reason():
+    folder = Path(get_testdata_file("MR_small.dcm")).parent
+    for path in sorted(folder.glob("*.dcm")):
+        try:
+            picture = read_image(path)
+        except IngestError as error:
+            assert "\n" not in str(error)  # noqa: PT017 (both ends are right)
+        else:
+            assert picture.dtype == np.float32
+            assert 0 <= picture.min() <= picture.max() <= 1
+
+
+def test_uids_of_unknown_syntaxes_are_not_repeated(tmp_path, radiograph):
+    dataset = radiograph([[0, 1]])
+    dataset.compress(RLELossless)
+    dataset.save_as(tmp_path / "a", enforce_file_format=True)
+    data = (tmp_path / "a").read_bytes()
+    unknown = str(RLELossless)[:-1] + "9"
+    (tmp_path / "a").write_bytes(data.replace(RLELossless.encode(), UID(unknown).encode()))
+    with pytest.raises(IngestError) as caught:
+        read_image(tmp_path / "a")
+    assert unknown not in str(caught.value)
