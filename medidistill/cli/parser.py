@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, audit, config, export, merge, push, status, support, train, verify
+from medidistill.cli import app, audit, config, export, merge, pull, push, receive, status, support, train, verify
 from medidistill.cli import clean as clean_run
 from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
@@ -24,6 +24,8 @@ __all__ = ["make_parser"]
 _MODULES: tuple[ModuleType, ...] = (
     app,
     audit,
+    receive,
+    pull,
     clean_run,
     config,
     export,

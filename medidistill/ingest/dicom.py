@@ -19,9 +19,9 @@ import numpy as np
 import pydicom
 from monai.data.image_reader import ImageReader
 from numpy.typing import NDArray
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID_dictionary
 
 from medidistill.errors import IngestError
 from medidistill.ingest.limits import check_deflated, check_size

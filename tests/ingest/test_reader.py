@@ -47,9 +47,7 @@ def write(dataset, path, syntax):
     dataset.file_meta.TransferSyntaxUID = syntax
     if syntax == ExplicitVRBigEndian and dataset.BitsAllocated == 16:
         dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").byteswap().tobytes()
-    pydicom.dcmwrite(
-        path, dataset, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian, force_encoding=True
-    )
+    dataset.save_as(path, enforce_file_format=True)
     return path
 
 
@@ -66,7 +64,7 @@ def write(dataset, path, syntax):
 )
 @pytest.mark.parametrize(("pixels", "signed"), [(UNSIGNED, False), (SIGNED, True)])
 def test_transfer_syntaxes_give_the_pixels_that_went_in(tmp_path, radiograph, syntax, pixels, signed):
-    pixels = np.tile(pixels, (8, 8))
+    pixels = np.tile(pixels, (32, 32))
     path = write(radiograph(pixels, signed=signed), tmp_path / "a", syntax)
     close(read_image(path), (pixels + (2048 if signed else 0)) / 4095)
 
@@ -92,10 +90,8 @@ def test_every_depth_from_8_to_16_bits(tmp_path, save, bits, signed):
 
 def test_modality_lut_and_window_of_signed_pixels(tmp_path, save):
     item = Dataset()
-    item.LUTDescriptor = [3, 65535, 16]  # first mapped value -1, as US
-    item.add_new(0x00280002 + 0x3000, "US", [3, 65535, 16])
-    item.LUTData = [0, 100, 200]
-    item["LUTDescriptor"].value = [3, -1, 16]
+    item.add_new(0x00283002, "SS", [3, -1, 16])  # the first value that is mapped is -1
+    item.add_new(0x00283006, "US", [0, 100, 200])
     path = save(
         tmp_path / "a",
         [[-5, -1, 0, 1, 5]],
@@ -152,7 +148,7 @@ def test_huge_dimensions_are_refused_before_they_are_set_up(tmp_path, save, radi
     path = save(tmp_path / "a", [[0, 1]], Rows=65535, Columns=65535)
     with pytest.raises(IngestError, match="more than 134217728 pixels claimed"):
         read_image(path)
-    dataset = radiograph(np.tile(UNSIGNED, (8, 8)))
+    dataset = radiograph(np.tile(UNSIGNED, (32, 32)))
     dataset.compress(JPEG2000Lossless)
     stream = bytes(dataset.PixelData)
     at = stream.index(b"\xff\x4f\xff\x51") + 8
@@ -165,11 +161,11 @@ def test_huge_dimensions_are_refused_before_they_are_set_up(tmp_path, save, radi
 
 def test_sizes_of_streams(radiograph):
     for syntax in (JPEGLSLossless, JPEG2000Lossless):
-        dataset = radiograph(np.arange(24).reshape(4, 6))
+        dataset = radiograph(np.arange(64 * 96).reshape(64, 96) % 4096)
         dataset.compress(syntax)
         stream = bytes(dataset.PixelData)
         start = stream.index(b"\xff\xd8" if syntax == JPEGLSLossless else b"\xff\x4f\xff\x51")
-        assert codestream_size(stream[start:]) == (4, 6)
+        assert codestream_size(stream[start:]) == (64, 96)
     assert codestream_size(b"") is codestream_size(b"\xff\xd8\xff\xda\0\0\0\0\0") is codestream_size(b"RLE") is None
 
 
@@ -197,7 +193,8 @@ def test_sequences_within_sequences_end_in_one_line(tmp_path, radiograph):
     item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff"
     path = tmp_path / "a"
     radiograph([[0, 1]]).save_as(path, enforce_file_format=True)
-    path.write_bytes(path.read_bytes() + b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff" + item * 5000)
+    head, pixels, rest = path.read_bytes().partition(b"\xe0\x7f\x10\x00")
+    path.write_bytes(head + b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff" + item * 5000 + pixels + rest)
     for read in (read_image, read_header):
         with pytest.raises(IngestError) as caught:
             read(path)
@@ -263,6 +260,10 @@ def test_every_stored_syntax_decodes_as_pydicom_does(real_data):
         for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue"):
             if keyword in dataset:
                 del dataset[keyword]
+        if path.name == "JPGExtended.dcm":  # 12 bits of JPEG Extended: no decoder with a permissive licence
+            with pytest.raises(IngestError, match=r"unreadable pixels \(JPEG Extended"):
+                render(dataset)
+            continue
         stored = pixel_array(dataset).astype(float)
         bits = dataset.BitsStored
         expected = (stored + (2 ** (bits - 1) if dataset.PixelRepresentation else 0)) / (2**bits - 1)
