@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 
 from medidistill.errors import IngestError
+from medidistill.ingest.contain import contained
 from medidistill.ingest.limits import check_deflated, check_size
 from medidistill.ingest.projection import body_part, view
 from medidistill.ingest.quiet import quiet
@@ -153,7 +154,8 @@ def render(dataset: Dataset, frame: int | None = None) -> NDArray[np.float32]:
     """
     photometric = _check(dataset, frame)
     try:
-        stored = pixel_array(dataset, index=frame)
+        with contained():
+            stored = pixel_array(dataset, index=frame)
     except Exception as error:  # decoders raise anything on damaged data, quoting it
         syntax = dataset.file_meta.TransferSyntaxUID
         named = syntax.name if syntax in UID_dictionary else "an unknown transfer syntax"

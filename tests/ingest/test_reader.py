@@ -29,6 +29,7 @@ from pydicom.uid import (
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest import ingest
+from medidistill.ingest.contain import contained
 from medidistill.ingest.dicom import read_header, read_image, render
 from medidistill.ingest.limits import codestream_size
 
@@ -304,3 +305,26 @@ def test_uids_of_unknown_syntaxes_are_not_repeated(tmp_path, radiograph):
     with pytest.raises(IngestError) as caught:
         read_image(tmp_path / "a")
     assert unknown not in str(caught.value)
+
+
+def test_a_panic_of_compiled_code_is_an_error_and_a_request_to_stop_is_not():
+    class PanicException(BaseException):  # as the decoders in Rust raise it; found by fuzzing an RLE file
+        pass
+
+    with pytest.raises(RuntimeError, match="panicked"), contained():
+        raise PanicException("PHANTOM^SECRET")
+    for stop in (KeyboardInterrupt, SystemExit):
+        with pytest.raises(stop), contained():
+            raise stop
+
+
+@pytest.mark.parametrize("offset", [0, 3, 64, 2**16, 2**32 - 1])
+def test_rle_with_offsets_that_lead_out_of_the_frame(tmp_path, radiograph, offset):
+    dataset = radiograph(np.tile(UNSIGNED, (32, 32)))
+    dataset.compress(RLELossless)
+    dataset.save_as(tmp_path / "a", enforce_file_format=True)
+    data = (tmp_path / "a").read_bytes()
+    at = data.index(b"\x02\0\0\0\x40\0\0\0")  # two segments, the first behind the header of 64 bytes
+    (tmp_path / "a").write_bytes(data[: at + 8] + offset.to_bytes(4, "little") + data[at + 12 :])
+    with pytest.raises(IngestError, match="unreadable"):
+        read_image(tmp_path / "a")

@@ -7,6 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 
 from medidistill.errors import IngestError
+from medidistill.ingest.contain import contained
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.text import MIN_LETTERS, letters_in_row
 from medidistill.ingest.dicom import render
@@ -46,7 +47,8 @@ def screen_pixels(dataset: Dataset) -> None:
         IngestError: rows of letters, or pixels that cannot be decoded and so cannot be looked at.
     """
     try:
-        stored = np.asarray(pixel_array(dataset), dtype=np.float32)
+        with contained():
+            stored = np.asarray(pixel_array(dataset), dtype=np.float32)
         shown = render(dataset)
     except IngestError as error:
         # the message quotes attributes of the image, which may hold anything
