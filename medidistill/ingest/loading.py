@@ -25,7 +25,7 @@ from medidistill.ingest.transforms import Loader
 
 __all__ = ["Film", "load_films", "worker_count"]
 
-_PER_WORKER = 200  # a worker takes seconds to start: fewer files than this are read sooner without it
+_PER_WORKER = 1000  # a worker takes seconds to start: fewer files than this are read sooner without it
 _MOST_WORKERS = 16
 _CHUNK = 16
 _AHEAD = 3  # chunks a worker that wait for it: memory does not grow with the number of files

@@ -26,7 +26,7 @@ def pictures(folder, count):
 
 
 def test_small_sources_are_read_in_one_process():
-    assert loading.worker_count(0) == loading.worker_count(399) == 1
+    assert loading.worker_count(0) == loading.worker_count(1999) == 1
     assert 1 <= loading.worker_count(10**6) <= 16
 
 
