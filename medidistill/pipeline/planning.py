@@ -136,8 +136,8 @@ def _full(config: RunConfig) -> TrainingConfig:
 
 def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], int, float]:
     """Return usable images by label, files set aside, and seconds to find and decode one image."""
+    from medidistill.ingest.loading import load_films
     from medidistill.ingest.sources import find_records, workspace
-    from medidistill.ingest.transforms import make_dataset
 
     began = time.perf_counter()
     with workspace(None) as place:
@@ -147,15 +147,9 @@ def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], int, fl
             raise IngestError(f"{source}: no usable images; {len(found.quarantine)} set aside")
         finding = (time.perf_counter() - began) / len(records)
         chosen = records[:: max(1, len(records) // _PROBES)][:_PROBES]
-        items = [{"image": str(record.path), "sha256": ""} for record in chosen]
-        dataset = make_dataset(items, config.ingest.image_size, "memory", None)
-        began, decoded = time.perf_counter(), 0
-        for index in range(len(items)):
-            try:
-                dataset[index]
-                decoded += 1
-            except (IngestError, RuntimeError, OSError):
-                continue  # the run itself will quarantine it
+        began = time.perf_counter()
+        films = list(load_films(chosen, config.ingest.image_size, "memory", None, 1))
+        decoded = sum(not isinstance(film, str) for film in films)  # the run itself will quarantine the others
         reading = finding + (time.perf_counter() - began) / max(1, decoded)
     return Counter(record.label for record in records), len(found.quarantine), reading
 
