@@ -46,7 +46,8 @@ format: $(VENV)/.installed-checks
 
 # make docs   write the reference of every public name, from the docstrings, into build/docs
 docs: $(VENV)/.installed-checks
-	$(BIN)/pdoc --docformat google --output-directory build/docs medidistill '!medidistill.__main__'
+	$(BIN)/pdoc --docformat google --output-directory build/docs \
+	  $$(find medidistill -name '*.py' ! -name __main__.py | sed 's|/__init__||; s|\.py$$||; s|/|.|g' | sort)
 	@echo "open build/docs/index.html"
 
 # make wheel  build the wheel into dist/

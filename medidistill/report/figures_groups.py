@@ -27,7 +27,7 @@ def subgroups(clinical: Mapping[str, Any], column: str) -> Picture | None:
     ]
     if not shown:
         return None
-    figure, axes = new_figure(1, len(names), 1.0 + (0.16 * len(models) + 0.14) * len(shown))
+    figure, axes = new_figure(1, len(names), 1.4 + (0.16 * len(models) + 0.14) * len(shown))
     for k, (one, name) in enumerate(zip(axes, names, strict=True)):
         one.axvline(0.5, color="#777777", lw=1, ls="--")
         for place, group in enumerate(shown):
@@ -41,11 +41,11 @@ def subgroups(clinical: Mapping[str, Any], column: str) -> Picture | None:
                 one.text(0.5, place, "hidden: too few", transform=one.get_yaxis_transform(), ha="center", fontsize=8)
         one.set_title(wrapped(name), fontsize=10)
         one.set_xlim(right=1.02)
+        one.set_xlabel("AUROC against the rest")
         rows(one, [str(group["group"]) for group in shown], shown=k == 0)
     styles = {model: style_of(model.split(", ")[0], first) for model in models}
     handles = [axes[0].plot([], [], s.marker, color=s.color, label=model)[0] for model, s in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(models)), fontsize=8)
-    figure.supxlabel("AUROC, one class against the rest", fontsize=10)
     return Picture.of(
         figure,
         f"subgroups-{column}",

@@ -93,6 +93,21 @@ def test_best_candidate_on_validation_wins_and_every_trial_is_counted():
     assert seen[-1] == (2 * CHOOSING_NETWORKS + 2, 2 * CHOOSING_NETWORKS + 2)
 
 
+def test_the_best_candidate_wins_wherever_it_stands():
+    for place in range(3):
+        candidates = [IDLE] * 3
+        candidates[place] = GOOD
+        assert run(Arm("random", IMAGES[:12], LABELS[:12], tuple(candidates)), networks=1).chosen == GOOD
+
+
+def test_a_second_test_set_is_predicted_by_the_same_networks():
+    arm = Arm("random", IMAGES[:6], LABELS[:6], (GOOD,))
+    both = run(arm, external_images=VAL)
+    assert np.array_equal(both.external_probabilities, both.val_probabilities)
+    assert np.array_equal(both.test_probabilities, run(arm).test_probabilities)
+    assert run(arm).external_probabilities is None
+
+
 def test_closed_test_split_gives_no_test_probabilities():
     arm = Arm("random", IMAGES[:6], LABELS[:6], (GOOD,))
     closed = run(arm, test=None)

@@ -57,6 +57,7 @@ def test_facts_of_the_run_are_filled_in_and_the_rest_is_asked(result):
     assert "train: 1650 images of 1200 patients" in page
     assert "opened 1 time according" in page
     assert re.search(r"iadd - full \(convnet\) [-+]?0\.\d{3} \[-?0\.\d{3}, -?0\.\d{3}\], non-inferior", page)
+    assert re.search(r"random - full \(convnet\) .{20,40}, inferior", page)
     assert "iadd (convnet), COVID-19: TP " in page
     ethics = lines["| 17\\*", "Ethical approval and consent"]
     assert ethics.endswith("| **Author:** Ethical approval and consent? |")

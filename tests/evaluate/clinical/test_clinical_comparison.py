@@ -11,8 +11,12 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical import ProbeData, clinical_comparison
-from medidistill.evaluate.clinical.delong import macro_auroc_difference
+from medidistill.evaluate.clinical.decision_curve import decision_curve
+from medidistill.evaluate.clinical.delong import auroc_interval, macro_auroc_difference
 from medidistill.evaluate.clinical.operating_point import operating_point
+from medidistill.evaluate.clinical.recalibration import recalibration
+from medidistill.evaluate.intervals import resample_patients
+from medidistill.evaluate.weighted import weighted_aurocs
 
 from .clinical_example import NAMES, PATIENTS, SETTINGS, TEST, VAL, compared, run
 
@@ -136,3 +140,40 @@ def test_misuse_is_refused():
         clinical_comparison([run("full", 1.0)], TEST, PATIENTS, NAMES[:2])
     with pytest.raises(ConfigError, match="patient identifiers"):
         clinical_comparison([run("full", 1.0)], TEST, PATIENTS[:3], NAMES)
+
+
+def test_every_interval_counts_patients(result):
+    arm, p = result["arms"][2], run("iadd", 2.2).test_probabilities.astype(float).mean(0)
+    for k, figures in enumerate(arm["classes"]):
+        truth = k == TEST
+        assert figures["auroc"]["low"] == pytest.approx(auroc_interval(truth, p[:, k], PATIENTS).low, rel=1e-5)
+        assert figures["auroc"]["low"] != pytest.approx(auroc_interval(truth, p[:, k]).low, rel=1e-5)
+        slope = recalibration(truth, p[:, k], PATIENTS).slope
+        assert figures["recalibration"]["slope"]["low"] == pytest.approx(slope.low, rel=1e-4)
+        assert figures["decision_curve"]["low"][10] == pytest.approx(
+            decision_curve(truth, p[:, k], PATIENTS).low[10], rel=1e-4
+        )
+
+
+def test_bootstrap_limits_are_those_of_the_whole(result):
+    arm, p = result["arms"][2], run("iadd", 2.2).test_probabilities.astype(float).mean(0)
+    weights = resample_patients(PATIENTS, TEST, 3, SETTINGS.bootstrap, SETTINGS.seed).weights(slice(None))
+    macro = np.quantile(weighted_aurocs(TEST, p, weights).mean(axis=1), [0.025, 0.975])
+    assert [arm["macro_auroc_bootstrap"][side] for side in ("low", "high")] == pytest.approx(macro, rel=1e-5)
+    losses = ((p - np.eye(3)[TEST]) ** 2).sum(axis=1)
+    score = np.quantile(weights @ losses / weights.sum(axis=1), [0.025, 0.975])
+    assert [arm["brier"][side] for side in ("low", "high")] == pytest.approx(score, rel=1e-4)
+
+
+def test_seeds_of_an_arm_are_one_model():
+    runs = [run("full", 2.5, seed=seed) for seed in (0, 1)]
+    both = np.concatenate([one.test_probabilities for one in runs]).astype(float).mean(0)
+    area = compared(runs=runs)["arms"][0]["classes"][0]["auroc"]["estimate"]
+    assert area == pytest.approx(roc_auc_score(TEST == 0, both[:, 0]))
+
+
+def test_few_patients_of_a_class_are_pointed_out(result):
+    assert not any("below 30" in note for note in result["notes"])
+    few = [f"PHANTOM-{i % 25}-{k}" for i, k in enumerate(TEST)]
+    found = clinical_comparison([run("full", 2.5)], TEST, few, NAMES, settings=SETTINGS)
+    assert sum("25 test patients: no interval for it is to be relied on below 30" in one for one in found["notes"]) >= 1

@@ -75,3 +75,19 @@ def test_one_site_is_undefined_and_rare_sites_are_left_out():
         site_probe(split(100, 0, 0, sites=sites), split(100, 1, 0, sites=sites))
     with pytest.raises(ConfigError, match="all counts must be equal"):
         ProbeData(np.zeros((2, 32, 32)), np.zeros(2, dtype=int), ["a"], ["p", "q"])
+
+
+def test_sites_of_a_few_images_are_left_out():
+    parts = []
+    for seed in (0, 1):
+        made = split(200, seed, 1.0)
+        rare = ["east" if i < 9 else site for i, site in enumerate(made.sites)]
+        parts.append(ProbeData(made.images, made.labels, rare, made.patient_ids))
+    assert site_probe(*parts, **HOW)["sites"] == ["north", "south"]
+
+
+def test_a_rare_site_is_not_given_up():
+    """With a faint mark and one image in ten of the south, calling all north would be right nine times in ten."""
+    sites = (np.arange(600) % 10 == 0).astype(int)
+    found = site_probe(split(600, 0, 0.6, sites=sites), split(600, 1, 0.6, sites=sites), **HOW)
+    assert found["balanced_accuracy"]["estimate"] > 0.7
