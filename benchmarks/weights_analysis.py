@@ -37,7 +37,7 @@ from medidistill.distill import Experts, InnerStep, distill, draw_plan
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.files import read_json, write_json
-from medidistill.networks import ParameterLayout, augment, loss_function, make_network, raise_malloc_thresholds
+from medidistill.networks import ParameterLayout, augment, loss_function, raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config
 from medidistill.pipeline.arms import method_config, validation_score
 from medidistill.pipeline.prepared import Prepared
@@ -80,13 +80,7 @@ def measure(
 ) -> Measured:
     """Train students on the set along drawn segments of the experts."""
     settings, shape = method_config(config, "iadd"), experts.architecture
-    network = make_network(
-        shape.network,
-        channels=shape.channels,
-        image_size=shape.image_size,
-        num_classes=shape.num_classes,
-        generator=stream(0, "layout"),
-    )
+    network = shape.make_network(stream(0, "layout"))
     step, generator = InnerStep(network), stream(config.seed, "weights-analysis")
     targets = distilled.targets
     hard = targets.ndim == 1
@@ -220,13 +214,7 @@ def analyse(folder: RunFolder, segments: int, fisher_images: int, seeds: int) ->
     files = sorted(folder.experts.glob("expert-*.safetensors"))
     experts = Experts(files)
     shape = experts.architecture
-    network = make_network(
-        shape.network,
-        channels=shape.channels,
-        image_size=shape.image_size,
-        num_classes=shape.num_classes,
-        generator=stream(0, "layout"),
-    )
+    network = shape.make_network(stream(0, "layout"))
     layout = ParameterLayout.of(network)
     measured, w = measure(distilled, experts, config, data, segments, fisher_images), weight_vector(distilled, layout)
     history = read_json(folder.distill("iadd") / "history.json")["entries"]

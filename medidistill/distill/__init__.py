@@ -6,7 +6,7 @@ from medidistill.distill.experts import finished_experts, train_experts
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.loop import DistillResult, distill
 from medidistill.distill.ranks import Ranks, join_ranks
-from medidistill.distill.trajectory import Architecture, Expert, Experts
+from medidistill.distill.trajectory import Architecture, Expert, Experts, expert_file
 from medidistill.distill.unroll import InnerPlan, InnerStep, MetaGradient, adjoint_gradient, draw_plan, stored_gradient
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "adjoint_gradient",
     "distill",
     "draw_plan",
+    "expert_file",
     "finished_experts",
     "join_ranks",
     "stored_gradient",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from medidistill.config import ExpertConfig, NetworkConfig, digest
-from medidistill.distill.trajectory import Architecture, Expert, write_expert
+from medidistill.distill.trajectory import Architecture, Expert, expert_file, write_expert
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.files import load_tensors
 from medidistill.networks import (
@@ -30,7 +30,6 @@ from medidistill.networks import (
     check_deterministic,
     draw,
     gradient_function,
-    make_network,
     secret_generator,
     should_compile,
 )
@@ -108,7 +107,7 @@ def train_experts(
     compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
     paths = []
     for place, number in enumerate(numbers):
-        path = folder / f"expert-{number:04d}.safetensors"
+        path = expert_file(folder, number)
         paths.append(path)
 
         def report(epoch: int, done: int = place * config.epochs) -> None:
@@ -154,7 +153,7 @@ def finished_experts(
     """Return how many of the `config.count` experts are in `folder` already; arguments as in `train_experts`."""
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
     name = expert_digest(images, labels, architecture, config, seed)
-    files = [folder / f"expert-{number:04d}.safetensors" for number in range(config.count)]
+    files = [expert_file(folder, number) for number in range(config.count)]
     return sum(_is_finished(file, name, config.epochs) for file in files)
 
 
@@ -196,13 +195,7 @@ def _train_private(
 
 
 def _fresh(architecture: Architecture, seed: int, number: int) -> torch.nn.Module:
-    return make_network(
-        architecture.network,
-        channels=architecture.channels,
-        image_size=architecture.image_size,
-        num_classes=architecture.num_classes,
-        generator=stream(seed, "expert", number, "init"),
-    )
+    return architecture.make_network(stream(seed, "expert", number, "init"))
 
 
 def _train_one(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from medidistill.distill.trajectory import Experts
-from medidistill.networks import ParameterLayout, make_network
+from medidistill.networks import ParameterLayout
 from medidistill.seeding import stream
 
 __all__ = ["expert_logits", "mean_logits", "rightly_classified"]
@@ -23,13 +23,7 @@ _BATCH = 256
 def expert_logits(experts: Experts, images: Tensor, epoch: int) -> Tensor:
     """Return what the first expert says of normalised images at its snapshot `epoch`, (N, K)."""
     shape = experts.architecture
-    network = make_network(
-        shape.network,
-        channels=shape.channels,
-        image_size=shape.image_size,
-        num_classes=shape.num_classes,
-        generator=stream(0, "layout"),
-    ).to(images.device)
+    network = shape.make_network(stream(0, "layout")).to(images.device)
     ParameterLayout.of(network).load(network, experts.members[0].snapshot(epoch).to(images.device))
     return torch.cat([network(part) for part in torch.split(images, _BATCH)])
 

@@ -35,7 +35,7 @@ from medidistill.distill.weights import make_weights
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
-from medidistill.networks import ParameterLayout, make_network, should_compile
+from medidistill.networks import ParameterLayout, should_compile
 from medidistill.seeding import stream
 
 __all__ = ["DistillResult", "distill"]
@@ -189,13 +189,7 @@ class _Loop:
         self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
         self.class_names, self.normalisation, self.training = class_names, normalisation, training
         self.recipe, self.ranks = dict(recipe or {}), ranks
-        network = make_network(
-            shape.network,
-            channels=shape.channels,
-            image_size=shape.image_size,
-            num_classes=shape.num_classes,
-            generator=stream(seed, "layout"),
-        ).to(self.device)
+        network = shape.make_network(stream(seed, "layout")).to(self.device)
         layout = ParameterLayout.of(network)
         self.labels = torch.arange(shape.num_classes).repeat_interleave(config.ipc)
         batch = min(config.batch_size or len(self.labels), len(self.labels))

@@ -16,7 +16,7 @@ from medidistill.config import DistillConfig
 from medidistill.distill.objective import Sample
 from medidistill.distill.state import DistillState
 from medidistill.distill.trajectory import Experts
-from medidistill.distill.unroll import InnerStep, adjoint_gradient, draw_plan, stored_gradient
+from medidistill.distill.unroll import InnerStep, draw_plan, unroll_by
 
 __all__ = ["TrajectoryMatching", "largest_start"]
 
@@ -64,6 +64,5 @@ class TrajectoryMatching:
             kept.append(parts)
             return loss, slope
 
-        unroll = adjoint_gradient if config.gradient == "adjoint" else stored_gradient
-        found = unroll(self.step, begin, state.images, state.targets(), state.alpha, plan, end_loss)
+        found = unroll_by(config.gradient)(self.step, begin, state.images, state.targets(), state.alpha, plan, end_loss)
         return Sample(found.loss, found.images, found.targets, found.alpha, kept[0])

@@ -12,6 +12,7 @@ abstract that is available to us, so the two measures are choices of ours.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from medidistill.networks import ParameterLayout
 __all__ = ["HardMask", "ParameterPruning"]
 
 
-class HardMask(ImportanceWeights):
+class HardMask(ImportanceWeights, ABC):
     """Weights that are 0 or 1, one for each parameter. `s` holds the mask of the last sample itself."""
 
     def __init__(self, layout: ParameterLayout, config: ImportanceConfig, moving: Tensor) -> None:
@@ -34,9 +35,9 @@ class HardMask(ImportanceWeights):
         """Return the mask, (P,) float64; 1 where nothing moves."""
         return torch.where(self.moving, self.s, 1.0)
 
+    @abstractmethod
     def select(self, residual: Tensor, movement: Tensor) -> Tensor:
         """Return which parameters count, (P,) bool, from d^2 and m^2, both (P,)."""
-        raise NotImplementedError
 
     def matching_loss(self, end: Tensor, target: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (L, dL/d end, v d^2 / sum(v m^2)) at theta_J = `end`; 0 while no parameter counts."""

@@ -21,7 +21,7 @@ from medidistill.config import DistillConfig, NetworkConfig
 from medidistill.distill.objective import Sample
 from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import DistillState
-from medidistill.distill.unroll import InnerPlan, InnerStep, adjoint_gradient, draw_plan, stored_gradient
+from medidistill.distill.unroll import InnerPlan, InnerStep, draw_plan, unroll_by
 from medidistill.networks import ParameterLayout, augment, draw, make_network
 
 __all__ = ["StudentLoss"]
@@ -59,8 +59,7 @@ class StudentLoss:
             theta = self._train(theta, state.images, targets, alpha, self._plan(state, warmup, generator))
         plan = self._plan(state, config.inner_steps, generator)
         real, truth = self._real_batch(generator)
-        unroll = adjoint_gradient if config.gradient == "adjoint" else stored_gradient
-        found = unroll(
+        found = unroll_by(config.gradient)(
             self.step, theta, state.images, targets, alpha, plan, lambda end: self.step.gradient(end, real, truth)
         )
         return Sample(found.loss, found.images, found.targets, found.alpha)

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from medidistill.config import NetworkConfig, as_dict
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import save_tensors
-from medidistill.networks import ParameterLayout
+from medidistill.networks import ParameterLayout, make_network
 
-__all__ = ["FORMAT", "Architecture", "Expert", "Experts", "write_expert"]
+__all__ = ["FORMAT", "Architecture", "Expert", "Experts", "expert_file", "write_expert"]
 
 FORMAT = 1  # files of before it was written have none
 
@@ -31,6 +31,16 @@ class Architecture:
     image_size: int
     num_classes: int
 
+    def make_network(self, generator: torch.Generator) -> nn.Module:
+        """Return a fresh network of this architecture."""
+        return make_network(
+            self.network,
+            channels=self.channels,
+            image_size=self.image_size,
+            num_classes=self.num_classes,
+            generator=generator,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON types."""
         return as_dict(self)
@@ -39,6 +49,11 @@ class Architecture:
     def from_dict(cls, plain: dict[str, Any]) -> Architecture:
         """Rebuild from `as_dict`."""
         return cls(**{**plain, "network": NetworkConfig(**plain["network"])})
+
+
+def expert_file(folder: Path, number: int) -> Path:
+    """Return the file of expert `number` of a pool."""
+    return folder / f"expert-{number:04d}.safetensors"
 
 
 def write_expert(path: Path, snapshots: Tensor, header: dict[str, Any]) -> None:

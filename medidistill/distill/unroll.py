@@ -39,7 +39,16 @@ from medidistill.networks import (
 )
 from medidistill.networks.augment import is_identity
 
-__all__ = ["EndLoss", "InnerPlan", "InnerStep", "MetaGradient", "adjoint_gradient", "draw_plan", "stored_gradient"]
+__all__ = [
+    "EndLoss",
+    "InnerPlan",
+    "InnerStep",
+    "MetaGradient",
+    "adjoint_gradient",
+    "draw_plan",
+    "stored_gradient",
+    "unroll_by",
+]
 
 EndLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 """theta_J (P,) -> (loss, dloss/dtheta_J (P,)), detached."""
@@ -148,6 +157,11 @@ class InnerStep:
         """Return <g, v> and its derivatives by theta (H v), x (M_x v) and, if learned, q (M_q v)."""
         parts, value = self._mixed(theta, x, q, vector)
         return value, parts
+
+
+def unroll_by(kind: str) -> Callable[..., MetaGradient]:
+    """Return the unroll that `distill.gradient` names: "adjoint" or "stored"."""
+    return adjoint_gradient if kind == "adjoint" else stored_gradient
 
 
 def adjoint_gradient(

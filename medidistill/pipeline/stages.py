@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medidistill.config import ExpertConfig, as_dict, digest
 from medidistill.distill import distill as distill_images
-from medidistill.distill import finished_experts, train_experts
+from medidistill.distill import expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
 from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
@@ -158,7 +158,7 @@ def with_noise(experts: ExpertConfig) -> ExpertConfig:
 
 
 def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
-    return [_folder_of(run, pool) / f"expert-{number:04d}.safetensors" for number in range(pool.count)]
+    return [expert_file(_folder_of(run, pool), number) for number in range(pool.count)]
 
 
 def distill(run: Run, method: str) -> None:

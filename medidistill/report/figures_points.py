@@ -91,10 +91,15 @@ def areas(clinical: Mapping[str, Any], architecture: str | None = None) -> Pictu
     )
 
 
+def _gaps(clinical: Mapping[str, Any], architecture: str | None) -> list[Mapping[str, Any]]:
+    """Return the differences of one architecture, the first where none is named."""
+    chosen = architecture or clinical["arms"][0]["architecture"]
+    return [gap for gap in clinical["differences"] if gap["architecture"] == chosen]
+
+
 def differences(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture | None:
     """Draw AUROC minus that of the reference with the non-inferiority margin; None where nothing is compared."""
-    chosen = architecture or clinical["arms"][0]["architecture"]
-    gaps = [gap for gap in clinical["differences"] if gap["architecture"] == chosen]
+    gaps = _gaps(clinical, architecture)
     if not gaps:
         return None
     known, margin = [arm["arm"] for arm in clinical["arms"]], clinical["settings"]["margin"]
@@ -126,8 +131,7 @@ def differences(clinical: Mapping[str, Any], architecture: str | None = None) ->
 
 def mcnemar(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture | None:
     """Draw how many images only one of two models gets right; None where nothing is compared."""
-    chosen = architecture or clinical["arms"][0]["architecture"]
-    gaps = [gap for gap in clinical["differences"] if gap["architecture"] == chosen]
+    gaps = _gaps(clinical, architecture)
     if not gaps:
         return None
     known = [arm["arm"] for arm in clinical["arms"]]

@@ -16,7 +16,7 @@ from medidistill.config import (
     NetworkConfig,
     TrainingConfig,
 )
-from medidistill.distill import DistillResult, MetaGradient, distill, matching, train_experts
+from medidistill.distill import DistillResult, MetaGradient, distill, train_experts, unroll
 from medidistill.distill.state import DistillState
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
@@ -155,7 +155,7 @@ class _Spoiled:
     """Replaces part of the gradient at given calls, by values that are not finite where nothing else is said."""
 
     def __init__(self, calls: set[int], value: float = float("nan"), part: str = "images") -> None:
-        self.calls, self.value, self.part, self.count, self.true = calls, value, part, 0, matching.adjoint_gradient
+        self.calls, self.value, self.part, self.count, self.true = calls, value, part, 0, unroll.adjoint_gradient
 
     def __call__(self, *args: Any) -> Any:
         self.count += 1
@@ -167,7 +167,7 @@ class _Spoiled:
 def test_a_non_finite_gradient_rolls_back_and_the_run_completes(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled({7}))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled({7}))
     result = make(folder=tmp_path)
     assert result.status == "completed"
     assert result.events == [{"step": 7, "problem": "nonfinite", "back_to": 4}]
@@ -182,7 +182,7 @@ def test_a_step_tried_again_draws_anew(make: Make, monkeypatch: pytest.MonkeyPat
         plans.append(args[5])
         return spoiled(*args)
 
-    monkeypatch.setattr(matching, "adjoint_gradient", noted)
+    monkeypatch.setattr(unroll, "adjoint_gradient", noted)
     make(dataclasses.replace(CONFIG, outer_steps=1))
     first, second = plans
     assert not torch.equal(first.parameters, second.parameters)
@@ -190,7 +190,7 @@ def test_a_step_tried_again_draws_anew(make: Make, monkeypatch: pytest.MonkeyPat
 
 def test_log_alpha_gets_alpha_times_the_gradient_of_alpha(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     # Adam hides the size of a gradient from every other test
-    true, seen, applied = matching.adjoint_gradient, [], []
+    true, seen, applied = unroll.adjoint_gradient, [], []
 
     def noted(*args: Any) -> MetaGradient:
         seen.append(true(*args))
@@ -202,7 +202,7 @@ def test_log_alpha_gets_alpha_times_the_gradient_of_alpha(make: Make, monkeypatc
         applied.append(dict(slopes))
         apply(state, slopes)
 
-    monkeypatch.setattr(matching, "adjoint_gradient", noted)
+    monkeypatch.setattr(unroll, "adjoint_gradient", noted)
     monkeypatch.setattr(DistillState, "apply", watched)
     make(dataclasses.replace(CONFIG, outer_steps=1))
     assert float(applied[0]["log_alpha"]) == pytest.approx(CONFIG.alpha * float(seen[0].alpha))
@@ -215,7 +215,7 @@ def test_rates_are_halved_by_a_roll_back(make: Make, monkeypatch: pytest.MonkeyP
     one = dataclasses.replace(CONFIG, outer_steps=1, image_optimizer="adam")
     start = make(one).evolution[0][1]
     plain = make(one).evolution[-1][1]
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled({1}))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled({1}))
     after = make(one).evolution[-1][1]
     # Adam's first step has the size of its rate wherever the gradient is not tiny
     assert float((after - start).abs().median() / (plain - start).abs().median()) == pytest.approx(0.5, abs=0.01)
@@ -224,7 +224,7 @@ def test_rates_are_halved_by_a_roll_back(make: Make, monkeypatch: pytest.MonkeyP
 def test_never_ending_trouble_ends_in_a_status_without_nan_on_disk(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled(set(range(6, 100)), float("inf")))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled(set(range(6, 100)), float("inf")))
     result = make(folder=tmp_path)
     assert result.status == "nonfinite"
     assert len(result.events) == CONFIG.max_rollbacks
@@ -233,7 +233,7 @@ def test_never_ending_trouble_ends_in_a_status_without_nan_on_disk(
 
 
 def test_a_loss_beyond_reason_is_divergence(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled({2}, 1e6, "loss"))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled({2}, 1e6, "loss"))
     result = make(dataclasses.replace(CONFIG, outer_steps=3))
     assert result.status == "completed"
     assert result.events == [{"step": 2, "problem": "diverged", "back_to": 0}]
@@ -242,13 +242,13 @@ def test_a_loss_beyond_reason_is_divergence(make: Make, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("direction", [-1.0, 1.0])
 def test_alpha_beyond_its_bounds_is_divergence(make: Make, monkeypatch: pytest.MonkeyPatch, direction: float) -> None:
     # Adam's first step moves log alpha by the rate, 100: exp(+-100) is finite, and no learning rate
-    true = matching.adjoint_gradient
+    true = unroll.adjoint_gradient
 
     def pushed(*args: Any) -> MetaGradient:
         found = true(*args)
         return dataclasses.replace(found, alpha=found.alpha.abs() * direction)
 
-    monkeypatch.setattr(matching, "adjoint_gradient", pushed)
+    monkeypatch.setattr(unroll, "adjoint_gradient", pushed)
     result = make(dataclasses.replace(CONFIG, lr_alpha=100.0, max_rollbacks=1), score=None)
     assert result.status == "diverged"
     assert result.distilled.alpha == pytest.approx(CONFIG.alpha)
@@ -265,11 +265,11 @@ def test_giving_up_returns_the_best_set_and_says_which_step_it_is_of(
         seen[3 * (len(seen) + 1)] = candidate
         return float(len(seen))
 
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled({8}))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled({8}))
     result = make(config, score=rising, folder=tmp_path)
     assert (result.status, result.best_step) == ("nonfinite", 6)
     assert torch.equal(result.distilled.images, seen[6].images)
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled({8}))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled({8}))
     unscored = make(config, score=None)
     assert unscored.best_step == unscored.distilled.recipe["outer_step"] == 4
     assert torch.equal(
@@ -280,7 +280,7 @@ def test_giving_up_returns_the_best_set_and_says_which_step_it_is_of(
 def test_a_roll_back_after_an_odd_stop_returns_to_the_same_step(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled({7}))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled({7}))
     whole = make(folder=tmp_path / "whole")
 
     def stop(entry: dict[str, Any]) -> None:
@@ -290,7 +290,7 @@ def test_a_roll_back_after_an_odd_stop_returns_to_the_same_step(
     monkeypatch.undo()
     with pytest.raises(StoppedError):
         make(folder=tmp_path / "cut", on_step=stop)
-    monkeypatch.setattr(matching, "adjoint_gradient", _Spoiled({1}))
+    monkeypatch.setattr(unroll, "adjoint_gradient", _Spoiled({1}))
     cut = make(folder=tmp_path / "cut", resume=True)
     assert cut.events == whole.events == [{"step": 7, "problem": "nonfinite", "back_to": 4}]
     for name in ("distilled.safetensors", "evolution.safetensors"):
@@ -351,13 +351,13 @@ def test_set_carries_what_a_stranger_needs(make: Make) -> None:
 
 
 def test_several_segments_average_their_gradients(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    true, seen = matching.adjoint_gradient, []
+    true, seen = unroll.adjoint_gradient, []
 
     def noted(*args: Any) -> MetaGradient:
         seen.append(true(*args))
         return seen[-1]
 
-    monkeypatch.setattr(matching, "adjoint_gradient", noted)
+    monkeypatch.setattr(unroll, "adjoint_gradient", noted)
     config = dataclasses.replace(CONFIG, segments=2, outer_steps=1, image_optimizer="sgd", lr_images=3.0)
     result = make(config, score=None)
     first, second = seen
