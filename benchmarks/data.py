@@ -47,7 +47,14 @@ _VAL_SHARE = 0.1
 
 
 def load(
-    name: str, root: Path, config: IngestConfig, *, train_images: int = 0, classes: int = 0, download: bool = False
+    name: str,
+    root: Path,
+    config: IngestConfig,
+    *,
+    train_images: int = 0,
+    eval_images: int = 0,
+    classes: int = 0,
+    download: bool = False,
 ) -> Prepared:
     """Read a set.
 
@@ -55,7 +62,9 @@ def load(
         name: see the table above.
         root: folder of the files.
         config: image size and kind of normalisation.
-        train_images: keep at most so many training images, equally many of each class; 0: all.
+        train_images: keep at most so many training images, equally many of each class; 0: all. Clinical folders
+            are used whole.
+        eval_images: the same for validation and for test.
         classes: keep the first so many classes; 0: all.
         download: let torchvision fetch what is missing.
 
@@ -74,14 +83,17 @@ def load(
     splits, names = _fewer_classes(raw, classes)
     if "val" not in splits:
         splits = _with_validation(splits, len(names))
-    if train_images:
-        images, labels = splits["train"]
-        kept = _balanced(labels, train_images // len(names), len(names), "train")
-        splits = {**splits, "train": (images[kept], labels[kept])}
+    for split, most in (("train", train_images), ("val", eval_images), ("test", eval_images)):
+        images, labels = splits[split]
+        if 0 < most < len(labels):
+            kept = _balanced(labels, most // len(names), len(names), split if split == "train" else f"{split}-few")
+            splits = {**splits, split: (images[kept], labels[kept])}
     parts = {split: _labelled(*splits[split], names, split, config.image_size) for split in ("train", "val", "test")}
     normalisation = fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images)
     return Prepared(
-        **parts, normalisation=normalisation, digest=digest(name, names, train_images, config.normalisation)
+        **parts,
+        normalisation=normalisation,
+        digest=digest(name, names, train_images, eval_images, config.normalisation),
     )
 
 

@@ -10,26 +10,33 @@
 | `full` | the recipe of `pipelines/configs/paper` as it is: for a GPU (`--device cuda`) |
 
 One cell is one method, start, number of images per class, seed and architecture, and one file below --work; its name
-holds a digest of all that decides it, so a stopped command goes on where it was, n processes with `--shard` share the
-cells, and nothing made with other settings is ever mixed in. Seeds are paired: with one seed all methods share start,
-segments, batches and the evaluation networks' weights. Choices are made on validation; the test split is predicted once
-a cell and read by the collection, which chooses nothing. Every finished cell is in the result, whatever it says.
+holds a digest of all that decides it, so a stopped command goes on where it was and nothing made with other settings is
+ever mixed in. Start the same command n times on one --work to use n cores: each process takes what no other has. The
+tables of one set share experts, sets and cells. Seeds are paired: with one seed all methods share start, segments,
+batches and the evaluation networks' weights. Choices are made on validation; the test split is predicted once a cell
+and read by the collection, which chooses nothing. Every finished cell is in the result, whatever it says.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
+import math
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from benchmarks.claims import claim
 from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
 from benchmarks.paper_scales import SCALES, SMALL_SIDE, TABLES
@@ -39,7 +46,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import DivergedError, IngestError, MedidistillError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.files import write_json
-from medidistill.networks import raise_malloc_thresholds
+from medidistill.networks import raise_malloc_thresholds, should_compile
 from medidistill.pipeline import load_config
 from medidistill.pipeline.arms import SCORING_NETWORKS, make_arm, method_config
 from medidistill.pipeline.prepared import Prepared
@@ -72,29 +79,34 @@ class Cell:
 class Work:
     """The data, the settings and the files of one table at one scale."""
 
-    def __init__(self, table: str, scale: str, source: str, root: Path, folder: Path, device: str) -> None:
+    def __init__(
+        self, table: str, scale: str, source: str, root: Path, folder: Path, device: str, compile: str = "auto"
+    ) -> None:
         self.table, self.scale, self.source = TABLES[table], SCALES[scale], source
         self.names = (table, scale)
-        self.folder, self.device = folder / f"{table}-{scale}", torch.device(device)
+        self.folder, self.device, self.compile = folder / f"{source}-{scale}", torch.device(device), compile
         self.recipes = {
-            ipc: load_config(name, self._overrides()) for ipc, name in self.table.recipes.items() if ipc <= self.most
+            ipc: load_config(name, self._overrides())
+            for ipc, name in self.table.recipes.items()
+            if not self.scale.ipc or ipc in self.scale.ipc
         }
         self._root, self._read = root, dict[str, Prepared]()
+        self._ready, self._pools = dict[tuple[str, str], Tensor](), dict[str, list[Path]]()
 
     @property
-    def most(self) -> int:
-        """Largest number of images per class."""
-        return self.scale.most_ipc
+    def arms(self) -> tuple[str, ...]:
+        """What the table compares."""
+        return self.table.arms or ARMS
 
     def _overrides(self) -> tuple[str, ...]:
         table, scale = self.names
         side = SMALL_SIDE.get(table) if scale != "full" else None
-        return (*self.scale.overrides, *([f"ingest.image_size={32 if scale == 'smoke' else side}"] if side else []))
+        return (*self.scale.overrides, *([f"ingest.image_size={side}"] if side else []))
 
     def cells(self, arms: tuple[str, ...], architectures: tuple[str, ...]) -> Iterator[Cell]:
-        """Yield every cell, all methods of a seed together."""
-        for seed, ipc in itertools.product(range(self.scale.seeds), self.recipes):
-            for arm, architecture in itertools.product(arms, architectures):
+        """Yield every cell, all methods of a seed together, sets before the architectures that share them."""
+        for ipc, seed in itertools.product(self.recipes, range(self.scale.seeds)):
+            for architecture, arm in itertools.product(architectures, arms):
                 if arm == "full":
                     if ipc == min(self.recipes):
                         yield Cell(arm, "", 0, seed, architecture)
@@ -115,47 +127,70 @@ class Work:
 
     def data(self, config: RunConfig) -> Prepared:
         """Return the images that a recipe is about, read once for each normalisation."""
-        key = digest(config.ingest)
+        scale, key = self.scale, digest(config.ingest)
         if key not in self._read:
-            self._read[key] = load(
-                self.source,
-                self._root,
-                config.ingest,
-                train_images=self.scale.train_images,
-                classes=self.scale.classes,
-            )
+            folder = self.folder / f"prepared-{key}"
+            with claim(folder.with_suffix(".lock"), wait=True):
+                try:
+                    self._read[key] = Prepared.read(folder)
+                except IngestError:
+                    load(
+                        self.source,
+                        self._root,
+                        config.ingest,
+                        train_images=scale.train_images,
+                        eval_images=scale.eval_images,
+                        classes=scale.classes,
+                    ).save(folder)
+                    self._read[key] = Prepared.read(folder)
         return self._read[key]
+
+    def _images(self, config: RunConfig, split: str) -> Tensor:
+        """Return the normalised images of a split on the device."""
+        key = (digest(config.ingest), split)
+        if key not in self._ready:
+            data = self.data(config)
+            self._ready[key] = data.normalisation.apply(getattr(data, split).images).to(self.device)
+        return self._ready[key]
 
     def experts(self, config: RunConfig, method: str) -> list[Path]:
         """Return the pool that `method` matches, trained where it is not there yet. All seeds share it."""
         data, pool = self.data(config), config.experts_by(method)
-        train, name = data.train, digest(data.digest, config.network, dataclasses.replace(pool, count=1))
-        return train_experts(
-            data.normalisation.apply(train.images).to(self.device),
-            train.labels.to(self.device),
-            num_classes=train.num_classes,
+        name = digest(data.digest, config.network, dataclasses.replace(pool, count=1))
+        if name in self._pools:
+            return self._pools[name]
+        folder = self.folder / f"experts-{name}"
+        train = functools.partial(
+            train_experts,
+            self._images(config, "train"),
+            data.train.labels.to(self.device),
+            num_classes=data.train.num_classes,
             network=config.network,
             config=pool,
             seed=0,
-            folder=self.folder / f"experts-{name}",
-            on_epoch=lambda done, total: _say(f"experts {name}: epoch {done}/{total}", done % 10 == 0),
+            folder=folder,
+            compile=self.compile,
         )
+        for wait in (False, True):  # first what nobody is at, then what others were at
+            for number in range(pool.count):
+                with claim(folder / f"expert-{number}.lock", wait=wait) as mine:
+                    if mine:
+                        train(shard=(number, pool.count))
+        self._pools[name] = train()
+        return self._pools[name]
 
     def distilled(self, cell: Cell) -> DistilledSet:
         """Return the set of a cell, distilled where it is not there yet; architectures share it."""
-        config = self.config(cell)
+        config, folder = self.config(cell), self._set(cell)
         data, settings = self.data(config), method_config(config, cell.arm)
-        files = self.experts(config, cell.arm)
-        name = digest(data.digest, config.network, config.experts_by(cell.arm), settings, config.evaluate.small)
-        folder = self.folder / "distilled" / f"{cell.arm}-{cell.start}-ipc{cell.ipc}-seed{cell.seed}-{name}"
         file = folder / "distilled.safetensors"
         if file.is_file():
             return DistilledSet.load(file)
-        train = data.train
-        images = data.normalisation.apply(train.images).to(self.device) if settings.reads_real else None
+        files, train = self.experts(config, cell.arm), data.train
+        images = self._images(config, "train") if settings.reads_real else None
         result = distill(
             files,
-            settings,
+            dataclasses.replace(settings, compile=self.compile),
             class_names=train.class_names,
             normalisation=data.normalisation,
             training=config.evaluate.small,
@@ -171,6 +206,13 @@ class Work:
             raise DivergedError(f"{folder.name}: {result.status} after step {len(result.history)}")
         return result.distilled
 
+    def _set(self, cell: Cell) -> Path:
+        config = self.config(cell)
+        settings = method_config(config, cell.arm)
+        parts = (config.network, config.experts_by(cell.arm), settings, config.evaluate.small)
+        name = digest(self.data(config).digest, *parts)
+        return self.folder / "distilled" / f"{cell.arm}-{cell.start}-ipc{cell.ipc}-seed{cell.seed}-{name}"
+
     def _score(self, config: RunConfig, data: Prepared) -> Callable[[DistilledSet], float]:
         def score(candidate: DistilledSet) -> float:
             arm = Arm("score", candidate.images, candidate.targets, (candidate.training,))
@@ -183,31 +225,48 @@ class Work:
     def _trained(
         self, arm: Arm, config: RunConfig, data: Prepared, networks: int, seed: int, test: bool, name: str = ""
     ) -> ArmRun:
-        norm = data.normalisation
+        steps = max(candidate.steps for candidate in arm.candidates) * (networks + 2 * len(arm.candidates))
+        work = steps * min(arm.candidates[0].batch_size, len(arm.images)) * config.network.width
         return run_arm(
             dataclasses.replace(arm, images=arm.images.to(self.device), labels=arm.labels.to(self.device)),
             network=dataclasses.replace(config.network, name=name or config.network.name),
-            val_images=norm.apply(data.val.images).to(self.device),
+            val_images=self._images(config, "val"),
             val_labels=data.val.labels,
-            test_images=norm.apply(data.test.images).to(self.device) if test else None,
+            test_images=self._images(config, "test") if test else None,
             num_classes=data.train.num_classes,
             networks=networks,
             seed=seed,
+            compile=should_compile(self.compile, work * arm.images[0, 0].numel()),
         )
+
+    def attempt(self, cell: Cell) -> bool:
+        """Do a cell unless another process is at it; return whether it is done, or known to diverge."""
+        if self._file(cell).is_file() or self._mark(cell).is_file():
+            return True
+        with claim(self._file(cell).with_suffix(".lock")) as mine:
+            if not mine:
+                return False
+            if cell.arm in METHODS and not (self._set(cell) / "distilled.safetensors").is_file():
+                with claim(self._set(cell).with_suffix(".lock")) as alone:
+                    if not alone:
+                        return False  # another architecture's cell is making the set
+                    self.distilled(cell)
+            self.cell(cell)
+        return True
 
     def cell(self, cell: Cell) -> ArmRun:
         """Return an evaluated cell, from its file or by doing the work."""
         config = self.config(cell)
-        data, file = self.data(config), self._file(cell)
+        data, file, started = self.data(config), self._file(cell), time.perf_counter()
         try:
             return ArmRun.load(file)
         except IngestError:
             pass  # not there, or left half-written by another tool: done anew
         sets = {cell.arm: self.distilled(cell)} if cell.arm in METHODS else {}
         arm = make_arm(cell.arm, config, data, sets)
-        info = {**arm.info, "start": cell.start, "ipc": cell.ipc}
+        made = {"start": cell.start, "ipc": cell.ipc, "device": _device(self.device), "torch": torch.__version__}
         run = self._trained(
-            dataclasses.replace(arm, info=info),
+            dataclasses.replace(arm, info={**arm.info, **made}),
             config,
             data,
             config.evaluate.networks,
@@ -215,14 +274,22 @@ class Work:
             True,
             cell.architecture,
         )
-        run.save(file)
-        _say(f"{cell.name}: validation {run.val_score:.3f}")
+        dataclasses.replace(run, val_probabilities=None).save(file)  # nothing here chooses a threshold
+        _say(f"{cell.name}: validation {run.val_score:.3f}, {time.perf_counter() - started:.0f} s")
         return run
 
     def _file(self, cell: Cell) -> Path:
         config = self.config(cell)
         name = digest(self.data(config).digest, dataclasses.asdict(cell), as_dict(config))
         return self.folder / "cells" / f"{cell.name}-{name}.safetensors"
+
+    def _mark(self, cell: Cell) -> Path:
+        return self._file(cell).with_suffix(".diverged.json")
+
+    def give_up(self, cell: Cell, error: DivergedError) -> None:
+        """Remember that a cell diverged, so that no process tries again."""
+        write_json(self._mark(cell), {"cell": cell.name, "error": str(error)})
+        _say(f"{cell.name}: diverged, left out: {error}")
 
     def finished(self, arms: tuple[str, ...], architectures: tuple[str, ...]) -> dict[Cell, ArmRun]:
         """Return the cells that are there."""
@@ -234,6 +301,7 @@ class Work:
         """Return what the finished cells say, with all that a reader must know beside it."""
         runs, table, scale = self.finished(arms, architectures), *self.names
         wanted = [cell.name for cell in self.cells(arms, architectures)]
+        diverged = [cell.name for cell in self.cells(arms, architectures) if self._mark(cell).is_file()]
         some = self.data(next(iter(self.recipes.values())))
         return {
             "table": table,
@@ -243,9 +311,10 @@ class Work:
             "images": {split: len(getattr(some, split)) for split in ("train", "val", "test")},
             "classes": some.train.num_classes,
             "recipes": {str(ipc): as_dict(recipe) for ipc, recipe in self.recipes.items()},
-            "missing": sorted(set(wanted) - {cell.name for cell in runs}),
-            "hardware": hardware(),
-            "versions": versions(),
+            "missing": sorted(set(wanted) - {cell.name for cell in runs} - set(diverged)),
+            "diverged": sorted(diverged),
+            "made_on": _places(list(runs.values())),
+            "collected_on": {"hardware": hardware(), "versions": versions()},
             **collect(
                 {(c.arm, c.start, c.ipc, c.architecture, c.seed): run for c, run in runs.items()},
                 some.test.labels.numpy(),
@@ -256,6 +325,36 @@ class Work:
 def _say(text: str, now: bool = True) -> None:
     if now:
         print(text, file=sys.stderr, flush=True)
+
+
+def _device(device: torch.device) -> str:
+    found = hardware()
+    return str(found["accelerator"] if device.type == "cuda" else found["cpu"])
+
+
+def _places(runs: Sequence[ArmRun]) -> list[dict[str, Any]]:
+    """Return on what the cells were made: device and version of torch, with the number of cells."""
+    counts = Counter((str(run.info["device"]), str(run.info["torch"])) for run in runs)
+    return [{"device": device, "torch": version, "cells": n} for (device, version), n in sorted(counts.items())]
+
+
+def work_off(work: Work, cells: list[Cell], until: float = math.inf) -> None:
+    """Do all cells, beside any number of other processes; start none after `until` (`time.monotonic`)."""
+    while cells:
+        left = []
+        for cell in cells:
+            if time.monotonic() > until:
+                return
+            try:
+                done = work.attempt(cell)
+            except DivergedError as error:
+                work.give_up(cell, error)
+                continue
+            if not done:
+                left.append(cell)
+        if len(left) == len(cells):
+            time.sleep(1)  # all that is left is in other hands
+        cells = left
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -281,31 +380,31 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the images, see benchmarks.data")
     parser.add_argument("--source", help=f"another set in its place: {', '.join(NAMES)}, or a MedMNIST .npz")
     parser.add_argument("--work", type=Path, required=True, help="folder of the cells; kept between calls")
+    parser.add_argument("--methods", type=_arms, metavar="A,B", help=f"of {', '.join(ARMS)} (default: the table's)")
     parser.add_argument(
-        "--methods", type=_arms, default=ARMS, metavar="A,B", help=f"of {', '.join(ARMS)} (default: all)"
+        "--shard", type=_shard, default=(0, 1), metavar="i/n", help="every n-th cell from i on, for machines apart"
     )
-    parser.add_argument("--shard", type=_shard, default=(0, 1), metavar="i/n", help="do every n-th cell from i on")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of this process (default: 1)")
+    parser.add_argument(
+        "--compile", choices=("auto", "on", "off"), default="auto", help="torch.compile (default: auto)"
+    )
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="M", help="begin no cell after M minutes")
     parser.add_argument("--collect", action="store_true", help="train nothing; write what the finished cells say")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the JSON file")
     options = parser.parse_args()
     raise_malloc_thresholds()
-    if options.device == "cpu":
-        torch.set_num_threads(1)
+    until = time.monotonic() + 60 * options.minutes
+    torch.set_num_threads(options.threads)
+    torch.backends.cudnn.allow_tf32 = False  # the adjoint is exact; ten bits of mantissa would not be
     table = TABLES[options.table]
     source = options.source or table.data
-    work = Work(options.table, options.scale, source, options.data, options.work, options.device)
+    work = Work(options.table, options.scale, source, options.data, options.work, options.device, options.compile)
+    arms = options.methods or work.arms
     try:
         if not options.collect:
-            cells = itertools.islice(
-                work.cells(options.methods, table.architectures), options.shard[0], None, options.shard[1]
-            )
-            for cell in cells:
-                try:
-                    work.cell(cell)
-                except DivergedError as error:
-                    _say(f"{cell.name}: diverged, left out: {error}")
-        result = work.result(options.methods, table.architectures)
+            work_off(work, list(work.cells(arms, table.architectures))[options.shard[0] :: options.shard[1]], until)
+        result = work.result(arms, table.architectures)
     except MedidistillError as error:
         raise SystemExit(f"benchmarks.paper_tables: {error}") from error
     file = options.results / f"paper_{options.table}_{options.scale}.json"

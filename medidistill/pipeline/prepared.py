@@ -73,13 +73,17 @@ class Prepared:
     @classmethod
     def write(cls, result: IngestResult, folder: Path) -> Prepared:
         """Keep what `ingest` returned in `folder`: one tensor file a split, manifest and quarantine list."""
-        private_folder(folder)
-        for split in _SPLITS:
-            header = {"digest": result.digest, "normalisation": as_dict(result.normalisation)}
-            more = result.normalisation.tensors() if split == "train" else {}
-            save_split(folder / f"{split}.safetensors", getattr(result, split), header, more)
+        cls(result.train, result.val, result.test, result.normalisation, result.digest).save(folder)
         result.write_tables(folder)
         return cls.read(folder)
+
+    def save(self, folder: Path) -> None:
+        """Keep the splits in `folder`, one tensor file each."""
+        private_folder(folder)
+        for split in _SPLITS:
+            header = {"digest": self.digest, "normalisation": as_dict(self.normalisation)}
+            more = self.normalisation.tensors() if split == "train" else {}
+            save_split(folder / f"{split}.safetensors", getattr(self, split), header, more)
 
     @classmethod
     def read(cls, folder: Path) -> Prepared:
