@@ -43,7 +43,7 @@ from benchmarks.paper_scales import SCALES, SMALL_SIDE, TABLES
 from medidistill.config import METHODS, RunConfig, as_dict, digest
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import DistilledSet
-from medidistill.errors import DivergedError, IngestError, MedidistillError, did_you_mean
+from medidistill.errors import ConfigError, DivergedError, IngestError, MedidistillError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.files import write_json
 from medidistill.networks import raise_malloc_thresholds, should_compile
@@ -102,6 +102,13 @@ class Work:
         table, scale = self.names
         side = SMALL_SIDE.get(table) if scale != "full" else None
         return (*self.scale.overrides, *([f"ingest.image_size={side}"] if side else []))
+
+    def only(self, sizes: tuple[int, ...]) -> None:
+        """Leave out all other numbers of images per class. Raises `ConfigError` for one that is not in the table."""
+        for ipc in sizes:
+            if ipc not in self.recipes:
+                raise ConfigError(f"--ipc {ipc}: must be one of {', '.join(map(str, self.recipes))}")
+        self.recipes = {ipc: recipe for ipc, recipe in self.recipes.items() if ipc in sizes}
 
     def cells(self, arms: tuple[str, ...], architectures: tuple[str, ...]) -> Iterator[Cell]:
         """Yield every cell, all methods of a seed together, sets before the architectures that share them."""
@@ -362,6 +369,10 @@ def _shard(text: str) -> tuple[int, int]:
     return i, n
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
 def _arms(text: str) -> tuple[str, ...]:
     chosen = tuple(text.split(","))
     for name in chosen:
@@ -381,6 +392,9 @@ def main() -> None:
     parser.add_argument("--source", help=f"another set in its place: {', '.join(NAMES)}, or a MedMNIST .npz")
     parser.add_argument("--work", type=Path, required=True, help="folder of the cells; kept between calls")
     parser.add_argument("--methods", type=_arms, metavar="A,B", help=f"of {', '.join(ARMS)} (default: the table's)")
+    parser.add_argument(
+        "--ipc", type=_sizes, metavar="A,B", help="images per class (default: the table's at the scale)"
+    )
     parser.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="i/n", help="every n-th cell from i on, for machines apart"
     )
@@ -402,6 +416,8 @@ def main() -> None:
     work = Work(options.table, options.scale, source, options.data, options.work, options.device, options.compile)
     arms = options.methods or work.arms
     try:
+        if options.ipc:
+            work.only(options.ipc)
         if not options.collect:
             work_off(work, list(work.cells(arms, table.architectures))[options.shard[0] :: options.shard[1]], until)
         result = work.result(arms, table.architectures)
