@@ -37,6 +37,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "random_w": {"importance": {"enabled": True, "kind": "random"}},
     # the real-data loss of a student trained on the set
     "bptt": {**_PLAIN, "objective": "student_loss"},
+    "bptt_soft": {**_PLAIN, "objective": "student_loss", "soft_labels": True},
     # learned weights, alone and with what the others bring
     "iadd_literal": {"importance": {"constraint": "none", "direction": "descend", "keep_scale": False}},
     "iadd_balanced": {"importance": {"constraint": "balanced", "direction": "descend"}},
@@ -53,6 +54,8 @@ FLAT_EXPERTS = frozenset({"ftd", "datm", "iadd_flat", "iadd_datm"})
 _IADD = "importance-aware adaptive dataset distillation (IADD; a reconstruction of arXiv 2401.15863)"
 _MTT = "matching training trajectories (MTT; arXiv 2203.11932)"
 
+_BPTT = "truncated back-propagation through a student's training (as RaT-BPTT; arXiv 2310.04189)"
+
 # What each method is called in full, for people.
 METHOD_TITLES: Mapping[str, str] = {
     "dc": "matching of gradients (DC; arXiv 2006.05929)",
@@ -66,7 +69,8 @@ METHOD_TITLES: Mapping[str, str] = {
     "pp_movement": f"{_MTT} without the parameters of the smallest movement (as PP; arXiv 2209.14609)",
     "progressive": f"{_MTT} under a mask that grows (as HoP-TM; arXiv 2509.24177)",
     "random_w": f"{_MTT} under random weights, a control",
-    "bptt": "truncated back-propagation through a student's training (as RaT-BPTT; arXiv 2310.04189)",
+    "bptt": _BPTT,
+    "bptt_soft": f"{_BPTT} with soft labels",
     "iadd_literal": f"{_IADD}, W unbounded",
     "iadd_balanced": f"{_IADD}, W balancing the shares of the loss",
     "iadd_entropic": f"{_IADD}, W under a pull to uniform",

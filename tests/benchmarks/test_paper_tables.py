@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 import torch
 
 from benchmarks import benchmark_page, make_tables, paper_tables
+from benchmarks.claims import claim
 from benchmarks.paper_results import collect, holm, paired
 from benchmarks.paper_scales import Table
 from medidistill.config import METHODS, TrainingConfig
 from medidistill.distilled_set import LabelledImages
+from medidistill.errors import DivergedError
 from medidistill.evaluate import ArmRun
 from medidistill.files import read_json, write_json
 from medidistill.normalisation import Normalisation
@@ -148,10 +152,58 @@ def test_a_result_with_missing_cells_says_so_on_the_page(work: paper_tables.Work
     write_json(tmp_path / "results" / "paper_covid_smoke.json", result)
     text = benchmark_page.page(tmp_path / "results")
     assert "| 1 | random | real | convnet |" in text
-    assert "Not finished: 1 cells (kmeans-real-ipc1-convnet-seed0" in text
+    assert "Not finished: 1 cells (kmeans-real-ipc1-convnet-seed0)." in text
     assert "The figures mean nothing" in text
     assert "confounded" in text
     assert "Not run yet" in text
+
+
+def test_what_another_process_is_at_is_left_to_it_until_it_dies(work: paper_tables.Work) -> None:
+    cell = next(iter(work.cells(("random",), ("convnet",))))
+    lock = work._file(cell).with_suffix(".lock")
+    program = (
+        f"import time; from pathlib import Path; from benchmarks.claims import claim\nwith claim(Path({str(lock)!r}))"
+    )
+    program += " as mine: print(mine, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        assert not work.attempt(cell)
+        assert not work._file(cell).exists()
+        other.kill()
+    assert work.attempt(cell)
+    assert work._file(cell).is_file()
+
+
+def test_two_processes_make_each_set_once(work: paper_tables.Work) -> None:
+    cells = list(work.cells(("random", "mtt"), ("convnet",)))
+    at_it = work._set(cells[1]).with_suffix(".lock")
+    with claim(at_it) as mine:
+        assert mine
+        assert not work.attempt(cells[1])  # the set is in other hands, the cell waits
+        assert work.attempt(cells[0])
+    paper_tables.work_off(work, cells)
+    assert work.result(("random", "mtt"), ("convnet",))["missing"] == []
+
+
+def test_a_diverged_cell_is_named_and_not_tried_again(
+    work: paper_tables.Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cells = list(work.cells(("mtt",), ("convnet",)))
+    tried = []
+
+    def diverge(cell: paper_tables.Cell) -> None:
+        tried.append(cell)
+        raise DivergedError("not finite")
+
+    monkeypatch.setattr(work, "distilled", diverge)
+    paper_tables.work_off(work, cells)
+    paper_tables.work_off(work, cells)
+    assert tried == cells
+    result = work.result(("mtt",), ("convnet",))
+    assert (result["diverged"], result["missing"]) == (["mtt-noise-ipc1-convnet-seed0"], [])
+    write_json(tmp_path / "results" / "paper_covid_smoke.json", result)
+    assert "Diverged, without a row: 1 cells (mtt-noise" in benchmark_page.page(tmp_path / "results")
 
 
 def test_the_committed_page_is_what_the_committed_results_say() -> None:
