@@ -5,21 +5,38 @@ that W ranks with one segment each compute what one process with W segments comp
 Sent in each step: one sample a segment, which is small beside the work of making it.
 
     torchrun --nproc-per-node 2 -m medidistill distill --output runs/first
+
+A rank that fails says so before it ends, and all end with its error. One that is killed cannot: `torchrun
+--max-restarts N` starts all ranks anew, and they go on from the checkpoint.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import functools
+import json
 import os
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from medidistill.distill.objective import Sample
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, MedidistillError, ResourceError, StoppedError, as_known
 
 __all__ = ["Ranks", "join_ranks"]
+
+_LONGEST = datetime.timedelta(hours=2)  # that a rank waits for another: rank 0 scores alone, shares of experts differ
+_FAILED = "failed"
+
+
+class _LostError(ResourceError):
+    """A rank is gone; it may have said why."""
 
 
 class Ranks:
@@ -28,10 +45,11 @@ class Ranks:
     Args:
         index: of this process, 0 .. count - 1; rank 0 writes.
         count: processes.
+        store: where ranks leave notes for one another.
     """
 
-    def __init__(self, index: int = 0, count: int = 1) -> None:
-        self.index, self.count = index, count
+    def __init__(self, index: int = 0, count: int = 1, store: dist.Store | None = None) -> None:
+        self.index, self.count, self._store = index, count, store
 
     @property
     def writes(self) -> bool:
@@ -61,7 +79,7 @@ class Ranks:
 
     def _all(self, value: Tensor) -> list[Tensor]:
         found = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(self.count)]
-        dist.all_gather(found, value.contiguous())
+        _together(lambda: dist.all_gather(found, value.contiguous()))
         return found
 
     def any(self, flag: bool) -> bool:
@@ -69,7 +87,7 @@ class Ranks:
         if self.count == 1:
             return flag
         value = torch.tensor(int(flag))
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        _together(lambda: dist.all_reduce(value, op=dist.ReduceOp.MAX))
         return bool(value)
 
     def from_first(self, value: float | None) -> float | None:
@@ -77,8 +95,62 @@ class Ranks:
         if self.count == 1:
             return value
         held = torch.tensor(float("nan") if value is None else value, dtype=torch.float64)
-        dist.broadcast(held, src=0)
+        _together(lambda: dist.broadcast(held, src=0))
         return None if bool(held.isnan()) else float(held)
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        self.any(False)
+
+    @contextlib.contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Let an error inside the block end every rank: the first one tells the others, which raise it too.
+
+        Raises:
+            MedidistillError: of the class that the first rank raised; `ResourceError` where one ended without a word.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if self._store is None or isinstance(error, SystemExit):
+                raise
+            told = self._first_failure(error)
+            if told is not None and told["rank"] != self.index:
+                raise _rebuilt(told) from error
+            raise
+
+    def _first_failure(self, error: BaseException) -> dict[str, Any] | None:
+        """Return what the first rank to fail said; this one says it where it is the first."""
+        assert self._store is not None  # noqa: S101 (for the type checker)
+        known = as_known(error)
+        mine = {"rank": self.index, "code": known.exit_code if known else 1}
+        mine["text"] = str(known) if known else f"internal error: {type(error).__name__}: {error}"
+        with contextlib.suppress(RuntimeError):  # the store went with the rank that held it
+            if not isinstance(error, _LostError):
+                told: dict[str, Any] = json.loads(self._store.compare_set(_FAILED, "", json.dumps(mine)))
+                return told
+            if self._store.check([_FAILED]):
+                told = json.loads(self._store.get(_FAILED))
+                return told
+        return None
+
+
+def _rebuilt(told: dict[str, Any]) -> MedidistillError:
+    text, code = f"rank {told['rank']}: {told['text']}", told["code"]
+    if code > 128:
+        return StoppedError(text, code - 128)
+    kinds = {kind.exit_code: kind for kind in MedidistillError.__subclasses__() if kind is not StoppedError}
+    return kinds.get(code, MedidistillError)(text)
+
+
+def _together(collective: Callable[[], Any]) -> None:
+    try:
+        collective()
+    except RuntimeError as error:  # what gloo and NCCL raise; DistBackendError is one
+        raise _LostError(
+            "another process of this distillation has ended or is out of reach; the same command goes on from the "
+            "checkpoint"
+        ) from error
 
 
 def join_ranks(device: torch.device | str = "cpu") -> Ranks:
@@ -86,9 +158,39 @@ def join_ranks(device: torch.device | str = "cpu") -> Ranks:
 
     Joins the process group: gloo on the CPU; NCCL for tensors on a GPU, with gloo beside it for what stays on the CPU.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Ranks()
-    if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    return _join("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")
+
+
+@functools.cache
+def _join(backend: str) -> Ranks:
+    store, index, count = next(dist.rendezvous("env://", timeout=_LONGEST))
+    store = dist.PrefixStore(_meet(store, index, count), store)
+    dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_LONGEST)
+    return Ranks(index, count, store)
+
+
+def _meet(store: dist.Store, index: int, count: int) -> str:
+    """Return a name for this life of the group, the same on all ranks and on no earlier life's.
+
+    The launcher's store outlives its workers, and the addresses that killed ranks left there would be read again;
+    nothing in the environment tells one life from the next on every node (pytorch/pytorch#135712). So each rank asks
+    rank 0, under a word of its own that nobody can have answered before.
+    """
+    me = uuid.uuid4().hex
+    if index:
+        store.set(f"ask/{index}", me)
+        name = store.get(f"answer/{me}").decode()
+        store.set(f"heard/{name}/{index}", "yes")
+        return name
+    missing, until = set(range(1, count)), time.monotonic() + _LONGEST.total_seconds()
+    while missing:
+        missing = {other for other in missing if not store.check([f"heard/{me}/{other}"])}
+        for other in missing:
+            if store.check([f"ask/{other}"]):
+                store.set(f"answer/{store.get(f'ask/{other}').decode()}", me)
+        if time.monotonic() > until:
+            raise ResourceError(f"ranks {sorted(missing)} of {count} did not come; start all of them together")
+        time.sleep(0.02)
+    return me

@@ -64,8 +64,9 @@ def test_two_ranks_with_a_segment_each_make_the_bytes_of_one_process_with_two(ex
 def test_a_killed_rank_is_restarted_and_the_run_ends_with_the_same_bytes(experts, alone, tmp_path):
     done = launch(2, experts, tmp_path, 2, 5, restarts=1)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "SIGKILL" in done.stderr or "exitcode: -9" in done.stderr  # it did die
+    assert "exitcode: -9" in done.stderr  # it did die
     assert (tmp_path / "distilled.safetensors").read_bytes() == (alone / "distilled.safetensors").read_bytes()
+    assert steps(tmp_path) == steps(alone)
 
 
 def test_segments_that_cannot_be_dealt_out_evenly_are_refused():
