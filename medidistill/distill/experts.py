@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def train_experts(
     on_epoch: Callable[[int, int], None] | None = None,
     compile: str = "auto",
     shard: tuple[int, int] = (0, 1),
+    together: int = 1,
     patients: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> list[Path]:
@@ -82,6 +83,8 @@ def train_experts(
         compile: "auto", "on" or "off".
         shard: (i, n): train only the experts whose number is i modulo n, and return only theirs; n processes
             that share `folder` train the pool together.
+        together: experts in one stack, each with its own parameters, batches and augmentation; equal to one after
+            another but for rounding. What a stop costs grows with it, and so does the memory.
         patients: N identifiers; needed for `config.dp`, whose unit is the patient. With it an expert's sampling and
             noise are secret, so that no seed repeats it.
         facts: what else each file shall say about its data, for example class names and normalisation.
@@ -105,39 +108,39 @@ def train_experts(
     total = len(numbers) * config.epochs
     steps = total * math.ceil(len(images) / config.batch_size)
     compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
-    paths = []
-    for place, number in enumerate(numbers):
-        path = expert_file(folder, number)
-        paths.append(path)
+    if together < 1:
+        raise ConfigError(f"together={together}: must be >= 1")
+    if config.dp.enabled and config.rho:
+        raise ConfigError(f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch")
+    missing = [number for number in numbers if not _is_finished(expert_file(folder, number), name, config.epochs)]
+    stack = 1 if config.dp.enabled else together
+    for first in range(0, len(missing), stack):
+        members = missing[first : first + stack]
 
-        def report(epoch: int, done: int = place * config.epochs) -> None:
+        def report(epoch: int, left: int = len(missing) - first, count: int = len(members)) -> None:
             if on_epoch is not None:
-                on_epoch(done + epoch, total)
+                on_epoch(total - left * config.epochs + count * epoch, total)
 
-        if _is_finished(path, name, config.epochs):
-            report(config.epochs)
-            continue
-
-        if config.dp.enabled:
-            if config.rho:
-                raise ConfigError(
-                    f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch"
-                )
-            snapshots = _train_private(images, labels, patients, architecture, config, seed, number, report)
-            final_loss = None  # of the patients' images: not covered by the mechanism
+        report(0)
+        made: Sequence[tuple[Tensor, float | None]]
+        if config.dp.enabled:  # without a final loss: one of patients' images would not be covered by the mechanism
+            made = [(_train_private(images, labels, patients, architecture, config, seed, members[0], report), None)]
         else:
-            snapshots, final_loss = _train_one(images, labels, architecture, config, seed, number, report, compiled)
-        header = {
-            **(facts or {}),
-            "architecture": architecture.as_dict(),
-            "digest": name,
-            "expert": number,
-            "seed": seed,
-            "final_loss": final_loss,
-            "parameters": snapshots.shape[1],
-        }
-        write_expert(path, snapshots, header)
-    return paths
+            made = _train_stack(images, labels, architecture, config, seed, members, report, compiled)
+        for number, (snapshots, final_loss) in zip(members, made, strict=True):
+            header = {
+                **(facts or {}),
+                "architecture": architecture.as_dict(),
+                "digest": name,
+                "expert": number,
+                "seed": seed,
+                "final_loss": final_loss,
+                "parameters": snapshots.shape[1],
+            }
+            write_expert(expert_file(folder, number), snapshots, header)
+    if on_epoch is not None and not missing:
+        on_epoch(total, total)
+    return [expert_file(folder, number) for number in numbers]
 
 
 def finished_experts(
@@ -198,43 +201,67 @@ def _fresh(architecture: Architecture, seed: int, number: int) -> torch.nn.Modul
     return architecture.make_network(stream(seed, "expert", number, "init"))
 
 
-def _train_one(
+def _train_stack(
     images: Tensor,
     labels: Tensor,
     architecture: Architecture,
     config: ExpertConfig,
     seed: int,
-    number: int,
+    members: Sequence[int],
     report: Callable[[int], None],
     compiled: bool,
-) -> tuple[Tensor, float]:
-    """Return the snapshots (E + 1, P) of expert `number` and its last epoch's mean loss."""
-    network = _fresh(architecture, seed, number).to(images.device)
-    check_deterministic(network)
-    generator = stream(seed, "expert", number, "batches")
-    gradient = gradient_function(network, compile=compiled)
-    theta = ParameterLayout.of(network).flatten(network)
+) -> list[tuple[Tensor, float]]:
+    """Return the snapshots (E + 1, P) and the last epoch's mean loss of each of the experts `members`."""
+    networks = [_fresh(architecture, seed, number) for number in members]
+    check_deterministic(networks[0])
+    generators = [stream(seed, "expert", number, "batches") for number in members]
+    alone = len(members) == 1
+    gradient = gradient_function(networks[0].to(images.device), compile=compiled, stacked=not alone)
+    layout = ParameterLayout.of(networks[0])
+    theta = torch.stack([layout.flatten(network).to(images.device) for network in networks])
+    theta = theta[0] if alone else theta
     velocity = torch.zeros_like(theta)
     snapshots = [theta.cpu().clone()]
     batch = min(config.batch_size, len(images))
-    mean_loss = math.nan
+    mean_loss = torch.tensor(math.nan)
     for epoch in range(config.epochs):
-        order = torch.randperm(len(images), generator=generator)
         losses = []
-        for start in range(0, len(order) - batch + 1, batch):
-            index = order[start : start + batch]
-            x = augment(images[index], config.augment, draw(batch, generator).to(images.device))
-            value, slope = gradient(theta, x, labels[index])
+        for index, strengths in _batches(len(images), batch, generators, images.device):
+            x = augment(images[index], config.augment, strengths)
+            q = labels[index]
+            if not alone:
+                x, q = x.reshape(-1, batch, *x.shape[1:]), q.view(-1, batch)
+            value, slope = gradient(theta, x, q)
             if config.rho:
-                _, slope = gradient(theta + config.rho * slope / slope.norm().clamp_min(_TINY), x, labels[index])
+                length = slope.norm(dim=-1, keepdim=True).clamp_min(_TINY)
+                _, slope = gradient(theta + config.rho * slope / length, x, q)
             velocity.mul_(config.momentum).add_(slope)
             theta.sub_(velocity, alpha=config.lr)
             losses.append(value)
-        mean_loss = float(torch.stack(losses).mean())
-        if not math.isfinite(mean_loss) or not bool(torch.isfinite(theta).all()):
+        mean_loss = torch.stack(losses).mean(0).view(len(members)).cpu()
+        finite = mean_loss.isfinite() & theta.isfinite().all(-1).view(len(members)).cpu()
+        if not bool(finite.all()):
+            worst = int(finite.int().argmin())
             raise DivergedError(
-                f"expert {number}: loss {mean_loss} in epoch {epoch + 1}; lower experts.lr (now {config.lr:g})"
+                f"expert {members[worst]}: loss {float(mean_loss[worst])} in epoch {epoch + 1}; lower experts.lr "
+                f"(now {config.lr:g})"
             )
         snapshots.append(theta.cpu().clone())
         report(epoch + 1)
-    return torch.stack(snapshots), mean_loss
+    paths = torch.stack(snapshots).view(len(snapshots), len(members), -1).unbind(1)
+    return [(path.contiguous(), float(loss)) for path, loss in zip(paths, mean_loss, strict=True)]
+
+
+def _batches(
+    count: int, batch: int, generators: Sequence[torch.Generator], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images (E * B,) of one epoch's steps, and their augmentation (E * B, 9): each expert draws its own.
+
+    All of an epoch's numbers go to the device at once: a GPU would wait for each copy.
+    """
+    drawn = []
+    for generator in generators:
+        order = torch.randperm(count, generator=generator)[: count - count % batch].view(-1, batch)
+        drawn.append((order, torch.stack([draw(batch, generator) for _ in order])))
+    orders, strengths = (torch.cat(part, 1).to(device) for part in zip(*drawn, strict=True))
+    yield from zip(orders, strengths, strict=True)

@@ -121,7 +121,7 @@ class Ranks:
 
     def _first_failure(self, error: BaseException) -> dict[str, Any] | None:
         """Return what the first rank to fail said; this one says it where it is the first."""
-        assert self._store is not None  # noqa: S101 (for the type checker)
+        assert self._store is not None
         known = as_known(error)
         mine = {"rank": self.index, "code": known.exit_code if known else 1}
         mine["text"] = str(known) if known else f"internal error: {type(error).__name__}: {error}"

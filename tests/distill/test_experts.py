@@ -167,3 +167,31 @@ def test_batches_are_shuffled_so_that_no_image_sits_in_the_dropped_tail(tmp_path
         )
         ends.append(Experts(files).members[0].snapshot(3))
     assert not torch.equal(*ends)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.05])
+def test_a_stack_trains_the_experts_that_one_after_another_trains(tmp_path: Path, rho: float) -> None:
+    config = dataclasses.replace(CONFIG, count=5, rho=rho)
+    alone = Experts(make(tmp_path / "alone", config))
+    told: list[tuple[int, int]] = []
+    # 2 + 2 + 1: the last one alone
+    stacked = Experts(make(tmp_path / "stacked", config, together=2, on_epoch=lambda *at: told.append(at)))
+    assert told == sorted(told)
+    assert told[-1] == (15, 15)
+    for one, other in zip(alone.members, stacked.members, strict=True):
+        assert one.header["digest"] == other.header["digest"]
+        assert other.header["final_loss"] == pytest.approx(one.header["final_loss"], rel=1e-4)
+        for epoch in range(4):
+            assert float((one.snapshot(epoch) - other.snapshot(epoch)).abs().max()) < 1e-5
+
+
+def test_a_stack_names_the_expert_that_diverged(tmp_path: Path) -> None:
+    images, labels = torch.cat([data()[0], torch.zeros(1, 1, 16, 16)]), torch.cat([data()[1], torch.zeros(1).long()])
+    spared = int(torch.randperm(25, generator=stream(0, "expert", 0, "batches"))[-1])  # the tail that expert 0 drops
+    images[spared] = float("nan")
+    config = dataclasses.replace(CONFIG, epochs=1)
+    arguments = {"num_classes": 3, "network": NETWORK, "config": config, "seed": 0, "folder": tmp_path}
+    with pytest.raises(DivergedError, match="expert 1: loss nan"):
+        train_experts(images, labels, **arguments, together=3)
+    with pytest.raises(ConfigError, match="together=0"):
+        train_experts(images, labels, **arguments, together=0)
