@@ -25,6 +25,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d
+from torch.distributed.rendezvous import rendezvous
 
 from medidistill.distill.objective import Sample
 from medidistill.errors import ConfigError, MedidistillError, ResourceError, StoppedError, as_known
@@ -48,7 +50,7 @@ class Ranks:
         store: where ranks leave notes for one another.
     """
 
-    def __init__(self, index: int = 0, count: int = 1, store: dist.Store | None = None) -> None:
+    def __init__(self, index: int = 0, count: int = 1, store: distributed_c10d.Store | None = None) -> None:
         self.index, self.count, self._store = index, count, store
 
     @property
@@ -165,13 +167,13 @@ def join_ranks(device: torch.device | str = "cpu") -> Ranks:
 
 @functools.cache
 def _join(backend: str) -> Ranks:
-    store, index, count = next(dist.rendezvous("env://", timeout=_LONGEST))
-    store = dist.PrefixStore(_meet(store, index, count), store)
+    store, index, count = next(rendezvous("env://", timeout=_LONGEST))
+    store = distributed_c10d.PrefixStore(_meet(store, index, count), store)
     dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_LONGEST)
     return Ranks(index, count, store)
 
 
-def _meet(store: dist.Store, index: int, count: int) -> str:
+def _meet(store: distributed_c10d.Store, index: int, count: int) -> str:
     """Return a name for this life of the group, the same on all ranks and on no earlier life's.
 
     The launcher's store outlives its workers, and the addresses that killed ranks left there would be read again;
@@ -181,7 +183,7 @@ def _meet(store: dist.Store, index: int, count: int) -> str:
     me = uuid.uuid4().hex
     if index:
         store.set(f"ask/{index}", me)
-        name = store.get(f"answer/{me}").decode()
+        name = str(store.get(f"answer/{me}").decode())
         store.set(f"heard/{name}/{index}", "yes")
         return name
     missing, until = set(range(1, count)), time.monotonic() + _LONGEST.total_seconds()
