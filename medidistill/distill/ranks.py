@@ -125,8 +125,8 @@ class Ranks:
         """Return what the first rank to fail said; this one says it where it is the first."""
         assert self._store is not None
         known = as_known(error)
-        mine = {"rank": self.index, "code": known.exit_code if known else 1}
-        mine["text"] = str(known) if known else f"internal error: {type(error).__name__}: {error}"
+        text = str(known) if known else f"internal error: {type(error).__name__}: {error}"
+        mine = {"rank": self.index, "code": known.exit_code if known else 1, "text": text}
         with contextlib.suppress(RuntimeError):  # the store went with the rank that held it
             if not isinstance(error, _LostError):
                 told: dict[str, Any] = json.loads(self._store.compare_set(_FAILED, "", json.dumps(mine)))
