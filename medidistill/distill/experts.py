@@ -24,12 +24,14 @@ from medidistill.distill.trajectory import Architecture, Expert, expert_file, wr
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.files import load_tensors
 from medidistill.networks import (
+    CompiledByShape,
     ParameterLayout,
     PatientGradient,
     augment,
     check_deterministic,
     draw,
     gradient_function,
+    loss_function,
     secret_generator,
     should_compile,
 )
@@ -216,7 +218,8 @@ def _train_stack(
     check_deterministic(networks[0])
     generators = [stream(seed, "expert", number, "batches") for number in members]
     alone = len(members) == 1
-    gradient = gradient_function(networks[0].to(images.device), compile=compiled, stacked=not alone)
+    network = networks[0].to(images.device)
+    gradient = gradient_function(network, compile=compiled) if alone else _stacked_gradient(network, compiled)
     layout = ParameterLayout.of(networks[0])
     theta = torch.stack([layout.flatten(network).to(images.device) for network in networks])
     theta = theta[0] if alone else theta
@@ -250,6 +253,27 @@ def _train_stack(
         report(epoch + 1)
     paths = torch.stack(snapshots).view(len(snapshots), len(members), -1).unbind(1)
     return [(path.contiguous(), float(loss)) for path, loss in zip(paths, mean_loss, strict=True)]
+
+
+_COMPILED: dict[str, CompiledByShape] = {}
+
+
+def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Tensor, Tensor, Tensor], Any]:
+    """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses (E,) and slopes.
+
+    One pass over a device that one small network does not fill.
+    """
+    loss: Callable[..., Tensor] = torch.func.vmap(loss_function(network))
+    if compiled:
+        loss = _COMPILED.setdefault(str(network), CompiledByShape(loss))
+
+    def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = theta.detach().requires_grad_()
+        values = loss(leaf, x, q)
+        (slope,) = torch.autograd.grad(values.sum(), leaf)
+        return values.detach(), slope
+
+    return gradient
 
 
 def _batches(

@@ -33,12 +33,10 @@ class Gradient(Protocol):
         ...
 
 
-_COMPILED: dict[tuple[str, Criterion, bool], CompiledByShape] = {}
+_COMPILED: dict[tuple[str, Criterion], CompiledByShape] = {}
 
 
-def gradient_function(
-    network: nn.Module, *, compile: bool = False, criterion: Criterion = cross_entropy, stacked: bool = False
-) -> Gradient:
+def gradient_function(network: nn.Module, *, compile: bool = False, criterion: Criterion = cross_entropy) -> Gradient:
     """Return the loss and its gradient at a flat parameter vector.
 
     Args:
@@ -46,20 +44,16 @@ def gradient_function(
         compile: use `torch.compile`. The compiled function is kept for all networks of the same structure;
             networks with dropout stay eager.
         criterion: loss of the outputs.
-        stacked: take (E, P) vectors of E networks, each with a batch of its own, and return (E,) losses with (E, P)
-            gradients: one pass over a GPU that one small network does not fill.
     """
     loss = loss_function(network, criterion)
-    if stacked:
-        loss = torch.func.vmap(loss)
     # a shared function runs the modules of the first network, which may be out of training and drop nothing by now
     if compile and not drops_units(network):
-        loss = _COMPILED.setdefault((str(network), criterion, stacked), CompiledByShape(loss))
+        loss = _COMPILED.setdefault((str(network), criterion), CompiledByShape(loss))
 
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()
         value = loss(leaf, x, q)
-        (slope,) = torch.autograd.grad(value.sum() if stacked else value, leaf)
+        (slope,) = torch.autograd.grad(value, leaf)
         return value.detach(), slope
 
     return gradient
