@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from medidistill.config import QualityConfig
 from medidistill.files import write_json
-from medidistill.ingest.examine import OUTLINE_BITS, outline
+from medidistill.ingest.examine import OUTLINE_BITS, fine_structure, outline
 
 RESULT = Path(__file__).parent / "results" / "near_duplicates.json"
 Picture = NDArray[np.float32]
@@ -54,10 +53,8 @@ COPIES: dict[str, Callable[[Picture], Picture]] = {
 
 def _fine(picture: Picture) -> Picture:
     """Return what the gate correlates, of unit length."""
-    small = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX))
-    rest = small - ndimage.uniform_filter(small, 5)
-    rest = (rest - rest.mean()).ravel()
-    return np.asarray(rest / max(float(np.linalg.norm(rest)), 1e-12), dtype=np.float32)
+    rest = np.frombuffer(fine_structure(picture), np.int8).astype(np.float32)
+    return np.asarray(rest / max(float(np.linalg.norm(rest)), 1e-12))
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:

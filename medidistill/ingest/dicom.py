@@ -19,19 +19,20 @@ import numpy as np
 import pydicom
 from monai.data.image_reader import ImageReader
 from numpy.typing import NDArray
-from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pixel_array
 
 from medidistill.errors import IngestError
-from medidistill.ingest.contain import contained
+from medidistill.ingest.decoding import stored_pixels
 from medidistill.ingest.limits import check_deflated, check_size
 from medidistill.ingest.projection import body_part, view
 from medidistill.ingest.quiet import quiet
 from medidistill.ingest.raster import read_raster
 from medidistill.ingest.voi import lookup, window
 
-__all__ = ["ChestXrayReader", "Header", "address", "file_kind", "read_header", "read_image", "render"]
+__all__ = [
+    *("ChestXrayReader", "Header", "address", "decode", "file_kind", "read_header", "read_image", "render"),
+    "render_stored",
+]
 
 MODALITIES = ("CR", "DX", "RG")
 # defined terms that a message may repeat (PS3.3 C.7.3.1.1.1); any other value could be anything
@@ -97,8 +98,8 @@ def _first(dataset: Dataset, keyword: str) -> float | None:
     return None if value in (None, "") else float(value)
 
 
-def _check(dataset: Dataset, frame: int | None) -> str:
-    """Refuse what is no greyscale radiograph; return its photometric interpretation."""
+def _check(dataset: Dataset, frame: int | None) -> None:
+    """Refuse what is no greyscale radiograph."""
     modality = str(dataset.get("Modality", "") or "")
     named = (
         modality if modality in _OTHERS or modality in MODALITIES else "of another kind" if modality else "not stated"
@@ -121,7 +122,6 @@ def _check(dataset: Dataset, frame: int | None) -> str:
     if not 2 <= int(dataset.BitsStored) <= 16 or int(dataset.BitsAllocated) not in (8, 16):
         raise IngestError("(0028,0101) Bits Stored must be 2 to 16, (0028,0100) Bits Allocated 8 or 16")
     check_size(dataset, frames)
-    return photometric
 
 
 def _padding(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
@@ -152,14 +152,26 @@ def render(dataset: Dataset, frame: int | None = None) -> NDArray[np.float32]:
         IngestError: several frames, colour, a modality other than CR, DX, RG, no pixels, damaged pixels
             or contradictory attributes.
     """
-    photometric = _check(dataset, frame)
-    try:
-        with contained():
-            stored = pixel_array(dataset, index=frame)
-    except Exception as error:  # decoders raise anything on damaged data, quoting it
-        syntax = dataset.file_meta.TransferSyntaxUID
-        named = syntax.name if syntax in UID_dictionary else "an unknown transfer syntax"
-        raise IngestError(f"unreadable pixels ({named}, {type(error).__name__})") from error
+    return render_stored(dataset, decode(dataset, frame))
+
+
+def decode(dataset: Dataset, frame: int | None = None) -> NDArray[Any]:
+    """Return the stored values of a greyscale radiograph, (rows, columns); see `render`. Raises `IngestError`."""
+    _check(dataset, frame)
+    return stored_pixels(dataset, frame)
+
+
+def render_stored(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Render what `decode` returned; see `render`."""
+    low, high = min(int(stored.min()), 0), max(int(stored.max()), 0)
+    if high - low < stored.size:  # each step is a function of the stored value alone: once a value, not once a pixel
+        values = np.concatenate([np.arange(high + 1), np.arange(low, 0)])  # negative values count from the end
+        return np.asarray(_displayed(dataset, values)[stored])
+    return _displayed(dataset, stored)
+
+
+def _displayed(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Send stored values through the display pipeline; see `render`."""
     signed, bits = bool(dataset.PixelRepresentation), int(dataset.BitsStored)
     low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
     big_endian = dataset.original_encoding[1] is False
@@ -185,7 +197,7 @@ def render(dataset: Dataset, frame: int | None = None) -> NDArray[np.float32]:
     else:
         shown = (values - low) / (high - low)
     shown = np.clip(shown, 0.0, 1.0)
-    shown = 1.0 - shown if photometric == "MONOCHROME1" else shown
+    shown = 1.0 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
     outside = _padding(dataset, stored)
     if outside is not None:
         shown[outside] = 0.0

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from scipy import ndimage
-
 from medidistill.config import QualityConfig
+from medidistill.ingest.examine import correlation
 from medidistill.ingest.loading import Film
 from medidistill.ingest.quality import Finding, near_pairs
 from medidistill.ingest.sources.record import Record
 from medidistill.ingest.splits import SPLITS
 
-__all__ = ["find_copies", "find_near_duplicates", "fine_correlation"]
+__all__ = ["find_copies", "find_near_duplicates"]
 
 Copies = list[tuple[int, int, Finding]]  # film, the one it is a copy of, what to do about it
 
@@ -41,18 +39,6 @@ def find_copies(records: Sequence[Record], films: Sequence[Film | None], config:
     return found
 
 
-def fine_correlation(one: Film | None, other: Film | None) -> float:
-    """Return the correlation of what two films hold beyond their broad shadows, without sign (a negative counts).
-
-    The outline of a chest is that of any chest; ribs and vessels are not.
-    """
-    if one is None or other is None:
-        return 0.0
-    a, b = (film.image[0] - ndimage.uniform_filter(film.image[0], 5) for film in (one, other))
-    a, b = a - a.mean(), b - b.mean()
-    return float(abs((a * b).sum()) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
-
-
 def find_near_duplicates(
     records: Sequence[Record], films: Sequence[Film | None], splits: Sequence[str], config: QualityConfig
 ) -> Copies:
@@ -67,13 +53,14 @@ def find_near_duplicates(
         return []
     used = [i for i, film in enumerate(films) if film is not None]
     rank = [SPLITS.index(splits[i]) for i in used]
-    outlines = [film.outline for film in films if film is not None]
+    kept = [film for film in films if film is not None]
+    outlines = [film.outline for film in kept]
     found: dict[int, tuple[int, int, Finding]] = {}
     for a, b in near_pairs(outlines, rank, config.max_bits):
         goes, stays = (a, b) if rank[a] < rank[b] else (b, a)
-        i, j = used[goes], used[stays]
-        if fine_correlation(films[i], films[j]) < config.min_correlation:
+        if correlation(kept[a].fine, kept[b].fine) < config.min_correlation:
             continue
+        i, j = used[goes], used[stays]
         other = ", under another label" if records[i].label != records[j].label else ""
         reason = f"near duplicate of a film in the {splits[j]} split{other}"
         found.setdefault(i, (i, j, Finding(config.near_duplicates, reason)))

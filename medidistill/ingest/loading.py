@@ -43,6 +43,7 @@ class Film:
         sha256: of the file, with the frame where there are several.
         pixels: digest of the rendered pixels.
         outline: 256 bits, hexadecimal.
+        fine: see `medidistill.ingest.examine.fine_structure`.
         contrast: 99th less 1st percentile of the intensities.
         clipped: the larger share of black or white pixels.
         view: of the header, else empty.
@@ -55,6 +56,7 @@ class Film:
     sha256: str
     pixels: str
     outline: str
+    fine: bytes
     contrast: float
     clipped: float
     view: str
@@ -111,7 +113,7 @@ class _Reader:
             item = self.loader(address(Path(path), frame), sha256)
         except IngestError as error:
             return str(error)
-        names = ("width", "height", "pixels", "outline", "contrast", "clipped", "view", "body_part")
+        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped", "view", "body_part")
         return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in names})
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import zlib
 from pathlib import Path
 
@@ -28,8 +30,7 @@ from pydicom.uid import (
 
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
-from medidistill.ingest import ingest
-from medidistill.ingest.contain import contained
+from medidistill.ingest import decoding, ingest
 from medidistill.ingest.dicom import read_header, read_image, render
 from medidistill.ingest.limits import codestream_size
 
@@ -307,15 +308,71 @@ def test_uids_of_unknown_syntaxes_are_not_repeated(tmp_path, radiograph):
     assert unknown not in str(caught.value)
 
 
-def test_a_panic_of_compiled_code_is_an_error_and_a_request_to_stop_is_not():
-    class PanicException(BaseException):  # as the decoders in Rust raise it; found by fuzzing an RLE file
-        pass
+@pytest.fixture
+def compressed(tmp_path, radiograph):
+    """A file of JPEG 2000 and what its pixels are."""
+    dataset = radiograph(np.tile(UNSIGNED, (32, 32)))
+    expected = render(dataset)
+    dataset.compress(JPEG2000Lossless)
+    dataset.save_as(tmp_path / "good", enforce_file_format=True)
+    return tmp_path / "good", expected
 
-    with pytest.raises(RuntimeError, match="panicked"), contained():
-        raise PanicException("PHANTOM^SECRET")
-    for stop in (KeyboardInterrupt, SystemExit):
-        with pytest.raises(stop), contained():
-            raise stop
+
+@pytest.mark.parametrize("depth", [63, 190, 245])
+def test_a_codec_that_crashes_costs_one_file(tmp_path, compressed, depth, capfd):
+    """One byte that claims samples of many bits ends the process in GDCM; found by fuzzing."""
+    path, expected = compressed
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\xff\x4f\xff\x51") + 42] = depth
+    (tmp_path / "bad").write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(IngestError, match="the decoder crashed"):
+            read_image(tmp_path / "bad")
+        close(read_image(path), expected)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_codec_that_takes_for_ever_is_ended(compressed, monkeypatch):
+    path, expected = compressed
+    close(read_image(path), expected)
+    os.kill(decoding._decoder._running().pid, signal.SIGSTOP)
+    monkeypatch.setattr(decoding, "_SECONDS", 0.2)
+    with pytest.raises(IngestError, match="or time"):
+        read_image(path)
+    monkeypatch.undo()
+    close(read_image(path), expected)
+
+
+def test_after_a_request_to_stop_no_answer_goes_to_another_question(tmp_path, radiograph, compressed, monkeypatch):
+    ask = decoding._ask
+
+    def interrupted(process, request):
+        process.stdin.write(len(request).to_bytes(8, "big") + request)
+        process.stdin.flush()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoding, "_ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_image(compressed[0])
+    monkeypatch.setattr(decoding, "_ask", ask)
+    other = radiograph(np.tile(UNSIGNED[::-1], (32, 32)))
+    expected = render(other)
+    other.compress(JPEG2000Lossless)
+    other.save_as(tmp_path / "other", enforce_file_format=True)
+    close(read_image(tmp_path / "other"), expected)
+
+
+def test_large_pictures_are_rendered_by_value_and_small_ones_by_pixel(radiograph):
+    """Twice the same picture, once with more pixels than values."""
+    rng = np.random.default_rng(0)
+    for attributes in (
+        {"WindowCenter": "-40", "WindowWidth": "900", "VOILUTFunction": "SIGMOID", "RescaleSlope": "0.5"},
+        {"PixelPaddingValue": -600, "PixelPaddingRangeLimit": -500, "PhotometricInterpretation": "MONOCHROME1"},
+    ):
+        attributes = {"RescaleIntercept": "7", **attributes}
+        small = rng.integers(-700, 1200, (20, 20))
+        one, other = (radiograph(values, signed=True, **attributes) for values in (small, np.tile(small, (5, 5))))
+        assert np.array_equal(np.tile(render(one), (5, 5)), render(other))
 
 
 @pytest.mark.parametrize("offset", [0, 3, 64, 2**16, 2**32 - 1])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pixel_array
 
 from medidistill.errors import IngestError
-from medidistill.ingest.contain import contained
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.text import MIN_LETTERS, letters_in_row
-from medidistill.ingest.dicom import render
+from medidistill.ingest.dicom import decode, render_stored
 
 __all__ = ["screen_header", "screen_pixels"]
 
@@ -47,13 +44,13 @@ def screen_pixels(dataset: Dataset) -> None:
         IngestError: rows of letters, or pixels that cannot be decoded and so cannot be looked at.
     """
     try:
-        with contained():
-            stored = np.asarray(pixel_array(dataset), dtype=np.float32)
-        shown = render(dataset)
+        stored = decode(dataset)
     except IngestError as error:
-        # the message quotes attributes of the image, which may hold anything
-        raise IngestError("no single grey radiograph with a window that the standard allows") from error
-    except Exception as error:  # decoders raise anything on damaged data
-        raise IngestError(f"pixels cannot be decoded ({type(error).__name__})") from error
+        # the message can name attributes of the image: here nothing but what happened is said
+        raise IngestError("pixels cannot be decoded, or are no single grey radiograph") from error
+    try:
+        shown = render_stored(dataset, stored)
+    except Exception as error:  # damaged attributes raise anything
+        raise IngestError("no window or look-up table that the standard allows") from error
     if max(letters_in_row(picture) for picture in (stored, shown)) >= MIN_LETTERS:
         raise IngestError("letters in the pixels near a border")
