@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,21 @@ def real_data() -> Path:
     if not Path(value).is_dir():
         pytest.fail(f"MEDIDISTILL_DATA={value}: no such folder")
     return Path(value)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of `NAME-ca.pem`, and `NAME.pem` with `NAME.key` for 127.0.0.1, of two authorities: ours and another."""
+    folder = tmp_path_factory.mktemp("certificates")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+
+    def openssl(*arguments: object) -> None:
+        subprocess.run(["openssl", *map(str, arguments)], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for name in ("ours", "other"):
+        openssl(*new, "-x509", "-subj", f"/CN={name}", "-keyout", f"{name}-ca.key", "-out", f"{name}-ca.pem")
+        openssl(*new, "-subj", "/CN=127.0.0.1", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        authority = ("-CA", f"{name}-ca.pem", "-CAkey", f"{name}-ca.key")
+        openssl("x509", "-req", "-in", f"{name}.csr", *authority, "-extfile", "names", "-out", f"{name}.pem")
+    return folder

@@ -7,7 +7,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_again", "add_command", "add_config", "add_output", "add_settings"]
+from medidistill.tls import Tls
+
+__all__ = ["add_again", "add_command", "add_config", "add_output", "add_settings", "add_tls", "tls_of"]
 
 
 def add_command(commands: Any, name: str, title: str, text: str, example: str) -> argparse.ArgumentParser:
@@ -56,3 +58,15 @@ def add_again(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="continue the run that the output folder holds")
     group.add_argument("--force", action="store_true", help="delete the run that the output folder holds, start again")
+
+
+def add_tls(parser: argparse.ArgumentParser, authority: str, certificate: str) -> None:
+    """Add the options of TLS, with what the authority and the certificate do for this sub-command."""
+    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help=authority)
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help=certificate)
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, where not in the same file")
+
+
+def tls_of(arguments: argparse.Namespace) -> Tls:
+    """Return what `add_tls` read. Raises `ConfigError`."""
+    return Tls(arguments.tls_ca, arguments.tls_cert, arguments.tls_key)

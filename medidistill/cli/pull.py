@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, add_tls, tls_of
 from medidistill.cli.receive import add_listening, load_pacs
 from medidistill.errors import IngestError
 
@@ -34,6 +34,11 @@ def add(commands: Any) -> None:
     way.add_argument("--dicomweb", metavar="URL", help="the PACS, by DICOMweb")
     parser.add_argument("--peer-ae", default="ANY-SCP", metavar="AET", help="AE title of the PACS")
     add_listening(parser)
+    add_tls(
+        parser,
+        "with --peer: query by TLS, trust this authority (PEM)",
+        "with --tls-ca: our certificate; the images come back by TLS too",
+    )
     parser.add_argument("--dates", default="", metavar="DATES", help="study dates: 20260101 or 20260101-20260331")
     parser.add_argument("--accessions", type=Path, metavar="CSV", help="table with a column accession_number")
     parser.add_argument(
@@ -64,8 +69,9 @@ def _pull(arguments: argparse.Namespace, stop: Any) -> None:
         if arguments.dicomweb:
             pulled = pull_web(arguments.dicomweb, query, spool, token=os.environ.get(_TOKEN, ""), on_series=at)
         else:
-            peer = Peer.parse(arguments.peer, arguments.peer_ae)
-            with Receiver(spool, arguments.ae_title, arguments.port, arguments.bind) as receiver:
+            tls = tls_of(arguments)
+            peer = Peer.parse(arguments.peer, arguments.peer_ae, tls)
+            with Receiver(spool, arguments.ae_title, arguments.port, arguments.bind, tls=tls) as receiver:
                 pulled = pull(peer, query, receiver, at)
     if not pulled.series:
         raise IngestError("the PACS found no series for this query; check --dates, --accessions and --modality")

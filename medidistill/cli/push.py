@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, add_tls, tls_of
 from medidistill.errors import ConfigError
 
 __all__ = ["add"]
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     place.add_argument("--dicomweb", metavar="URL", help="root of a DICOMweb service")
     push.add_argument("--called-aet", default="ANY-SCP", metavar="AET", help="AE title of the archive")
     push.add_argument("--calling-aet", default="MEDIDISTILL", metavar="AET", help="our AE title")
-    push.add_argument("--tls-ca", type=Path, metavar="FILE", help="with --pacs: use TLS, trust this authority (PEM)")
+    add_tls(push, "with --pacs: use TLS, trust this authority (PEM)", "certificate to show to an archive that asks")
     push.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds to wait for an answer")
     push.add_argument("--public-key", type=Path, metavar="FILE", help="send only what this key has signed")
     push.set_defaults(handler=_push)
@@ -51,7 +51,7 @@ def _push(arguments: Namespace, stop: Any) -> None:
             called=arguments.called_aet,
             calling=arguments.calling_aet,
             timeout=arguments.timeout,
-            authority=arguments.tls_ca,
+            tls=tls_of(arguments),
         )
     require_verified(arguments.bundle, public_key=arguments.public_key)
     files = dicom_part(arguments.bundle)

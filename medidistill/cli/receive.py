@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, add_tls, tls_of
 from medidistill.errors import ConfigError, ResourceError
 
 __all__ = ["add", "load_pacs"]
@@ -31,11 +31,12 @@ def add(commands: Any) -> None:
         "wait for X-rays that a PACS sends (C-STORE)",
         "Listens for CR and DX images and writes each into FOLDER (mode 0700) as it came, whole or not at all, under a "
         "name that tells nothing of the patient. Stops by Ctrl-C, after --count objects or after --idle seconds of "
-        "silence. Without TLS: for a closed network, or through a tunnel. The folder is a source for `ingest`.",
+        "silence. Without --tls-cert anybody on the way can read along. The folder is a source for `ingest`.",
         "medidistill receive incoming --bind 0.0.0.0 --port 11112 --ae-title MEDIDISTILL --from PACS",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the objects go")
     add_listening(parser)
+    add_tls(parser, "take calls only from those that this authority vouches for (PEM)", "be called by TLS; show this")
     parser.add_argument(
         "--from", action="append", default=[], metavar="AET", dest="callers", help="AE title that may send; repeatable"
     )
@@ -57,7 +58,7 @@ def _receive(arguments: argparse.Namespace, stop: Any) -> None:
     from medidistill.ingest.pacs.spool import Spool
 
     spool = Spool(arguments.folder)
-    receiver = Receiver(spool, arguments.ae_title, arguments.port, arguments.bind, arguments.callers)
+    receiver = Receiver(spool, arguments.ae_title, arguments.port, arguments.bind, arguments.callers, tls_of(arguments))
     with receiver:
         if not arguments.quiet:
             print(f"listening as {receiver.title} on {receiver.bind} port {receiver.port}", file=sys.stderr, flush=True)

@@ -5,7 +5,6 @@ The objects' identifiers follow from their content, so sending a bundle twice le
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from medidistill.errors import ConfigError, IngestError, ResourceError
+from medidistill.tls import Tls
 
 __all__ = ["Peer", "dicom_part", "push_dicomweb", "push_dimse"]
 
@@ -35,7 +35,7 @@ class Peer:
         called: its AE title.
         calling: our AE title; many archives only let known ones in.
         timeout: seconds to wait for a connection, an association or an answer.
-        authority: PEM file with the certificate authority of the archive; with it the connection is TLS.
+        tls: with an authority the connection is TLS.
     """
 
     host: str
@@ -43,7 +43,7 @@ class Peer:
     called: str = "ANY-SCP"
     calling: str = "MEDIDISTILL"
     timeout: float = 30.0
-    authority: Path | None = None
+    tls: Tls = Tls()
 
     def __post_init__(self) -> None:
         if not self.host or not 1 <= self.port <= 65535:
@@ -109,12 +109,8 @@ def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> 
 
 @contextmanager
 def _association(ae: Any, peer: Peer, where: str) -> Iterator[Any]:
-    tls = None
-    if peer.authority is not None:
-        try:
-            tls = (ssl.create_default_context(cafile=str(peer.authority)), peer.host)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"--tls-ca {peer.authority}: not a PEM file of certificates ({error})") from error
+    context = peer.tls.client()
+    tls = (context, peer.host) if context is not None else None
     association = ae.associate(peer.host, peer.port, ae_title=peer.called, tls_args=tls)
     if association.rejected_contexts and not association.accepted_contexts:
         raise ResourceError(f"{where}: does not store Secondary Capture images")

@@ -22,6 +22,7 @@ from pynetdicom.sop_class import SecondaryCaptureImageStorage, Verification
 
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.export.push import Peer, dicom_part, push_dicomweb, push_dimse
+from medidistill.tls import Tls
 
 from .bundle_example import write
 
@@ -32,7 +33,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @contextmanager
-def archive(status: int = 0, storage: Any = SecondaryCaptureImageStorage, **options: Any) -> Iterator[tuple[int, list]]:
+def archive(
+    status: int = 0, storage: Any = SecondaryCaptureImageStorage, tls: Tls | None = None, **options: Any
+) -> Iterator[tuple[int, list]]:
     received: list[pydicom.Dataset] = []
 
     def store(event: evt.Event) -> int:
@@ -43,7 +46,12 @@ def archive(status: int = 0, storage: Any = SecondaryCaptureImageStorage, **opti
     ae.add_supported_context(storage)
     for name, value in options.items():
         setattr(ae, name, value)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    server = ae.start_server(
+        ("127.0.0.1", 0),
+        block=False,
+        ssl_context=tls.server() if tls else None,
+        evt_handlers=[(evt.EVT_C_STORE, store)],
+    )
     try:
         yield server.socket.getsockname()[1], received
     finally:
@@ -61,6 +69,20 @@ def test_a_pacs_gets_every_image_with_its_pixels(files: list[Path]) -> None:
     for one in received:
         assert one.PixelData == sent[one.SOPInstanceUID].PixelData
         assert one.SyntheticData == "YES"
+
+
+def test_an_archive_that_asks_for_a_certificate(files: list[Path], certificates: Path) -> None:
+    ours, other = (
+        Tls(certificates / f"{name}-ca.pem", certificates / f"{name}.pem", certificates / f"{name}.key")
+        for name in ("ours", "other")
+    )
+    with archive(tls=ours) as (port, received):
+        for stranger in (Tls(), other, Tls(ours.authority), Tls(ours.authority, other.certificate, other.key)):
+            with pytest.raises(ResourceError, match="cannot be reached; check host, port, firewall and TLS"):
+                push_dimse(files[:1], Peer("127.0.0.1", port, "ARCHIVE", tls=stranger))
+        assert received == []
+        push_dimse(files[:1], Peer("127.0.0.1", port, "ARCHIVE", tls=ours))
+        assert len(received) == 1
 
 
 def test_a_refusal_names_the_file_and_what_was_stored(files: list[Path]) -> None:
@@ -179,7 +201,11 @@ def test_dicomweb_refusals_are_told_apart(files: list[Path], stow: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("Orthanc") is None, reason="Orthanc is not installed (Debian: orthanc)")
-def test_orthanc_stores_what_both_ways_send(files: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed", [False, True])
+def test_orthanc_stores_what_both_ways_send(
+    files: list[Path], tmp_path: Path, certificates: Path, closed: bool
+) -> None:
+    ours = Tls(certificates / "ours-ca.pem", certificates / "ours.pem", certificates / "ours.key")
     ports = []
     for _ in range(2):
         with socket.socket() as free:
@@ -195,6 +221,10 @@ def test_orthanc_stores_what_both_ways_send(files: list[Path], tmp_path: Path) -
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "Plugins": plugins,
+        "DicomTlsEnabled": closed,
+        "DicomTlsTrustedCertificates": str(ours.authority),
+        "DicomTlsCertificate": str(ours.certificate),
+        "DicomTlsPrivateKey": str(ours.key),
     }
     (tmp_path / "orthanc.json").write_text(json.dumps(settings))
     web = f"http://127.0.0.1:{ports[0]}"
@@ -211,7 +241,7 @@ def test_orthanc_stores_what_both_ways_send(files: list[Path], tmp_path: Path) -
                 break
             except OSError:
                 time.sleep(0.2)
-        push_dimse(files, Peer("127.0.0.1", ports[1], "ORTHANC"))
+        push_dimse(files, Peer("127.0.0.1", ports[1], "ORTHANC", tls=ours if closed else Tls()))
         assert ask("/statistics")["CountInstances"] == 9
         if plugins:
             push_dicomweb(files, f"{web}/dicom-web")

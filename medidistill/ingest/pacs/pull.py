@@ -17,6 +17,7 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.ingest.pacs.query import Query
 from medidistill.ingest.pacs.receive import Receiver, check_title
 from medidistill.ingest.quiet import quiet
+from medidistill.tls import Tls
 
 __all__ = ["Peer", "Pulled", "pull"]
 
@@ -31,19 +32,21 @@ class Peer:
         host: name or address.
         port: 1 to 65535.
         title: its AE title.
+        tls: with an authority the queries go by TLS.
     """
 
     host: str
     port: int
     title: str
+    tls: Tls = Tls()
 
     @classmethod
-    def parse(cls, text: str, title: str) -> Peer:
+    def parse(cls, text: str, title: str, tls: Tls | None = None) -> Peer:
         """Return the peer of `HOST:PORT`. Raises `ConfigError`."""
         host, _, port = text.rpartition(":")
         if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
             raise ConfigError(f"--peer {text}: must look like pacs.example.org:104")
-        return cls(host, int(port), check_title(title, "--peer-ae"))
+        return cls(host, int(port), check_title(title, "--peer-ae"), tls or Tls())
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,15 @@ def pull(
 
     Raises:
         IngestError: the PACS cannot be reached, refuses, or answers a query with an error.
+        ConfigError: files for TLS that cannot be used.
     """
     entity = AE(ae_title=receiver.title)
     entity.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
     entity.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
+    context = peer.tls.client()
+    tls = (context, peer.host) if context is not None else None
     with quiet():
-        link = entity.associate(peer.host, peer.port, ae_title=peer.title)
+        link = entity.associate(peer.host, peer.port, ae_title=peer.title, tls_args=tls)
         if not link.is_established:
             reason = "it refused the AE titles or the kind of query" if link.is_rejected else "no answer"
             raise IngestError(f"PACS {peer.title} at {peer.host}:{peer.port}: no association ({reason})")

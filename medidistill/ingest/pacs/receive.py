@@ -18,6 +18,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from medidistill.errors import ConfigError, ResourceError
 from medidistill.ingest.pacs.spool import Spool
+from medidistill.tls import Tls
 
 __all__ = ["STORAGE", "Receiver", "check_title"]
 
@@ -50,6 +51,7 @@ class Receiver:
         port: TCP port; 0: any free one, see `port` inside the block.
         bind: address to listen on.
         callers: AE titles that may send; empty: any.
+        tls: with a certificate calls are taken by TLS alone, with an authority from those that it vouches for.
     """
 
     spool: Spool
@@ -57,6 +59,7 @@ class Receiver:
     port: int = 11112
     bind: str = "127.0.0.1"
     callers: Sequence[str] = ()
+    tls: Tls = Tls()
     failed: str = ""
 
     def __enter__(self) -> Receiver:
@@ -66,9 +69,13 @@ class Receiver:
         entity.add_supported_context(Verification)
         for uid in STORAGE:
             entity.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
+        context = self.tls.server()
         try:
             server = entity.start_server(
-                (self.bind, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+                (self.bind, self.port),
+                block=False,
+                ssl_context=context,
+                evt_handlers=[(evt.EVT_C_STORE, self._store)],
             )
         except OSError as error:
             raise ResourceError(

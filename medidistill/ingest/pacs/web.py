@@ -55,6 +55,7 @@ def pull_web(
     try:
         with quiet():
             client = DICOMwebClient(url, headers=headers, timeout=timeout)
+            client.set_http_retry_params(max_attempts=3, wait_exponential_multiplier=250)
             wanted, before, failed = list(dict.fromkeys(_series(client, query))), spool.count, 0
             for done, (study, series) in enumerate(wanted, 1):
                 failed += not _fetch(client, study, series, spool)

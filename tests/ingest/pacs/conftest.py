@@ -18,6 +18,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from medidistill.tls import Tls
+
 
 @pytest.fixture
 def films(radiograph):
@@ -37,7 +39,7 @@ class Archive:
     """A PACS of a few datasets; sends what it is asked to move to `destination`."""
 
     def __init__(self, films):
-        self.films, self.destination, self.fail = films, None, False
+        self.films, self.destination, self.fail, self.tls = films, None, False, None
 
     def find(self, event):
         keys = event.identifier
@@ -72,35 +74,53 @@ class Archive:
             build_context(DigitalXRayImageStorageForPresentation),
             build_context(ComputedRadiographyImageStorage),
         ]
+        contexts |= {"tls_args": self.tls} if self.tls else {}
         yield (*self.destination, contexts)
         yield len(chosen)
         for film in chosen:
             yield 0xFF00, film
 
 
-@pytest.fixture
-def archive(films):
-    """The running archive, with its `port`."""
+@contextlib.contextmanager
+def running(films, context=None):
     held = Archive(films)
     entity = AE(ae_title="ARCHIVE")
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     handlers = [(evt.EVT_C_FIND, held.find), (evt.EVT_C_MOVE, held.move)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=context)
     held.port = server.socket.getsockname()[1]
-    yield held
-    server.shutdown()
+    try:
+        yield held
+    finally:
+        server.shutdown()
+
+
+@pytest.fixture
+def archive(films):
+    """The running archive, with its `port`."""
+    with running(films) as held:
+        yield held
+
+
+@pytest.fixture
+def closed_archive(films, certificates):
+    """The same by TLS: it asks for a certificate of our authority, and sends by TLS."""
+    tls = Tls(certificates / "ours-ca.pem", certificates / "ours.pem", certificates / "ours.key")
+    with running(films, tls.server()) as held:
+        held.tls = (tls.client(), "127.0.0.1")
+        yield held
 
 
 @pytest.fixture
 def send():
     """Send datasets to a receiver by C-STORE; returns the status of each."""
 
-    def sending(port, datasets, called="MEDIDISTILL", calling="SENDER"):
+    def sending(port, datasets, called="MEDIDISTILL", calling="SENDER", tls=None):
         entity = AE(ae_title=calling)
         for uid in {dataset.SOPClassUID for dataset in datasets}:
             entity.add_requested_context(uid)
-        link = entity.associate("127.0.0.1", port, ae_title=called)
+        link = entity.associate("127.0.0.1", port, ae_title=called, tls_args=(tls, "127.0.0.1") if tls else None)
         if not link.is_established:
             return None
         with contextlib.ExitStack() as stack:
