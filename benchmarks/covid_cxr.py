@@ -57,7 +57,13 @@ VARIANTS = {
     )
     for granularity, (constraint, direction) in itertools.product(
         ("tensor", "element"),
-        (("unit_mean_square", "descend"), ("unit_mean_square", "ascend"), ("none", "descend")),
+        (
+            ("unit_mean_square", "descend"),
+            ("unit_mean_square", "ascend"),
+            ("none", "descend"),
+            ("balanced", "descend"),
+            ("entropic", "descend"),
+        ),
     )
 }
 
@@ -65,8 +71,9 @@ VARIANTS = {
 class Bench:
     """The work folder, the data and the settings that all cells share."""
 
-    def __init__(self, data: Path, work: Path, shard: tuple[int, int]) -> None:
-        self.work, self.shard = work, shard
+    def __init__(self, data: Path, work: Path, shard: tuple[int, int], device: str) -> None:
+        self.work, self.shard, self.device = work, shard, device
+        self.compile = "on" if device == "cpu" else "off"  # replayed kernels of a small network need no compiler
         self.config = load_config(CONFIG)
         self.data = self._prepare(data)
 
@@ -91,15 +98,15 @@ class Bench:
         """Train the pool of experts, or this shard of it."""
         train = self.data.train
         return train_experts(
-            self.data.normalisation.apply(train.images),
-            train.labels,
+            self.data.normalisation.apply(train.images).to(self.device),
+            train.labels.to(self.device),
             num_classes=train.num_classes,
             network=self.config.network,
             config=self.config.experts,
             seed=0,
             folder=self.work / "experts",
             on_epoch=lambda done, total: print(f"experts: epoch {done}/{total}", file=sys.stderr, flush=True),
-            compile="on",
+            compile=self.compile,
             shard=self.shard,
         )
 
@@ -115,7 +122,7 @@ class Bench:
         method = "mtt" if name == "mtt" else "iadd"
         folder = self.work / "distilled" / f"{name}-ipc{run.distill.ipc}-seed{run.seed}"
         file = folder / "distilled.safetensors"
-        settings = dataclasses.replace(method_config(run, method), compile="on")
+        settings = dataclasses.replace(method_config(run, method), compile=self.compile)
         if not file.is_file():
 
             def show(entry: dict[str, Any]) -> None:
@@ -132,7 +139,8 @@ class Bench:
                 seed=run.seed,
                 folder=folder,
                 resume=True,
-                score=validation_score(run, self.data, compile=True),
+                device=self.device,
+                score=validation_score(run, self.data, compile=self.compile == "on", device=self.device),
                 on_step=show,
             )
         made = DistilledSet.load(file)
@@ -155,15 +163,15 @@ class Bench:
             return kept
         norm, val = self.data.normalisation, self.data.val
         result = run_arm(
-            made,
+            made.to(self.device),
             network=run.network,
-            val_images=norm.apply(val.images),
+            val_images=norm.apply(val.images).to(self.device),
             val_labels=val.labels,
-            test_images=norm.apply(self.data.test.images) if test else None,
+            test_images=norm.apply(self.data.test.images).to(self.device) if test else None,
             num_classes=val.num_classes,
             networks=networks,
             seed=run.seed,
-            compile=True,
+            compile=self.compile == "on",
         )
         result.save(file)
         print(f"{file.stem}: validation {result.val_score:.3f}", file=sys.stderr, flush=True)
@@ -253,8 +261,11 @@ class Bench:
 
 def _settings(config: DistillConfig) -> DistillConfig:
     """Return the settings that decide a set: with W off, how it would have been learned does not."""
+    decisive = dataclasses.replace(config, compile="auto")
     return (
-        config if config.importance.enabled else dataclasses.replace(config, importance=ImportanceConfig(enabled=False))
+        decisive
+        if config.importance.enabled
+        else dataclasses.replace(decisive, importance=ImportanceConfig(enabled=False))
     )
 
 
@@ -276,10 +287,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv and the images")
     parser.add_argument("--work", type=Path, required=True, help="folder of the cells; kept between calls")
     parser.add_argument("--shard", type=_shard, default=(0, 1), metavar="i/n", help="do every n-th cell from i on")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args()
     raise_malloc_thresholds()
     torch.set_num_threads(1)
-    bench = Bench(options.data, options.work, options.shard)
+    bench = Bench(options.data, options.work, options.shard, options.device)
     if options.stage == "experts":
         bench.experts()
     elif options.stage == "ablation":

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from medidistill.config import AugmentConfig
 from medidistill.networks import (
     CompiledByShape,
+    ConvNetDerivatives,
     Criterion,
     augment,
     check_deterministic,
@@ -37,7 +38,6 @@ from medidistill.networks import (
     gradient_function,
     loss_function,
 )
-from medidistill.networks.augment import is_identity
 
 __all__ = [
     "EndLoss",
@@ -114,7 +114,8 @@ class MetaGradient:
     alpha: Tensor
 
 
-_COMPILED: dict[tuple[str, bool, Criterion], CompiledByShape] = {}
+_AUGMENTED_AT_ONCE = 2**21  # pixels
+_COMPILED: dict[tuple[str, torch.dtype | None, Criterion], CompiledByShape] = {}
 
 
 class InnerStep:
@@ -125,6 +126,7 @@ class InnerStep:
         compile: compile both functions; they are shared by all networks of the same structure.
         learn_targets: also return M_q lambda.
         criterion: the student's loss.
+        tangents: dtype of convolutions in the adjoint steps (`ConvNetDerivatives`); None: that of the images.
 
     Raises:
         ConfigError: the network has buffers or dropout.
@@ -137,26 +139,39 @@ class InnerStep:
         compile: bool = False,
         learn_targets: bool = False,
         criterion: Criterion = cross_entropy,
+        tangents: torch.dtype | None = None,
     ) -> None:
         check_deterministic(network)
         self.gradient = gradient_function(network, compile=compile, criterion=criterion)
         self.learn_targets = learn_targets
-        loss = self.loss = loss_function(network, criterion)
-        inputs = (0, 1, 2) if learn_targets else (0, 1)
-
-        def product(theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> Tensor:
-            slope: Tensor = torch.func.grad(loss)(theta, x, q)
-            return torch.dot(slope, vector)
-
-        # reverse over reverse: the inner product of the gradient with lambda is differentiated again
-        self._mixed: Callable[..., Any] = torch.func.grad_and_value(product, argnums=inputs)
+        self.loss = loss_function(network, criterion)
+        by_hand = ConvNetDerivatives.of(network, criterion, tangents)
+        self._mixed: Callable[..., tuple[Tensor, ...]]
+        self._mixed = by_hand.mixed if by_hand else _differentiated_twice(self.loss)
         if compile:
-            self._mixed = _COMPILED.setdefault((str(network), learn_targets, criterion), CompiledByShape(self._mixed))
+            key = (str(network), tangents, criterion)
+            self._mixed = _COMPILED.setdefault(key, CompiledByShape(self._mixed))
 
     def mixed(self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return <g, v> and its derivatives by theta (H v), x (M_x v) and, if learned, q (M_q v)."""
-        parts, value = self._mixed(theta, x, q, vector)
-        return value, parts
+        value, *parts = self._mixed(theta, x, q, vector)
+        return value, tuple(parts if self.learn_targets else parts[:2])
+
+
+def _differentiated_twice(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the mixed derivatives by autograd, reverse over reverse, for a network of any kind."""
+
+    def product(theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> Tensor:
+        slope: Tensor = torch.func.grad(loss)(theta, x, q)
+        return torch.dot(slope, vector)
+
+    both: Callable[..., Any] = torch.func.grad_and_value(product, argnums=(0, 1, 2))
+
+    def mixed(theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
+        parts, value = both(theta, x, q, vector)
+        return (value, *parts)
+
+    return mixed
 
 
 def unroll_by(kind: str) -> Callable[..., MetaGradient]:
@@ -187,29 +202,47 @@ def adjoint_gradient(
     Cost:
         J gradients and J second-order products; memory J + 1 parameter vectors plus the graph of one step.
     """
+    spans = _spans(plan, images[0].numel())
     path = [theta.detach()]
-    for batch, parameters in zip(plan.batches, plan.parameters, strict=True):
+    for span in spans:
         with torch.no_grad():
-            x = augment(images[batch], plan.augment, parameters)
-        _, slope = step.gradient(path[-1], x, targets[batch])
-        path.append(path[-1] - alpha * slope)
+            augmented = _augmented(images[plan.batches[span]], plan, span)
+        for x, batch in zip(augmented, plan.batches[span], strict=True):
+            _, slope = step.gradient(path[-1], x, targets[batch])
+            path.append(path[-1] - alpha * slope)
     end = path.pop()
     loss, adjoint = end_loss(end)
 
     image_slope, target_slope = torch.zeros_like(images), torch.zeros_like(targets)
     alpha_slope = torch.zeros_like(alpha)
-    identity = is_identity(plan.augment)
-    for batch, parameters in zip(reversed(plan.batches), reversed(plan.parameters), strict=True):
-        pixels = images[batch].detach().requires_grad_(not identity)
-        x = augment(pixels, plan.augment, parameters)
-        along, (curvature, *mixed) = step.mixed(path.pop(), x.detach(), targets[batch], adjoint)
-        pulled = mixed[0] if identity else torch.autograd.grad(x, pixels, mixed[0])[0]
-        image_slope.index_add_(0, batch, pulled, alpha=-1.0)
-        if step.learn_targets:
-            target_slope.index_add_(0, batch, mixed[1], alpha=-1.0)
-        alpha_slope = alpha_slope - along
-        adjoint = adjoint - alpha * curvature
+    for span in reversed(spans):
+        pixels = images[plan.batches[span]].detach().requires_grad_()
+        augmented = _augmented(pixels, plan, span)
+        pulled = torch.empty_like(pixels)
+        for place in reversed(range(len(pixels))):
+            batch = plan.batches[span][place]
+            along, (curvature, *mixed) = step.mixed(path.pop(), augmented[place].detach(), targets[batch], adjoint)
+            pulled[place] = mixed[0]
+            if step.learn_targets:
+                target_slope.index_add_(0, batch, mixed[1], alpha=-1.0)
+            alpha_slope = alpha_slope - along
+            adjoint = adjoint - alpha * curvature
+        (pulled,) = torch.autograd.grad(augmented, pixels, pulled)
+        image_slope.index_add_(0, plan.batches[span].flatten(), pulled.flatten(0, 1), alpha=-1.0)
     return MetaGradient(float(loss), end, image_slope * alpha, target_slope * alpha, alpha_slope)
+
+
+def _spans(plan: InnerPlan, pixels: int) -> list[slice]:
+    """Cut the steps into spans that are augmented together: many at once are faster, all at once may be large."""
+    steps, batch = plan.batches.shape
+    size = max(1, _AUGMENTED_AT_ONCE // (batch * pixels))
+    return [slice(start, start + size) for start in range(0, steps, size)]
+
+
+def _augmented(images: Tensor, plan: InnerPlan, span: slice) -> Tensor:
+    """Augment (T, B, C, H, W) images of the steps in `span`."""
+    flat = augment(images.flatten(0, 1), plan.augment, plan.parameters[span].flatten(0, 1))
+    return flat.view(images.shape)
 
 
 def stored_gradient(

@@ -8,7 +8,7 @@ paired: what one network was given by chance, its partner was given too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class Arm:
             )
         if not self.candidates:
             raise ConfigError(f"arm {self.name}: candidates is empty; give at least one TrainingConfig")
+
+    def to(self, device: torch.device | str) -> Arm:
+        """Return the same arm, trained on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
 from medidistill.networks.compiling import CompiledByShape, should_compile
 from medidistill.networks.convnet import ConvNet
+from medidistill.networks.convnet_derivatives import ConvNetDerivatives
 from medidistill.networks.functional import (
     Criterion,
     ParameterLayout,
@@ -20,6 +21,7 @@ from medidistill.networks.zoo import make_network
 __all__ = [
     "CompiledByShape",
     "ConvNet",
+    "ConvNetDerivatives",
     "Criterion",
     "ParameterLayout",
     "PatientGradient",

@@ -18,6 +18,9 @@ __all__ = ["CompiledByShape", "should_compile"]
 # measured saving 5e-8 s each on one core, compilation about 45 s
 _WORTH = 1e9
 
+# large maps are computed again in each loop that reads them: storing and loading them, masks above all, is slower
+_COMPUTE_AGAIN: dict[str, Any] = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
+
 
 def should_compile(mode: str, activations: float) -> bool:
     """Decide whether to compile.
@@ -45,5 +48,7 @@ class CompiledByShape:
         if key not in self._compiled:
             # a fresh lambda: dynamo counts recompilations by code object and would give up after eight
             function = self._function
-            self._compiled[key] = torch.compile(lambda *arguments: function(*arguments), dynamic=False)
+            self._compiled[key] = torch.compile(
+                lambda *arguments: function(*arguments), dynamic=False, options=_COMPUTE_AGAIN
+            )
         return self._compiled[key](*tensors)

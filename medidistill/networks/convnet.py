@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from medidistill.networks.functional import instance_norm
 
-__all__ = ["ConvNet", "default_depth"]
+__all__ = ["EPSILON", "ConvNet", "default_depth"]
+
+EPSILON = 1e-5  # added to the variance
 
 
 def default_depth(image_size: int) -> int:
@@ -33,7 +35,7 @@ class _InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return instance_norm(x, self.weight, self.bias)
+        return instance_norm(x, self.weight, self.bias, EPSILON)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -69,6 +71,7 @@ class ConvNet(nn.Module):
                 nn.ReLU(),
                 nn.AvgPool2d(2),
             ]
+        self.norm = norm
         side = image_size >> depth
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * side * side, num_classes)

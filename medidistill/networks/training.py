@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +18,15 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.networks.augment import augment, draw, is_identity
 from medidistill.networks.compiling import CompiledByShape
+from medidistill.networks.convnet_derivatives import ConvNetDerivatives
 from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, drops_units, loss_function
 from medidistill.networks.zoo import make_network
 from medidistill.seeding import stream
 
 __all__ = ["Gradient", "gradient_function", "predict", "train", "train_on_distilled"]
 
-
-class Gradient(Protocol):
-    """`(theta, x, q) -> (loss, dloss/dtheta)`, nothing attached to a graph."""
-
-    def __call__(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate at one batch."""
-        ...
-
+Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(theta, x, q) -> (loss, dloss/dtheta), nothing attached to a graph."""
 
 _COMPILED: dict[tuple[str, Criterion], CompiledByShape] = {}
 
@@ -45,11 +40,15 @@ def gradient_function(network: nn.Module, *, compile: bool = False, criterion: C
             networks with dropout stay eager.
         criterion: loss of the outputs.
     """
-    loss = loss_function(network, criterion)
+    by_hand = ConvNetDerivatives.of(network, criterion)
+    function: Callable[..., Any] = by_hand.gradient if by_hand else loss_function(network, criterion)
     # a shared function runs the modules of the first network, which may be out of training and drop nothing by now
     if compile and not drops_units(network):
-        loss = _COMPILED.setdefault((str(network), criterion), CompiledByShape(loss))
+        function = _COMPILED.setdefault((str(network), criterion), CompiledByShape(function))
+    return function if by_hand else _differentiated(function)
 
+
+def _differentiated(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Gradient:
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()
         value = loss(leaf, x, q)

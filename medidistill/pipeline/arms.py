@@ -6,6 +6,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
+import torch
+
 from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, did_you_mean
@@ -108,18 +110,20 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     )
 
 
-def validation_score(config: RunConfig, data: Prepared, *, compile: bool = False) -> Callable[[DistilledSet], float]:
+def validation_score(
+    config: RunConfig, data: Prepared, *, compile: bool = False, device: torch.device | str = "cpu"
+) -> Callable[[DistilledSet], float]:
     """Return the score that picks the best outer step: mean balanced accuracy on validation.
 
     Two small networks are trained on the candidate set with the recipe it carries, from the same weights and
     batches at every step and for every method, so that scores differ by the set alone. They are none of the
     networks that the comparison counts.
     """
-    val_images = data.normalisation.apply(data.val.images)
+    val_images = data.normalisation.apply(data.val.images).to(device)
 
     def score(candidate: DistilledSet) -> float:
         run = run_arm(
-            Arm("score", candidate.images, candidate.targets, (candidate.training,)),
+            Arm("score", candidate.images, candidate.targets, (candidate.training,)).to(device),
             network=config.network,
             val_images=val_images,
             val_labels=data.val.labels,

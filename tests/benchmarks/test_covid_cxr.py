@@ -55,7 +55,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> covid_cxr.Bench:
         write_tables=lambda folder: None,
     )
     monkeypatch.setattr(covid_cxr, "ingest", lambda *a, **k: read)
-    made = covid_cxr.Bench(tmp_path / "data", tmp_path / "work", (0, 1))
+    made = covid_cxr.Bench(tmp_path / "data", tmp_path / "work", (0, 1), "cpu")
     made.experts()
     return made
 
