@@ -195,7 +195,8 @@ class _Loop:
         batch = min(config.batch_size or len(self.labels), len(self.labels))
         work = config.outer_steps * config.segments * config.inner_steps * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
-        step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels)
+        tangents = torch.bfloat16 if config.precision == "bfloat16" else None
+        step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels, tangents=tangents)
         self.outer_step = OuterStep(self._objective(step, layout, real), config, seed, ranks)
         images, logits = self._start(real)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
