@@ -1,12 +1,24 @@
-"""What differential privacy by patient costs on real X-rays: covid-cxr at 32 pixels, epsilon 1, 2, 4, 8 and none.
+"""What differential privacy by patient costs on real X-rays: covid-cxr, epsilon 1, 2, 4, 8 and none.
 
-    python -m benchmarks.privacy_table run --data $MEDIDISTILL_DATA/covid-cxr --work work/privacy --seeds 0 1 2 3 4
+    python -m benchmarks.privacy_table run --data $MEDIDISTILL_DATA/covid-cxr --work work/privacy [--shard i/n]
     python -m benchmarks.privacy_table collect --work work/privacy
 
-`run` does one cell (arm, epsilon, seed) after the other and keeps each; `collect` writes
-benchmarks/results/privacy.json and prints the table, over whatever cells are there. Arms: the classifier trained
-directly by DP-SGD, the distilled set from DP experts, and dp_stats. Settings are constants below; they were not tuned
-on these patients. Test accuracy by image; the interval is Student's over seeds and says nothing about other patients.
+Every cell (side, arm, epsilon, seed) is one file below the work folder; a stopped command goes on with the cells it
+lacks, and n processes with `--shard` share them. `collect` writes benchmarks/results/privacy.json and prints the table
+over whatever cells are there.
+
+| arm | what is trained on the patients |
+|---|---|
+| `waves` | one linear layer on public features (`medidistill.distill.public_features`) by DP-SGD |
+| `classifier` | a ConvNet by DP-SGD |
+| `distilled` | experts by DP-SGD; IADD distils them into ten images a class, from noise |
+| `dp_stats` | nothing: one noised release of mean features, ten images a class that reproduce it |
+| `random` | ten real images a class as they are, no protection: what so few real images are worth |
+
+A set of images is scored twice: by fresh ConvNets trained on it, and by a linear layer on its public features
+(`accuracy_waves`). The settings are constants below. They were chosen on three classes of grey CIFAR-10 images of the
+same number and size, never on these patients; the test split is predicted once for each cell. Accuracy is by image. The
+interval is Student's over seeds and says nothing about other patients.
 """
 
 from __future__ import annotations
@@ -14,9 +26,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +49,11 @@ from medidistill.config import (
 )
 from medidistill.distill import distill, train_experts
 from medidistill.distill.noised_statistics import distil_statistics, noised_statistics
+from medidistill.distill.public_features import public_features
 from medidistill.distilled_set import DistilledSet
+from medidistill.evaluate import random_subset
 from medidistill.files import read_json, write_json
-from medidistill.ingest import IngestResult, ingest
+from medidistill.ingest import ingest
 from medidistill.networks import (
     ParameterLayout,
     PatientGradient,
@@ -47,193 +63,356 @@ from medidistill.networks import (
     train,
     train_on_distilled,
 )
+from medidistill.pipeline.prepared import Prepared
 from medidistill.privacy.accounting import noise_for
 from medidistill.record import hardware, versions
 from medidistill.seeding import stream
 
 RESULT = Path(__file__).parent / "results" / "privacy.json"
-SIDE, DELTA = 32, 1e-5
+DELTA = 1e-5
 EPSILONS = (1.0, 2.0, 4.0, 8.0, math.inf)
+ARMS = ("waves", "dp_stats", "distilled", "classifier")
+SIDES, SEEDS = (32, 64), range(5)
+IPC, STUDENTS = 10, 3
 NETWORK = NetworkConfig(width=16)
-DP = DPConfig(enabled=True, delta=DELTA, clip=0.5, sampling_rate=0.15, expected_patients=170, steps_per_epoch=8)
-CLASSIFIER_STEPS, CLASSIFIER_RATE = 160, 0.5
-EXPERTS = ExpertConfig(count=3, epochs=6, batch_size=64, lr=0.5)
-DISTILL = DistillConfig(
-    ipc=10, outer_steps=80, inner_steps=5, batch_size=30, expert_epochs=2, max_start=4, validate_every=0, lr_images=0.05
-)
-SMALL = TrainingConfig(steps=200, batch_size=30, lr=0.02, augment=AugmentConfig(shift=0.05, scale=0.05, rotate=3))
-STUDENTS = 3
+DP = DPConfig(enabled=True, delta=DELTA, clip=0.1, sampling_rate=0.15, expected_patients=170, steps_per_epoch=5)
+STEPS, RATE = 150, 10.0  # of the ConvNet classifier
+EXPERTS = ExpertConfig(count=5, epochs=6, lr=RATE)
+PLAIN_EXPERTS = ExpertConfig(count=5, epochs=6, batch_size=64, lr=0.02)
+DISTILL = DistillConfig(ipc=IPC, outer_steps=80, inner_steps=10, expert_epochs=2, max_start=4, alpha=0.1, compile="off")
+SMALL = TrainingConfig(steps=150, batch_size=30, lr=0.05, momentum=0.0, schedule="constant")
+WAVES = DPConfig(enabled=True, delta=DELTA, clip=1.0, sampling_rate=1.0, expected_patients=1200)
+WAVES_STEPS, WAVES_RATE = 120, {1.0: 1.0}  # 4 where epsilon is larger
 
 
-def _network(classes: int, seed: int, *names: str) -> nn.Module:
+@dataclass(frozen=True)
+class Cell:
+    """One figure of the table; `epsilon` is infinite where nothing protects."""
+
+    side: int
+    arm: str
+    epsilon: float
+    seed: int
+
+    def file(self, work: Path) -> Path:
+        """Return where it is kept."""
+        return work / "cells" / f"{self.side}-{self.arm}-{self.epsilon:g}-{self.seed}.json"
+
+
+def cells() -> Iterator[Cell]:
+    """Yield all cells, those that the table needs most first."""
+    for side in SIDES:
+        for seed in SEEDS:
+            yield Cell(side, "random", math.inf, seed)
+            for epsilon in EPSILONS:
+                for arm in ARMS:
+                    yield Cell(side, arm, epsilon, seed)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Real images, normalised, with their public features."""
+
+    images: Tensor
+    labels: Tensor
+    patients: tuple[str, ...]
+    features: Tensor
+    test_images: Tensor
+    test_features: Tensor
+    data: Prepared
+
+    @classmethod
+    def of(cls, data: Prepared) -> Task:
+        """Normalise and compute the features once."""
+        images, test = (data.normalisation.apply(part.images) for part in (data.train, data.test))
+        features, tested = (torch.cat([public_features(x) for x in torch.split(part, 256)]) for part in (images, test))
+        return cls(images, data.train.labels, data.train.patient_ids, features, test, tested, data)
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return self.data.train.num_classes
+
+
+def _noise(work: Path, epsilon: float, sampling_rate: float, steps: int) -> float:
+    """Return sigma; kept below `work`, because the accountants take seconds and are no part of what is timed."""
+    file = work / "noise" / f"{epsilon:g}-{sampling_rate:g}-{steps}.json"
+    if not file.exists():
+        sigma = noise_for(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps)
+        write_json(file, {"delta": DELTA, "noise_multiplier": sigma})
+    return float(read_json(file)["noise_multiplier"])
+
+
+def _network(task: Task, seed: int, *names: str) -> nn.Module:
     generator = stream(seed, *names)
-    return make_network(NETWORK, channels=1, image_size=SIDE, num_classes=classes, generator=generator)
+    side = task.images.shape[-1]
+    return make_network(NETWORK, channels=1, image_size=side, num_classes=task.classes, generator=generator)
 
 
-def _noise(epsilon: float, steps: int) -> float:
-    return noise_for(epsilon, DELTA, sampling_rate=DP.sampling_rate, steps=steps)
+def _descend(network: nn.Module, gradient: PatientGradient, steps: int, rate: float) -> None:
+    """Take noisy steps; leave the mean of the second half of the path in `network`, which costs nothing more."""
+    layout = ParameterLayout.of(network)
+    theta = layout.flatten(network)
+    late = torch.zeros_like(theta)
+    for step in range(steps):
+        theta.sub_(gradient(theta), alpha=rate)
+        late += theta * (step >= steps // 2)
+    layout.load(network, late / (steps - steps // 2))
 
 
-def classifier(data: IngestResult, epsilon: float, seed: int) -> tuple[Tensor, float]:
-    """Train one network directly; return its test probabilities and sigma."""
-    images, labels = data.normalisation.apply(data.train.images), data.train.labels
-    network = _network(data.train.num_classes, seed, "classifier")
-    sigma = 0.0
-    if math.isinf(epsilon):
-        plain = TrainingConfig(steps=500, batch_size=64, lr=0.02)
-        train(network, images, labels, plain, stream(seed, "classifier", "batches"))
+def _as_images(features: Tensor) -> Tensor:
+    return features[:, None, None, :]
+
+
+def _linear(inputs: int, classes: int) -> nn.Module:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    return network
+
+
+def waves(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Train one linear layer on public features; return its test probabilities and sigma."""
+    network, sigma = _linear(task.features.shape[1], task.classes), 0.0
+    if math.isinf(cell.epsilon):
+        _read(network, task.features, task.labels, cell.seed)
     else:
-        sigma = _noise(epsilon, CLASSIFIER_STEPS)
-        dp = dataclasses.replace(DP, noise_multiplier=sigma)
-        people = data.train.patient_ids
-        gradient = PatientGradient(network, images, labels, people, dp, AugmentConfig(), secret_generator())
-        layout = ParameterLayout.of(network)
-        theta = layout.flatten(network)
-        for _ in range(CLASSIFIER_STEPS):
-            theta.sub_(gradient(theta), alpha=CLASSIFIER_RATE)
-        layout.load(network, theta)
-    return predict(network, data.normalisation.apply(data.test.images)), sigma
+        sigma = _noise(work, cell.epsilon, 1.0, WAVES_STEPS)
+        config = dataclasses.replace(WAVES, noise_multiplier=sigma)
+        images = _as_images(task.features)
+        gradient = PatientGradient(
+            network, images, task.labels, task.patients, config, AugmentConfig(), secret_generator()
+        )
+        _descend(network, gradient, WAVES_STEPS, WAVES_RATE.get(cell.epsilon, 4.0))
+    return {"accuracy": predict(network, _as_images(task.test_features))}, sigma
 
 
-def _students(made: DistilledSet, data: IngestResult, seed: int) -> Tensor:
-    test = data.normalisation.apply(data.test.images)
-    return torch.stack([predict(train_on_distilled(made, seed=seed * 100 + i), test) for i in range(STUDENTS)])
+def _read(network: nn.Module, features: Tensor, labels: Tensor, seed: int) -> None:
+    training = TrainingConfig(steps=600, batch_size=128, lr=0.5, weight_decay=1e-4, schedule="cosine")
+    train(network, _as_images(features), labels, training, stream(seed, "waves", "batches"))
 
 
-def distilled(data: IngestResult, epsilon: float, seed: int, work: Path) -> tuple[Tensor, float]:
-    """Distil DP experts from noise; return the test probabilities of fresh networks and sigma."""
-    images, labels = data.normalisation.apply(data.train.images), data.train.labels
-    sigma, config = 0.0, dataclasses.replace(EXPERTS, lr=0.02)
-    if not math.isinf(epsilon):
-        sigma = _noise(epsilon, EXPERTS.count * EXPERTS.epochs * DP.steps_per_epoch)
-        config = dataclasses.replace(EXPERTS, dp=dataclasses.replace(DP, epsilon=epsilon, noise_multiplier=sigma))
+def classifier(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Train one ConvNet directly; return its test probabilities and sigma."""
+    network, sigma = _network(task, cell.seed, "classifier"), 0.0
+    if math.isinf(cell.epsilon):
+        plain = TrainingConfig(steps=500, batch_size=64, lr=0.02)
+        train(network, task.images, task.labels, plain, stream(cell.seed, "classifier", "batches"))
+    else:
+        sigma = _noise(work, cell.epsilon, DP.sampling_rate, STEPS)
+        config = dataclasses.replace(DP, noise_multiplier=sigma)
+        gradient = PatientGradient(
+            network, task.images, task.labels, task.patients, config, AugmentConfig(), secret_generator()
+        )
+        _descend(network, gradient, STEPS, RATE)
+    return {"accuracy": predict(network, task.test_images)}, sigma
+
+
+def distilled(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Distil experts from noise; return the test probabilities of who learns from the set, and sigma."""
+    sigma, config = 0.0, PLAIN_EXPERTS
+    if not math.isinf(cell.epsilon):
+        steps = EXPERTS.count * EXPERTS.epochs * DP.steps_per_epoch
+        sigma = _noise(work, cell.epsilon, DP.sampling_rate, steps)
+        dp = dataclasses.replace(DP, epsilon=cell.epsilon, noise_multiplier=sigma)
+        config = dataclasses.replace(EXPERTS, dp=dp)
     files = train_experts(
-        images,
-        labels,
-        num_classes=data.train.num_classes,
+        task.images,
+        task.labels,
+        num_classes=task.classes,
         network=NETWORK,
         config=config,
-        seed=seed,
-        folder=work / "experts" / f"{epsilon:g}-{seed}",
-        patients=data.train.patient_ids,
+        seed=cell.seed,
+        folder=work / "experts" / cell.file(work).stem,
+        patients=task.patients,
+        compile="off",
     )
     made = distill(
         files,
         DISTILL,
-        class_names=data.train.class_names,
-        normalisation=data.normalisation,
+        class_names=task.data.train.class_names,
+        normalisation=task.data.normalisation,
         training=SMALL,
-        seed=seed,
+        seed=cell.seed,
     ).distilled
-    return _students(made, data, seed), sigma
+    return _students(task, made, cell.seed), sigma
 
 
-def dp_stats(data: IngestResult, epsilon: float, seed: int) -> tuple[Tensor, float]:
-    """Release feature statistics once, make images from them; return the test probabilities and sigma."""
-    sigma = 1e-9 if math.isinf(epsilon) else noise_for(epsilon, DELTA, sampling_rate=1.0, steps=1)
+def dp_stats(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Release feature statistics once, make images from them; test probabilities and sigma as in `distilled`."""
+    none = math.isinf(cell.epsilon)
+    sigma = 1e-9 if none else _noise(work, cell.epsilon, 1.0, 1)
     released = noised_statistics(
-        data.normalisation.apply(data.train.images),
-        data.train.labels,
-        data.train.patient_ids,
-        num_classes=data.train.num_classes,
+        task.images,
+        task.labels,
+        task.patients,
+        num_classes=task.classes,
         noise_multiplier=sigma,
         generator=secret_generator(),
     )
     made = distil_statistics(
         released,
-        ipc=DISTILL.ipc,
-        shape=(1, SIDE, SIDE),
-        class_names=data.train.class_names,
-        normalisation=data.normalisation,
+        noise_multiplier=sigma,
+        ipc=IPC,
+        shape=(1, *task.images.shape[2:]),
+        class_names=task.data.train.class_names,
+        normalisation=task.data.normalisation,
         network=NETWORK,
         training=SMALL,
-        seed=seed,
+        seed=cell.seed,
     )
-    return _students(made, data, seed), 0.0 if math.isinf(epsilon) else sigma
+    return _students(task, made, cell.seed), 0.0 if none else sigma
 
 
-def run(data_folder: Path, work: Path, seeds: list[int]) -> None:
-    """Do the cells that `work` lacks, seed by seed."""
-    data = ingest(data_folder, IngestConfig(image_size=SIDE))
-    arms: dict[str, Callable[[float, int], tuple[Tensor, float]]] = {
-        "classifier": lambda epsilon, seed: classifier(data, epsilon, seed),
-        "dp_stats": lambda epsilon, seed: dp_stats(data, epsilon, seed),
-        "distilled": lambda epsilon, seed: distilled(data, epsilon, seed, work),
+def random_images(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Take real images at random; test probabilities as in `distilled`."""
+    generator = stream(cell.seed, "arm", "random")
+    names = task.data.train.class_names
+    index = random_subset(task.labels, IPC, generator, names)
+    normalisation = task.data.normalisation
+    made = DistilledSet(
+        task.images[index], task.labels[index], SMALL.lr, names, normalisation, NETWORK, SMALL, recipe={"init": "real"}
+    )
+    return _students(task, made, cell.seed), 0.0
+
+
+def _students(task: Task, made: DistilledSet, seed: int) -> dict[str, Tensor]:
+    networks = [train_on_distilled(made, seed=seed * 100 + number) for number in range(STUDENTS)]
+    reader = _linear(task.features.shape[1], task.classes)
+    _read(reader, public_features(made.images), made.labels, seed)
+    return {
+        "accuracy": torch.stack([predict(network, task.test_images) for network in networks]),
+        "accuracy_waves": predict(reader, _as_images(task.test_features)),
     }
-    for seed in seeds:
-        for epsilon in EPSILONS:
-            for arm, function in arms.items():
-                file = work / "cells" / f"{arm}-{epsilon:g}-{seed}.json"
-                if file.exists():
-                    continue
-                started = time.perf_counter()
-                probabilities, sigma = function(epsilon, seed)
-                right = (probabilities.argmax(-1) == data.test.labels).double()
-                cell = {
-                    "arm": arm,
-                    "epsilon": None if math.isinf(epsilon) else epsilon,
-                    "seed": seed,
-                    "noise_multiplier": sigma,
-                    "accuracy": float(right.mean()),
-                    "seconds": round(time.perf_counter() - started, 1),
-                }
-                write_json(file, cell)
-                print(cell, flush=True)
+
+
+_DO = {
+    "waves": waves,
+    "classifier": classifier,
+    "distilled": distilled,
+    "dp_stats": dp_stats,
+    "random": random_images,
+}
+
+
+def score(task: Task, cell: Cell, work: Path) -> dict[str, Any]:
+    """Do one cell; return its figures."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found, sigma = _DO[cell.arm](task, cell, work)
+    labels = task.data.test.labels
+    figures = {name: float((p.argmax(-1) == labels).double().mean()) for name, p in found.items()}
+    recall = [float((found["accuracy"].argmax(-1)[..., labels == k] == k).double().mean()) for k in range(task.classes)]
+    return {
+        "side": cell.side,
+        "arm": cell.arm,
+        "epsilon": None if math.isinf(cell.epsilon) else cell.epsilon,
+        "seed": cell.seed,
+        "noise_multiplier": sigma,
+        **figures,
+        "balanced": sum(recall) / len(recall),
+        "seconds": round(time.perf_counter() - wall, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+
+
+def run(folder: Path, work: Path, shard: tuple[int, int], sides: tuple[int, ...], seeds: tuple[int, ...]) -> None:
+    """Do the cells that `work` lacks, those whose number is i modulo n."""
+    chosen = [cell for cell in cells() if cell.side in sides and cell.seed in seeds][shard[0] :: shard[1]]
+    tasks: dict[int, Task] = {}
+    for cell in chosen:
+        if cell.file(work).exists():
+            continue
+        if cell.side not in tasks:
+            found = ingest(folder, IngestConfig(image_size=cell.side))
+            tasks[cell.side] = Task.of(Prepared(found.train, found.val, found.test, found.normalisation, found.digest))
+        figures = score(tasks[cell.side], cell, work)
+        write_json(cell.file(work), figures)
+        print(figures, flush=True)
 
 
 def collect(work: Path) -> dict[str, Any]:
     """Return the table over the cells that are there, with what made it."""
-    groups: dict[tuple[str, float | None], list[float]] = defaultdict(list)
-    cells = [read_json(file) for file in sorted((work / "cells").glob("*.json"))]
-    for cell in cells:
-        groups[cell["arm"], cell["epsilon"]].append(cell["accuracy"])
+    kept = [read_json(cell.file(work)) for cell in cells() if cell.file(work).exists()]
+    groups: dict[tuple[int, str, float | None], list[Mapping[str, Any]]] = defaultdict(list)
+    for cell in kept:
+        groups[cell["side"], cell["arm"], cell["epsilon"]].append(cell)
     rows = []
-    for (arm, epsilon), values in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or math.inf)):
-        n, mean = len(values), sum(values) / len(values)
-        row = {"arm": arm, "epsilon": epsilon, "seeds": n, "accuracy": mean, "low": None, "high": None}
-        if n > 1:
-            half = float(stats.t.ppf(0.975, n - 1)) * float(torch.tensor(values).std()) / n**0.5
-            row |= {"low": mean - half, "high": mean + half}
+    for (side, arm, epsilon), members in groups.items():
+        row: dict[str, Any] = {"side": side, "arm": arm, "epsilon": epsilon, "seeds": len(members)}
+        for name in ("accuracy", "accuracy_waves", "balanced"):
+            values = [cell[name] for cell in members if name in cell]
+            if values:
+                row[name] = _interval(values)
         rows.append(row)
-    expected = 3 * len(EPSILONS) * 5
+    rows.sort(key=lambda row: (row["side"], row["arm"], row["epsilon"] or math.inf))
     return {
-        "complete": len(cells) >= expected,
-        "cells": cells,
+        "complete": len(kept) == sum(1 for _ in cells()),
+        "missing": sum(1 for _ in cells()) - len(kept),
         "rows": rows,
+        "cells": kept,
         "unit": "patient",
         "delta": DELTA,
-        "image_size": SIDE,
         "hardware": hardware(),
         "versions": versions(),
     }
 
 
-def table(result: dict[str, Any]) -> str:
+def _interval(values: list[float]) -> dict[str, float | None]:
+    n, mean = len(values), sum(values) / len(values)
+    if n < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = float(stats.t.ppf(0.975, n - 1)) * float(torch.tensor(values, dtype=torch.float64).std()) / n**0.5
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def table(result: Mapping[str, Any]) -> str:
     """Return the rows as Markdown; says so where cells are missing."""
-    lines = ["| arm | epsilon | seeds | accuracy |", "|---|---|---|---|"]
+    lines = [
+        "| side | arm | epsilon | seeds | accuracy | by a linear layer on its waves |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in result["rows"]:
-        limits = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
         shown = "none" if row["epsilon"] is None else f"{row['epsilon']:g}"
-        lines.append(f"| {row['arm']} | {shown} | {row['seeds']} | {row['accuracy']:.3f}{limits} |")
-    return "\n".join(lines) + ("" if result["complete"] else f"\n\nPartial: {len(result['cells'])} cells of 75.")
+        figures = " | ".join(_shown(row.get(name)) for name in ("accuracy", "accuracy_waves"))
+        lines.append(f"| {row['side']} | {row['arm']} | {shown} | {row['seeds']} | {figures} |")
+    return "\n".join(lines) + ("" if result["complete"] else f"\n\nPartial: {result['missing']} cells are missing.")
+
+
+def _shown(figure: Mapping[str, float | None] | None) -> str:
+    if figure is None:
+        return ""
+    limits = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure['mean']:.3f}{limits}"
 
 
 def main() -> None:
     """Parse and do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "collect"))
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, help="folder of covid-cxr")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--shard", default="0/1", metavar="I/N")
+    parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as it finds")
     arguments = parser.parse_args()
-    if arguments.what == "run":
-        if arguments.data is None:
-            parser.error("run needs --data, the folder of covid-cxr")
-        run(arguments.data, arguments.work, arguments.seeds)
-    else:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.what == "collect":
         result = collect(arguments.work)
         write_json(RESULT, result)
         print(table(result))
+        return
+    shard = re.fullmatch(r"(\d+)/(\d+)", arguments.shard)
+    if arguments.data is None or not shard or int(shard[1]) >= int(shard[2]):
+        parser.error("run needs --data, the folder of covid-cxr, and --shard I/N with I < N")
+    run(
+        arguments.data,
+        arguments.work,
+        (int(shard[1]), int(shard[2])),
+        tuple(arguments.sides),
+        tuple(arguments.seeds),
+    )
 
 
 if __name__ == "__main__":

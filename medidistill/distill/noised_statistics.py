@@ -5,11 +5,11 @@ For small epsilon many noisy steps leave nothing; one release of a fixed statist
     v_p = clip_1( mean over his images of  e_y (x) [ phi(x) / sqrt(2), 1 / sqrt(2) ] ),   ||phi(x)|| <= 1,
 
 and what leaves is  S = sum_p v_p + sigma N(0, I): the Gaussian mechanism with sensitivity 1 for adding or removing one
-patient. Class means S_k / count_k follow from S, and images are optimised from noise until their mean features match:
-both are post-processing. phi is public: the pooled answers of random filters that no image decided.
+patient. Class means S_k / count_k follow from S, shrunk by what the noise adds to their length, and images are optimised
+from noise until their mean features match: both are post-processing. phi is public (`medidistill.distill.public_features`).
 
 Cost: one pass over the images, then seconds. Source: the mean embedding release of Harder, Adamczewski, Park 2021
-(arXiv 2002.11603), with other features.
+(arXiv 2002.11603), with other features; the shrinkage is James and Stein's (1961).
 """
 
 from __future__ import annotations
@@ -17,31 +17,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import NetworkConfig, TrainingConfig
+from medidistill.distill.public_features import public_features
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError
 from medidistill.seeding import stream
 
-__all__ = ["distil_statistics", "noised_statistics", "public_features"]
-
-_FILTERS, _CELLS = 16, 4
-
-
-def public_features(images: Tensor) -> Tensor:
-    """Return features of norm 1, (N, 16 x 16 + 16 x 16): rectified random filters at two scales, pooled 4 x 4.
-
-    The filters come from a public constant, the same for everybody; differentiable in the images (N, C, H, W).
-    """
-    parts = []
-    for scale, view in enumerate((images, F.avg_pool2d(images, 2))):
-        filters = torch.randn(_FILTERS, images.shape[1], 5, 5, generator=stream(0, "dp_stats", "filters", scale))
-        filters = filters - filters.mean(dim=(1, 2, 3), keepdim=True)
-        filters = (filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1)).to(images)
-        parts.append(F.adaptive_avg_pool2d(F.relu(F.conv2d(view, filters, padding=2)), _CELLS).flatten(1))
-    return F.normalize(torch.cat(parts, dim=1), dim=1)
+__all__ = ["distil_statistics", "noised_statistics"]
 
 
 def noised_statistics(
@@ -88,6 +72,7 @@ def noised_statistics(
 def distil_statistics(
     statistics: Tensor,
     *,
+    noise_multiplier: float,
     ipc: int,
     shape: tuple[int, int, int],
     class_names: Sequence[str],
@@ -101,6 +86,7 @@ def distil_statistics(
 
     Args:
         statistics: from `noised_statistics`.
+        noise_multiplier: with which they were released.
         ipc: images per class.
         shape: (C, H, W).
         class_names: K names.
@@ -111,20 +97,20 @@ def distil_statistics(
         steps: of Adam.
     """
     classes = len(class_names)
-    target = F.normalize(statistics[:, :-1] / statistics[:, -1:].clamp_min(1.0), dim=1)
+    target = _class_means(statistics, noise_multiplier)
     images = 0.2 * torch.randn(classes * ipc, *shape, generator=stream(seed, "dp_stats", "init"))
     images.requires_grad_()
     optimizer = torch.optim.Adam([images], lr=0.05)
     for _ in range(steps):
-        means = F.normalize(public_features(images).view(classes, ipc, -1).mean(1), dim=1)
+        means = public_features(_standard(images)).view(classes, ipc, -1).mean(1)
         # images that only match the filters drift out of what real ones can be: keep them small and smooth
         rough = (images[..., 1:, :] - images[..., :-1, :]).square().mean() + images.diff(dim=-1).square().mean()
-        loss = (1 - (means * target).sum(1)).sum() + 0.02 * rough
+        loss = (means - target).square().sum() + 0.02 * rough
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return DistilledSet(
-        images=Normalisation().apply(images.detach()),  # as a real image looks to a network
+        images=_standard(images.detach()),
         labels=torch.arange(classes).repeat_interleave(ipc),
         alpha=training.lr,
         class_names=tuple(class_names),
@@ -133,3 +119,16 @@ def distil_statistics(
         training=training,
         recipe={"method": "dp_stats", "init": "noise", "seed": seed, "steps": steps},
     )
+
+
+def _standard(images: Tensor) -> Tensor:
+    """Return images of mean 0 and deviation 1, as a real one looks to a network."""
+    return Normalisation().apply(images)
+
+
+def _class_means(statistics: Tensor, noise_multiplier: float) -> Tensor:
+    """Return the mean feature of each class, (K, D), shorter by what the noise is expected to add."""
+    counts = statistics[:, -1:].clamp_min(1.0)
+    means = statistics[:, :-1] / counts
+    added = means.shape[1] * (noise_multiplier / counts) ** 2
+    return means * (1 - added / means.square().sum(1, keepdim=True)).clamp_min(0.1)
