@@ -53,7 +53,6 @@ from medidistill.distill.public_features import public_features
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import random_subset
 from medidistill.files import read_json, write_json
-from medidistill.ingest import ingest
 from medidistill.networks import (
     ParameterLayout,
     PatientGradient,
@@ -79,7 +78,7 @@ DP = DPConfig(enabled=True, delta=DELTA, clip=0.1, sampling_rate=0.15, expected_
 STEPS, RATE = 150, 10.0  # of the ConvNet classifier
 EXPERTS = ExpertConfig(count=5, epochs=6, lr=RATE)
 PLAIN_EXPERTS = ExpertConfig(count=5, epochs=6, batch_size=64, lr=0.02)
-DISTILL = DistillConfig(ipc=IPC, outer_steps=80, inner_steps=10, expert_epochs=2, max_start=4, alpha=0.1, compile="off")
+DISTILL = DistillConfig(ipc=IPC, outer_steps=100, inner_steps=5, expert_epochs=2, max_start=4, alpha=0.1, compile="off")
 SMALL = TrainingConfig(steps=150, batch_size=30, lr=0.05, momentum=0.0, schedule="constant")
 WAVES = DPConfig(enabled=True, delta=DELTA, clip=1.0, sampling_rate=1.0, expected_patients=1200)
 WAVES_STEPS, WAVES_RATE = 120, {1.0: 1.0}  # 4 where epsilon is larger
@@ -132,6 +131,17 @@ class Task:
     def classes(self) -> int:
         """K."""
         return self.data.train.num_classes
+
+
+def _data(folder: Path | None, kept: Path, side: int) -> Prepared:
+    """Return the images, prepared once for all shards."""
+    if not (kept / "test.safetensors").exists():
+        if folder is None:
+            raise SystemExit(f"{kept}: not prepared yet; name the folder of covid-cxr with --data")
+        from medidistill.ingest import ingest  # MONAI takes seconds, and prepared images have no use for it
+
+        Prepared.write(ingest(folder, IngestConfig(image_size=side)), kept)
+    return Prepared.read(kept)
 
 
 def _noise(work: Path, epsilon: float, sampling_rate: float, steps: int) -> float:
@@ -315,7 +325,9 @@ def score(task: Task, cell: Cell, work: Path) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, work: Path, shard: tuple[int, int], sides: tuple[int, ...], seeds: tuple[int, ...]) -> None:
+def run(
+    folder: Path | None, work: Path, shard: tuple[int, int], sides: tuple[int, ...], seeds: tuple[int, ...]
+) -> None:
     """Do the cells that `work` lacks, those whose number is i modulo n."""
     chosen = [cell for cell in cells() if cell.side in sides and cell.seed in seeds][shard[0] :: shard[1]]
     tasks: dict[int, Task] = {}
@@ -323,8 +335,7 @@ def run(folder: Path, work: Path, shard: tuple[int, int], sides: tuple[int, ...]
         if cell.file(work).exists():
             continue
         if cell.side not in tasks:
-            found = ingest(folder, IngestConfig(image_size=cell.side))
-            tasks[cell.side] = Task.of(Prepared(found.train, found.val, found.test, found.normalisation, found.digest))
+            tasks[cell.side] = Task.of(_data(folder, work / f"images-{cell.side}", cell.side))
         figures = score(tasks[cell.side], cell, work)
         write_json(cell.file(work), figures)
         print(figures, flush=True)
@@ -389,7 +400,7 @@ def main() -> None:
     """Parse and do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "collect"))
-    parser.add_argument("--data", type=Path, help="folder of covid-cxr")
+    parser.add_argument("--data", type=Path, help="folder of covid-cxr; needed until its images are prepared")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--shard", default="0/1", metavar="I/N")
     parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES))
@@ -404,8 +415,8 @@ def main() -> None:
         print(table(result))
         return
     shard = re.fullmatch(r"(\d+)/(\d+)", arguments.shard)
-    if arguments.data is None or not shard or int(shard[1]) >= int(shard[2]):
-        parser.error("run needs --data, the folder of covid-cxr, and --shard I/N with I < N")
+    if not shard or int(shard[1]) >= int(shard[2]):
+        parser.error(f"--shard {arguments.shard}: must be I/N with I < N")
     run(
         arguments.data,
         arguments.work,

@@ -5,8 +5,9 @@ For small epsilon many noisy steps leave nothing; one release of a fixed statist
     v_p = clip_1( mean over his images of  e_y (x) [ phi(x) / sqrt(2), 1 / sqrt(2) ] ),   ||phi(x)|| <= 1,
 
 and what leaves is  S = sum_p v_p + sigma N(0, I): the Gaussian mechanism with sensitivity 1 for adding or removing one
-patient. Class means S_k / count_k follow from S, shrunk by what the noise adds to their length, and images are optimised
-from noise until their mean features match: both are post-processing. phi is public (`medidistill.distill.public_features`).
+patient. Class means S_k / count_k follow from S, shrunk by what the noise adds to their length, and images are learned
+from noise until their mean features match: both are post-processing. phi is public, see
+`medidistill.distill.public_features`.
 
 Cost: one pass over the images, then seconds. Source: the mean embedding release of Harder, Adamczewski, Park 2021
 (arXiv 2002.11603), with other features; the shrinkage is James and Stein's (1961).

@@ -2,8 +2,8 @@
 
     phi(x) = n( V_k^T ((s(x) - m) / d) / sqrt(lambda_k + 0.3) ),   n(v) = v / ||v||
 
-s(x) are the pixels and the moduli of Morlet wavelets of x (8 directions, an octave apart), averaged over 4 x 4 cells; m,
-d, V and lambda are mean, deviation, eigenvectors and eigenvalues of s over random fields whose amplitude falls as
+s(x) are the pixels and the moduli of Morlet wavelets of x (8 directions, an octave apart), averaged over 4 x 4 cells;
+m, d, V and lambda are mean, deviation, eigenvectors and eigenvalues of s over random fields whose amplitude falls as
 1 / frequency, as that of photographs does. All of it follows from public constants, so that it costs no privacy.
 
 Source: the first order of a scattering transform (Bruna and Mallat 2013, arXiv 1203.1513); such features before noisy
@@ -44,8 +44,8 @@ def _waves(images: Tensor) -> Tensor:
         filters = bank.to(images)
         radius = filters.shape[-1] // 2
         padded = F.pad(grey, (radius,) * 4, mode="replicate")
-        waves = F.conv2d(padded, filters).unflatten(1, (2, _DIRECTIONS))
-        parts.append(F.adaptive_avg_pool2d((waves.square().sum(1) + 1e-12).sqrt(), _CELLS))
+        real, imaginary = F.conv2d(padded, filters).chunk(2, dim=1)
+        parts.append(F.adaptive_avg_pool2d((real.square() + imaginary.square() + 1e-12).sqrt(), _CELLS))
     return torch.cat([part.reshape(count, -1) for part in parts], dim=1)
 
 

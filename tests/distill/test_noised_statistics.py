@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from medidistill.config import NetworkConfig, TrainingConfig
-from medidistill.distill.noised_statistics import distil_statistics, noised_statistics, public_features
+from medidistill.distill.noised_statistics import _class_means, distil_statistics, noised_statistics
+from medidistill.distill.public_features import public_features
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError
 from medidistill.networks import predict, train_on_distilled
@@ -33,7 +34,6 @@ def test_one_patient_more_moves_the_sum_by_at_most_one() -> None:
         kept = [i for i, name in enumerate(patients) if name != leaving]
         less = statistics(images[kept], labels[kept], [patients[i] for i in kept], 1e-9)
         assert 0.1 < float((whole - less).norm()) <= 1.0 + 1e-5
-    torch.testing.assert_close(public_features(images).norm(dim=1), torch.ones(12))
 
 
 def test_the_noise_has_the_promised_size_and_is_needed() -> None:
@@ -48,6 +48,7 @@ def test_images_that_match_the_statistics_teach_the_classes() -> None:
     images, labels, patients = striped(200, 0)
     made = distil_statistics(
         statistics(images, labels, patients, 1.0),
+        noise_multiplier=1.0,
         ipc=3,
         shape=(1, 16, 16),
         class_names=("rows", "columns"),
@@ -60,3 +61,30 @@ def test_images_that_match_the_statistics_teach_the_classes() -> None:
     assert made.recipe["init"] == "noise"
     fresh, truth, _ = striped(100, 1)
     assert float((predict(train_on_distilled(made), fresh).argmax(1) == truth).float().mean()) > 0.8
+
+
+def test_public_features_are_blind_to_contrast_and_see_directions() -> None:
+    images, labels, _ = striped(40, 0)
+    features = public_features(images)
+    assert features.shape == (40, 144)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(40))
+    rows, columns = (features[labels == k].mean(0) for k in (0, 1))
+    nearest = (features @ rows < features @ columns).long()
+    assert torch.equal(nearest, labels)
+    # a quarter turn exchanges the classes
+    turned = public_features(torch.rot90(images, 1, (2, 3)))
+    assert torch.equal((turned @ rows < turned @ columns).long(), 1 - labels)
+
+
+def test_noise_makes_the_class_means_no_longer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    means = 0.3 * torch.nn.functional.normalize(torch.randn(2, 200, generator=generator), dim=1)
+    clean = 100 * torch.cat([means, torch.ones(2, 1)], dim=1)
+    released = [clean + 3.0 * torch.randn(clean.shape, generator=generator) for _ in range(50)]
+    shrunk = torch.stack([_class_means(one, 3.0).norm(dim=1) for one in released]).mean()
+    raw = torch.stack([_class_means(one, 1e-9).norm(dim=1) for one in released]).mean()
+    along = torch.stack([(_class_means(one, 3.0) * means).sum(1) / 0.09 for one in released]).mean()
+    # 200 coordinates with noise 0.03 each add 0.18 to the squared length of 0.09
+    assert float(raw) == pytest.approx(0.27**0.5, rel=0.05)
+    assert float(shrunk) == pytest.approx(0.09 / 0.27**0.5, rel=0.1)
+    assert float(along) == pytest.approx(0.09 / 0.27, rel=0.1)
