@@ -105,7 +105,7 @@ def measure(point: Point, device: str, threads: int, steps: int, folder: str) ->
     """
     torch.set_num_threads(threads)
     raise_malloc_thresholds()
-    where, ranks = torch.device(device), join_ranks(device)
+    where, ranks = torch.device(device), join_ranks()
     config = DistillConfig(
         ipc=point.ipc,
         outer_steps=1 + steps,
@@ -172,7 +172,7 @@ def main() -> None:
     if options.measure:
         asked = json.loads(options.measure)
         asked["point"] = Point(**asked["point"])
-        ranks = join_ranks(asked["device"])
+        ranks = join_ranks()
         if ranks.index:
             measure(**asked)
         else:

@@ -37,6 +37,7 @@ class MedidistillError(Exception):
     """Base of every error that medidistill raises on purpose."""
 
     exit_code: int = 1
+    quiet: bool = False  # another process of the same command prints it
 
 
 class ConfigError(MedidistillError):

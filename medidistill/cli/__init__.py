@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = as_known(error)
         if known is None:
             return _fail(f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)", 1)
-        return _fail(str(known), known.exit_code)
+        return known.exit_code if known.quiet else _fail(str(known), known.exit_code)
     return 0
 
 

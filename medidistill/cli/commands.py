@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medidistill.config import PhantomConfig, RunConfig
+from medidistill.distill import Ranks, join_ranks
 from medidistill.errors import ConfigError
 from medidistill.pipeline import (
     RunFolder,
@@ -34,9 +35,21 @@ _DEMO_PATIENTS = 80  # in each class: enough for intervals that say something, s
 
 def run_command(arguments: Namespace) -> None:
     """Do what the parsed arguments ask for. Raises `MedidistillError`."""
+    _check_ranks(arguments)
     with Stop(_advice(arguments)).listening() as stop:
         handler = getattr(arguments, "handler", None) or _COMMANDS[arguments.command]
         handler(arguments, stop)
+
+
+def _check_ranks(arguments: Namespace) -> None:
+    count = os.environ.get("WORLD_SIZE", "1")
+    shares = arguments.command in ("experts", "distill") and getattr(arguments, "shard", None) is None
+    if count != "1" and "RANK" in os.environ and not shares:
+        command = arguments.command + (" --shard" if getattr(arguments, "shard", None) else "")
+        raise ConfigError(
+            f"{command}: started as {count} processes (WORLD_SIZE), which only experts and distill can share; "
+            "start it once, without torchrun"
+        )
 
 
 def _advice(arguments: Namespace) -> str:
@@ -163,23 +176,34 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
 
 
 def _stage(arguments: Namespace, stop: Stop) -> None:
-    folder = RunFolder.open(arguments.output)
     if getattr(arguments, "shard", None) is not None:
+        folder = RunFolder.open(arguments.output)
         train_shard(folder, _shard(arguments.shard), stop=stop, progress=not arguments.quiet)
         return
-    command = f"medidistill {arguments.command}"
-    with working(folder, stop=stop, progress=not arguments.quiet, command=command) as work:
+    ranks = join_ranks()
+    with ranks.failing_together():
+        _work(arguments, stop, ranks)
+
+
+def _work(arguments: Namespace, stop: Stop, ranks: Ranks) -> None:
+    folder, command = RunFolder.open(arguments.output), f"medidistill {arguments.command}"
+    with working(folder, stop=stop, progress=not arguments.quiet, command=command, ranks=ranks) as work:
         if arguments.command == "experts":
             stages.experts(work)
-            print(folder.experts)
+            _print_first(ranks, folder.experts)
         elif arguments.command == "distill":
             for method in (arguments.method,) if arguments.method else methods(work.config):
                 stages.distill(work, method)
-                print(folder.distill(method))
+                _print_first(ranks, folder.distill(method))
         elif arguments.command == "evaluate":
             print(comparing.evaluate(work).to_markdown())
         else:
             print(delivery.report(work))
+
+
+def _print_first(ranks: Ranks, path: Path) -> None:
+    if ranks.writes:
+        print(path)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -259,7 +259,7 @@ _COMPILED: dict[str, CompiledByShape] = {}
 
 
 def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Tensor, Tensor, Tensor], Any]:
-    """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses (E,) and slopes.
+    """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses and slopes.
 
     One pass over a device that one small network does not fill.
     """

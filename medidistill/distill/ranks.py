@@ -100,6 +100,10 @@ class Ranks:
         _together(lambda: dist.broadcast(held, src=0))
         return None if bool(held.isnan()) else float(held)
 
+    def decide(self, question: Callable[[], bool]) -> bool:
+        """Return rank 0's answer on every rank; no other is asked, and all must come here."""
+        return bool(self.from_first(float(question()) if self.writes else None))
+
     def wait(self) -> None:
         """Return when every rank has come here."""
         self.any(False)
@@ -118,7 +122,7 @@ class Ranks:
                 raise
             told = self._first_failure(error)
             if told is not None and told["rank"] != self.index:
-                raise _rebuilt(told) from error
+                raise _rebuilt(told, quiet=not self.writes) from error
             raise
 
     def _first_failure(self, error: BaseException) -> dict[str, Any] | None:
@@ -128,7 +132,8 @@ class Ranks:
         text = str(known) if known else f"internal error: {type(error).__name__}: {error}"
         mine = {"rank": self.index, "code": known.exit_code if known else 1, "text": text}
         with contextlib.suppress(RuntimeError):  # the store went with the rank that held it
-            if not isinstance(error, _LostError):
+            # a request to stop reaches every rank by itself; what looks like one may follow another rank's failure
+            if not isinstance(error, _LostError | StoppedError | KeyboardInterrupt):
                 told: dict[str, Any] = json.loads(self._store.compare_set(_FAILED, "", json.dumps(mine)))
                 return told
             if self._store.check([_FAILED]):
@@ -137,12 +142,11 @@ class Ranks:
         return None
 
 
-def _rebuilt(told: dict[str, Any]) -> MedidistillError:
-    text, code = f"rank {told['rank']}: {told['text']}", told["code"]
-    if code > 128:
-        return StoppedError(text, code - 128)
+def _rebuilt(told: dict[str, Any], quiet: bool) -> MedidistillError:
     kinds = {kind.exit_code: kind for kind in MedidistillError.__subclasses__() if kind is not StoppedError}
-    return kinds.get(code, MedidistillError)(text)
+    error = kinds.get(told["code"], MedidistillError)(f"rank {told['rank']}: {told['text']}")
+    error.quiet = quiet
+    return error
 
 
 def _together(collective: Callable[[], Any]) -> None:
@@ -155,14 +159,14 @@ def _together(collective: Callable[[], Any]) -> None:
         ) from error
 
 
-def join_ranks(device: torch.device | str = "cpu") -> Ranks:
+def join_ranks() -> Ranks:
     """Return this process's place as `torchrun` describes it in the environment; alone without.
 
     Joins the process group: gloo on the CPU; NCCL for tensors on a GPU, with gloo beside it for what stays on the CPU.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         return Ranks()
-    return _join("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")
+    return _join("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 @functools.cache

@@ -69,7 +69,7 @@ def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
     """Train the experts that the compared methods match, on the training split; finished ones are kept.
 
     Args:
-        run: the run.
+        run: the run; its ranks train a share each.
         shard: (i, n): train only the experts whose number is i modulo n, beside other processes; the stage is not
             noted as finished, a call without `shard` does that.
     """
@@ -98,21 +98,25 @@ def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = No
         raise ConfigError("experts.dp: not with --shard; what each training costs is noted by one process")
     else:
         settings = pool
-    with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
-        train_experts(
-            images,
-            data.train.labels,
-            num_classes=data.train.num_classes,
-            network=config.network,
-            config=settings,
-            seed=config.seed,
-            folder=_folder_of(run, pool),
-            on_epoch=bar.at,
-            patients=data.train.patient_ids,
-            shard=shard or (0, 1),
-            facts={"class_names": data.train.class_names, "normalisation": data.normalisation.kind},
-        )
+    ranks = run.ranks
+    share = shard or ((0, 1) if pool.dp.enabled else (ranks.index, ranks.count))
+    if ranks.writes or not pool.dp.enabled:  # one process draws all the noise, and notes what it cost
+        with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
+            train_experts(
+                images,
+                data.train.labels,
+                num_classes=data.train.num_classes,
+                network=config.network,
+                config=settings,
+                seed=config.seed,
+                folder=_folder_of(run, pool),
+                on_epoch=bar.at,
+                patients=data.train.patient_ids,
+                shard=share,
+                facts={"class_names": data.train.class_names, "normalisation": data.normalisation.kind},
+            )
     if shard is None:
+        ranks.wait()
         run.note(stage, inputs, files=pool.count)
 
 
@@ -176,7 +180,7 @@ def distill(run: Run, method: str) -> None:
         return
     # more steps, or more checkpoints, continue what is there; anything else that changed begins anew
     plain = {key: value for key, value in as_dict(config).items() if key not in ("outer_steps", "checkpoint_every")}
-    resume = _claim(folder, digest("distill", method, basis, plain, small, seed))
+    resume = run.ranks.decide(lambda: _claim(folder, digest("distill", method, basis, plain, small, seed)))
     for file in _expert_files(run, pool):
         load_tensors(file)  # all of it, once: distillation reads single snapshots, which carry no checksum
     train = data.train
@@ -207,6 +211,7 @@ def distill(run: Run, method: str) -> None:
             on_step=on_step,
             real=real,
             recipe={"method": method, "data": data.digest, "image_size": run.config.ingest.image_size},
+            ranks=run.ranks,
         )
     if result.status != "completed":
         raise DivergedError(

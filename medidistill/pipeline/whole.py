@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from medidistill.config import RunConfig, as_dict
+from medidistill.distill import Ranks
 from medidistill.errors import ConfigError, PrivacyGateError, did_you_mean
 from medidistill.evaluate import Comparison
 from medidistill.networks import raise_malloc_thresholds
@@ -34,6 +35,7 @@ def working(
     progress: bool = True,
     command: str = "",
     sinks: tuple[Sink, ...] = (),
+    ranks: Ranks | None = None,
 ) -> Iterator[Run]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
@@ -43,22 +45,28 @@ def working(
         progress: draw bars on stderr.
         command: `medidistill` and the sub-command at work, for the status and for a new record.
         sinks: where else the progress goes.
+        ranks: the processes that do this work together, each in a block of its own. The first one holds the lock,
+            writes and tells how it goes; where one fails, all do.
     """
+    ranks = ranks or Ranks()
     config = load_config(folder.config_file)
     methods(config)
     raise_malloc_thresholds()
     if config.threads:
         torch.set_num_threads(config.threads)
-    with folder.locked():
-        folder.sweep()
+    with folder.locked() if ranks.writes else contextlib.nullcontext():
+        if ranks.writes:
+            folder.sweep()
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
         stop = stop or Stop()
-        journal = Journal(folder, "".join(command.split()[1:2]), stage_names(config), sinks)
+        name = "".join(command.split()[1:2])
+        journal = Journal(folder, name, stage_names(config), sinks, silent=not ranks.writes)
         journal.begin(tuple(record.stages))
         try:
-            yield Run(folder, config, record, stop, journal, progress)
+            with ranks.failing_together():
+                yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks)
         except BaseException as error:
             stop.disarm()
             journal.end(stop.error() if isinstance(error, KeyboardInterrupt) else error)

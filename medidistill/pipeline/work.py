@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medidistill.config import RunConfig
+from medidistill.distill import Ranks
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.pipeline.journal import Journal
@@ -32,6 +33,7 @@ class Run:
         stop: how it is asked to stop.
         journal: where it says how it stands.
         progress: draw bars and say what is done on stderr.
+        ranks: the processes that share this work; the first one alone writes into the folder.
     """
 
     folder: RunFolder
@@ -40,6 +42,7 @@ class Run:
     stop: Stop
     journal: Journal
     progress: bool = True
+    ranks: Ranks = field(default_factory=Ranks)
 
     def bar(self, title: str, total: int, unit: str, part: tuple[int, int] | None = None) -> Bar:
         """Return a progress bar that also tells the journal; see `Bar`."""
@@ -67,6 +70,8 @@ class Run:
             parameters: of the mechanism.
             splits: the images, by name of their split.
         """
+        if not self.ranks.writes:
+            return
         manifest = Manifest.load(self.folder.provenance)
         origin = str(self.record.stages.get("ingest", {}).get("origin", "patients"))
         for split, images in splits.items():
@@ -82,7 +87,8 @@ class Run:
 
     def finished(self, stage: str, inputs: str, *outputs: Path) -> bool:
         """Whether `stage` was done with the same inputs and its files are there; if not, it begins now."""
-        done = self.record.stages.get(stage, {}).get("inputs") == inputs and all(path.exists() for path in outputs)
+        same = self.record.stages.get(stage, {}).get("inputs") == inputs
+        done = self.ranks.decide(lambda: same and all(path.exists() for path in outputs))
         if done:
             say(self.progress, f"{stage}: finished before, kept")
             self.journal.stage_finished(stage, kept=True)
@@ -93,7 +99,7 @@ class Run:
     def begin(self, stage: str) -> None:
         """Note that `stage` is in work: from now on the record does not take its old files for finished ones."""
         self.journal.stage_started(stage)
-        if self.record.stages.pop(stage, None) is not None:
+        if self.record.stages.pop(stage, None) is not None and self.ranks.writes:
             self.record.save(self.folder.record_file)
 
     def discard(self, stage: str) -> None:
@@ -105,6 +111,7 @@ class Run:
     def note(self, stage: str, inputs: str, **facts: Any) -> None:
         """Write into the record that `stage` has finished."""
         self.record.stage(stage, inputs=inputs, **facts)
-        self.record.save(self.folder.record_file)
+        if self.ranks.writes:
+            self.record.save(self.folder.record_file)
         self.journal.stage_finished(stage)
         self.stop.check()

@@ -65,8 +65,13 @@ def finished(tiny: Tiny, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder of small PNG files with labels.csv: two classes, three splits, two images a patient."""
-    folder, rng, rows = tmp_path / "pictures", np.random.default_rng(0), []
+    """A folder of small PNG files, see `draw_pictures`."""
+    return draw_pictures(tmp_path / "pictures")
+
+
+def draw_pictures(folder: Path) -> Path:
+    """Make a folder of PNG files with labels.csv: two classes, three splits, two images a patient."""
+    rng, rows = np.random.default_rng(0), []
     folder.mkdir()
     for label in ("sick", "well"):
         for number, split in enumerate(("train", "train", "val", "test")):
