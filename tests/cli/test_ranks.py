@@ -65,7 +65,8 @@ def test_two_processes_make_one_run_and_the_first_alone_speaks(begun: Path, alon
     assert json.loads((out / "status.json").read_text())["state"] == "completed"
     stages = [json.loads((folder / "record.json").read_text())["stages"]["distill/mtt"] for folder in (out, alone)]
     assert stages[0]["inputs"] == stages[1]["inputs"]
-    assert (out / "provenance.json").read_bytes() == (alone / "provenance.json").read_bytes()
+    touched = [json.loads((folder / "provenance.json").read_text())["events"] for folder in (out, alone)]
+    assert [event["kind"] for event in touched[0]] == [event["kind"] for event in touched[1]]
 
 
 @pytest.mark.slow
