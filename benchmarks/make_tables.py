@@ -1,6 +1,6 @@
-"""Fill the README's tables and docs/benchmarks.md from the committed JSON.
+"""Fill the README's tables, docs/performance.md and docs/benchmarks.md from the committed JSON.
 
-python -m benchmarks.make_tables          # rewrite both
+python -m benchmarks.make_tables          # rewrite them
 python -m benchmarks.make_tables --check  # exit 1 if one is out of date
 """
 
@@ -18,6 +18,8 @@ from medidistill.files import read_json
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+PERFORMANCE = HERE.parent / "docs" / "performance.md"
+ADJOINTS = ("adjoint", "adjoint_keeping", "adjoint_bfloat16")
 ARMS = {
     "full": "all real images",
     "random": "random real images",
@@ -71,13 +73,44 @@ def ablation_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def meta_gradient_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of time and memory of the meta-gradient, beside what was aimed at."""
+    lines = [
+        "| work | time, float32 | keeping maps | and bfloat16 tangents | aim | peak memory of the three | aim | "
+        "of peak | off, float32 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        time, memory = row["time_ratio"], row["memory_ratio"]
+        times = " | ".join(f"{time[kind]:.2f}x" for kind in ADJOINTS)
+        sizes = ", ".join(f"{memory[kind]:.3f}x" for kind in ADJOINTS)
+        aim = "" if row["target_memory"] is None else f"<= {row['target_memory']:g}x"
+        note = "" if row["reference_steps"] == row["steps"] else f" (both at J = {row['reference_steps']})"
+        lines.append(
+            f"| {row['name']}{note} | {times} | <= {row['target_time']:g}x | "
+            f"{sizes} ({_size(row['peak_bytes']['adjoint'])} first) | {aim} | "
+            f"{row['of_peak']:.0%} | {row['time']['off']['adjoint']['images']['relative']:.0e} |"
+        )
+    lines += [
+        f"| {row['name']}, ours alone | | | | | {_size(row['whole']['peak_bytes'])} | | | |"
+        for row in result["rows"]
+        if "whole" in row
+    ]
+    machine = f"{result['hardware']['cpu']}, {result['threads']} threads, torch {result['versions']['torch']}."
+    return "\n".join([*lines, "", machine])
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Replace what stands between the markers of `name`."""
     start, end = f"<!-- table:{name}:start -->", f"<!-- table:{name}:end -->"
     before, _, rest = text.partition(start)
     _, _, after = rest.partition(end)
     if not rest or not after:
-        raise SystemExit(f"{README.name}: no markers {start} ... {end}")
+        raise SystemExit(f"no markers {start} ... {end}")
     return f"{before}{start}\n{table}\n{end}{after}"
 
 
@@ -89,8 +122,12 @@ def main() -> None:
     old = README.read_text(encoding="utf-8")
     new = fill(old, "covid-cxr", covid_table(read_json(HERE / "results" / "covid_cxr.json")))
     new = fill(new, "ablation", ablation_table(read_json(HERE / "results" / "covid_cxr_ablation.json")))
+    speed = PERFORMANCE.read_text(encoding="utf-8")
+    meta_gradient = meta_gradient_table(read_json(HERE / "results" / "meta_gradient.json"))
+    new = fill(new, "meta-gradient", meta_gradient)
     pages = {
         README: (old, new),
+        PERFORMANCE: (speed, fill(speed, "meta-gradient", meta_gradient)),
         PAGE: (PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", page(HERE / "results")),
     }
     if options.check:

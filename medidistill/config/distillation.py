@@ -149,6 +149,13 @@ class DistillConfig(Validated):
         "float32",
         "bfloat16",
     )
+    keep_maps: float = number(
+        512.0,
+        "MB of maps that an inner loop may keep for its way back, which then takes a fifth less time; loops that need "
+        "more keep none",
+        0.0,
+        1e6,
+    )
     checkpoint_every: int = number(10, "outer steps between checkpoints", 1, 1_000_000)
     validate_every: int = number(20, "outer steps between scores on validation; 0: never, keep the last", 0, 1_000_000)
     compile: str = choice(

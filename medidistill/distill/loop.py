@@ -196,7 +196,13 @@ class _Loop:
         work = config.outer_steps * config.segments * config.inner_steps * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
         tangents = torch.bfloat16 if config.precision == "bfloat16" else None
-        step = InnerStep(network, compile=compiled, learn_targets=config.soft_labels, tangents=tangents)
+        step = InnerStep(
+            network,
+            compile=compiled,
+            learn_targets=config.soft_labels,
+            tangents=tangents,
+            keep=config.keep_maps * 1e6,
+        )
         self.outer_step = OuterStep(self._objective(step, layout, real), config, seed, ranks)
         images, logits = self._start(real)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)

@@ -115,7 +115,7 @@ class MetaGradient:
 
 
 _AUGMENTED_AT_ONCE = 2**21  # pixels
-_COMPILED: dict[tuple[str, torch.dtype | None, Criterion], CompiledByShape] = {}
+_COMPILED: dict[tuple[str, torch.dtype | None, Criterion, str], CompiledByShape] = {}
 
 
 class InnerStep:
@@ -127,6 +127,7 @@ class InnerStep:
         learn_targets: also return M_q lambda.
         criterion: the student's loss.
         tangents: dtype of convolutions in the adjoint steps (`ConvNetDerivatives`); None: that of the images.
+        keep: bytes of maps that an inner loop may keep on the way out, so that the way back has less to compute.
 
     Raises:
         ConfigError: the network has buffers or dropout.
@@ -140,21 +141,36 @@ class InnerStep:
         learn_targets: bool = False,
         criterion: Criterion = cross_entropy,
         tangents: torch.dtype | None = None,
+        keep: float = 0,
     ) -> None:
         check_deterministic(network)
         self.gradient = gradient_function(network, compile=compile, criterion=criterion)
         self.learn_targets = learn_targets
         self.loss = loss_function(network, criterion)
-        by_hand = ConvNetDerivatives.of(network, criterion, tangents)
+        by_hand = self._by_hand = ConvNetDerivatives.of(network, criterion, tangents)
+        self._keep = keep
         self._mixed: Callable[..., tuple[Tensor, ...]]
         self._mixed = by_hand.mixed if by_hand else _differentiated_twice(self.loss)
+        self._keeping: Callable[..., tuple[Tensor, ...]] = by_hand.keeping if by_hand else self.gradient
         if compile:
             key = (str(network), tangents, criterion)
-            self._mixed = _COMPILED.setdefault(key, CompiledByShape(self._mixed))
+            self._mixed = _COMPILED.setdefault((*key, "mixed"), CompiledByShape(self._mixed))
+            self._keeping = _COMPILED.setdefault((*key, "keeping"), CompiledByShape(self._keeping))
 
-    def mixed(self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def keeps(self, shape: torch.Size, steps: int) -> bool:
+        """Whether the maps of `steps` steps on images of `shape` (N, C, H, W) float32 may be kept."""
+        return self._by_hand is not None and 4 * steps * self._by_hand.kept_elements(shape) <= self._keep
+
+    def keeping(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the gradient and the maps that `mixed` can go on from."""
+        _, slope, *maps = self._keeping(theta, x, q)
+        return slope, tuple(maps)
+
+    def mixed(
+        self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor, *maps: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return <g, v> and its derivatives by theta (H v), x (M_x v) and, if learned, q (M_q v)."""
-        value, *parts = self._mixed(theta, x, q, vector)
+        value, *parts = self._mixed(theta, x, q, vector, *maps)
         return value, tuple(parts if self.learn_targets else parts[:2])
 
 
@@ -200,15 +216,22 @@ def adjoint_gradient(
         end_loss: loss at theta_J and its gradient.
 
     Cost:
-        J gradients and J second-order products; memory J + 1 parameter vectors plus the graph of one step.
+        J gradients and J second-order products; memory J + 1 parameter vectors plus one step's maps, and those of all
+        steps where they may be kept.
     """
     spans = _spans(plan, images[0].numel())
-    path = [theta.detach()]
+    steps, batch_size = plan.batches.shape
+    keep = step.keeps(torch.Size((batch_size, *images.shape[1:])), steps)
+    path, kept = [theta.detach()], []
     for span in spans:
         with torch.no_grad():
             augmented = _augmented(images[plan.batches[span]], plan, span)
         for x, batch in zip(augmented, plan.batches[span], strict=True):
-            _, slope = step.gradient(path[-1], x, targets[batch])
+            if keep:
+                slope, maps = step.keeping(path[-1], x, targets[batch])
+                kept.append(maps)
+            else:
+                _, slope = step.gradient(path[-1], x, targets[batch])
             path.append(path[-1] - alpha * slope)
     end = path.pop()
     loss, adjoint = end_loss(end)
@@ -221,7 +244,9 @@ def adjoint_gradient(
         pulled = torch.empty_like(pixels)
         for place in reversed(range(len(pixels))):
             batch = plan.batches[span][place]
-            along, (curvature, *mixed) = step.mixed(path.pop(), augmented[place].detach(), targets[batch], adjoint)
+            along, (curvature, *mixed) = step.mixed(
+                path.pop(), augmented[place].detach(), targets[batch], adjoint, *(kept.pop() if keep else ())
+            )
             pulled[place] = mixed[0]
             if step.learn_targets:
                 target_slope.index_add_(0, batch, mixed[1], alpha=-1.0)

@@ -99,6 +99,14 @@ class ConvNetDerivatives:
             x: (N, C, H, W) images.
             q: (N,) int64 classes or (N, K) label weights.
         """
+        loss, slope, *_ = self.keeping(theta, x, q)
+        return loss, slope
+
+    def keeping(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, ...]:
+        """Return loss, gradient, and the maps from which `mixed` need not compute two of its eight convolutions.
+
+        These are y of every block but the first, then dloss/da' of every block but the last.
+        """
         blocks, matrix, bias = self._parts(theta)
         up, a = [], x
         for k, (weight, gamma, beta) in enumerate(blocks):
@@ -111,7 +119,7 @@ class ConvNetDerivatives:
         loss = -(q * log_p).sum(1).mean()
 
         found = [u.sum(0), u.T @ flat]
-        above = (u @ matrix).view(a.shape)
+        above, slopes = (u @ matrix).view(a.shape), []
         for k, block in reversed(list(enumerate(up))):
             n, gamma = block.n, _maps(block.gamma)
             dz = _unpool(above, block.y) * (n * gamma + _maps(block.beta) > 0).to(x.dtype)
@@ -121,9 +129,19 @@ class ConvNetDerivatives:
             found.append(_weight_slope(k, [(dy, block.inputs)], block.weight))
             if k:
                 above = _down([(dy, block.weight)], block.inputs)
-        return loss, torch.cat([part.reshape(-1) for part in reversed(found)])
+                slopes.append(above)
+        maps = [*(block.y for block in up[1:]), *reversed(slopes)]
+        return (loss, torch.cat([part.reshape(-1) for part in reversed(found)]), *maps)
 
-    def mixed(self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def kept_elements(self, shape: torch.Size) -> int:
+        """Return how many numbers `keeping` keeps for images of `shape` (N, C, H, W)."""
+        widths = [weight[0] for weight in self.layout.shapes if len(weight) == len(shape)]
+        places = [(shape[2] >> k) * (shape[3] >> k) for k in range(1, len(widths))]
+        return shape[0] * sum((above + here) * s for above, here, s in zip(widths, widths[1:], places, strict=False))
+
+    def mixed(
+        self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor, *maps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return <gradient, v> and its derivatives by theta (P,), x (N, C, H, W) and q (N, K).
 
         Args:
@@ -131,14 +149,17 @@ class ConvNetDerivatives:
             x: (N, C, H, W) images.
             q: (N, K) label weights.
             vector: v, (P,).
+            maps: what `keeping` kept at the same place; computed again where none are given.
         """
         blocks, matrix, bias = self._parts(theta)
+        kept_y, kept_slopes = maps[: len(blocks) - 1], maps[len(blocks) - 1 :]
         dots, matrix_dot, bias_dot = self._parts(vector)
         low = self._low
         up, a, a_dot = [], x, x
         for k, ((weight, gamma, beta), (weight_dot, gamma_dot, beta_dot)) in enumerate(zip(blocks, dots, strict=True)):
             a, weight, weight_dot = _inputs(k, a), _like_images(weight), _like_images(weight_dot)
-            plain = _block(a, weight, _up(k, x, a, weight), gamma, beta)
+            y = kept_y[k - 1] if k and maps else _up(k, x, a, weight)
+            plain = _block(a, weight, y, gamma, beta)
             y_dot = _up(k, x, low(a), low(weight_dot)).to(x.dtype)
             if k:
                 y_dot = y_dot + _convolve(low(a_dot), low(weight)).to(x.dtype)
@@ -183,7 +204,7 @@ class ConvNetDerivatives:
             found.append(_weight_slope(k, pairs, weight).to(x.dtype))
             down = [(dy_dot, weight), (dy, weight_dot)]
             if k:
-                above = _down([(dy, weight)], pairs[0][1]).to(x.dtype)
+                above = kept_slopes[k - 1] if maps else _down([(dy, weight)], pairs[0][1]).to(x.dtype)
                 above_dot = _down(down, pairs[0][1]).to(x.dtype)
             else:
                 by_image = _down_to_images(down, x).to(x.dtype)

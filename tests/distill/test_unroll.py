@@ -23,6 +23,7 @@ class Problem:
     def __init__(self, norm: str = "instance", steps: int = 4, augment: AugmentConfig = STRONG) -> None:
         config = NetworkConfig(width=3, depth=2, norm=norm)
         network = make_network(config, channels=1, image_size=8, num_classes=3, generator=stream(0, "n")).double()
+        self.network = network
         generator = stream(0, "problem")
         self.step = InnerStep(network, learn_targets=True)
         self.theta = ParameterLayout.of(network).flatten(network)
@@ -54,6 +55,21 @@ def test_adjoint_equals_back_propagation_through_the_stored_graph(norm: str, aug
     assert ours.loss == pytest.approx(reference.loss, rel=1e-12)
     for name in ("end", "images", "targets", "alpha"):
         assert relative_error(getattr(ours, name), getattr(reference, name)) < 1e-8, name
+
+
+def test_keeping_maps_changes_nothing_and_is_left_out_beyond_its_budget() -> None:
+    problem = Problem()
+    plain = problem.solve()
+    keeping = InnerStep(problem.network, learn_targets=True, keep=1e9)
+    shape = torch.Size((problem.plan.batches.shape[1], *problem.images.shape[1:]))
+    steps = len(problem.plan.batches)
+    assert keeping.keeps(shape, steps)
+    assert not keeping.keeps(shape, 10**9)
+    assert not problem.step.keeps(shape, steps)
+    problem.step = keeping
+    kept = problem.solve()
+    for name in ("end", "images", "targets", "alpha"):
+        assert relative_error(getattr(kept, name), getattr(plain, name)) < 1e-12, name
 
 
 @pytest.mark.parametrize("name", ["images", "targets", "alpha"])

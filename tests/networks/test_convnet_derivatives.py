@@ -54,6 +54,22 @@ def test_mixed_derivatives_are_those_of_autograd(side: int, channels: int, depth
         torch.testing.assert_close(ours, reference, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize(("side", "channels", "depth"), [(16, 3, 2), (28, 1, 3), (8, 1, 1)])
+def test_maps_that_were_kept_change_nothing(side: int, channels: int, depth: int) -> None:
+    network, theta, x, q, vector = _case(side, channels, depth)
+    derivatives = ConvNetDerivatives(network)
+    loss, slope, *maps = derivatives.keeping(theta, x, q)
+    assert sum(one.numel() for one in maps) == derivatives.kept_elements(x.shape)
+    for ours, reference in zip((loss, slope), derivatives.gradient(theta, x, q), strict=True):
+        assert torch.equal(ours, reference)
+    exact = derivatives.mixed(theta, x, q, vector)
+    for ours, reference in zip(derivatives.mixed(theta, x, q, vector, *maps), exact, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-14)
+    if maps:  # they are used: others give something else
+        other = derivatives.mixed(theta, x, q, vector, *(2 * one + 1 for one in maps))
+        assert not torch.allclose(other[1], exact[1])
+
+
 @pytest.mark.parametrize("hard", [False, True])
 def test_gradient_is_that_of_autograd(hard: bool) -> None:
     network, theta, x, q, _ = _case(13, 2, 2)
