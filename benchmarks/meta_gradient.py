@@ -99,42 +99,43 @@ KEEP = 5e8
 STORED_BYTES = 13.0  # of a step's activations of a float32 map, per element of all convolutions' outputs
 
 
-def prepared(work: Work, kind: str) -> Callable[[], MetaGradient]:
+def prepared(work: Work, kind: str, dtype: torch.dtype = torch.float32) -> Callable[[], MetaGradient]:
     """Return a function that computes the meta-gradient; what is drawn is the same for every kind."""
     config = NetworkConfig(width=work.width, depth=work.depth)
     network = make_network(
         config, channels=1, image_size=work.side, num_classes=CLASSES, generator=stream(0, "network")
-    )
+    ).to(dtype)
     generator = stream(0, "inputs")
-    images = torch.randn(work.batch, 1, work.side, work.side, generator=generator)
-    targets = torch.eye(CLASSES)[torch.arange(work.batch) % CLASSES]
+    images = torch.randn(work.batch, 1, work.side, work.side, generator=generator).to(dtype)
+    targets = torch.eye(CLASSES, dtype=dtype)[torch.arange(work.batch) % CLASSES]
     theta = ParameterLayout.of(network).flatten(network)
-    goal = theta + 0.01 * torch.randn(len(theta), generator=generator)
+    goal = theta + 0.01 * torch.randn(len(theta), generator=generator).to(dtype)
     plan = draw_plan(work.batch, work.steps, 0, AugmentConfig(), generator)
     tangents = torch.bfloat16 if kind == "adjoint_bfloat16" else None
     keep = 0 if kind == "adjoint" else KEEP
-    step = InnerStep(network, compile=kind != "stored", tangents=tangents, keep=keep)
+    compiled = kind != "stored" and dtype == torch.float32
+    step = InnerStep(network, compile=compiled, tangents=tangents, keep=keep)
     unroll = unroll_by("stored" if kind == "stored" else "adjoint")
 
     def end_loss(end: Tensor) -> tuple[Tensor, Tensor]:
         return (end - goal).square().sum(), 2 * (end - goal)
 
-    return lambda: unroll(step, theta, images, targets, torch.tensor(ALPHA), plan, end_loss)
+    return lambda: unroll(step, theta, images, targets, torch.tensor(ALPHA, dtype=dtype), plan, end_loss)
 
 
 def timed(work: Work, kinds: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Return the seconds of every kind, in turn, and how far each result is from the first kind's."""
+    """Return the seconds of every kind, in turn, and how far each result is from float64's."""
     functions = {kind: prepared(work, kind) for kind in kinds}
     result: dict[str, Any] = {"first": {}, "seconds": {kind: [] for kind in kinds}, "off": {}}
-    reference: MetaGradient | None = None
+    exact = prepared(work, "adjoint", torch.float64)() if repeats > 1 else None
     for kind, function in functions.items():
         begun = time.perf_counter()
         found = function()
         result["first"][kind] = time.perf_counter() - begun
-        reference = reference or found
-        result["off"][kind] = {
-            name: _off(getattr(found, name), getattr(reference, name)) for name in ("images", "alpha", "end")
-        }
+        if exact is not None:
+            result["off"][kind] = {
+                name: _off(getattr(found, name), getattr(exact, name)) for name in ("images", "alpha", "end")
+            }
     for _ in range(repeats):
         for kind, function in functions.items():
             begun = time.perf_counter()
@@ -151,6 +152,7 @@ def timed(work: Work, kinds: Sequence[str], repeats: int) -> dict[str, Any]:
 
 
 def _off(found: Tensor, reference: Tensor) -> dict[str, float]:
+    found = found.double()
     distance = float((found - reference).norm() / reference.norm())
     return {"relative": distance, "cosine": float(torch.cosine_similarity(found.flatten(), reference.flatten(), dim=0))}
 
