@@ -239,6 +239,8 @@ def _(values: Tensor) -> Tensor:
 
 
 def _once(values: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling():
+        return values
     found: Tensor = _computed_once(values)
     return found
 
