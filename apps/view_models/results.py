@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -181,8 +180,7 @@ def figure(run: RunView, results: Results, view: str) -> Figure | None:
 
 
 def _of(picture: Any, table: pd.DataFrame) -> Figure:
-    svg = base64.b64decode(picture.source.partition(",")[2]).decode()
-    return Figure(picture.title, picture.alt, picture.caption, svg, table)
+    return Figure(picture.title, picture.alt, picture.caption, picture.content.decode(), table)
 
 
 def _accuracy_table(results: Results) -> pd.DataFrame:

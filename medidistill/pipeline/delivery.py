@@ -19,15 +19,15 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
 from medidistill.evaluate.clinical import subgroup_table
 from medidistill.export import write_bundle
-from medidistill.files import load_tensors, read_json, translate_os_errors, write_text
+from medidistill.files import load_tensors, read_json, translate_os_errors, write_bytes, write_json, write_text
 from medidistill.pipeline.arms import delivered
 from medidistill.pipeline.cells import cell_file
 from medidistill.pipeline.explaining import explanations
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.releasing import Override, release
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
-from medidistill.report import ExternalResults, ReportData, confounded_sites, render
+from medidistill.report import Explanations, ExternalResults, ReportData, confounded_sites, render, saliency
 
 __all__ = ["export", "report"]
 
@@ -83,7 +83,7 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
 def report(run: Run) -> Path:
     """Write the report from what the other stages left. Returns its file.
 
-    With `evaluate.saliency.cases` it shows patients: then it is marked, and readable by its owner only.
+    What `evaluate.saliency` asks for shows patients: it becomes a page of its own among the patients' pixels.
     """
     basis = run.require("evaluate", "medidistill evaluate")
     method, data, config = delivered(run.config), run.data(), run.config
@@ -91,7 +91,7 @@ def report(run: Run) -> Path:
     inputs = digest("report", basis)
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
     made = f"distill/{method}" in run.record.stages  # a comparison of bundles from elsewhere distils nothing itself
-    explained = explanations(run, data)
+    _explain(run, explanations(run, data))
     page = ReportData(
         title=config.name,
         notice=config.notice,
@@ -107,12 +107,50 @@ def report(run: Run) -> Path:
         sites=_sites(run, data),
         confounded=confounded_sites(_raw_sites(data), data.train.class_names),
         external=_external(run),
-        explanations=explained,
+        privacy=_privacy(run, method) if made else None,
+        explained=run.folder.explained.is_dir(),
         bundle=run.folder.bundle.name if run.folder.bundle.is_dir() else "",
     )
-    write_text(run.folder.report, render(page), mode=0o600 if explained else 0o644)
+    write_text(run.folder.report, render(page))
     run.note("report", inputs)
     return run.folder.report
+
+
+def _privacy(run: Run, method: str) -> Mapping[str, Any]:
+    """Return what is known of the privacy of the set: what its bundle says, else what a bundle would."""
+    recipe = run.folder.bundle / "recipe.json"
+    if recipe.is_file():
+        told: Mapping[str, Any] = read_json(recipe)["privacy"]
+        return told
+    distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
+    return release(run, distilled, wanted=False).section
+
+
+def _explain(run: Run, found: Explanations | None) -> None:
+    """Keep Grad-CAM where patients' pixels are kept; without `found`, or without a case in it, remove it."""
+    folder, config = run.folder.explained, run.config
+    if folder.is_dir():
+        with translate_os_errors(folder):
+            shutil.rmtree(folder)
+    if found is None or not found.cases:
+        return
+    private_folder(folder)
+    drawn = saliency(found)
+    write_bytes(folder / "picture.png", drawn.content, mode=0o600)
+    cases = [
+        {"outcome": one.outcome, "true class": one.truth}
+        | {arm: f"{name} {probability:.2f}" for arm, (name, probability) in one.called.items()}
+        for one in found.cases
+    ]
+    write_json(folder / "cases.json", {"alt": drawn.alt, "caption": drawn.caption, "cases": cases}, mode=0o600)
+    page = ReportData(
+        title=config.name,
+        notice=config.notice,
+        class_names=run.data().train.class_names,
+        record=_without_places(run.record),
+        explanations=found,
+    )
+    write_text(folder / "explained.html", render(page), mode=0o600)
 
 
 def _without_places(record: RunRecord) -> RunRecord:

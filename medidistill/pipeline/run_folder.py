@@ -62,6 +62,11 @@ class RunFolder:
         """Expert trajectories."""
         return self.path / "experts"
 
+    @property
+    def explained(self) -> Path:
+        """Grad-CAM on test images of patients: a page, its picture, its cases."""
+        return self.ingest / "explained"
+
     def distill(self, method: str) -> Path:
         """Distilled set, history and checkpoint of one method."""
         return self.path / "distill" / method
@@ -117,7 +122,7 @@ class RunFolder:
             path: the output folder; must be absent or empty without `resume` or `force`.
             config: the resolved configuration, written as `run.yaml`.
             resume: continue the run that the folder holds; its configuration must be the same, but for more
-                outer steps, more experts and another distance of checkpoints.
+                outer steps, more experts, another distance of checkpoints and other Grad-CAM pictures.
             force: remove the results of the run that the folder holds, and only those.
 
         Raises:
@@ -233,8 +238,8 @@ def _begun(path: Path) -> bool:
 
 
 def _grown(before: RunConfig, now: RunConfig) -> set[str]:
-    """Return the settings that a continued run may have raised: what is done stays valid."""
-    grown = {"distill.checkpoint_every"}
+    """Return the settings that a continued run may have changed: what is done stays valid."""
+    grown = {"distill.checkpoint_every", "evaluate.saliency.arms", "evaluate.saliency.cases"}
     if now.distill.outer_steps > before.distill.outer_steps:
         grown.add("distill.outer_steps")
     if now.experts.count > before.experts.count:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from medidistill.report.data import ExplainedCase, Explanations, ExternalResults, ReportData
+from medidistill.report.figures_saliency import saliency
 from medidistill.report.page import render
 from medidistill.report.wording import confounded_sites
 
-__all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData", "confounded_sites", "render"]
+__all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData", "confounded_sites", "render", "saliency"]

@@ -78,6 +78,8 @@ class ReportData:
         confounded: a sentence for each class that shares no site with another.
         external: the comparison on a second test set.
         explanations: Grad-CAM on test images. These show patients: the page is marked as not to be shared.
+        privacy: the privacy section of the bundle, `medidistill.privacy.statement`.
+        explained: whether such a page lies among the patients' pixels of the run.
         bundle: path of the exported bundle.
     """
 
@@ -96,6 +98,8 @@ class ReportData:
     confounded: Sequence[str] = ()
     external: ExternalResults | None = None
     explanations: Explanations | None = None
+    privacy: Mapping[str, Any] | None = None
+    explained: bool = False
     bundle: str = ""
 
     @property

@@ -77,6 +77,11 @@ class Picture:
     caption: str
     source: str
 
+    @property
+    def content(self) -> bytes:
+        """The file: SVG or PNG."""
+        return base64.b64decode(self.source.partition(",")[2])
+
     @classmethod
     def of(cls, figure: Figure, name: str, title: str, alt: str, caption: str, *, pixels: bool = False) -> Picture:
         """Encode a figure: SVG, or PNG where it consists of pixels. The same figure gives the same bytes."""

@@ -53,7 +53,7 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"span": _span, "pretty": _pretty}
+    environment.filters |= {"span": _span, "pretty": _pretty, "measured": wording.measured}
     comparison = data.comparison
     opened, opened_often = wording.test_openings(data.record.test_openings)
     return environment.get_template("report.html").render(

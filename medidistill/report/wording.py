@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["confounded_sites", "findings", "quarantine_by_reason", "test_openings"]
+__all__ = ["confounded_sites", "findings", "measured", "quarantine_by_reason", "test_openings"]
 
 _WHAT = {
     "full": "real images, all there are for training,",
@@ -44,6 +44,14 @@ def _short(arm: str) -> str:
 
 def _span(interval: Mapping[str, float], sign: str = "") -> str:
     return f"{interval['estimate']:{sign}.2f} [{interval['low']:{sign}.2f}, {interval['high']:{sign}.2f}]"
+
+
+def measured(row: Mapping[str, Any]) -> str:
+    """Return the figure of one measurement of an audit, with its interval where it has one."""
+    found = row["estimate"]
+    if isinstance(found, str):
+        return found
+    return f"{found:.3g}" + (f" [{row['low']:.3g}, {row['high']:.3g}]" if row.get("low") is not None else "")
 
 
 def _verdict(gap: Mapping[str, float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import stat
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun
-from medidistill.pipeline import comparing, delivery
+from medidistill.files import write_text
+from medidistill.pipeline import RunFolder, clean, comparing, delivery, dump_config, load_config
 from medidistill.pipeline.cells import cell_file
 from medidistill.pipeline.explaining import explanations
 
@@ -39,9 +41,8 @@ def compared(tmp_path_factory):
 def test_nothing_is_explained_unless_it_is_asked_for(compared):
     run = _asked(compared, cases=0)
     assert explanations(run, run.data()) is None
-    page = delivery.report(run)
-    assert "do not share" not in page.read_text()
-    assert stat.S_IMODE(page.stat().st_mode) == 0o644
+    delivery.report(run)
+    assert not run.folder.explained.exists()
 
 
 def test_the_networks_explained_are_those_that_were_scored(compared):
@@ -71,10 +72,36 @@ def test_the_networks_explained_are_those_that_were_scored(compared):
         )
 
 
-def test_a_report_with_patients_is_marked_and_its_owners_alone(compared):
-    page = delivery.report(_asked(compared, cases=1))
-    assert "Contains patients' images: do not share" in page.read_text()
-    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+def test_patients_are_on_a_page_of_their_own_which_clean_removes(compared, tmp_path):
+    run = _asked(compared, cases=1)
+    page, place = delivery.report(run), run.folder.explained
+    assert "do not share" not in page.read_text()
+    assert "X-rays of the" not in page.read_text()
+    assert "ingest/explained/explained.html" in page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o644
+    private = (place / "explained.html").read_text()
+    assert "Contains patients' images: do not share" in private
+    assert "What the networks look at" in private
+    assert {one.name for one in place.iterdir()} == {"explained.html", "picture.png", "cases.json"}
+    assert {stat.S_IMODE(one.stat().st_mode) for one in place.iterdir()} == {0o600}
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    copy = RunFolder(shutil.copytree(run.folder.path, tmp_path / "copy"))
+    assert clean(copy)
+    assert not copy.explained.exists()
+    assert "picture.png" not in {one.name for one in copy.path.rglob("*")}
+    # asked for no longer: what showed patients goes
+    delivery.report(_asked(compared, cases=0))
+    assert not place.exists()
+
+
+def test_pictures_may_be_asked_for_after_the_run(compared):
+    folder, config = compared.folder, _asked(compared, cases=0).config
+    write_text(folder.config_file, dump_config(config))
+    RunFolder.create(folder.path, _asked(compared, cases=3).config, resume=True)
+    assert load_config(folder.config_file).evaluate.saliency.cases == 3
+    other = dataclasses.replace(config, seed=config.seed + 1)
+    with pytest.raises(ConfigError, match="seed"):
+        RunFolder.create(folder.path, other, resume=True)
 
 
 def test_folders_are_called_by_their_last_name_only(compared):

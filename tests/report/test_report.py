@@ -104,7 +104,7 @@ def test_pictures_are_readable(page):
 def test_page_says_what_it_must(page):
     for sentence in (
         "Research use. Not for diagnosis.",
-        "Synthetic images; no formal guarantee. Attacks measured on this set: none yet.",
+        "Synthetic images; no formal guarantee. No attack on this set was measured.",
         "The classes come from different hospitals",
         "The test split was opened once",
         "480 images of 402 patients",
@@ -156,14 +156,42 @@ def test_a_page_with_patients_is_marked_and_others_are_not(page):
     shown = _Page(render(report_data(explanations=explained())))
     assert shown.text.count("Contains patients' images: do not share") == 2
     assert "DO NOT SHARE" in shown.text
-    assert "This page holds X-rays of patients." in shown.text
     assert "This page holds no X-ray of a patient" not in shown.text
+    assert "What to do next" not in shown.text  # what the other report tells is not told twice
     assert "saliency" in shown.ids
     assert "only full is right: 7" in shown.text
     assert "Cases were drawn by lot." in shown.text
-    for mark in ("do not share", "DO NOT SHARE", "X-rays of patients"):
+    for mark in ("do not share", "DO NOT SHARE"):
         assert mark not in page.text
     assert "This page holds no X-ray of a patient" in page.text
+
+
+def test_what_the_audit_found_is_on_the_page(page):
+    rows = [
+        {"attack": "linkage", "measure": "p, pixels", "estimate": 0.4321, "limit": 0.01, "passed": True},
+        {
+            "attack": "LiRA",
+            "measure": "TPR",
+            "estimate": 0.02,
+            "low": 0.01,
+            "high": 0.05,
+            "limit": 0.03,
+            "passed": False,
+        },
+        {"attack": "planted canaries", "measure": "TPR", "estimate": "not resolvable", "limit": 0.1, "passed": False},
+    ]
+    told = {"statement": "Not released: no gate was passed.", "policy": {"name": "default"}, "measurements": rows}
+    shown = _Page(render(report_data(privacy=told)))
+    for words in (
+        "Not released: no gate was passed.",
+        "linkage p, pixels 0.432 0.01 yes",
+        "LiRA TPR 0.02 [0.01, 0.05] 0.03 no",
+        "planted canaries TPR not resolvable 0.1 no",
+    ):
+        assert words in shown.text
+        assert words not in page.text
+    assert "have the set audited" in page.text
+    assert "have the set audited" not in shown.text
 
 
 def test_maps_are_drawn_over_the_image_that_they_belong_to():
