@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from app_pages.parts import show_tiles
@@ -26,6 +28,7 @@ def show_bundle(bundle: BundleView) -> None:
             st.error("These images began as copies of patients' X-rays and may still show them; they are not shown.")
     st.subheader("The card", anchor=False)
     with st.container(border=True, height=420):
-        st.markdown(bundle.card.replace("![", r"\!["))  # a card of others must not load pictures from anywhere
+        card = re.sub(r"^#", "###", bundle.card, flags=re.MULTILINE)  # headings of the card are not those of the page
+        st.markdown(card.replace("![", r"\!["))  # a card of others must not load pictures from anywhere
     with st.expander(f"Files ({len(bundle.files)})"):
         st.dataframe(bundle.files, hide_index=True)

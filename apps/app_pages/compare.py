@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import chosen_run, empty, go_to, heading, named_image, places, stamp
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, places, stamp
 from view_models.results import (
     VIEWS,
     Figure,
@@ -14,30 +14,44 @@ from view_models.results import (
     answer,
     figure,
     probe_lines,
+    read_explained,
     read_results,
     rows_table,
     sentences,
     subgroup_tables,
 )
-from view_models.runs import RunView, read_run
+from view_models.runs import RunView, read_run, start_explaining
 
-_MORE = {"subgroups": "Subgroups", "probe": "Is it the source?", "files": "Files and checklist"}
+_MORE = {
+    "subgroups": "Subgroups",
+    "probe": "Is it the source?",
+    "looks": "What they look at",
+    "files": "Files and checklist",
+}
+_OWN, _ELSEWHERE = "The run's own test patients", "The test set from elsewhere"
+_CASES = 2  # of each outcome
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading the comparison ...")
-def _results(path: str, changed: int) -> Results | None:
-    return read_results(read_run(places(), Path(path)))
+def _results(path: str, changed: int, elsewhere: bool) -> Results | None:
+    return read_results(read_run(places(), Path(path)), elsewhere=elsewhere)
 
 
 @st.cache_data(max_entries=48, show_spinner="Drawing ...")
-def _figure(path: str, changed: int, view: str, arms: tuple[str, ...], architecture: str) -> Figure | None:
-    run = read_run(places(), Path(path))
-    results = read_results(run)
-    return figure(run, results.only(arms, architecture), view) if results else None
+def _figure(
+    path: str, changed: int, elsewhere: bool, view: str, arms: tuple[str, ...], architecture: str
+) -> Figure | None:
+    results = _results(path, changed, elsewhere)
+    return figure(results.only(arms, architecture), view) if results else None
 
 
-def _answer(run: RunView, results: Results) -> None:
+def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
     st.subheader("Can I train on the distilled set instead of the real one?", anchor=False)
+    if elsewhere:
+        st.markdown(
+            "On patients from elsewhere, whom no part of this run was trained or tuned on. A fall against the run's "
+            "own test patients is the rule."
+        )
     told = answer(results)
     for tone, sentence in told:
         {"good": st.success, "bad": st.error, "open": st.warning}[tone](sentence)
@@ -56,7 +70,7 @@ def _answer(run: RunView, results: Results) -> None:
             st.markdown("\n".join(f"- {note}" for note in notes))
 
 
-def _drawn(run: RunView, results: Results, view: str, changed: int) -> None:
+def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: bool) -> None:
     left, right = st.columns([3, 1])
     arms = left.pills("Trained on", results.arms, selection_mode="multi", default=results.arms, key="arms")
     architecture = right.selectbox("Network", results.architectures, key="architecture")
@@ -64,7 +78,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int) -> None:
         st.info("Choose at least one arm.")
         return
     ordered = tuple(arm for arm in results.arms if arm in arms)
-    drawn = _figure(str(run.folder.path), changed, view, ordered, architecture)
+    drawn = _figure(str(run.folder.path), changed, elsewhere, view, ordered, architecture)
     if drawn is None:
         st.info("This run does not hold what this view needs; resume it to complete the comparison.")
         return
@@ -87,7 +101,10 @@ def _subgroups(results: Results) -> None:
     if not tables:
         st.info("No column of the labels names a site, sex or age, so there are no subgroups.")
         return
-    st.markdown("Small groups are hidden: figures of a few patients are noise, and can point at one.")
+    st.markdown(
+        "Small groups are hidden (suppressed): figures of a few patients are noise, and can point at one. AUROC of one "
+        "class against the rest, by what was trained on."
+    )
     for column, table in tables.items():
         st.markdown(f"**By {column}**")
         st.dataframe(table, hide_index=True)
@@ -107,6 +124,29 @@ def _probe(results: Results) -> None:
         st.markdown(f"- {line}")
 
 
+def _looks(run: RunView) -> None:
+    st.markdown(
+        "Grad-CAM of networks trained on real and on distilled images, side by side on the same test images. "
+        "It shows **patients' images**: they are kept with the prepared X-rays (`ingest/explained/`), in no bundle and "
+        "no report, and `medidistill clean` removes them. Switch it on only where you may look at them."
+    )
+    found = read_explained(run)
+    if found is None:
+        st.info("No such picture was made in this run.", icon=":material/info:")
+        if not (run.folder.ingest / "test.safetensors").is_file():
+            st.markdown("The private part of this run was removed, so none can be made now.")
+        elif not at_rest(run):
+            st.markdown("The run is at work. Come back when it has finished.")
+        elif st.button("Make it", help="Trains one network an arm again: seconds to minutes.", key="explain"):
+            start_explaining(places(), run.folder.path, _CASES)
+            st.switch_page("app_pages/distil.py")
+        return
+    if st.toggle("Show patients' images", key="show_looks"):
+        named_image(found.picture, found.alt)
+        st.markdown(found.caption)
+    st.dataframe(found.cases, hide_index=True, alt="What each network calls each case")
+
+
 def _files(run: RunView) -> None:
     st.markdown("For machines and for the paper; no identifier of a patient is in them.")
     for name, kind, words in (
@@ -115,9 +155,11 @@ def _files(run: RunView) -> None:
         ("clinical.json", "application/json", "All clinical statistics"),
         ("checklist.md", "text/markdown", "Items for CLAIM, STARD-AI and TRIPOD+AI, filled in as far as the run knows"),
     ):
-        file = run.folder.evaluate / name
-        if file.is_file():
-            st.download_button(f"{words} ({name})", file.read_bytes(), name, kind, key=name, on_click="ignore")
+        for where, folder in (("", run.folder.evaluate), ("elsewhere-", run.folder.evaluate / "external")):
+            if (folder / name).is_file():
+                title = f"{words}{', on the test set from elsewhere' if where else ''} ({where}{name})"
+                content = (folder / name).read_bytes()
+                st.download_button(title, content, where + name, kind, key=where + name, on_click="ignore")
     if run.folder.report.is_file():
         content = run.folder.report.read_bytes()
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
@@ -130,26 +172,34 @@ def main() -> None:
     if run is None:
         empty("There is no run to compare in.")
         return
+    there = (run.folder.evaluate / "external" / "comparison.json").is_file()
     changed = stamp(run.folder.evaluate / "comparison.json") + stamp(run.folder.evaluate / "clinical.json")
-    results = _results(str(run.folder.path), changed) if "evaluate" in run.finished else None
+    path, elsewhere = str(run.folder.path), False
+    results = _results(path, changed, elsewhere) if "evaluate" in run.finished else None
     if results is None:
         empty("The comparison of this run has not finished.", "It comes after the distillation.")
         go_to("distil", "See how the run stands")
         return
+    if there:
+        scored = st.segmented_control("Scored on", [_OWN, _ELSEWHERE], default=_OWN, required=True, key="scored")
+        elsewhere = scored == _ELSEWHERE
+        results = (_results(path, changed, True) if elsewhere else None) or results
     views = {"answer": "Answer", **VIEWS, **_MORE}
     view = st.segmented_control(
         "View", list(views), format_func=views.__getitem__, default="answer", required=True, key="view"
     )
     if view == "answer":
-        _answer(run, results)
+        _answer(run, results, elsewhere)
     elif view == "subgroups":
         _subgroups(results)
     elif view == "probe":
         _probe(results)
+    elif view == "looks":
+        _looks(run)
     elif view == "files":
         _files(run)
     else:
-        _drawn(run, results, str(view), changed)
+        _drawn(run, results, str(view), changed, elsewhere)
 
 
 main()

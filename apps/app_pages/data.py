@@ -85,7 +85,13 @@ def _preview(path: Path) -> None:
     left.metric("Images with a label", view.images)
     middle.metric("Patients", view.patients, help="As the labels or the DICOM headers tell them apart.")
     right.metric("Classes", len(view.classes))
-    if st.button("Use these X-rays", type="primary", icon=":material/check:", key="use_source"):
+    if len(view.classes) < 2:
+        st.info(
+            "These images are all of one class, so there is nothing to tell apart. Open the folder that holds "
+            "`labels.csv`, or the one with a sub-folder for each class.",
+            icon=":material/info:",
+        )
+    elif st.button("Use these X-rays", type="primary", icon=":material/check:", key="use_source"):
         st.session_state["source"] = str(path)
     if st.session_state.get("source") == str(path):
         st.success("Chosen for the next run.", icon=":material/check:")
@@ -97,12 +103,12 @@ def _preview(path: Path) -> None:
         found = sample_images(view)
         for column, (image, name) in zip(st.columns(max(6, len(found))), found, strict=False):
             with column:
-                named_image(image, f"An X-ray, class {name}", name)
+                named_image(image, f"An X-ray, class {name}", name.replace("_", " "))
 
 
 def _balance(view: SourceView) -> None:
     st.subheader("Balance", anchor=False)
-    st.dataframe(view.counts, alt="Number of images by class and site")
+    st.dataframe(view.counts.reset_index(), hide_index=True, alt="Number of images by class and site")
     for sentence in view.confounded:
         st.warning(sentence, icon=":material/warning:")
     if view.set_aside:
@@ -139,10 +145,11 @@ def _of_run() -> None:
         st.info("The chosen run has not read its X-rays yet, or there is no run.", icon=":material/info:")
         return
     st.markdown("Images by class and split; a patient is in one split only.")
-    st.dataframe(read.splits, alt="Number of images by class and split")
+    st.dataframe(read.splits.reset_index(names="class"), hide_index=True, alt="Number of images by class and split")
     if not read.sites.empty:
         st.markdown("Images by class and site.")
-        st.dataframe(read.sites, alt="Number of images by class and site")
+        sites = read.sites.reset_index(names="class")
+        st.dataframe(sites, hide_index=True, alt="Number of images by class and site")
     for sentence in read.confounded:
         st.warning(sentence, icon=":material/warning:")
     st.subheader("Quarantine", anchor=False)
@@ -158,7 +165,7 @@ def _of_run() -> None:
         found = shown_images(run)
         for column, (image, name) in zip(st.columns(max(6, len(found))), found, strict=False):
             with column:
-                named_image(image, f"A prepared X-ray, class {name}", name)
+                named_image(image, f"A prepared X-ray, class {name}", name.replace("_", " "))
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from app_pages.live import show_live
-from app_pages.parts import chosen_run, empty, go_to, heading, places, show_run
+from app_pages.parts import chosen_run, empty, folder_picker, go_to, heading, places, show_run
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
 from view_models.places import plain_name
@@ -22,6 +24,7 @@ _ARMS = {
     "mtt": "MTT: distilled, all weights one",
     "iadd": "IADD: distilled, with importance weights",
 }
+_AUDITS = {"none": "none", "quick": "quick: 16 repetitions", "full": "full: 64 repetitions"}
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting the images ...", ttl=60)
@@ -30,7 +33,7 @@ def _count(source: str) -> tuple[int, tuple[str, ...]]:
     return view.images, view.classes
 
 
-def _settings(preset: Preset) -> list[str]:
+def _settings(preset: Preset, classes: Sequence[str]) -> list[str]:
     """Draw what may be changed of a preset; return it as `--set` takes it."""
     config = preset.config
     with st.expander("Change what matters most"):
@@ -57,14 +60,42 @@ def _settings(preset: Preset) -> list[str]:
             format_func=_ARMS.__getitem__,
             help="What is trained on.",
         )
+        networks = st.multiselect(
+            "Networks",
+            ["convnet", "resnet18", "vgg11", "alexnet", "densenet121"],
+            list(config.evaluate.architectures),
+            help="Architectures that are trained on each. All but the first never saw the distillation; each takes as "
+            "long again or longer. AlexNet needs 64 pixels.",
+        )
+        audit = st.select_slider(
+            "Audit: attacks on the distilled set",
+            list(_AUDITS),
+            config.privacy.audit,
+            format_func=_AUDITS.__getitem__,
+            help="Distils again and again without half of the patients. The page Privacy can start one later, too.",
+        )
+        external = None
+        if st.toggle("Test on X-rays from elsewhere too", key="test_external"):
+            st.caption(
+                "Labelled like the others, with the same classes. No part of the run is trained or tuned on them."
+            )
+            external = folder_picker("external", "X-rays from elsewhere")
     changed = {
         "distill.ipc": (ipc, config.distill.ipc),
         "ingest.image_size": (size, config.ingest.image_size),
         "distill.outer_steps": (steps, config.distill.outer_steps),
+        "privacy.audit": (audit, config.privacy.audit),
     }
     settings = [f"{key}={new}" for key, (new, old) in changed.items() if new != old]
     if arms and list(arms) != list(config.evaluate.arms):
         settings.append(f"evaluate.arms=[{', '.join(arms)}]")
+    if networks and list(networks) != list(config.evaluate.architectures):
+        settings.append(f"evaluate.architectures=[{', '.join(networks)}]")
+    if external is not None:
+        settings.append(f"evaluate.external={json.dumps(str(external))}")
+        missing = set(classes) - set(_count(str(external))[1])
+        if missing:
+            st.warning(f"The X-rays from elsewhere lack a class of the run: {', '.join(sorted(missing))}.")
     return settings
 
 
@@ -85,7 +116,7 @@ def _new_run() -> None:
         key="preset",
     )
     name = st.text_input("Name of the run", "first", max_chars=40, help="Letters and digits. Name no patient here.")
-    settings = _settings(preset)
+    settings = _settings(preset, classes)
     if set(preset.config.ingest.classes) - set(classes):
         # its classes and its caution are about other data
         settings += ["ingest.classes=[]", 'notice=""']

@@ -7,13 +7,44 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
-from app_pages.parts import chosen_run, empty, go_to, heading, stamp
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places, stamp
 from view_models.bundles import read_bundle, zipped
+from view_models.releases import gate_table, gate_verdicts, read_standing
+from view_models.runs import RunView, start_release
 
 
 @st.cache_data(max_entries=8, show_spinner="Packing ...")
 def _zip(path: str, changed: int) -> bytes:
     return zipped(Path(path))
+
+
+def _release(run: RunView) -> None:
+    """Draw whether the bundle may leave, and what the gate asks for."""
+    st.subheader("May it leave?", anchor=False)
+    standing = read_standing(run)
+    if standing is None:
+        return
+    if standing.released:
+        st.success(f"**Released.** {standing.statement}", icon=":material/outbox:")
+        return
+    st.error(f"**Not released: for use inside.** {standing.statement}", icon=":material/block:")
+    verdicts, reason = gate_verdicts(run)
+    if reason:
+        st.markdown(f"The privacy gate cannot judge it: {reason}.")
+        return
+    st.markdown("What the privacy gate asks for, and what it finds:")
+    st.dataframe(gate_table(verdicts), hide_index=True, alt="Rules of the privacy gate")
+    if not all(one.passed for one in verdicts):
+        go_to("privacy", "Measure it on the page Privacy")
+        st.caption(
+            "Whoever answers for it can release it in spite of a failed rule, by name and with a reason that the card "
+            "prints: `medidistill export --release --override RULE --reason TEXT --by NAME`."
+        )
+    elif not at_rest(run):
+        st.info("The run is at work.", icon=":material/autorenew:")
+    elif st.button("Release it", key="release", icon=":material/outbox:"):
+        start_release(places(), run.folder.path)
+        st.switch_page("app_pages/distil.py")
 
 
 def main() -> None:
@@ -31,6 +62,8 @@ def main() -> None:
         st.markdown("\n".join(f"- {problem}" for problem in bundle.problems))
     else:
         st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
+        _release(run)
+        st.subheader("The file to carry", anchor=False)
         name = f"{Path(run.name).name}-bundle.zip"
         data = _zip(str(bundle.path), stamp(bundle.path / "SHA256SUMS"))
         st.download_button(

@@ -29,7 +29,11 @@ _STAGES = {
     "report": "Write the report",
 }
 _CURVES = {
-    "loss": ("Matching loss", "1 means no progress; noisy, because every step matches another stretch of an expert."),
+    "loss": (
+        "Matching loss",
+        "Below 1 a network trained on the images comes nearer to the expert; at 1 or above it does not. Noisy, because "
+        "every step matches another stretch of an expert.",
+    ),
     "alpha": ("Learned rate alpha", "The learning rate that the distilled set asks for."),
     "score": ("Score on validation", "Balanced accuracy of small networks trained on the set; the best step is kept."),
 }
@@ -106,7 +110,7 @@ def _stages(run: RunView, state: RunState) -> None:
             words = [state.text] if state.text else []
             if state.seconds_left is not None:
                 words.append(f"{spoken_duration(state.seconds_left)} left in this stage")
-            st.caption("; ".join(words) or "No figure yet; the first one comes in a moment.")
+            st.caption("; ".join(words) or "This stage has said nothing yet.")
 
 
 def _forming(found: Sequence[Distillation], state: RunState) -> None:

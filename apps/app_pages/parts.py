@@ -9,11 +9,12 @@ import streamlit as st
 
 from medidistill.errors import MedidistillError
 from view_models.places import Places, inside, subfolders
-from view_models.runs import RunView, read_run, start_demo
+from view_models.runs import RunView, read_run, run_state, start_demo
 from view_models.training import Tile
 
 __all__ = [
     "CAUTION",
+    "at_rest",
     "chosen_run",
     "empty",
     "folder_picker",
@@ -51,6 +52,11 @@ def chosen_run() -> RunView | None:
     """Return the run that the sidebar chose, read anew; None where there is none. Raises `MedidistillError`."""
     path = st.session_state.get("run_path")
     return read_run(places(), Path(path)) if path else None
+
+
+def at_rest(run: RunView) -> bool:
+    """Whether no process works on a run, so that one may be started."""
+    return run_state(places(), run.folder.path).state != "running"
 
 
 def go_to(page: str, label: str) -> None:

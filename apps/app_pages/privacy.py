@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app_pages.parts import chosen_run, empty, heading
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places
+from medidistill.privacy import PROFILES
 from view_models.audits import officer_report, read_audits
-from view_models.training import final_set, running_methods
+from view_models.releases import exported, read_standing
+from view_models.runs import RunView, resume_run, start_audit
 
+_PROFILES = {
+    "quick": "A first look: at most three experts a repetition.",
+    "full": "What a release needs. Each repetition does what the run did; leave it over night.",
+}
 _WORDS = """\
 | question of the data-protection officer | what speaks to it |
 |---|---|
@@ -20,6 +26,46 @@ An attack that fails shows that this attack failed. It does not show that none s
 """
 
 
+def _found(run: RunView) -> None:
+    standing = read_standing(run)
+    if standing is not None:
+        st.markdown(f"**What the bundle says:** {standing.statement}")
+        if not standing.measurements.empty:
+            st.dataframe(standing.measurements, hide_index=True, alt="What attacks found on this set, and the limits")
+        if not standing.current:
+            st.warning(
+                "The bundle was written before this audit. Write it again, so that its card tells what was found."
+            )
+            if at_rest(run) and st.button("Write bundle and report again", key="again", icon=":material/refresh:"):
+                resume_run(places(), run.folder.path)
+                st.switch_page("app_pages/distil.py")
+
+
+def _measure(run: RunView) -> None:
+    """Draw how to start an audit, where one can be made."""
+    if exported(run) is None or not (run.folder.ingest / "train.safetensors").is_file():
+        return
+    with st.expander("Measure it: attack this set"):
+        st.markdown(
+            "Compares the images with the patients they were made from, distils again and again without half of the "
+            "patients to see whether that shows, plants odd cases, and tries to recognise patients. It can be stopped; "
+            "finished repetitions are kept."
+        )
+        profile = st.radio(
+            "How thorough",
+            list(_PROFILES),
+            format_func=lambda name: f"{name}: {PROFILES[name].shadows} repetitions",
+            captions=list(_PROFILES.values()),
+            key="profile",
+        )
+        if not at_rest(run):
+            st.info("The run is at work.", icon=":material/autorenew:")
+            go_to("distil", "See how it stands")
+        elif st.button("Attack", type="primary", icon=":material/play_arrow:", key="start_audit"):
+            start_audit(places(), run.folder.path, profile)
+            st.switch_page("app_pages/distil.py")
+
+
 def main() -> None:
     """Draw the page."""
     heading("Privacy", "What is known about the people whose images the set was made from.")
@@ -27,8 +73,7 @@ def main() -> None:
     if run is None:
         empty("There is no run.")
         return
-    method = next((one for one in reversed(running_methods(run)) if f"distill/{one}" in run.finished), None)
-    distilled = final_set(run, method) if method else None
+    distilled = exported(run)
     if distilled is not None and distilled.recipe.get("init") == "real":
         st.error(
             "**The images began as copies of patients' X-rays.** In a measurement, 98 of 100 such images still had "
@@ -44,6 +89,8 @@ def main() -> None:
             "set is synthetic; it must not be called anonymous, and whoever passes it on decides under the rules "
             "that hold for the patients' data."
         )
+    _found(run)
+    _measure(run)
     report = officer_report(run.folder.path / "audit")
     if report:
         with st.container(border=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,17 @@ import torch
 from medidistill.config import AugmentConfig, NetworkConfig, RunConfig
 from medidistill.networks import make_network
 from medidistill.pipeline import load_config, methods, preset_files
+from medidistill.privacy import profile_named
 
 __all__ = ["Preset", "estimate_seconds", "measured_step", "presets", "spoken_duration"]
 
 _WORDS = {
     "quick": "A first look. Minutes on a laptop; figures are rough, so repeat with a longer one before you conclude.",
+    "standard": "The everyday run: 64 x 64 pixels, ten experts, five networks an arm. Hours on a few cores.",
+    "paper": "For a table that is published: more experts and steps, ten networks an arm, three architectures. A day "
+    "or more on a few cores.",
+    "covid-cxr": "Three classes of public chest X-rays at 64 x 64 pixels, ten networks an arm. Hours on a laptop.",
     "demo": "The one the demo uses: tiny images, made for phantoms. Good for learning the app, not for X-rays.",
-    "covid-cxr": "A full comparison at 64 x 64 pixels with ten experts and ten networks an arm. Hours on a laptop.",
 }
 _TRIED = 2  # networks that try each candidate training
 _PASSES = 3.5  # forward and backward passes that one student step costs, its exact gradient included
@@ -103,8 +108,15 @@ def estimate_seconds(config: RunConfig, images: int, step: float, image: float, 
             arms += evaluate.networks * evaluate.full_epochs * epoch
         else:
             arms += (evaluate.networks + candidates * _TRIED) * small
+    audit = 0.0
+    if config.privacy.audit != "none":
+        profile = profile_named(config.privacy.audit)
+        count = min(experts.count, profile.experts or experts.count)
+        repetition = count * experts.epochs * epoch / 2 + distill.outer_steps * outer
+        audit = profile.shadows * repetition / len(os.sched_getaffinity(0))
     return (
         images * 0.02
+        + audit
         + experts.count * experts.epochs * epoch
         + len(methods(config)) * one_method
         + len(evaluate.architectures) * arms

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from medidistill.config import METHODS
 from medidistill.files import read_json
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_curves import roc_curves
@@ -17,11 +18,13 @@ from view_models.runs import RunView
 
 __all__ = [
     "VIEWS",
+    "Explained",
     "Figure",
     "Results",
     "answer",
     "figure",
     "probe_lines",
+    "read_explained",
     "read_results",
     "rows_table",
     "sentences",
@@ -36,8 +39,12 @@ VIEWS = {
     "probabilities": "Probabilities",
     "confusion": "What is taken for what",
 }
-_DISTILLED = ("iadd", "mtt")
+_REAL = ("full", "random", "kmeans", "herding")
 _UNDEFINED = "not defined"
+_LOW_BAR = (
+    "The bar is low: networks trained on all real images do no better here than networks trained on a few of them. "
+    "Too few test patients, or too short a training on all images, can do that; try a longer run before you conclude."
+)
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,41 @@ class Figure:
     table: pd.DataFrame
 
 
-def read_results(run: RunView) -> Results | None:
-    """Read the comparison of a run; None where it has not finished. Raises `IngestError` when a file is damaged."""
-    file, clinical = run.folder.evaluate / "comparison.json", run.folder.evaluate / "clinical.json"
+@dataclass(frozen=True)
+class Explained:
+    """Grad-CAM on test images. The picture shows patients.
+
+    Args:
+        picture: PNG.
+        alt: what it shows.
+        caption: how to read it.
+        cases: what each network calls them.
+    """
+
+    picture: bytes
+    alt: str
+    caption: str
+    cases: pd.DataFrame
+
+
+def read_explained(run: RunView) -> Explained | None:
+    """Read the Grad-CAM of a run; None where it has none. Raises `IngestError` when a file is damaged."""
+    folder = run.folder.explained
+    if not (folder / "cases.json").is_file():
+        return None
+    told = read_json(folder / "cases.json")
+    return Explained((folder / "picture.png").read_bytes(), told["alt"], told["caption"], pd.DataFrame(told["cases"]))
+
+
+def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
+    """Read a comparison; None where there is none. Raises `IngestError` when a file is damaged.
+
+    Args:
+        run: the run.
+        elsewhere: the one on the test set from elsewhere, not that on the run's own test split.
+    """
+    folder = run.folder.evaluate / "external" if elsewhere else run.folder.evaluate
+    file, clinical = folder / "comparison.json", folder / "clinical.json"
     if "evaluate" not in run.finished or not file.is_file():
         return None
     return Results(read_json(file), read_json(clinical) if clinical.is_file() else None)
@@ -113,24 +152,34 @@ def answer(results: Results) -> list[tuple[str, str]]:
         return []
     settings, told = results.clinical["settings"], []
     words = {
-        "non-inferior": ("good", "is shown to lose less than the margin"),
-        "inferior": ("bad", "is shown to lose more than the margin"),
-        "not shown": ("open", "may lose more than the margin: these test patients do not decide it"),
+        "non-inferior": ("good", "Yes, within the margin.", "is shown to lose less than the margin"),
+        "inferior": ("bad", "No.", "is shown to lose more than the margin"),
+        "not shown": ("open", "Not shown.", "may lose more than the margin: these test patients do not decide it"),
     }
     for gap in results.clinical["differences"]:
         macro = gap["macro"]
-        if gap["arm"] not in _DISTILLED or "verdict" not in macro:
+        if gap["arm"] in _REAL or gap["minus"] != "full" or "verdict" not in macro:
             continue
-        tone, text = words[macro["verdict"]]
+        tone, short, text = words[macro["verdict"]]
         told.append(
             (
                 tone,
-                f"**{gap['arm'].upper()}** against all real images ({gap['architecture']}): the mean AUROC differs by "
-                f"{macro['estimate']:+.3f} [{macro['low']:+.3f}, {macro['high']:+.3f}]. With a margin of "
+                f"**{_title(gap['arm'])}: {short}** Against all real images ({gap['architecture']}) the mean AUROC "
+                f"differs by {macro['estimate']:+.3f} [{macro['low']:+.3f}, {macro['high']:+.3f}]. With a margin of "
                 f"{settings['margin']:g}, the distilled set {text}.",
             )
         )
-    return told
+    return told + ([("open", _LOW_BAR)] if told and _low_bar(results) else [])
+
+
+def _title(arm: str) -> str:
+    return arm.upper() if arm in METHODS else arm
+
+
+def _low_bar(results: Results) -> bool:
+    rows = [row for row in results.comparison["rows"] if row["architecture"] == results.architectures[0]]
+    areas = {row["arm"]: row["macro_auroc"]["estimate"] for row in rows}
+    return "full" in areas and any(areas.get(arm, 0.0) > areas["full"] for arm in ("random", "kmeans"))
 
 
 def sentences(results: Results) -> list[str]:
@@ -161,7 +210,7 @@ def rows_table(results: Results) -> pd.DataFrame:
     )
 
 
-def figure(run: RunView, results: Results, view: str) -> Figure | None:
+def figure(results: Results, view: str) -> Figure | None:
     """Draw one view of `VIEWS`; None where the run does not hold what it needs."""
     if view == "accuracy":
         return _of(accuracies(results.comparison), _accuracy_table(results))
@@ -278,24 +327,19 @@ def _histogram_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def subgroup_tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Return column -> one row a group, class and model; hidden cells say so."""
+    """Return column -> one row a group and class, one column a model; hidden cells say so."""
     clinical = results.clinical or {}
     tables = {}
     for column, groups in (clinical.get("subgroups") or {}).items():
         rows = []
         for group in groups:
-            for model, classes in group["auroc"].items():
-                for name, area in classes.items():
-                    rows.append(
-                        {
-                            "group": group["group"],
-                            "images": str(group["images"]),
-                            "class": name,
-                            "with the finding": str(group["counts"][name]),
-                            "model": model,
-                            "AUROC": area if isinstance(area, str) else _span(area),
-                        }
-                    )
+            for name, count in group["counts"].items():
+                row = {"group": group["group"], "class": name}
+                row |= {"images": str(group["images"]), "with the finding": str(count)}
+                for model, areas in group["auroc"].items():
+                    area = areas[name]
+                    row[f"AUROC {model}"] = area if isinstance(area, str) else _span(area)
+                rows.append(row)
         tables[column] = pd.DataFrame(rows)
     return tables
 

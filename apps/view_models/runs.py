@@ -24,7 +24,10 @@ __all__ = [
     "read_run",
     "resume_run",
     "run_state",
+    "start_audit",
     "start_demo",
+    "start_explaining",
+    "start_release",
     "start_run",
     "stop_run",
 ]
@@ -207,11 +210,31 @@ def start_demo(places: Places) -> Path:
 
 def resume_run(places: Places, path: Path) -> Path:
     """Go on with a run. Raises `ConfigError` while it is at work."""
+    return _continue(places, path, ["run", "--output", str(path), "--resume"])
+
+
+def start_audit(places: Places, path: Path, profile: str) -> Path:
+    """Attack the set that a run exports. Raises `ConfigError` while it is at work."""
+    return _continue(places, path, ["audit", str(path), "--profile", profile])
+
+
+def start_release(places: Places, path: Path) -> Path:
+    """Ask the privacy gate and write the released bundle. Raises `ConfigError` while the run is at work."""
+    return _continue(places, path, ["export", "--output", str(path), "--release"])
+
+
+def start_explaining(places: Places, path: Path, cases: int) -> Path:
+    """Draw Grad-CAM on test images of patients, `cases` of each outcome. Raises `ConfigError` while it is at work."""
+    asked = ["--set", f"evaluate.saliency.cases={cases}"]
+    return _continue(places, path, ["run", "--output", str(path), "--resume", *asked])
+
+
+def _continue(places: Places, path: Path, arguments: Sequence[str]) -> Path:
     if run_state(places, path).state == "running":
         raise ConfigError("this run is at work already")
     if not RunFolder(path).holds_run():
         raise ConfigError("this run ended before it began; start it again")
-    return _go(places, path, ["run", "--output", str(path), "--resume"])
+    return _go(places, path, arguments)
 
 
 def _go(places: Places, path: Path, arguments: Sequence[str]) -> Path:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medidistill.config import PolicyConfig
+from medidistill.config import PolicyConfig, RunConfig
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.files import read_json, write_text
 from medidistill.pipeline.config_file import load_section
+from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
 from medidistill.privacy import Claim, Manifest, set_digest
 from medidistill.privacy.accounting import epsilon_spent, mechanisms_of
@@ -22,7 +23,7 @@ from medidistill.privacy.gate import Budget, Override, Verdict, judge, overrule,
 from medidistill.privacy.ledger import Ledger
 from medidistill.privacy.statement import privacy_statement
 
-__all__ = ["Override", "Release", "load_policy", "release"]
+__all__ = ["Override", "Release", "Verdict", "load_policy", "preview", "release"]
 
 _READY = {"default": PolicyConfig(), "phantom": PolicyConfig(name="phantom", patients=False)}
 
@@ -97,6 +98,25 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
         events=manifest.events,
     )
     return Release(section, claim, verdicts)
+
+
+def preview(folder: RunFolder, config: RunConfig, distilled: DistilledSet) -> list[Verdict]:
+    """Return what the gate would say to the release of a set now; asks and changes nothing.
+
+    The accounting of a guarantee needs the ledger and the patients, so that rule is left to `release`.
+
+    Raises:
+        ConfigError: unknown policy, or a provenance that allows no claim.
+    """
+    name = set_digest(distilled)
+    return judge(
+        load_policy(config.privacy.policy),
+        _audit_of(folder.audit / "audit.json", name),
+        Manifest.load(folder.provenance).claim(),
+        name=name,
+        init=str(distilled.recipe.get("init", "unknown")),
+        budget=None,
+    )
 
 
 def _audit_of(file: Path, name: str) -> dict[str, Any] | None:

@@ -141,6 +141,22 @@ def test_run_is_started_stopped_and_resumed(runs, made, open_page, text_of):
     wait(lambda: view.run_state(places, path).state == "stopped")
 
 
+def test_bundle_that_the_gate_lets_pass_is_released(runs, finished, open_page, text_of):
+    view, places = runs
+    rules = finished / "run.yaml"
+    rules.write_text(rules.read_text().replace("policy: default", "policy: phantom"))
+    test = open_page("export")
+    assert "Not released" in test.error[0].value
+    assert list(test.dataframe[0].value["rule"]) == ["phantom"]
+    test.button("release").click().run()
+    assert not test.exception
+    wait(lambda: view.run_state(places, finished).state != "running")
+    shown = text_of(open_page("export"))
+    assert "**Released.**" in shown
+    assert "no rule about patients was applied" in shown
+    assert "Not released" not in shown
+
+
 def test_run_that_failed_shows_its_error(runs, made, open_page, text_of, tmp_path):
     view, places = runs
     empty = tmp_path / "no-xrays"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -29,7 +31,9 @@ def test_pages_without_a_run_that_need_none(open_page, text_of):
 @pytest.mark.parametrize("page", PAGES)
 def test_page_of_a_finished_run(page, open_page, finished):
     test = open_page(page)
-    assert not test.error or page == "privacy"
+    # what was neither audited nor released is said in red, and nothing else is
+    said = {"privacy": ["**Nothing was audited"], "export": ["**Not released"]}.get(page, [])
+    assert [one.value[: len(text)] for one, text in zip(test.error, said, strict=True)] == said
     assert "finished" in "".join(one.value for one in test.sidebar.markdown)
 
 
@@ -49,7 +53,7 @@ def test_page_of_a_damaged_run_shows_one_line(page, open_page, finished):
 def test_notice_and_answer_lead_the_comparison(open_page, finished, text_of):
     shown = text_of(open_page("compare"))
     assert "A notice that must reach the reader." in shown
-    assert "**IADD** against all real images (convnet): the mean AUROC differs by" in shown
+    assert re.search(r"\*\*IADD: (Yes, within the margin|No|Not shown)\.\*\* Against all real images", shown)
 
 
 @pytest.mark.parametrize("view", ["accuracy", "roc", "calibration", "decision", "probabilities", "confusion"])
@@ -73,6 +77,105 @@ def test_subgroups_probe_and_files(open_page, finished, text_of):
     labels = [one.label for one in open_page("compare", view="files").download_button]
     assert any("checklist.md" in label for label in labels)
     assert any("report.html" in label for label in labels)
+
+
+def told(verdict, iadd=0.7, random=0.6):
+    """Results in which IADD stands in a relation to all real images, and so does a random subset."""
+    from view_models.results import Results
+
+    areas = {"full": 0.65, "random": random, "iadd": iadd}
+    rows = [{"arm": arm, "architecture": "convnet", "macro_auroc": {"estimate": a}} for arm, a in areas.items()]
+    macro = {"estimate": iadd - 0.65, "low": -0.2, "high": 0.2, "verdict": verdict}
+    gaps = [
+        {"arm": arm, "minus": minus, "architecture": "convnet", "macro": macro}
+        for arm, minus in (("random", "full"), ("iadd", "full"), ("bundle-north", "full"), ("iadd", "random"))
+    ]
+    return Results({"rows": rows}, {"settings": {"margin": 0.05}, "differences": gaps})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "tone", "word"),
+    [
+        ("non-inferior", "good", "Yes, within the margin."),
+        ("inferior", "bad", "No."),
+        ("not shown", "open", "Not shown."),
+    ],
+)
+def test_answer_is_about_distilled_sets_against_all_real_images(verdict, tone, word, root):
+    from view_models.results import answer
+
+    found = answer(told(verdict))
+    assert [one for one, _ in found] == [tone, tone]
+    assert found[0][1].startswith(f"**IADD: {word}** Against all real images (convnet)")
+    assert found[1][1].startswith(f"**bundle-north: {word}**")
+
+
+def test_answer_says_when_the_bar_is_low(root):
+    from view_models.results import answer
+
+    assert "The bar is low" in answer(told("non-inferior", random=0.66))[-1][1]
+    assert "The bar is low" not in answer(told("non-inferior", random=0.65))[-1][1]
+
+
+def test_patients_from_elsewhere_are_a_view_of_their_own(open_page, finished, text_of):
+    elsewhere = finished / "evaluate" / "external"
+    assert "On patients from elsewhere" not in text_of(open_page("compare"))
+    elsewhere.mkdir()
+    for name in ("comparison.json", "clinical.json", "comparison.csv"):
+        shutil.copy(finished / "evaluate" / name, elsewhere / name)
+    changed = json.loads((elsewhere / "comparison.json").read_text())
+    changed["rows"][0]["balanced_accuracy"] = {"estimate": 0.123, "low": 0.1, "high": 0.2}
+    (elsewhere / "comparison.json").write_text(json.dumps(changed))
+    own = open_page("compare")
+    assert "0.123 [0.100, 0.200]" not in list(own.dataframe[0].value["balanced accuracy"])
+    test = open_page("compare", scored="The test set from elsewhere")
+    assert "On patients from elsewhere" in text_of(test)
+    assert "0.123 [0.100, 0.200]" in list(test.dataframe[0].value["balanced accuracy"])
+    files = [one.label for one in open_page("compare", view="files").download_button]
+    assert any("elsewhere-comparison.csv" in label for label in files)
+
+
+def test_what_networks_look_at_shows_patients_only_when_asked(open_page, finished, text_of):
+    assert "No such picture was made" in text_of(open_page("compare", view="looks"))
+    place = finished / "ingest" / "explained"
+    place.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "docs" / "pictures" / "distilled.png", place / "picture.png")
+    cases = [{"outcome": "both are right", "true class": "normal", "full": "normal 0.90", "iadd": "normal 0.60"}]
+    (place / "cases.json").write_text(json.dumps({"alt": "a", "caption": "How to read it.", "cases": cases}))
+    test = open_page("compare", view="looks")
+    assert not test.image
+    assert list(test.dataframe[0].value["iadd"]) == ["normal 0.60"]
+    test.toggle("show_looks").set_value(True).run()
+    assert len(test.image) == 1
+    assert "How to read it." in text_of(test)
+    shutil.rmtree(finished / "ingest")
+    assert "none can be made now" in text_of(open_page("compare", view="looks"))
+
+
+def test_export_says_what_the_gate_asks_for(open_page, finished):
+    test = open_page("export")
+    assert "**Not released: for use inside.**" in test.error[0].value
+    table = test.dataframe[0].value.set_index("rule")
+    assert table.loc["audit", "kept"] == "no"
+    assert "medidistill audit" in table.loc["audit", "what to do"]
+    assert not [one for one in test.button if one.label == "Release it"]
+
+
+def test_bundle_older_than_its_audit_says_so(open_page, finished, text_of):
+    from medidistill.privacy import set_digest
+    from view_models.places import Places
+    from view_models.releases import exported
+    from view_models.runs import read_run
+
+    distilled = exported(read_run(Places.of(), finished))
+    (finished / "audit").mkdir(exist_ok=True)
+    file = finished / "audit" / "audit.json"
+    file.write_text(json.dumps({"set": "of another set"}))
+    assert "written before this audit" not in text_of(open_page("privacy"))
+    file.write_text(json.dumps({"set": set_digest(distilled)}))
+    test = open_page("privacy")
+    assert "written before this audit" in text_of(test)
+    assert test.button("again").label == "Write bundle and report again"
 
 
 def test_gallery_shows_patients_only_when_asked(open_page, finished, text_of):

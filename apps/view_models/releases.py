@@ -1,0 +1,88 @@
+"""Whether a set may leave: what its bundle says of its privacy, and what the gate would say now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError
+from medidistill.files import read_json
+from medidistill.pipeline import methods
+from medidistill.pipeline.arms import delivered
+from medidistill.pipeline.releasing import Verdict, preview
+from medidistill.privacy import set_digest
+from medidistill.report.wording import measured
+from view_models.runs import RunView
+from view_models.training import final_set
+
+__all__ = ["Standing", "exported", "gate_table", "gate_verdicts", "read_standing"]
+
+_KEPT = {True: "yes", False: "no", None: "no rule"}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a bundle says of its privacy.
+
+    Args:
+        statement: in words.
+        released: whether the gate let it pass.
+        current: whether an audit of this very set, where there is one, is told of in it.
+        measurements: one row an attack; empty where nothing was measured.
+    """
+
+    statement: str
+    released: bool
+    current: bool
+    measurements: pd.DataFrame
+
+
+def read_standing(run: RunView) -> Standing | None:
+    """Return what the bundle of a run says; None before there is one. Raises `IngestError`."""
+    recipe, audit = run.folder.bundle / "recipe.json", run.folder.audit / "audit.json"
+    if not recipe.is_file():
+        return None
+    told = read_json(recipe)["privacy"]
+    distilled = exported(run) if audit.is_file() else None
+    audited = distilled is not None and read_json(audit)["set"] == set_digest(distilled)
+    rows = [
+        {
+            "attack": one["attack"],
+            "measure": one["measure"],
+            "found": measured(one),
+            "limit": "" if one["limit"] is None else f"{one['limit']:g}",
+            "kept": _KEPT[one["passed"]],
+        }
+        for one in told.get("measurements", ())
+    ]
+    return Standing(told["statement"], bool(told["released"]), bool(told["audited"]) or not audited, pd.DataFrame(rows))
+
+
+def exported(run: RunView) -> DistilledSet | None:
+    """Return the set that a run exports; None before it is finished."""
+    return final_set(run, delivered(run.config)) if run.config and methods(run.config) else None
+
+
+def gate_verdicts(run: RunView) -> tuple[list[Verdict], str]:
+    """Return what the gate would say now, and why it cannot say anything; one of the two is empty."""
+    distilled = exported(run)
+    if run.config is None or distilled is None:
+        return [], "the distillation has not finished"
+    try:
+        return preview(run.folder, run.config, distilled), ""
+    except ConfigError as error:
+        return [], str(error)
+
+
+def gate_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Return one row a rule: what was found, what is asked for, what to do."""
+    return pd.DataFrame(
+        [
+            {"rule": one.rule, "kept": _KEPT[one.passed], "found": one.figure, "asked for": one.limit}
+            | {"what to do": "" if one.passed else one.remedy}
+            for one in verdicts
+        ]
+    )
