@@ -1,0 +1,57 @@
+"""Make the finished run that the app shows at its first start: phantom X-rays, audited, with a test set from elsewhere.
+
+    python -m benchmarks.make_app_demo --work DIR
+
+Runs the ready-made configuration `demo` in DIR on phantoms of patients who do not exist, and packs what the pages read
+into `apps/demo.zip`. Experts are left out: no page reads them, and a run that needs them trains them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import zipfile
+from pathlib import Path
+
+from medidistill.cli import main as medidistill
+from medidistill.pipeline import RunFolder, app_file
+
+_PATIENTS, _ELSEWHERE = 60, 30  # in each class
+_SETTINGS = ("evaluate.external=elsewhere", "evaluate.saliency.cases=2", "privacy.audit=quick")
+_LEFT_OUT = ("experts", "audit/work", "audit/shadows", "ingest/source.json", "ingest/external/source.json", ".lock")
+
+
+def _call(*arguments: str) -> None:
+    if code := medidistill(list(arguments)):
+        raise SystemExit(f"medidistill {' '.join(arguments)}: ended with {code}")
+
+
+def main() -> None:
+    """Run and pack."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="kept: a second call goes on")
+    work = parser.parse_args().work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    os.chdir(work)  # names of folders in the run are relative, so that none of this machine is in it
+    for name, patients, seed in (("phantoms", _PATIENTS, 0), ("elsewhere", _ELSEWHERE, 1)):
+        if not Path(name, "labels.csv").is_file():
+            _call("phantom", name, "--patients-per-class", str(patients), "--seed", str(seed))
+    again = ["--resume"] if RunFolder(Path("demo")).holds_run() else ["--config", "demo"]
+    settings = [part for setting in _SETTINGS for part in ("--set", setting)]
+    _call("run", "--input", "phantoms", "--output", "demo", *again, *settings)
+    _pack(Path("demo"), app_file().parent / "demo.zip", str(work))
+
+
+def _pack(run: Path, archive: Path, private: str) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+        for file in sorted(one for one in run.rglob("*") if one.is_file()):
+            name, content = file.relative_to(run).as_posix(), file.read_bytes()
+            if private.encode() in content:
+                raise SystemExit(f"{name}: names a folder of this machine")
+            if not name.startswith(_LEFT_OUT):
+                packed.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+        print(f"{archive}: {len(packed.namelist())} files")
+
+
+if __name__ == "__main__":
+    main()
