@@ -13,6 +13,7 @@ from view_models.sources import (
     Findings,
     SourceView,
     add_to_upload,
+    draw_phantoms,
     keep_upload,
     look_for_patients,
     read_source,
@@ -42,7 +43,29 @@ def _folder() -> Path | None:
     here = folder_picker("data", "X-rays")
     with st.expander("How a folder of X-rays has to look"):
         st.markdown(_LAYOUTS)
+    with st.expander("No X-rays at hand? Practise on phantoms"):
+        st.markdown(
+            "Draws chest X-rays of patients who do not exist, into the folder `phantoms` beside the runs. They teach "
+            "how this app works, and nothing about medicine."
+        )
+        phantoms = places().runs / "phantoms"
+        if phantoms.exists():
+            st.caption(f"They are there: start from **{places().runs.name}** above and open **phantoms**.")
+        else:
+            st.button(
+                "Draw phantom X-rays", key="phantoms", icon=":material/draw:", on_click=_practise, args=(phantoms,)
+            )
     return here
+
+
+def _practise(phantoms: Path) -> None:
+    """Draw phantoms and go there; a callback, because the picker is drawn after it."""
+    try:
+        draw_phantoms(phantoms)
+    except MedidistillError as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    st.session_state["data_root"], st.session_state["data_here"] = str(places().runs), str(phantoms)
 
 
 def _upload() -> Path | None:

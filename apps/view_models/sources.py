@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from medidistill.config import IngestConfig
+from medidistill.config import IngestConfig, PhantomConfig
 from medidistill.errors import IngestError
 from medidistill.files import write_bytes
 from medidistill.ingest.deidentify import letters_in_row
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
 from medidistill.ingest.dicom import file_kind, read_image
+from medidistill.ingest.phantom import generate_phantom
 from medidistill.ingest.sources import Record, find_records, workspace
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.bundles import unpack
@@ -26,6 +27,7 @@ __all__ = [
     "Findings",
     "SourceView",
     "add_to_upload",
+    "draw_phantoms",
     "keep_upload",
     "look_for_patients",
     "read_source",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _LOOKED_AT = 40  # files whose headers and pixels are looked at, spread over the folder
+_PHANTOMS = 40  # patients in each class
 _NAMING = (
     "PatientName",
     "PatientID",
@@ -161,6 +164,11 @@ def look_for_patients(view: SourceView) -> Findings:
         except (IngestError, OSError):
             unreadable += 1
     return Findings(len(chosen), dicom, dict(named.most_common()), letters, unreadable)
+
+
+def draw_phantoms(folder: Path) -> None:
+    """Draw phantom chest X-rays into a new folder. Raises `ResourceError` where it cannot be written."""
+    generate_phantom(folder, PhantomConfig(patients_per_class=_PHANTOMS, seed=1), progress=False)
 
 
 def keep_upload(places: Places, files: list[tuple[str, bytes]], label: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from medidistill.cli.options import add_command
 
-__all__ = ["add", "server_options"]
+__all__ = ["add", "give_demo", "server_options"]
 
 _UPLOAD = 200  # MB
 _OWN_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -20,7 +20,8 @@ def add(commands: Any) -> None:
         commands,
         "app",
         "start runs and look at them in the browser",
-        "Serves the app on this machine alone (localhost): choose X-rays, distil, compare, export, receive. Runs are "
+        "Serves the app on this machine alone (localhost): choose X-rays, distil, compare, export, receive. A new "
+        "folder of runs holds a finished demo on phantoms, so that every page has something to show. Runs are "
         "started as this same command in processes of their own, and go on when the browser or the app is closed. No "
         "usage statistics are sent. Pages read below --root and --images and nowhere else.",
         "medidistill app\n  medidistill app --root runs --images /data/xrays",
@@ -76,6 +77,22 @@ def server_options(port: int, host: str | None = None) -> list[str]:
     return [part for name, value in options for part in (f"--{name}", str(value))]
 
 
+def give_demo(root: Path) -> None:
+    """Unpack the finished demo into `root`, where nothing is yet. Raises `ResourceError` where it cannot be written."""
+    import zipfile
+
+    from medidistill.files import translate_os_errors
+    from medidistill.pipeline import app_file
+    from medidistill.pipeline.prepared import private_folder
+
+    archive = app_file().parent / "demo.zip"
+    with translate_os_errors(root):
+        if not any(root.iterdir()):
+            private_folder(root / "demo" / "ingest")  # phantoms, but every run keeps what it read to itself
+            with zipfile.ZipFile(archive) as packed:
+                packed.extractall(root / "demo")
+
+
 def _app(arguments: Namespace, stop: Any) -> None:
     import importlib.util
     import os
@@ -98,6 +115,7 @@ def _app(arguments: Namespace, stop: Any) -> None:
         raise ConfigError("--login: needs Authlib; install it with: pip install 'medidistill[login]'")
     with translate_os_errors(root):
         root.mkdir(exist_ok=True)
+    give_demo(root)
     command = [
         sys.executable,
         "-m",

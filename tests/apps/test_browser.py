@@ -84,7 +84,7 @@ def test_from_x_rays_to_a_verified_bundle(page: Any, address: str, tmp_path: Pat
     page.get_by_role("link", name="Distil them").click()
 
     page.get_by_text("Expected time on this machine").wait_for()
-    page.get_by_label("Name of the run").fill("Browser test")
+    page.get_by_role("textbox", name="Name of the run").fill("Browser test")
     page.get_by_text("Change what matters most").click()
     for label, value in (("Synthetic images per class", "1"), ("Outer steps", "20")):
         page.get_by_label(label, exact=True).fill(value)
