@@ -5,6 +5,7 @@
 A run with 5,000 test images and five arms is written into DIR (random predictions: the pages do not care), the app is
 started as `medidistill app`, and sessions talk to it as a browser does, over its WebSocket. A time is that from the
 click to the end of the page's script with all messages received; what the browser needs to draw them is not in it.
+The views of the page Compare are clicked in a real Chromium, until their picture or table is there.
 Writes `benchmarks/results/app.json`.
 """
 
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import statistics
@@ -46,6 +48,12 @@ PAGES = ("", "distil", "compare", "gallery", "privacy", "export", "receive")
 NAMES = ("COVID-19", "Normal", "Pneumonia")
 SIZE, TEST, TRAIN, VAL, IPC = 64, 5000, 4000, 800, 10
 SESSIONS, CLICKS = 20, 5
+_PICTURES = ("Accuracy", "ROC curves", "Calibration", "Net benefit", "Probabilities", "What is taken for what")
+VIEWS = dict.fromkeys(_PICTURES, "[data-testid=stImage] img") | {
+    "Subgroups": "text=By site",
+    "Files and checklist": "text=clinical.json",
+}
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 PAUSE = 2.0  # seconds that a reader looks at a page, on average
 
 
@@ -209,6 +217,32 @@ async def one_session(port: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def views(port: int) -> dict[str, dict[str, float]]:
+    """Click every view of the page Compare twice in a browser."""
+    from playwright.sync_api import sync_playwright
+
+    found = {}
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(f"http://localhost:{port}/compare")
+        page.get_by_text("Can I train on the distilled set").wait_for()
+        for name, sign in VIEWS.items():
+            times = {}
+            for turn in ("first_s", "again_s"):
+                page.get_by_role("radio", name="Answer").click()
+                page.get_by_text("Can I train on the distilled set").wait_for()
+                page.wait_for_timeout(1000)
+                began = time.perf_counter()
+                page.get_by_role("radio", name=name).click()
+                page.locator(sign).first.wait_for()
+                page.locator("[data-stale=true]").first.wait_for(state="detached")
+                times[turn] = round(time.perf_counter() - began, 3)
+            found[name] = times
+        browser.close()
+    return found
+
+
 async def many_sessions(port: int) -> list[float]:
     """Let sessions click about with pauses; return the seconds of every click after a session's first."""
 
@@ -240,12 +274,14 @@ def main() -> None:
     make_run(work / "runs" / "large")
     with served(work / "runs") as port:
         pages = asyncio.run(one_session(port))
+        compared = views(port)
         times = sorted(asyncio.run(many_sessions(port)))
     load = os.getloadavg()
     result = {
         "test_images": TEST,
         "arms": list(RunConfig().evaluate.arms),
         "pages": pages,
+        "compare_views": compared,
         "concurrent": {
             "sessions": SESSIONS,
             "clicks": len(times),

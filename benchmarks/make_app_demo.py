@@ -2,8 +2,9 @@
 
     python -m benchmarks.make_app_demo --work DIR
 
-Runs the ready-made configuration `demo`, with fewer steps because an audit repeats them, in DIR on phantoms of patients who do not exist, and packs what the pages read
-into `apps/demo.zip`. Experts are left out: no page reads them, and a run that needs them trains them again.
+Runs the ready-made configuration `demo` in DIR, with fewer steps because an audit repeats them, on phantoms of patients
+who do not exist, and packs what the pages read into `apps/demo.zip`. Experts are left out: no page reads them, and a
+run that needs them trains them again.
 """
 
 from __future__ import annotations

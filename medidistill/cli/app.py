@@ -87,7 +87,7 @@ def give_demo(root: Path) -> None:
 
     archive = app_file().parent / "demo.zip"
     with translate_os_errors(root):
-        if not any(root.iterdir()):
+        if archive.is_file() and not any(root.iterdir()):
             private_folder(root / "demo" / "ingest")  # phantoms, but every run keeps what it read to itself
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(root / "demo")
