@@ -78,6 +78,8 @@ def main() -> None:
     where = places()
     if not _signed_in(where):
         return
+    # Streamlit's own Stop halts the drawing of a page, and would be taken for one that stops the run
+    st.html("<style>[data-testid='stStatusWidget'] button { display: none; }</style>")
     pages = [
         st.Page(f"app_pages/{file}.py", title=title, icon=icon, default=file == "data")
         for file, (title, icon) in _PAGES.items()

@@ -25,9 +25,9 @@ def _release(run: RunView) -> None:
     if standing is None:
         return
     if standing.released:
-        st.success(f"**Released.** {standing.statement}", icon=":material/outbox:")
+        st.success(standing.statement, icon=":material/outbox:")
         return
-    st.error(f"**Not released: for use inside.** {standing.statement}", icon=":material/block:")
+    st.error(standing.statement, icon=":material/block:")
     verdicts, reason = gate_verdicts(run)
     if reason:
         st.markdown(f"The privacy gate cannot judge it: {reason}.")

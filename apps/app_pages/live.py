@@ -66,7 +66,7 @@ def _buttons(run: RunView, state: RunState) -> None:
             "The work goes on when you leave this page, reload it or close the browser.", icon=":material/autorenew:"
         )
         if st.button(
-            "Stop", icon=":material/stop:", key="stop_run", help="Finished work is kept; you can go on later."
+            "Stop the run", icon=":material/stop:", key="stop_run", help="Finished work is kept; you can go on later."
         ):
             stop_run(places(), run.folder.path)
             st.toast("Asked to stop; it ends after the step in work.")
@@ -95,6 +95,8 @@ def _buttons(run: RunView, state: RunState) -> None:
 def _stages(run: RunView, state: RunState) -> None:
     methods = [f"distill/{method}" for method in running_methods(run)]
     stages = state.stages or ("ingest", "experts", *methods, "evaluate", "export", "report")
+    if state.state == "running" and state.stage in _STAGES and state.stage not in stages:
+        stages = (*stages, state.stage)  # an audit on top of a finished run
     finished = state.finished or run.finished
     lines = []
     for stage in stages:

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _DEPTH = 3
+_AFTERWARDS = ("audit", "export")  # commands that add to a finished run
 _STOPPED = (130, 143)  # exit codes of a run that a signal asked to stop
 
 
@@ -164,6 +165,8 @@ def run_state(places: Places, path: Path) -> RunState:
     finished = tuple(status["finished"])
     if state in ("unknown", "completed"):  # the command ended well, which may have been one of the stages alone
         state = "completed" if "report" in finished else "unknown"
+    if state == "stopped" and "report" in finished and status["command"] in _AFTERWARDS:
+        state = "completed"  # what was stopped came on top of a finished run
     total = status.get("total") or 0
     return RunState(
         state=state,

@@ -152,7 +152,7 @@ def test_bundle_that_the_gate_lets_pass_is_released(runs, finished, open_page, t
     assert not test.exception
     wait(lambda: view.run_state(places, finished).state != "running")
     shown = text_of(open_page("export"))
-    assert "**Released.**" in shown
+    assert "Released under policy" in shown
     assert "no rule about patients was applied" in shown
     assert "Not released" not in shown
 

@@ -32,7 +32,7 @@ def test_pages_without_a_run_that_need_none(open_page, text_of):
 def test_page_of_a_finished_run(page, open_page, finished):
     test = open_page(page)
     # what was neither audited nor released is said in red, and nothing else is
-    said = {"privacy": ["**Nothing was audited"], "export": ["**Not released"]}.get(page, [])
+    said = {"privacy": ["**Nothing was audited"], "export": ["Not released: no gate"]}.get(page, [])
     assert [one.value[: len(text)] for one, text in zip(test.error, said, strict=True)] == said
     assert "finished" in "".join(one.value for one in test.sidebar.markdown)
 
@@ -154,7 +154,7 @@ def test_what_networks_look_at_shows_patients_only_when_asked(open_page, finishe
 
 def test_export_says_what_the_gate_asks_for(open_page, finished):
     test = open_page("export")
-    assert "**Not released: for use inside.**" in test.error[0].value
+    assert "Not released: no gate was passed" in test.error[0].value
     table = test.dataframe[0].value.set_index("rule")
     assert table.loc["audit", "kept"] == "no"
     assert "medidistill audit" in table.loc["audit", "what to do"]
