@@ -164,6 +164,10 @@ def test_notes_say_what_weakens_the_intervals():
     few = compare([arm_run("mtt", 1.0, networks=1)], LABELS, [str(i % 12) for i in range(90)], NAMES, bootstrap=100)
     assert any("Class COVID-19 has 4 test patients" in note for note in few.notes)
     assert any("one network" in note for note in few.notes)
+    for patients, told in ((9, True), (10, False)):  # of each class
+        names = [f"{i % 3}-{i // 3 % patients}" for i in range(90)]
+        notes = compare([arm_run("mtt", 1.0)], LABELS, names, NAMES, bootstrap=100).notes
+        assert any("test patients" in note for note in notes) is told
     assert few.rows[0].sd_balanced_accuracy is None
     assert any("drawn again" in note for note in few.notes)
     assert compared(*ARMS).notes == ()

@@ -72,7 +72,7 @@ def patient_proportion(
     deviations = np.bincount(patients, values - share) / len(values)
     count = len(deviations)
     variance = float(deviations @ deviations) * count / (count - 1)
-    if variance < 1e-15 or share in (0.0, 1.0):
+    if variance < 1e-15:
         raise UndefinedError(f"share {share:.3f} without variation between patients: no limits over patients", share)
     half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * variance**0.5 / (share * (1 - share))
     centre = float(special.logit(share))

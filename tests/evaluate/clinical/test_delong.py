@@ -180,3 +180,10 @@ def test_macro_interval_covers():
         one = macro_auroc_interval(*draw(120))
         hits += one.low <= truth <= one.high
     assert hits / 800 == pytest.approx(0.95, abs=0.02 + 0.003)
+
+
+def test_macro_areas_refuse_tables_that_do_not_fit_the_labels():
+    labels = np.arange(30) % 3
+    for wrong in (np.full((29, 3), 1 / 3), np.full(30, 0.5)):
+        with pytest.raises(ConfigError, match=r"must be \(30, K\)"):
+            macro_auroc_interval(labels, wrong)
