@@ -1,10 +1,10 @@
-"""Make the finished run that the app shows at its first start: phantom X-rays, audited, with a test set from elsewhere.
+"""Make the finished run that the app shows at its first start: phantom X-rays, with a test set from elsewhere.
 
     python -m benchmarks.make_app_demo --work DIR
 
-Runs the ready-made configuration `demo` in DIR, with fewer steps because an audit repeats them, on phantoms of patients
-who do not exist, and packs what the pages read into `apps/demo.zip`. Experts are left out: no page reads them, and a
-run that needs them trains them again.
+Runs the ready-made configuration `demo` in DIR, with fewer steps, on phantoms of patients who do not exist, and packs
+what the pages read into `apps/demo.zip`. Experts are left out: no page reads them, and a run that needs them trains
+them again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ _SETTINGS = (
     "distill.outer_steps=100",
     "evaluate.external=elsewhere",
     "evaluate.saliency.cases=2",
-    "privacy.audit=quick",
 )
 _LEFT_OUT = ("experts", "audit/work", "audit/shadows", "ingest/source.json", "ingest/external/source.json", ".lock")
 
