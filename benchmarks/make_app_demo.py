@@ -19,7 +19,8 @@ from medidistill.pipeline import RunFolder, app_file
 
 _PATIENTS, _ELSEWHERE = 60, 30  # in each class
 _SETTINGS = (
-    "distill.outer_steps=100",
+    "distill.outer_steps=60",
+    "evaluate.networks=3",
     "evaluate.external=elsewhere",
     "evaluate.saliency.cases=2",
 )
