@@ -15,6 +15,8 @@ import pytest
 from medidistill.errors import ConfigError
 from medidistill.pipeline import RunFolder
 
+pytestmark = pytest.mark.timeout(1800)  # a busy machine is no failure
+
 
 @pytest.fixture
 def jobs(root):
@@ -33,7 +35,7 @@ def runs(root):
         runs.stop_run(Places.of(), path)
 
 
-def wait(condition, seconds=240.0):
+def wait(condition, seconds=1500.0):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "nothing happened"
