@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs wheel constraints hashes sbom audit clean
+.PHONY: help demo test lint format docs wheel schema constraints hashes sbom audit clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -53,6 +53,10 @@ docs: $(VENV)/.installed-checks
 # make wheel  build the wheel into dist/
 wheel: $(VENV)/.installed-checks
 	$(BIN)/python -m build --wheel --no-isolation
+
+# make schema write the JSON Schema of the configuration, for editors; run it after each change of a setting
+schema: $(VENV)/.installed
+	$(BIN)/medidistill config schema > schema.new && mv schema.new pipelines/configs/medidistill.schema.json
 
 # make constraints  take today's newest versions that pyproject.toml allows; run the tests before you commit them
 constraints:

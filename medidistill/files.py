@@ -24,11 +24,13 @@ from medidistill.errors import IngestError, ResourceError
 
 __all__ = [
     "load_tensors",
+    "read_checked_json",
     "read_json",
     "save_tensors",
     "sha256_file",
     "translate_os_errors",
     "write_bytes",
+    "write_checked_json",
     "write_json",
     "write_text",
 ]
@@ -90,6 +92,31 @@ def read_json(path: Path) -> Any:
         raise IngestError(f"{path}: no such file") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number or a nesting without end
         raise IngestError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_checked_json(path: Path, value: Mapping[str, Any], *, mode: int = 0o644) -> None:
+    """Write a mapping as `write_json` does, but in its own order, with a digest of its content under ``sha256``."""
+    signed = {**value, "sha256": _json_digest(value)}
+    write_text(path, json.dumps(signed, indent=2, allow_nan=False) + "\n", mode=mode)
+
+
+def read_checked_json(path: Path) -> Any:
+    """Read what `write_checked_json` wrote, without the digest; a file that never had one is read as it is.
+
+    Raises:
+        IngestError: the file is missing, damaged, or not what was written.
+    """
+    value = read_json(path)
+    if isinstance(value, dict) and value.pop("sha256", None) not in (None, _json_digest(value)):
+        raise IngestError(
+            f"{path}: damaged: its content is not what was written (checksum differs); restore it from a backup, or "
+            "start again in another --output"
+        )
+    return value
+
+
+def _json_digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

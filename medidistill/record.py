@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from medidistill.errors import IngestError
-from medidistill.files import read_json, write_json
+from medidistill.files import read_checked_json, write_checked_json
 
 __all__ = ["RunRecord", "hardware", "versions"]
 
@@ -73,12 +73,12 @@ class RunRecord:
 
     def save(self, path: Path) -> None:
         """Write the record atomically."""
-        write_json(path, vars(self))
+        write_checked_json(path, vars(self))
 
     @classmethod
     def load(cls, path: Path) -> RunRecord:
-        """Read a record written by `save`. Raises `IngestError` when the file is not one."""
+        """Read a record written by `save`. Raises `IngestError` when the file is damaged or not one."""
         try:
-            return cls(**read_json(path))
+            return cls(**read_checked_json(path))
         except TypeError as error:
             raise IngestError(f"{path}: not a run record of this version ({error})") from error

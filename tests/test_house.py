@@ -143,7 +143,7 @@ def test_the_wheel_carries_what_runs_outside_the_checkout(root: Path, wheel: Pat
     assert checkout <= names
     assert "medidistill/py.typed" in names
     for here, there in (("apps", "_apps"), ("pipelines/configs", "_configs")):
-        files = [path for path in (root / here).rglob("*") if path.suffix in (".py", ".yaml", ".toml")]
+        files = [path for path in (root / here).rglob("*") if path.suffix in (".py", ".yaml", ".toml", ".json")]
         assert files
         assert {f"medidistill/{there}/{path.relative_to(root / here).as_posix()}" for path in files} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)

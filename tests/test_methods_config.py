@@ -60,7 +60,7 @@ def test_methods_come_from_yaml_and_reach_the_digest(tmp_path):
     assert digest(run) != digest(load_config(file, ["methods.bptt.alpha=0.3"]))
     assert load_config(file, ["methods.bptt.alpha=0.3"]).distill_by("bptt").alpha == 0.3
     file.write_text("methods: [bptt]\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="must be a section for each method"):
+    with pytest.raises(ConfigError, match="must be a section for each name"):
         load_config(file)
 
 

@@ -57,7 +57,8 @@ def _first_comment(path: Path) -> str:
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        lines.append(line.lstrip("# "))
+        if "$schema=" not in line:  # that line is for editors
+            lines.append(line.lstrip("# "))
     return " ".join(lines)
 
 

@@ -38,7 +38,7 @@ def _config(arguments: Namespace, stop: Any) -> None:
 
     from medidistill.cli.commands import settings_of
     from medidistill.errors import ConfigError
-    from medidistill.pipeline import config_schema, config_template, dump_config, load_config
+    from medidistill.pipeline import config_schema, config_template, dump_config, load_config, schema_file
     from medidistill.pipeline.arms import methods
 
     if arguments.action == "schema":
@@ -49,7 +49,7 @@ def _config(arguments: Namespace, stop: Any) -> None:
         raise ConfigError("config check: name the FILE to check")
     config = load_config(Path(file) if file else None, settings_of(arguments))
     if arguments.action == "init":
-        print(config_template(config), end="")
+        print(config_template(config, schema_file().as_uri()), end="")
     elif arguments.action == "show":
         print(dump_config(config), end="")
     else:

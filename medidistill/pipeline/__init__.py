@@ -6,7 +6,7 @@ from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.cleaning import clean
 from medidistill.pipeline.config_file import dump_config, environment_settings, load_config
-from medidistill.pipeline.resources import app_file, preset_files
+from medidistill.pipeline.resources import app_file, preset_files, schema_file
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.schema import config_schema, config_template
 from medidistill.pipeline.sinks import make_sinks
@@ -37,6 +37,7 @@ __all__ = [
     "read_status",
     "run",
     "stage_names",
+    "schema_file",
     "stages",
     "train_shard",
     "working",

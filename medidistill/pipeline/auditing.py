@@ -172,7 +172,8 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
     write_json(audit_file(run), document, mode=0o600)
     write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
     write_text(folder / "privacy-report.html", officer_html(document), mode=0o600)
-    run.note("audit", inputs, profile=profile.name, set=document["set"], seconds=document["seconds"])
+    written = [audit_file(run), *folder.glob("privacy-report.*")]
+    run.note("audit", inputs, written, profile=profile.name, set=document["set"], seconds=document["seconds"])
     return document
 
 

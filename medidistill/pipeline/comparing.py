@@ -45,7 +45,8 @@ def evaluate(run: Run) -> Comparison:
         elsewhere = [dataclasses.replace(one, test_probabilities=one.external_probabilities) for one in runs]
         _write_tables(run, data, external, elsewhere, run.folder.evaluate / "external")
     comparison = _write_tables(run, data, data.test, runs, run.folder.evaluate)
-    run.note("evaluate", inputs, cells=len(runs))
+    tables = [path for path in run.folder.evaluate.rglob("*") if path.is_file() and path.parent.name != "cells"]
+    run.note("evaluate", inputs, tables, cells=len(runs))
     return comparison
 
 

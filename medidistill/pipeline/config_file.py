@@ -95,8 +95,8 @@ class _Builder:
                 (one, *_) = typing.get_args(types[key])
                 listed = self._list_of_sections if dataclasses.is_dataclass(one) else self._list_of_text
                 values[key] = listed(value, name, one)
-            elif key == "methods":
-                values[key] = self._by_method(value)
+            elif typing.get_origin(types[key]) is Mapping:
+                values[key] = self._sections_by_name(value, name)
             else:
                 values[key] = value
         try:
@@ -105,12 +105,10 @@ class _Builder:
             message = str(error).replace(f"{kind.__name__}.", prefix)
             raise self._error(re.split(r"[=:]", message)[0], message) from error
 
-    def _by_method(self, value: Any) -> dict[str, Any]:
+    def _sections_by_name(self, value: Any, name: str) -> dict[str, Any]:
         value = {} if value is None else value
         if not isinstance(value, Mapping) or not all(isinstance(one, Mapping) for one in value.values()):
-            raise self._error(
-                "methods", f"methods={value!r}: must be a section for each method, as {{bptt: {{ipc: 5}}}}"
-            )
+            raise self._error(name, f"{name}={value!r}: must be a section for each name, as {{bptt: {{ipc: 5}}}}")
         return dict(value)
 
     def _list_of_sections(self, value: Any, name: str, kind: Any) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from medidistill.config import METHODS, as_dict, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
+from medidistill.errors import IngestError
 from medidistill.evaluate.clinical import subgroup_table
 from medidistill.export import write_bundle
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_bytes, write_json, write_text
@@ -55,6 +56,11 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     work = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"])
     before = run.record.stages.get("export", {})
     if not wanted and before.get("released") and before.get("work") == work and (folder / "SHA256SUMS").exists():
+        if changed := run.changed("export"):
+            raise IngestError(
+                f"{run.folder.path / changed}: not what was released (checksum differs); release it again with "
+                "`medidistill export --release`"
+            )
         return folder  # what the gate let pass stays as it is
     decided = release(run, distilled, wanted=wanted, overrides=overrides)
     inputs = digest(work, decided.section)
@@ -76,7 +82,8 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
         sources=run.config.sources,
         privacy=decided.section,
     )
-    run.note("export", inputs, method=method, released=wanted, work=work)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    run.note("export", inputs, files, method=method, released=wanted, work=work)
     return folder
 
 

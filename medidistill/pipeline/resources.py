@@ -10,7 +10,7 @@ from pathlib import Path
 import medidistill
 from medidistill.errors import ResourceError
 
-__all__ = ["app_file", "preset_files"]
+__all__ = ["app_file", "preset_files", "schema_file"]
 
 
 def _folder(packaged: str, checkout: str) -> Path:
@@ -25,6 +25,11 @@ def preset_files() -> dict[str, Path]:
     """Return the ready-made configurations: name -> YAML file; those in a sub-folder as `folder/name`."""
     folder = _folder("_configs", "pipelines/configs")
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
+
+
+def schema_file() -> Path:
+    """Return the JSON Schema of the configuration, `config_schema` as a file for editors."""
+    return _folder("_configs", "pipelines/configs") / "medidistill.schema.json"
 
 
 def app_file() -> Path:

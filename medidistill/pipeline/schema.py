@@ -17,14 +17,14 @@ _KINDS = {"int": "integer", "float": "number", "bool": "boolean", "str": "string
 
 
 def config_schema(kind: Any = RunConfig) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a configuration dataclass: types, ranges, choices, help, defaults.
+    """Return the JSON Schema of a configuration dataclass: types, ranges, choices, help, defaults.
 
-    What only several fields together decide (enough expert epochs for the segments, say) is beyond a schema;
+    It is of draft 7, which the language servers of editors know. What only several fields together decide (enough expert epochs for the segments, say) is beyond a schema;
     `medidistill config check` knows it.
     """
     schema = _section(kind)
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "medidistill run",
         **schema,
     }

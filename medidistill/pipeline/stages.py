@@ -61,7 +61,8 @@ def ingest(run: Run, source: Path | None) -> None:
     aside = {"quarantined": len(result.quarantine), "warned": len(result.warned)}
     facts = {"images": counts, "patients": patients, **aside}
     origin = "phantom" if all_marked_synthetic(source, keys) else "patients"
-    run.note("ingest", inputs, data=data.digest, origin=origin, **facts)
+    tables = [path for path in folder.iterdir() if path.suffix in (".csv", ".html")]
+    run.note("ingest", inputs, tables, data=data.digest, origin=origin, **facts)
     run.touch("read", inputs, train=data.train, val=data.val, test=data.test)
 
 
@@ -218,7 +219,8 @@ def distill(run: Run, method: str) -> None:
             f"distill {method}: {result.status} after step {len(result.history)}; lower distill.lr_images "
             f"or distill.alpha (the last good set is in {folder})"
         )
-    run.note(stage, inputs, best_step=result.best_step, alpha=result.distilled.alpha)
+    curves = [folder / "history.json"]
+    run.note(stage, inputs, curves, best_step=result.best_step, alpha=result.distilled.alpha)
 
 
 def _claim(folder: Path, inputs: str) -> bool:

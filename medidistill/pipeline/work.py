@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from medidistill.config import RunConfig
 from medidistill.distill import Ranks
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
+from medidistill.files import sha256_file
 from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import Bar, say
@@ -86,15 +87,32 @@ class Run:
         return str(self.record.stages[stage]["inputs"])
 
     def finished(self, stage: str, inputs: str, *outputs: Path) -> bool:
-        """Whether `stage` was done with the same inputs and its files are there; if not, it begins now."""
-        same = self.record.stages.get(stage, {}).get("inputs") == inputs
-        done = self.ranks.decide(lambda: same and all(path.exists() for path in outputs))
-        if done:
+        """Whether `stage` was done with the same inputs and its files are there, unchanged; if not, it begins now."""
+        if self.ranks.decide(lambda: self._is_whole(stage, inputs, outputs)):
             say(self.progress, f"{stage}: finished before, kept")
             self.journal.stage_finished(stage, kept=True)
         else:
             self.begin(stage)
-        return done
+            return False
+        return True
+
+    def _is_whole(self, stage: str, inputs: str, outputs: Iterable[Path]) -> bool:
+        if self.record.stages.get(stage, {}).get("inputs") != inputs or not all(path.exists() for path in outputs):
+            return False
+        changed = self.changed(stage)
+        if changed:
+            say(self.progress, f"{stage}: {changed} is not what was written (checksum differs); done again")
+            self.journal.event("file_changed", stage=stage, file=changed)
+        return not changed
+
+    def changed(self, stage: str) -> str:
+        """Return the first file of `stage` that is missing or is not what was written; empty where all are."""
+        written: dict[str, str] = self.record.stages.get(stage, {}).get("written", {})
+        for name, digest in written.items():
+            path = self.folder.path / name
+            if not path.is_file() or sha256_file(path) != digest:
+                return name
+        return ""
 
     def begin(self, stage: str) -> None:
         """Note that `stage` is in work: from now on the record does not take its old files for finished ones."""
@@ -108,9 +126,21 @@ class Run:
             self.record.save(self.folder.record_file)
         self.folder.discard(stage)
 
-    def note(self, stage: str, inputs: str, **facts: Any) -> None:
-        """Write into the record that `stage` has finished."""
+    def note(self, stage: str, inputs: str, written: Iterable[Path] = (), **facts: Any) -> None:
+        """Write into the record that `stage` has finished.
+
+        Args:
+            stage: its name.
+            inputs: digest of what went in.
+            written: files that `finished` compares later; for those without a checksum of their own.
+            facts: figures, JSON types.
+        """
+        if self.ranks.writes and (files := sorted(written)):
+            facts["written"] = {path.relative_to(self.folder.path).as_posix(): sha256_file(path) for path in files}
         self.record.stage(stage, inputs=inputs, **facts)
+        # a stage that was done again keeps its place: what lists the stages says the same as without the detour
+        place = {name: number for number, name in enumerate(self.journal.stages)}
+        self.record.stages = dict(sorted(self.record.stages.items(), key=lambda one: place.get(one[0], len(place))))
         if self.ranks.writes:
             self.record.save(self.folder.record_file)
         self.journal.stage_finished(stage)

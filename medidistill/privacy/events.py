@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.errors import ConfigError, IngestError, did_you_mean
-from medidistill.files import read_json, write_json
+from medidistill.files import read_checked_json, write_checked_json
 
 __all__ = ["KINDS", "MECHANISMS", "ORIGINS", "Claim", "Event", "Manifest", "cohort"]
 
@@ -162,7 +162,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write the manifest atomically, readable by its owner."""
-        write_json(path, {"format": FORMAT, "events": [asdict(event) for event in self.events]}, mode=0o600)
+        write_checked_json(path, {"format": FORMAT, "events": [asdict(event) for event in self.events]}, mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -174,7 +174,7 @@ class Manifest:
         """
         if not Path(path).exists():
             return cls()
-        plain: dict[str, Any] = read_json(path)
+        plain: dict[str, Any] = read_checked_json(path)
         try:
             if plain["format"] > FORMAT:
                 raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")

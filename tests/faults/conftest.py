@@ -10,7 +10,7 @@ from PIL import Image
 
 from medidistill.cli import main
 
-from .workplace import CONFIG, RESULTS, Workplace
+from .workplace import CONFIG, START, Workplace, events, wait
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     # once in this process: the children then find every module loaded
     assert main(place.arguments(root / "warm")) == 0
     began = time.monotonic()
-    assert place.finish(root / "whole") == 0
-    place.seconds = time.monotonic() - began
-    place.expected = {name: (root / "whole" / name).read_bytes() for name in RESULTS}
+    child = place.start(root / "whole")
+    while not events(root / "whole"):
+        time.sleep(0.001)
+    before = time.monotonic() - began
+    assert wait(child) == 0
+    place.measure(root / "whole")
+    place.seconds[START] = before
+    place.check(root / "warm")
     return place

@@ -1,4 +1,4 @@
-"""kill -9, SIGTERM and SIGINT at random moments: the run goes on to the same bytes."""
+"""kill -9, SIGTERM and SIGINT at random moments of every stage: the run goes on to the same bytes."""
 
 from __future__ import annotations
 
@@ -12,40 +12,69 @@ from collections import Counter
 
 import pytest
 
-from .workplace import note, stage_of, wait
+from .workplace import START, note, stage_of, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 KILLS = int(os.environ.get("MEDIDISTILL_FAULT_KILLS", "100"))
 SIGNALS = int(os.environ.get("MEDIDISTILL_FAULT_SIGNALS", "20"))
+SEED = int(os.environ.get("MEDIDISTILL_FAULT_SEED", "0"))
+
+
+def _hit(workplace, output, stage, moments, number):
+    """Send a signal at a random moment of `stage`; returns the exit code, or None where the run was faster."""
+    # the report is drawn for seconds and its page holds times: it is made where it is what gets hit
+    until = () if stage == "report" else ("--until", "export")
+    child = workplace.start(output, None, None, *until)
+    if not workplace.reach(child, output, stage):
+        wait(child)
+        return None
+    time.sleep(moments.uniform(0, workplace.seconds[stage]))
+    began = time.monotonic()
+    os.kill(child, number)
+    code = wait(child)
+    return None if code == 0 else (code, time.monotonic() - began)
+
+
+def _go_on(workplace, output, stage, log):
+    assert not (output / "run.yaml").exists() or (output / "run.yaml").read_text().endswith("\n")
+    workplace.check_what_is_there(output)
+    until = () if stage == "report" else ("--until", "export")
+    assert workplace.finish(output, None, log, *until) == 0, log.read_text()
+    workplace.check(output)
+
+
+def _stages(workplace):
+    return (START, *(stage for stage in workplace.seconds if stage != START))
 
 
 def test_killed_at_random_moments(workplace, tmp_path):
-    moments, stages, done = random.Random(0), Counter(), 0
+    moments, hit, done = random.Random(SEED), Counter(), 0
+    before_report = tmp_path / "before-report"
+    assert workplace.finish(before_report, None, None, "--until", "export") == 0
     while done < KILLS:
-        out = tmp_path / f"out-{done}"
-        child = workplace.start(out)
-        time.sleep(moments.uniform(0, workplace.seconds))
-        os.kill(child, signal.SIGKILL)
-        if wait(child) == 0:
+        out, stage = tmp_path / f"out-{done}", _stages(workplace)[done % len(_stages(workplace))]
+        if stage == "report":
+            shutil.copytree(before_report, out)
+        ended = _hit(workplace, out, stage, moments, signal.SIGKILL)
+        if ended is None:
             shutil.rmtree(out)
             continue  # it was faster than the signal: no kill
-        stages[stage_of(out)] += 1
+        assert ended[0] == -signal.SIGKILL
+        hit[stage_of(out)] += 1
         done += 1
-        log = tmp_path / "log"
-        assert workplace.finish(out, log=log) == 0, log.read_text()
-        workplace.check(out)
+        _go_on(workplace, out, stage, tmp_path / "log")
         shutil.rmtree(out)
-        note("kill -9", {stage_of(out): 0, "in all": 1})
-    note("kill -9", dict(stages))
+    note("kill -9", {**hit, "in all": done})
 
 
 def test_killed_again_and_again(workplace, tmp_path):
     """The same run is killed until it gets through."""
-    moments, out, kills = random.Random(1), tmp_path / "out", 0
+    moments, out, kills = random.Random(SEED + 1), tmp_path / "out", 0
+    seconds = sum(workplace.seconds.values()) - workplace.seconds["report"]
     while True:
-        child = workplace.start(out)
+        child = workplace.start(out, None, None, "--until", "export")
         if kills < 20:
-            time.sleep(moments.uniform(0, workplace.seconds / 3))
+            time.sleep(moments.uniform(0, seconds / 3))
             os.kill(child, signal.SIGKILL)
         code = wait(child)
         if code == 0:
@@ -58,26 +87,19 @@ def test_killed_again_and_again(workplace, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_within_ten_seconds(workplace, tmp_path, number, code):
-    moments, stages, slowest = random.Random(int(number)), Counter(), 0.0
-    while sum(stages.values()) < SIGNALS // 2:
-        out = tmp_path / f"out-{moments.random()}"
-        child = workplace.start(out)
-        # before the handlers are there the process simply ends, and nothing was begun
-        while not (out / "status.json").exists():
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0, workplace.seconds))
-        began = time.monotonic()
-        os.kill(child, number)
-        ended = wait(child)
-        if ended == 0:
+    moments, hit, slowest = random.Random(SEED + number), Counter(), 0.0
+    stages = _stages(workplace)[1:]  # before the handlers are there the process simply ends, and nothing was begun
+    while hit.total() < SIGNALS // 2:
+        out, stage = tmp_path / f"out-{moments.random()}", stages[hit.total() % len(stages)]
+        ended = _hit(workplace, out, stage, moments, number)
+        if ended is None:
             continue
-        slowest = max(slowest, time.monotonic() - began)
-        assert ended == code
+        slowest = max(slowest, ended[1])
+        assert ended[0] == code
         assert slowest < 10
         status = json.loads((out / "status.json").read_text())
         assert (status["state"], status["exit_code"]) == ("stopped", code)
-        stages[stage_of(out)] += 1
-        assert workplace.finish(out) == 0
-        workplace.check(out)
+        hit[stage_of(out)] += 1
+        _go_on(workplace, out, stage, tmp_path / "log")
         shutil.rmtree(out)
-    note(signal.Signals(number).name, {**stages, "in all": sum(stages.values())})
+    note(signal.Signals(number).name, {**hit, "in all": hit.total(), "slowest, ms": round(1000 * slowest)})

@@ -9,7 +9,7 @@ import pytest
 
 from medidistill.cli import main
 
-from .workplace import note, wait
+from .workplace import RESULTS, note, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 
@@ -37,7 +37,7 @@ def test_names_of_every_kind(workplace, tmp_path, name):
     place = type(workplace)(workplace.root, workplace.config, source, workplace.expected)
     assert place.finish(out) == 0
     assert (out / "report.html").is_file()
-    place.check(out)
+    place.check(out, RESULTS)
     note("unusual names of folders", {"in all": 1})
 
 
@@ -62,6 +62,6 @@ def test_a_hundred_thousand_small_files(workplace, tmp_path):
     place = type(workplace)(workplace.root, workplace.config, source, workplace.expected)
     out, log = tmp_path / "out", tmp_path / "log"
     assert place.finish(out, log=log) == 0, log.read_text()
-    place.check(out)
+    place.check(out, RESULTS)
     assert main(["status", str(out)]) == 0
     note("100,000 small files", {"in all": 1})

@@ -11,17 +11,25 @@ import yaml
 from medidistill.cli import main
 from medidistill.config import RunConfig, as_dict
 from medidistill.pipeline.config_file import environment_settings, load_config
-from medidistill.pipeline.resources import preset_files
+from medidistill.pipeline.resources import preset_files, schema_file
 from medidistill.pipeline.schema import config_schema, config_template
 
-VALIDATOR = jsonschema.Draft202012Validator(config_schema())
+VALIDATOR = jsonschema.Draft7Validator(config_schema())
 
 
 def test_the_schema_is_one_and_takes_all_that_is_valid():
-    jsonschema.Draft202012Validator.check_schema(config_schema())
+    jsonschema.Draft7Validator.check_schema(config_schema())
     VALIDATOR.validate(as_dict(RunConfig()))
     for file in preset_files().values():
         VALIDATOR.validate(yaml.safe_load(file.read_text()))
+
+
+def test_the_shipped_schema_is_current_and_every_preset_names_it():
+    assert json.loads(schema_file().read_text()) == json.loads(json.dumps(config_schema())), "run `make schema`"
+    for file in preset_files().values():
+        first = file.read_text().splitlines()[0]
+        assert first.startswith("# yaml-language-server: $schema=")
+        assert (file.parent / first.partition("=")[2]).resolve() == schema_file().resolve()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,9 @@ def test_the_command_shows_checks_and_prints(tmp_path, capsys, monkeypatch):
     assert main(["config", "schema"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(config_schema()))
     assert main(["config", "init"]) == 0
-    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    template = capsys.readouterr().out
+    assert template.startswith(f"# yaml-language-server: $schema={schema_file().as_uri()}\n")
+    (tmp_path / "mine.yaml").write_text(template)
     assert main(["config", "check", str(tmp_path / "mine.yaml")]) == 0
     assert capsys.readouterr().out.endswith("mine.yaml: good\n")
     (tmp_path / "bad.yaml").write_text("distill: {ipcs: 1}\n")
