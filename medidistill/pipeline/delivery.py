@@ -16,8 +16,8 @@ from torch import Tensor
 
 from medidistill.config import METHODS, as_dict, digest
 from medidistill.distilled_set import DistilledSet
-from medidistill.evaluate import ArmRun
 from medidistill.errors import IngestError
+from medidistill.evaluate import ArmRun
 from medidistill.evaluate.clinical import subgroup_table
 from medidistill.export import write_bundle
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_bytes, write_json, write_text

@@ -19,8 +19,8 @@ _KINDS = {"int": "integer", "float": "number", "bool": "boolean", "str": "string
 def config_schema(kind: Any = RunConfig) -> dict[str, Any]:
     """Return the JSON Schema of a configuration dataclass: types, ranges, choices, help, defaults.
 
-    It is of draft 7, which the language servers of editors know. What only several fields together decide (enough expert epochs for the segments, say) is beyond a schema;
-    `medidistill config check` knows it.
+    It is of draft 7, which the language servers of editors know. What only several fields together decide (enough
+    expert epochs for the segments, say) is beyond a schema; `medidistill config check` knows it.
     """
     schema = _section(kind)
     return {

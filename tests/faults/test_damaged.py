@@ -1,4 +1,4 @@
-"""One changed byte in any file of a finished run: found, made again or refused by its name; never a silent wrong result."""
+"""One changed byte in any file of a finished run is found: made again or refused by name, no silent wrong result."""
 
 from __future__ import annotations
 

@@ -138,6 +138,7 @@ def test_a_line_that_breaks_while_a_bundle_goes(pushed):
         return 0
 
     entity = AE(ae_title="ARCHIVE")
+    entity.maximum_associations = 100  # those that broke linger for a while
     entity.add_supported_context(SecondaryCaptureImageStorage)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     port, size = server.socket.getsockname()[1], sum(path.stat().st_size for path in pushed)
