@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 
 import numpy as np
@@ -29,7 +30,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
                 rows.append(f"{name},{label},{label}{patient},{split}")
     (place.pictures / "labels.csv").write_text("\n".join(["path,label,patient_id,split", *rows]) + "\n")
     # once in this process: the children then find every module loaded
-    assert main(place.arguments(root / "warm")) == 0
+    assert main(place.arguments(root / "warm", "--until", "export")) == 0
+    importlib.import_module("medidistill.report")
     began = time.monotonic()
     child = place.start(root / "whole")
     while not events(root / "whole"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import resource
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +83,40 @@ def test_memory_that_is_not_there(workplace, tmp_path):
     note("memory limit, by exit code", codes)
 
 
+@contextlib.contextmanager
+def memory_group(limit):
+    """Yield the file that a process writes its number into, to be killed by the kernel above `limit` bytes."""
+    first, second = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    root, name = (first, "memory.limit_in_bytes") if first.is_dir() else (second, "memory.max")
+    group = root / f"medidistill-{os.getpid()}-{limit}"
+    try:
+        group.mkdir()
+        (group / name).write_text(str(limit))
+    except OSError:
+        pytest.skip("this machine does not let us limit the memory of a group of processes")
+    try:
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+def test_killed_by_the_kernel_for_lack_of_memory(workplace, tmp_path):
+    stages, codes = {}, {}
+    for room in (1, 3, 5, 8, 12, 18, 26, 36):
+        out, log = tmp_path / f"out-{room}", tmp_path / f"log-{room}"
+        with memory_group(room * 2**20) as group:
+            code = workplace.finish(out, lambda: group.write_text(str(os.getpid())), log)
+        codes[code] = codes.get(code, 0) + 1
+        assert code in (0, -9), log.read_text()
+        if code:
+            stages[stage_of(out)] = stages.get(stage_of(out), 0) + 1
+            workplace.check_what_is_there(out)
+        assert workplace.finish(out, log=log) == 0, log.read_text()
+        workplace.check(out)
+    assert codes.get(-9)
+    note("killed for lack of memory", {**stages, "in all": codes[-9]})
+
+
 def test_read_only_output(workplace, tmp_path):
     with small_disk(tmp_path / "disk", 4096):
         out, log = tmp_path / "disk" / "out", tmp_path / "log"
@@ -151,22 +185,3 @@ def test_clock_that_jumps(workplace, tmp_path):
     assert workplace.finish(out, jump, log) == 0, log.read_text()
     workplace.check(out, RESULTS)
     note("jumping clock", {"in all": 1})
-
-
-def test_damaged_status_and_record_are_refused_by_name(workplace, tmp_path, capfd):
-    from medidistill.cli import main
-
-    out = tmp_path / "out"
-    shutil.copytree(workplace.root / "whole", out)
-    (out / "status.json").write_text('{"state": "comp')
-    assert main(["status", str(out)]) == 3
-    assert "status.json" in capfd.readouterr().err
-    # the run itself does not need it
-    assert workplace.finish(out) == 0
-    workplace.check(out)
-    (out / "record.json").write_text('{"stages": {')
-    log = tmp_path / "log"
-    assert workplace.finish(out, log=log) == 3
-    assert "record.json" in log.read_text()
-    assert json.loads((out / "status.json").read_text())["state"] == "completed"
-    note("damaged status or record", {"in all": 2})
