@@ -7,11 +7,12 @@ stay out, whatever they say.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import platform
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from medidistill.record import RunRecord, hardware, versions
 
 __all__ = ["make_support_package"]
 
-_FREE_TEXT = ("name", "notice", "sources", "ingest.labels", "ingest.classes")  # settings that may say anything
 _FACTS = ("inputs", "finished", "files", "cells", "quarantined", "best_step", "alpha", "method", "data")
 _README = """\
 Made by `medidistill support`. Inside: versions, hardware, settings without free text, the status, the events, the
@@ -48,7 +48,7 @@ def make_support_package(folder: RunFolder, target: Path) -> list[str]:
     parts: dict[str, str] = {"README.txt": _README}
     makers: dict[str, Callable[[], Any]] = {
         "environment.json": lambda: {"versions": versions(), "hardware": hardware(), "system": platform.system()},
-        "configuration.json": lambda: _settings(folder),
+        "configuration.json": lambda: _settings(load_config(folder.config_file)),
         "status.json": lambda: read_status(folder.path),
         "record.json": lambda: _record(folder),
         "files.json": lambda: _files(folder),
@@ -70,15 +70,17 @@ def make_support_package(folder: RunFolder, target: Path) -> list[str]:
     return list(parts)
 
 
-def _settings(folder: RunFolder) -> dict[str, Any]:
-    """Return the settings; free text becomes its length."""
-    plain = as_dict(load_config(folder.config_file))
-    for key in _FREE_TEXT:
-        *sections, last = key.split(".")
-        here = plain
-        for section in sections:
-            here = here[section]
-        here[last] = f"({len(here[last])} withheld)"
+def _settings(config: Any) -> dict[str, Any]:
+    """Return the settings; text that may say anything, a path among it, becomes its length."""
+    plain = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            plain[item.name] = _settings(value)
+        elif isinstance(value, str | tuple) and not {"options", "each"} & item.metadata.keys():
+            plain[item.name] = f"({len(value)} withheld)"
+        else:
+            plain[item.name] = dict(value) if isinstance(value, Mapping) else value
     return plain
 
 

@@ -30,10 +30,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
                 rows.append(f"{name},{label},{label}{patient},{split}")
     (place.pictures / "labels.csv").write_text("\n".join(["path,label,patient_id,split", *rows]) + "\n")
     # once in this process: the children then find every module loaded
-    assert main(place.arguments(root / "warm", "--until", "export")) == 0
+    assert main(place.arguments(root / "warm")) == 0
     importlib.import_module("medidistill.report")
     began = time.monotonic()
-    child = place.start(root / "whole")
+    child = place.start(root / "whole", None, None, "--until", "report")
     while not events(root / "whole"):
         time.sleep(0.001)
     before = time.monotonic() - began

@@ -46,7 +46,7 @@ def test_every_file_of_a_finished_run(workplace, tmp_path, how):
         out, log = tmp_path / "out", tmp_path / "log"
         shutil.copytree(whole, out)
         _damage(out / name, how, dice)
-        code = workplace.finish(out, None, log, "--until", "export")
+        code = workplace.finish(out, None, log)
         text = log.read_text()
         assert "Traceback" not in text, text
         assert "internal error" not in text, text
@@ -76,7 +76,7 @@ def test_damaged_status_and_events_do_not_matter_to_the_run(workplace, tmp_path,
     (out / name).write_bytes(b'{"state": "comp')
     assert main(["status", str(out)]) == (3 if name == "status.json" else 0)
     assert (name in capfd.readouterr().err) == (name == "status.json")
-    assert workplace.finish(out, None, None, "--until", "export") == 0
+    assert workplace.finish(out) == 0
     workplace.check(out)
     note("damaged status or events", {"in all": 1})
 

@@ -23,8 +23,7 @@ SEED = int(os.environ.get("MEDIDISTILL_FAULT_SEED", "0"))
 def _hit(workplace, output, stage, moments, number):
     """Send a signal at a random moment of `stage`; returns the exit code, or None where the run was faster."""
     # the report is drawn for seconds and its page holds times: it is made where it is what gets hit
-    until = () if stage == "report" else ("--until", "export")
-    child = workplace.start(output, None, None, *until)
+    child = workplace.start(output, None, None, "--until", "report" if stage == "report" else "export")
     if not workplace.reach(child, output, stage):
         wait(child)
         return None
@@ -38,8 +37,8 @@ def _hit(workplace, output, stage, moments, number):
 def _go_on(workplace, output, stage, log):
     assert not (output / "run.yaml").exists() or (output / "run.yaml").read_text().endswith("\n")
     workplace.check_what_is_there(output)
-    until = () if stage == "report" else ("--until", "export")
-    assert workplace.finish(output, None, log, *until) == 0, log.read_text()
+    until = "report" if stage == "report" else "export"
+    assert workplace.finish(output, None, log, "--until", until) == 0, log.read_text()
     workplace.check(output)
 
 
@@ -50,7 +49,7 @@ def _stages(workplace):
 def test_killed_at_random_moments(workplace, tmp_path):
     moments, hit, done = random.Random(SEED), Counter(), 0
     before_report = tmp_path / "before-report"
-    assert workplace.finish(before_report, None, None, "--until", "export") == 0
+    assert workplace.finish(before_report) == 0
     while done < KILLS:
         out, stage = tmp_path / f"out-{done}", _stages(workplace)[done % len(_stages(workplace))]
         if stage == "report":
@@ -72,7 +71,7 @@ def test_killed_again_and_again(workplace, tmp_path):
     moments, out, kills = random.Random(SEED + 1), tmp_path / "out", 0
     seconds = sum(workplace.seconds.values()) - workplace.seconds["report"]
     while True:
-        child = workplace.start(out, None, None, "--until", "export")
+        child = workplace.start(out)
         if kills < 20:
             time.sleep(moments.uniform(0, seconds / 3))
             os.kill(child, signal.SIGKILL)

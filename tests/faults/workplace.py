@@ -53,7 +53,8 @@ class Workplace:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def arguments(self, output: Path, *more: str) -> list[str]:
-        """Return the command that starts the run, or continues it."""
+        """Return the command that starts or continues the run; without `more` it ends before the report is drawn."""
+        more = more or ("--until", "export")
         if (output / "run.yaml").exists():
             return ["run", "--output", str(output), "--resume", "--quiet", *more]
         begin = ["--config", str(self.config), "--input", str(self.pictures)]

@@ -29,6 +29,10 @@ def run(tmp_path):
         f'notice="{PLANTED}"',
         f'ingest.labels="{PLANTED}.csv"',
         f'ingest.classes=["{PLANTED}", b]',
+        f'evaluate.external="/wards/{PLANTED}"',
+        f'evaluate.bundles=["/wards/{PLANTED}"]',
+        f'privacy.recipient="{PLANTED}"',
+        f'privacy.ledger="/wards/{PLANTED}.json"',
     ]
     folder = RunFolder.create(tmp_path / PLANTED / "out", load_config(None, settings))
     record = RunRecord(command=f"medidistill run --input {PLANTED}")
@@ -70,7 +74,11 @@ def test_what_helps_is_inside(run, tmp_path):
     parts = {name.rpartition("/")[2]: text for name, text in _read(tmp_path / "support.zip").items()}
     assert json.loads(parts["status.json"])["state"] == "failed"
     assert json.loads(parts["record.json"])["images"] == {"train": [3, 4]}
-    assert json.loads(parts["configuration.json"])["distill"]["ipc"] == RunConfig().distill.ipc
+    settings = json.loads(parts["configuration.json"])
+    assert settings["distill"]["ipc"] == RunConfig().distill.ipc
+    assert settings["distill"]["init"] == RunConfig().distill.init
+    assert settings["evaluate"]["arms"] == list(RunConfig().evaluate.arms)
+    assert settings["privacy"]["ledger"] == f"({len(f'/wards/{PLANTED}.json')} withheld)"
     assert json.loads(parts["curves.json"])["iadd"]["entries"] == [{"loss": 1.0}]
     assert "torch" in json.loads(parts["environment.json"])["versions"]
 
