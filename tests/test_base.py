@@ -271,6 +271,21 @@ def test_the_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert {"python", "torch", "medidistill"} <= versions().keys()
 
 
+def test_a_record_keeps_its_order_and_notices_a_change(tmp_path: Path) -> None:
+    record, file = RunRecord(config={"seed": 1}), tmp_path / "record.json"
+    for stage in ("ingest", "experts"):
+        record.stage(stage, images={"train": 3, "test": 1})
+    record.save(file)
+    assert list(RunRecord.load(file).stages) == ["ingest", "experts"]
+    assert list(RunRecord.load(file).stages["ingest"]["images"]) == ["train", "test"]
+    file.write_text(file.read_text().replace('"train": 3', '"train": 4', 1))
+    with pytest.raises(IngestError, match=r"record\.json: damaged: .* checksum differs"):
+        RunRecord.load(file)
+    # one of an earlier version carries no checksum
+    write_json(file, vars(record))
+    assert RunRecord.load(file) == record
+
+
 def test_a_record_with_unknown_fields_is_named(tmp_path: Path) -> None:
     for content in ({"future": 1}, [1]):
         write_json(tmp_path / "record.json", content)

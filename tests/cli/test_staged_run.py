@@ -119,6 +119,32 @@ def test_a_damaged_cell_is_computed_again(finished):
     assert cell.read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("evaluate/comparison.json", b'"estimate"', b'"estimaty"'),
+        ("bundle/README.md", b"tiny", b"tinz"),
+        ("distill/iadd/history.json", b'"loss"', b'"losz"'),
+    ],
+)
+def test_a_result_that_changed_is_made_again_and_said(finished, name, old, new):
+    whole = (finished / name).read_bytes()
+    (finished / name).write_bytes(whole.replace(old, new, 1))
+    assert (finished / name).read_bytes() != whole
+    assert main(["run", "--output", str(finished), "--resume", "--until", "export", "--quiet"]) == 0
+    assert (finished / name).read_bytes() == whole
+    events = [json.loads(line) for line in (finished / "events.jsonl").read_text().splitlines()]
+    assert [event["file"] for event in events if event["event"] == "file_changed"] == [name]
+
+
+@pytest.mark.parametrize("name", ["record.json", "provenance.json"])
+def test_a_record_that_changed_is_refused_by_name(finished, name, capsys):
+    file = finished / name
+    file.write_text(file.read_text().replace("patients", "patient5", 1))
+    assert main(["run", "--output", str(finished), "--resume", "--from", "evaluate", "--quiet"]) == 3
+    assert f"{name}: damaged: its content is not what was written" in capsys.readouterr().err
+
+
 def test_leftovers_of_a_killed_process_are_swept(finished):
     (finished / "distill" / ".x.json.abc.part").write_text("half")
     (finished / ".bundle.abc.part").mkdir()
