@@ -114,6 +114,9 @@ def _deidentify(arguments: Namespace, stop: Stop) -> None:
     result = clean.deidentify_folder(arguments.input, arguments.output, config, key, progress=not arguments.quiet)
     print(f"de-identified: {len(result.written)} images of {result.patients} patients in {arguments.output / 'images'}")
     print(f"quarantined: {len(result.quarantine)}, see {arguments.output / 'quarantine.csv'}")
+    if arguments.labels is not None:
+        rows = clean.write_labels(arguments.labels, arguments.input, arguments.output, result)
+        print(f"labels: {rows} of {len(result.written)} images, see {arguments.output / 'images' / 'labels.csv'}")
 
 
 def _run(arguments: Namespace, stop: Stop) -> None:
@@ -164,7 +167,8 @@ def _sinks(arguments: Namespace) -> tuple[Sink, ...]:
 def _ingest(arguments: Namespace, stop: Stop) -> None:
     _check_input(arguments)
     config = _config_of(arguments)
-    folder = RunFolder.create(arguments.output, config, resume=arguments.resume, force=arguments.force)
+    again = {"resume": arguments.resume, "force": arguments.force}
+    folder = RunFolder.create(arguments.output, config, **again, source=arguments.input)
     stages.source_of(folder, arguments.input)
     with working(folder, stop=stop, progress=not arguments.quiet, command=_record_of(arguments)) as work:
         stages.ingest(work, arguments.input)

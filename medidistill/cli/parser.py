@@ -118,6 +118,12 @@ def make_parser() -> argparse.ArgumentParser:
     clean.add_argument("output", type=Path, metavar="OUT", nargs="?", help="new or empty folder")
     clean.add_argument("--key-file", type=Path, metavar="FILE", help="the secret key, readable by its owner alone")
     clean.add_argument("--recipe", type=Path, metavar="FILE", help="YAML with the options and elements of this site")
+    clean.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="labels by path, SOP Instance UID or accession number: OUT/images/labels.csv gets them by the new paths",
+    )
     clean.add_argument("--locate", metavar="NAME", help="print the input file that a name in quarantine.csv stands for")
 
     run = add_command(

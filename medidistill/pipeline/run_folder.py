@@ -13,8 +13,9 @@ from typing import IO
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, ResourceError
-from medidistill.files import translate_os_errors, write_text
+from medidistill.files import read_json, translate_os_errors, write_json, write_text
 from medidistill.pipeline.config_file import HEADER, differences, dump_config, load_config
+from medidistill.pipeline.prepared import private_folder
 
 __all__ = ["RunFolder"]
 
@@ -33,6 +34,7 @@ _OURS = (
     ".lock",
     "run.yaml",
 )
+_SOURCE = "source.json"  # in the ingest folder
 _PATIENCE = 2.0  # seconds to wait for the lock: whoever reads the status holds it for an instant
 
 
@@ -115,7 +117,15 @@ class RunFolder:
             return False
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, *, resume: bool = False, force: bool = False) -> RunFolder:
+    def create(
+        cls,
+        path: Path,
+        config: RunConfig,
+        *,
+        resume: bool = False,
+        force: bool = False,
+        source: Path | None = None,
+    ) -> RunFolder:
         """Start a run folder, or continue one.
 
         Args:
@@ -124,6 +134,7 @@ class RunFolder:
             resume: continue the run that the folder holds; its configuration must be the same, but for more
                 outer steps, more experts, another distance of checkpoints and other Grad-CAM pictures.
             force: remove the results of the run that the folder holds, and only those.
+            source: folder of images that a new run reads; noted first, so that `resume` need not be told.
 
         Raises:
             ConfigError: the folder is in use, foreign, or holds a run with another configuration.
@@ -163,8 +174,20 @@ class RunFolder:
         with folder.locked():
             if folder.holds_run():  # somebody else began here since we looked
                 raise ConfigError(f"--output {path}: another process has just started a run there")
+            if source is not None:
+                folder.note_source(source)
             write_text(folder.config_file, dump_config(config))
         return folder
+
+    def note_source(self, source: Path) -> None:
+        """Keep where the images lie, in the folder that is for patient data. Raises `ResourceError`."""
+        private_folder(self.ingest)
+        write_json(self.ingest / _SOURCE, {"source": str(source.resolve())}, mode=0o600)
+
+    def noted_source(self) -> Path | None:
+        """Return where the images of this run lie, None where nobody said so. Raises `IngestError`."""
+        note = self.ingest / _SOURCE
+        return Path(read_json(note)["source"]) if note.is_file() else None
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -234,6 +257,8 @@ class RunFolder:
 
 def _begun(path: Path) -> bool:
     """Whether `path` is all that a start which was killed at once leaves."""
+    if path.name == "ingest" and path.is_dir() and not path.is_symlink():
+        return all(one.name == _SOURCE or one.name.startswith(f".{_SOURCE}.") for one in path.iterdir())
     return path.name == ".lock" or (path.name.startswith(".run.yaml.") and path.name.endswith(".part"))
 
 

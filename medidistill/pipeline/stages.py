@@ -19,20 +19,17 @@ from medidistill.distill import expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
 from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
-from medidistill.pipeline.prepared import Prepared, private_folder
+from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
 
 __all__ = ["distill", "experts", "ingest", "source_of", "with_noise"]
 
-_SOURCE = "source.json"
-
 
 def source_of(folder: RunFolder, source: Path | None) -> Path:
     """Return the folder of images of a run: the one it was started with. Raises `ConfigError` for another."""
-    note = folder.ingest / _SOURCE
-    before = Path(read_json(note)["source"]) if note.is_file() else None
+    before = folder.noted_source()
     if source is None and before is None:
         raise ConfigError(f"{folder.path}: nothing was read yet; name the images with --input")
     if source is not None and before is not None and source.resolve() != before:
@@ -51,8 +48,7 @@ def ingest(run: Run, source: Path | None) -> None:
     from medidistill.ingest import ingest as read_images
     from medidistill.ingest.synthetic import all_marked_synthetic
 
-    private_folder(folder)
-    write_json(folder / _SOURCE, {"source": str(source)}, mode=0o600)
+    run.folder.note_source(source)
     result = read_images(source, run.config.ingest, folder=folder, workers=run.config.threads, progress=run.progress)
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}

@@ -121,7 +121,7 @@ def run(
     wanted = names[: _place(names, until, "--until", last=True) + 1] if until else names
     if again and not resume:
         raise ConfigError(f"--from {from_stage}: needs --resume, it continues a run that is there")
-    folder = RunFolder.create(output, config, resume=resume, force=force)
+    folder = RunFolder.create(output, config, resume=resume, force=force, source=source)
     source = stages.source_of(folder, source)
     with working(folder, stop=stop, progress=progress, command=command, sinks=sinks) as work:
         for name in again:

@@ -22,7 +22,6 @@ stamp=$(date -u +%Y-%m-%dT%H%M%S)
 # shellcheck disable=SC2086  # $medidistill and the options are command lines
 $medidistill receive "$spool/$stamp" ${MEDIDISTILL_RECEIVE:---idle 600}
 # shellcheck disable=SC2086
-$medidistill deidentify "$spool/$stamp" "$clean/$stamp" --key-file "$key" --quiet
-cp "$labels" "$clean/$stamp/images/labels.csv"
+$medidistill deidentify "$spool/$stamp" "$clean/$stamp" --key-file "$key" --labels "$labels" --quiet
 # shellcheck disable=SC2086
 exec $medidistill run --config "${MEDIDISTILL_CONFIG:-standard}" --input "$clean/$stamp/images" --output "$runs/$stamp" --quiet

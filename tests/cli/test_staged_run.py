@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from medidistill.cli import main
+from medidistill.pipeline import RunFolder, load_config
 
 
 def _stages(folder):
@@ -184,5 +185,15 @@ def test_a_start_that_was_killed_at_once_can_be_started_again(tiny, tmp_path):
     out.mkdir()
     (out / ".lock").touch()
     (out / ".run.yaml.x.part").write_text("half")
+    (out / "ingest").mkdir()
+    (out / "ingest" / "source.json").write_text('{"source": "/elsewhere"}')
+    (out / "ingest" / ".source.json.x.part").write_text("half")
     assert main([*tiny.arguments(out, "--until", "ingest"), "--quiet"]) == 0
     shutil.rmtree(out)
+
+
+def test_a_start_that_was_killed_before_it_read_anything_goes_on_without_being_told_the_input(tiny, tmp_path):
+    folder = RunFolder.create(tmp_path / "out", load_config(tiny.config), source=tiny.phantoms)
+    assert [path.name for path in folder.ingest.iterdir()] == ["source.json"]
+    assert main(["run", "--output", str(folder.path), "--resume", "--until", "ingest", "--quiet"]) == 0
+    assert _stages(folder.path) == {"ingest"}

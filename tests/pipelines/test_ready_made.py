@@ -12,14 +12,6 @@ import pytest
 
 from medidistill.cli.parser import make_parser
 
-FAKE = """\
-#!/bin/sh
-# stands for medidistill: notes its arguments, makes the run folder, ends as the test wants
-printf '%s\\n' "$*" >> "$CALLS"
-out=$(printf '%s ' "$@" | sed -n 's/.*--output \\([^ ]*\\).*/\\1/p')
-case $1 in run) mkdir -p "$out"; touch "$out/run.yaml"; exit "${CODE:-0}";; esac
-"""
-
 
 @pytest.fixture
 def pipelines(root):

@@ -41,16 +41,19 @@ class DeidentifyResult:
         written: files in OUT, relative to it.
         quarantine: keyed names of input files, and why each was set aside.
         patients: number of patients in OUT.
+        sources: the input file of each entry of `written`; it may name a patient.
     """
 
     written: tuple[str, ...]
     quarantine: tuple[Quarantined, ...]
     patients: int
+    sources: tuple[Path, ...] = ()
 
 
 @dataclass
 class _Tally:
     written: list[str] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
     quarantine: list[Quarantined] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
 
@@ -132,7 +135,7 @@ def deidentify_folder(
             f"{len(tally.quarantine)} of {len(files)} files were quarantined ({share:.0%}; at most "
             f"{config.max_quarantine:.0%} allowed by max_quarantine): see {output / 'quarantine.csv'}"
         )
-    return DeidentifyResult(tuple(tally.written), tuple(tally.quarantine), len(tally.patients))
+    return DeidentifyResult(tuple(tally.written), tuple(tally.quarantine), len(tally.patients), tuple(tally.sources))
 
 
 def _one(
@@ -156,6 +159,7 @@ def _one(
         changes = [[one.where, one.action, one.before] for one in result.changes]
         log.add("written", source=name, output=target, sha256=digest, changes=changes)
         tally.written.append(target)
+        tally.sources.append(path)
         tally.patients.add(result.patient)
         return
     tally.quarantine.append(Quarantined(name, reason))
