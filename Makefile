@@ -81,11 +81,11 @@ sbom: $(VENV)/.installed
 	  "$$tmp"/bin/python -m pip install --quiet cyclonedx-bom && \
 	  "$$tmp"/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json $(BIN)/python
 
-# make audit  compare constraints.txt with the known vulnerabilities; needs the network
+# make audit  compare constraints.txt with the known vulnerabilities; needs the network, and fails where a package is unknown there
 audit: | $(BIN)/python
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
 	  "$$tmp"/bin/python -m pip install --quiet pip-audit && \
-	  "$$tmp"/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	  "$$tmp"/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 # make clean  remove caches and build results; demo-output/ and .venv stay
 clean:

@@ -102,17 +102,18 @@ class _Reader:
         self.loader = Loader(image_size, cache, folder)
 
     def read(self, task: _Task) -> Film | str:
-        path, frame = task
+        path, frame = Path(task[0]), task[1]
         try:
-            sha256 = sha256_file(Path(path))
-        except OSError as error:
-            return f"unreadable ({error.strerror})"
-        if frame is not None:
-            sha256 = hashlib.sha256(f"{sha256} frame {frame}".encode()).hexdigest()
-        try:
-            item = self.loader(address(Path(path), frame), sha256)
+            content = sha256 = sha256_file(path)
+            if frame is not None:
+                sha256 = hashlib.sha256(f"{content} frame {frame}".encode()).hexdigest()
+            item = self.loader(address(path, frame), sha256)
+            if sha256_file(path) != content:
+                return "changed while it was read"
         except IngestError as error:
             return str(error)
+        except OSError as error:
+            return f"unreadable ({error.strerror})"
         names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped", "view", "body_part")
         return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in names})
 

@@ -76,7 +76,7 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
         distilled,
         folder,
         name=run.config.name,
-        record=run.record if decided.claim.kind != "dp" else dataclasses.replace(run.record, stages={}),
+        record=dataclasses.replace(run.record, stages={} if decided.claim.kind == "dp" else _before_export(run.record)),
         comparison=comparison,
         notice=run.config.notice,
         sources=run.config.sources,
@@ -85,6 +85,11 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     files = [path for path in folder.rglob("*") if path.is_file()]
     run.note("export", inputs, files, method=method, released=wanted, work=work)
     return folder
+
+
+def _before_export(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """Return the stages that the bundle rests on; the record of a run that is exported again holds later ones."""
+    return {name: facts for name, facts in record.stages.items() if name not in ("export", "report", "clean")}
 
 
 def report(run: Run) -> Path:

@@ -33,7 +33,7 @@ def small_disk(folder, size):
 
 def test_full_disk_at_every_stage(workplace, tmp_path):
     stages = {}
-    used = sum(path.stat().st_size for path in (workplace.root / "whole").rglob("*") if path.is_file()) // 1024
+    used = sum(map(len, workplace.expected.values())) // 1024
     for size in sorted(random.Random(0).sample(range(24, used), 12)):
         disk, log = tmp_path / f"disk-{size}", tmp_path / f"log-{size}"
         with small_disk(disk, size):
@@ -131,33 +131,42 @@ def test_files_that_vanish_or_change_while_they_are_read(workplace, tmp_path):
     """What went into the images is what the manifest says, or the file is in quarantine."""
     source = tmp_path / "pictures"
     shutil.copytree(workplace.pictures, source)
-    gone, changed, cut = (source / f"sick-{number}-0.png" for number in (0, 1, 2))
+    gone, changed, cut, swapped, after = (source / f"sick-{number}-0.png" for number in range(5))
+    other = (source / "well-0-0.png").read_bytes()
 
     def meddle():
-        from medidistill.ingest import stage
+        from medidistill.ingest.loading import Loader
 
-        before = stage.make_dataset
+        read = Loader.__call__
 
-        def after(*arguments):
-            # between the checksum and the decoding of each file
-            gone.unlink()
-            changed.write_bytes(b"no picture any more")
-            cut.write_bytes(cut.read_bytes()[:50])
-            return before(*arguments)
+        def between(self, place, digest):
+            # after the checksum of the file was taken
+            path = Path(place)
+            if path == gone:
+                gone.unlink()
+            elif path == changed:
+                changed.write_bytes(b"no picture any more")
+            elif path == cut:
+                cut.write_bytes(cut.read_bytes()[:50])
+            elif path == swapped:
+                swapped.write_bytes(other)
+            item = read(self, place, digest)
+            if path == after:
+                after.write_bytes(other)
+            return item
 
-        stage.make_dataset = after
+        Loader.__call__ = between
 
     out, log = tmp_path / "out", tmp_path / "log"
-    place = type(workplace)(workplace.root, workplace.config, source)
-    place.config = tmp_path / "tolerant.yaml"
+    place = type(workplace)(workplace.root, tmp_path / "tolerant.yaml", source)
     place.config.write_text(
         workplace.config.read_text().replace("image_size: 16", "image_size: 16, max_quarantine: 0.5")
     )
     assert place.finish(out, meddle, log) == 0, log.read_text()
     listed = (out / "ingest" / "quarantine.csv").read_text()
-    for path in (gone, changed, cut):
+    for path in (gone, changed, cut, swapped, after):
         assert path.name in listed
-    note("file vanished, changed or cut during ingest", {"in all": 3})
+    note("file vanished, changed, cut or swapped during ingest", {"in all": 5})
 
 
 def test_clock_that_jumps(workplace, tmp_path):
