@@ -72,7 +72,7 @@ def make_support_package(folder: RunFolder, target: Path) -> list[str]:
 
 def _settings(config: Any) -> dict[str, Any]:
     """Return the settings; text that may say anything, a path among it, becomes its length."""
-    plain = {}
+    plain: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):
