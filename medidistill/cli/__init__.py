@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -10,7 +11,9 @@ from collections.abc import Sequence
 from medidistill.cli.parser import make_parser
 from medidistill.errors import as_known
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
+
+_STOPPED = (130, 143)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)", 1)
         return known.exit_code if known.quiet else _fail(str(known), known.exit_code)
     return 0
+
+
+def run() -> None:
+    """Run the command of this process and end it with its exit code.
+
+    A process that was stopped leaves at once: what it did is on disk, and taking down torch and its kin takes
+    seconds of the ten that a stop may last.
+    """
+    code = main()
+    if code in _STOPPED:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _fail(message: str, code: int) -> int:
