@@ -84,11 +84,13 @@ class DistillConfig(Validated):
         "what an outer step lowers: trajectory, the distance to an expert's later snapshot (MTT, IADD); "
         "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images); "
         "gradient, the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
-        "distribution, the distance of mean features of random networks (DM; reads real images)",
+        "distribution, the distance of mean features of random networks (DM; reads real images); "
+        "statistics, the distance to mean public features that were released once with noise (dp_stats; no expert)",
         "trajectory",
         "student_loss",
         "gradient",
         "distribution",
+        "statistics",
     )
     ipc: int = number(5, "distilled images per class", 1, 100_000)
     init: str = choice(
@@ -177,5 +179,6 @@ class DistillConfig(Validated):
 
     @property
     def reads_real(self) -> bool:
-        """Whether the distillation itself reads real training images, beside the experts'."""
-        return self.init == "real" or self.objective != "trajectory" or self.label_init == "expert"
+        """Whether the distillation itself reads real training images, beside what the experts' and a release tell."""
+        own = self.objective not in ("trajectory", "statistics")
+        return self.init == "real" or own or self.label_init == "expert"

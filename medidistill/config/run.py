@@ -50,11 +50,25 @@ class RunConfig(Validated):
                     f"known: {', '.join(METHODS)}"
                 )
             self.distill_by(method)
+        self._check_private()
         last = self.distill.max_start - 1 + self.distill.expert_epochs
         if last > self.experts.epochs:
             raise ConfigError(
                 f"distill.max_start={self.distill.max_start} with expert_epochs={self.distill.expert_epochs} needs "
                 f"snapshot {last}, experts.epochs={self.experts.epochs} ends before; raise epochs or lower max_start"
+            )
+
+    def _check_private(self) -> None:
+        """Refuse, before hours of work, what would end a guarantee or has none to give."""
+        if "dp_stats" in self.evaluate.arms and not self.experts.dp.enabled:
+            raise ConfigError(
+                "evaluate.arms: 'dp_stats' without experts.dp.enabled=true has no epsilon to keep to; set it and "
+                "experts.dp.epsilon"
+            )
+        if self.experts.dp.enabled and self.ingest.normalisation == "zca":
+            raise ConfigError(
+                "ingest.normalisation='zca' with experts.dp: a whitening fitted on the patients has no privacy "
+                "mechanism, and no guarantee could be printed; use per_image or fixed"
             )
 
     def experts_by(self, method: str) -> ExpertConfig:

@@ -221,6 +221,8 @@ class _Loop:
         config, shape, device = self.config, self.experts.architecture, self.device
         if config.objective == "trajectory":
             return TrajectoryMatching(self.experts, config, step, device)
+        if config.objective == "statistics":
+            raise ConfigError("distill.objective='statistics' matches no experts; use `distil_statistics`")
         if real is None:
             raise ConfigError(
                 f"distill.objective={config.objective!r} needs the real images; use objective='trajectory'"

@@ -15,7 +15,7 @@ Cost: one pass over the images, then seconds. Source: the mean embedding release
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -82,6 +82,7 @@ def distil_statistics(
     training: TrainingConfig,
     seed: int,
     steps: int = 300,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> DistilledSet:
     """Optimise images from noise until the mean features of each class are those released; touches no patient.
 
@@ -96,13 +97,14 @@ def distil_statistics(
         training: recipe to train from it.
         seed: of the start.
         steps: of Adam.
+        on_step: called with the step (from 1) and its loss; may raise to stop.
     """
     classes = len(class_names)
     target = _class_means(statistics, noise_multiplier)
     images = 0.2 * torch.randn(classes * ipc, *shape, generator=stream(seed, "dp_stats", "init"))
     images.requires_grad_()
     optimizer = torch.optim.Adam([images], lr=0.05)
-    for _ in range(steps):
+    for step in range(steps):
         means = public_features(_standard(images)).view(classes, ipc, -1).mean(1)
         # images that only match the filters drift out of what real ones can be: keep them small and smooth
         rough = (images[..., 1:, :] - images[..., :-1, :]).square().mean() + images.diff(dim=-1).square().mean()
@@ -110,6 +112,8 @@ def distil_statistics(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if on_step is not None:
+            on_step(step + 1, float(loss.detach()))
     return DistilledSet(
         images=_standard(images.detach()),
         labels=torch.arange(classes).repeat_interleave(ipc),

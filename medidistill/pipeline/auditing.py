@@ -15,12 +15,15 @@ from torch import Tensor
 
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig, digest
 from medidistill.distill import distill, train_experts
+from medidistill.distill.noised_statistics import distil_statistics, noised_statistics
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.errors import DivergedError
 from medidistill.files import read_json, write_json, write_text
+from medidistill.networks import secret_generator
 from medidistill.pipeline.arms import delivered, method_config
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
+from medidistill.pipeline.released_statistics import release_noise
 from medidistill.pipeline.stages import with_noise
 from medidistill.pipeline.work import Run
 from medidistill.privacy import AuditProfile, profile_named
@@ -72,6 +75,8 @@ class Procedure:
 
     def __call__(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Train experts on normalised images and distil them. Raises `DivergedError`."""
+        if self.distillation.objective == "statistics":
+            return self._released(images, labels, patients, seed)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             files = train_experts(
                 images,
@@ -95,6 +100,30 @@ class Procedure:
         if result.status != "completed":
             raise DivergedError(f"audit: a shadow run ended as {result.status}; lower distill.lr_images")
         return result.distilled
+
+    def _released(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
+        """Make a set as `dp_stats` does, with fresh noise."""
+        sigma = release_noise(self.experts.dp)
+        statistics = noised_statistics(
+            images,
+            labels,
+            patients,
+            num_classes=len(self.class_names),
+            noise_multiplier=sigma,
+            generator=secret_generator(),
+        )
+        return distil_statistics(
+            statistics,
+            noise_multiplier=sigma,
+            ipc=self.distillation.ipc,
+            shape=(images.shape[1], images.shape[2], images.shape[3]),
+            class_names=self.class_names,
+            normalisation=self.normalisation,
+            network=self.network,
+            training=self.training,
+            seed=seed,
+            steps=self.distillation.outer_steps,
+        )
 
     @property
     def digest(self) -> str:
@@ -182,9 +211,15 @@ def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")
+    # the noise of the run, not of fewer experts; a release of statistics has its own
+    if plain.objective == "statistics":
+        dp = dataclasses.replace(pool.dp, noise_multiplier=release_noise(pool.dp))
+        noised = dataclasses.replace(pool, dp=dp)
+    else:
+        noised = dataclasses.replace(with_noise(pool), count=count)
     return Procedure(
         config.network,
-        dataclasses.replace(with_noise(pool), count=count),  # the noise of the run, not of fewer experts
+        noised,
         plain,
         config.evaluate.small,
         data.train.class_names,

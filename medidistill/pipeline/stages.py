@@ -21,6 +21,7 @@ from medidistill.files import load_tensors, read_json, translate_os_errors, writ
 from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import say
+from medidistill.pipeline.released_statistics import distil_released
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
 
@@ -60,6 +61,8 @@ def ingest(run: Run, source: Path | None) -> None:
     tables = [path for path in folder.iterdir() if path.suffix in (".csv", ".html")]
     run.note("ingest", inputs, tables, data=data.digest, origin=origin, **facts)
     run.touch("read", inputs, train=data.train, val=data.val, test=data.test)
+    if run.config.ingest.normalisation == "zca":
+        run.touch("fit_normalisation", inputs, train=data.train)
 
 
 def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
@@ -71,8 +74,11 @@ def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
             noted as finished, a call without `shard` does that.
     """
     check_ipc(run.config, run.data().train.counts())
-    for pool in dict.fromkeys(run.config.experts_by(method) for method in methods(run.config)):
+    needed = [method for method in methods(run.config) if method_config(run.config, method).objective != "statistics"]
+    for pool in dict.fromkeys(run.config.experts_by(method) for method in needed):
         _train_pool(run, pool, shard)
+    if not needed and shard is None:
+        run.note("experts", digest("experts", "none"), files=0)
 
 
 def _stage_of(run: Run, pool: ExpertConfig) -> str:
@@ -165,6 +171,9 @@ def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
 def distill(run: Run, method: str) -> None:
     """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
+    if config.objective == "statistics":
+        distil_released(run, method)
+        return
     pool = run.config.experts_by(method)
     if pool != run.config.experts:  # a pool that only some methods need is trained when one of them asks for it
         _train_pool(run, pool)

@@ -24,6 +24,7 @@ FORMAT = 1
 
 KINDS: Mapping[str, tuple[bool, str]] = {
     "read": (False, "images were read, split and prepared"),
+    "fit_normalisation": (True, "the whitening that ships with the set was fitted to the images"),
     "train_experts": (True, "networks were trained on the images"),
     "feature_statistics": (True, "means of the images' features were released with noise"),
     "start_from_real": (True, "the distilled images began as copies of these images"),

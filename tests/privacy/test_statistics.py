@@ -74,22 +74,30 @@ def test_operating_point_against_a_naive_loop() -> None:
     rng = np.random.default_rng(1)
     found = attack(rng.normal(1, 1, 300), rng.normal(0, 1, 400))
     first = set(found.order[:350].tolist())
-    choosing = sorted((found.scores[i] for i in range(300, 700) if i in first), reverse=True)
-    threshold = choosing[math.floor(0.05 * len(choosing))]
-    point = found.at(0.05)
-    assert point["tpr"] == pytest.approx(np.mean([s > threshold for s in found.scores[:300]]))
-    rest = [found.scores[i] > threshold for i in range(300, 700) if i not in first]
-    assert point["fpr_reached"] == pytest.approx(np.mean(rest))
+    point, tpr, reached = found.at(0.05), [], []
+    for half in (True, False):
+        choosing = [found.scores[i] for i in range(300, 700) if (i in first) == half]
+        threshold = np.quantile(choosing, 0.95, method="weibull")
+        tpr.append(np.mean([s > threshold for s in found.scores[:300]]))
+        reached.append(np.mean([found.scores[i] > threshold for i in range(300, 700) if (i in first) != half]))
+    assert point["tpr"] == pytest.approx(np.mean(tpr))
+    assert point["fpr_reached"] == pytest.approx(np.mean(reached))
     assert (point["low"], point["high"]) == pytest.approx(clopper_pearson(point["tpr"] * 300, 300))
 
 
-def test_the_threshold_is_chosen_on_the_first_half_alone() -> None:
-    # the others of the second half score far above everything; a threshold that saw them would find nobody
+def test_each_threshold_is_checked_on_the_half_that_did_not_choose_it() -> None:
+    # the others of the second half score far above everything: their threshold finds nobody, that of the first half all
     scores = np.concatenate([np.full(100, 1.0), np.zeros(200), np.full(200, 9.0)])
     order = np.concatenate([np.arange(100, 300), np.arange(100), np.arange(300, 500)])
-    found = Attack(scores, np.arange(500) < 100, np.arange(500), order)
-    assert found.at(0.01)["tpr"] == 1.0
-    assert found.at(0.01)["fpr_reached"] == 1.0
+    point = Attack(scores, np.arange(500) < 100, np.arange(500), order).at(0.01)
+    assert (point["tpr"], point["fpr_reached"]) == (0.5, 0.5)
+
+
+def test_an_attack_that_guesses_has_the_rate_it_is_judged_at_on_average() -> None:
+    rng = np.random.default_rng(4)
+    rates = [attack(rng.normal(size=400), rng.normal(size=480)).at(0.01)["tpr"] for _ in range(400)]
+    assert np.mean(rates) == pytest.approx(0.01, abs=4 * np.std(rates) / 20)
+    assert np.mean(rates) < 0.0115  # the third highest of 240 would give 0.0124
 
 
 def test_too_few_strangers_are_not_resolvable() -> None:

@@ -1,0 +1,100 @@
+"""The distillation stage of `dp_stats`: one noised release of mean features, and images that reproduce it.
+
+The release is kept, because each one costs privacy: a stopped run goes on with it, and images are made from it again
+and again for nothing more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medidistill.config import DPConfig, as_dict, digest
+from medidistill.distill.noised_statistics import distil_statistics, noised_statistics
+from medidistill.errors import ConfigError, IngestError
+from medidistill.files import load_tensors, save_tensors, write_json
+from medidistill.networks import secret_generator
+from medidistill.pipeline.arms import method_config
+from medidistill.pipeline.work import Run
+
+__all__ = ["distil_released", "release_noise"]
+
+
+def release_noise(dp: DPConfig) -> float:
+    """Return sigma of one release of sensitivity 1 that keeps to (epsilon, delta). Raises `ConfigError`."""
+    from medidistill.privacy.accounting import noise_for
+
+    if not dp.enabled:
+        raise ConfigError("method dp_stats: needs experts.dp.enabled=true, whose epsilon and delta it keeps to")
+    return dp.noise_multiplier or noise_for(dp.epsilon, dp.delta, sampling_rate=1.0, steps=1)
+
+
+def distil_released(run: Run, method: str) -> None:
+    """Release the statistics of the training split unless that was done, and make the images of them."""
+    data, config, stage = run.data(), method_config(run.config, method), f"distill/{method}"
+    dp, small, folder = run.config.experts.dp, run.config.evaluate.small, run.folder.distill(method)
+    release = digest("statistics", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
+    inputs = digest("distill", method, release, config, run.config.network, small, run.config.seed)
+    if run.finished(stage, inputs, folder / "distilled.safetensors"):
+        return
+    statistics, sigma = _release(run, folder / "statistics.safetensors", release)
+    entries: list[dict[str, Any]] = []
+    with run.bar(f"distill {method}", config.outer_steps, "step") as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            entries.append({"step": step, "loss": loss})
+            bar.at(step, config.outer_steps, loss=loss)
+            run.stop.check()
+
+        made = distil_statistics(
+            statistics,
+            noise_multiplier=sigma,
+            ipc=config.ipc,
+            shape=(data.train.images.shape[1], *data.train.images.shape[2:]),
+            class_names=data.train.class_names,
+            normalisation=data.normalisation,
+            network=run.config.network,
+            training=small,
+            seed=run.config.seed,
+            steps=config.outer_steps,
+            on_step=on_step,
+        )
+    facts = {"method": method, "data": data.digest, "image_size": run.config.ingest.image_size}
+    made = dataclasses.replace(made, recipe={**made.recipe, **facts, "distill": as_dict(config)})
+    save_tensors(
+        folder / "evolution.safetensors", {f"step-{config.outer_steps:06d}": made.images}, {"kind": "evolution"}
+    )
+    summary = {"status": "completed", "best_step": config.outer_steps, "entries": entries, "events": []}
+    write_json(folder / "history.json", summary)
+    made.save(folder / "distilled.safetensors")
+    run.note(stage, inputs, best_step=config.outer_steps, alpha=made.alpha)
+
+
+def _release(run: Run, file: Path, name: str) -> tuple[Tensor, float]:
+    try:
+        tensors, header = load_tensors(file)
+        if header.get("release") == name:
+            return tensors["statistics"], float(header["noise_multiplier"])
+    except IngestError:
+        pass  # not there, or cut off: the event of that attempt stays in the provenance
+    data, dp = run.data(), run.config.experts.dp
+    sigma = release_noise(dp)
+    parameters = {"noise_multiplier": sigma, "delta": dp.delta}
+    run.touch("feature_statistics", digest(name, secrets.token_hex(8)), "gaussian", parameters, train=data.train)
+    statistics = noised_statistics(
+        data.normalisation.apply(data.train.images),
+        data.train.labels,
+        data.train.patient_ids,
+        num_classes=data.train.num_classes,
+        noise_multiplier=sigma,
+        generator=secret_generator(),
+    )
+    if not bool(torch.isfinite(statistics).all()):
+        raise IngestError("dp_stats: the released statistics are not finite; the images hold values that are not")
+    save_tensors(file, {"statistics": statistics}, {"kind": "statistics", "release": name, "noise_multiplier": sigma})
+    return statistics, sigma
