@@ -37,7 +37,9 @@ def test_no_mechanism_no_guarantee() -> None:
     assert Manifest([event("read"), event("train_experts", "dp_sgd")]).claim().kind == "dp"
 
 
-@pytest.mark.parametrize("kind", ["select_step", "choose_training", "start_from_real", "real_batches"])
+@pytest.mark.parametrize(
+    "kind", ["fit_normalisation", "select_step", "choose_training", "start_from_real", "real_batches"]
+)
 def test_one_bare_touch_that_reaches_the_set_ends_the_guarantee(kind: str) -> None:
     claim = Manifest([event("train_experts", "dp_sgd"), event(kind, split="val")]).claim()
     assert claim.kind == "none"

@@ -1,0 +1,129 @@
+"""A guarantee is printed where every touch has a mechanism, and nowhere else: whole runs on PNG files of "patients"."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medidistill.cli import main
+from medidistill.distilled_set import DistilledSet
+from medidistill.privacy import Claim, Manifest
+
+CONFIG = """\
+name: guarded
+seed: 3
+threads: 1
+ingest: {image_size: 16}
+network: {width: 4, depth: 1}
+experts:
+  count: 2
+  epochs: 3
+  batch_size: 4
+  dp: {enabled: true, noise_multiplier: 6, sampling_rate: 0.5, expected_patients: 2, steps_per_epoch: 2}
+distill: {ipc: 1, outer_steps: 4, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 2, real_batch: 4}
+evaluate: {arms: [random, iadd], networks: 2, full_epochs: 2, bootstrap: 100, small: {steps: 5}}
+"""
+
+
+def _run(folder: Path, pictures: Path, *more: str, until: str = "distill") -> int:
+    config = folder / "guarded.yaml"
+    config.write_text(CONFIG)
+    arguments = ["run", "--config", str(config), "--input", str(pictures), "--output", str(folder / "out"), "--quiet"]
+    return main([*arguments, "--until", until, *(part for one in more for part in ("--set", one))])
+
+
+def _claim(folder: Path) -> Claim:
+    return Manifest.load(folder / "out" / "provenance.json").claim()
+
+
+def _kinds(folder: Path) -> list[str]:
+    return [event.kind for event in Manifest.load(folder / "out" / "provenance.json").events]
+
+
+def _recipe(folder: Path) -> dict:
+    return json.loads((folder / "out" / "bundle" / "recipe.json").read_text())
+
+
+def test_private_experts_are_covered_and_a_bare_touch_afterwards_ends_the_guarantee(tmp_path, pictures):
+    assert _run(tmp_path, pictures, until="export") == 0
+    assert _claim(tmp_path).kind == "dp"
+    # nothing was chosen on the private validation patients, although the configuration would have
+    assert not {"select_step", "choose_training"} & set(_kinds(tmp_path))
+    # as configured, with the learned rate: none of the four that validation would have chosen from
+    training = _recipe(tmp_path)["training"]
+    assert (training["momentum"], training["lr"]) == (0.9, pytest.approx(_recipe(tmp_path)["alpha"]))
+    told = _recipe(tmp_path)["privacy"]
+    assert told["guarantee"]["mechanism"] == "dp_sgd"
+    assert 0 < told["guarantee"]["epsilon"] <= 8
+    assert "differential privacy for each patient" in told["statement"]
+    assert "data" not in _recipe(tmp_path)["digests"]
+
+    # another method reads the same patients as they are: the history of the folder is what is judged
+    assert main(["distill", "--output", str(tmp_path / "out"), "--method", "dm", "--quiet"]) == 0
+    assert main(["export", "--output", str(tmp_path / "out"), "--quiet"]) == 0
+    told = _recipe(tmp_path)["privacy"]
+    assert "guarantee" not in told
+    assert "differential privacy" not in told["statement"]
+    assert "no formal guarantee" in told["statement"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["evaluate.arms=[random,dm]"], "fitted to batches"),
+        (["evaluate.arms=[random,bptt]"], "fitted to batches"),
+        (["distill.init=real"], "began as copies"),
+        (["distill.soft_labels=true", "distill.label_init=expert"], "fitted to batches"),
+        (["experts.dp.enabled=false"], "networks were trained"),
+        (["experts.dp.enabled=false", "ingest.normalisation=zca"], "whitening"),
+    ],
+    ids=["batches", "student", "start", "labels", "experts", "whitening"],
+)
+def test_whoever_reads_patients_without_a_mechanism_claims_nothing(tmp_path, pictures, settings, reason):
+    assert _run(tmp_path, pictures, *settings) == 0
+    claim = _claim(tmp_path)
+    assert (claim.kind, claim.events) == ("none", ())
+    assert any(reason in one for one in claim.reasons)
+
+
+def test_a_choice_on_private_patients_is_written_down(tmp_path, pictures):
+    assert _run(tmp_path, pictures, "experts.dp.enabled=false") == 0
+    assert any("outer step was chosen" in one for one in _claim(tmp_path).reasons)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("ingest.normalisation=zca", "a whitening fitted on the patients has no privacy mechanism"),
+        ("experts.dp={enabled: false}", "no epsilon to keep to"),
+    ],
+    ids=["whitening", "statistics"],
+)
+def test_what_could_never_be_guaranteed_is_refused_before_the_work(tmp_path, pictures, capsys, setting, message):
+    assert _run(tmp_path, pictures, "evaluate.arms=[random,dp_stats]", setting) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_dp_stats_touches_the_patients_once_and_goes_on_with_what_it_released(tmp_path, pictures):
+    assert _run(tmp_path, pictures, "evaluate.arms=[random,dp_stats]", until="export") == 0
+    claim = _claim(tmp_path)
+    assert [(event.kind, event.mechanism) for event in claim.events] == [("feature_statistics", "gaussian")]
+    assert "train_experts" not in _kinds(tmp_path)
+    assert _recipe(tmp_path)["method"] == "dp_stats"
+    assert _recipe(tmp_path)["privacy"]["guarantee"]["mechanism"] == "gaussian"
+
+    made = tmp_path / "out" / "distill" / "dp_stats" / "distilled.safetensors"
+    before = DistilledSet.load(made)
+    made.unlink()
+    assert main(["distill", "--output", str(tmp_path / "out"), "--quiet"]) == 0
+    assert (DistilledSet.load(made).images == before.images).all()
+    assert _kinds(tmp_path).count("feature_statistics") == 1
+    # without it the patients are asked again, and that is another event
+    made.unlink()
+    made.with_name("statistics.safetensors").unlink()
+    assert main(["distill", "--output", str(tmp_path / "out"), "--quiet"]) == 0
+    assert _kinds(tmp_path).count("feature_statistics") == 2
+    assert not (DistilledSet.load(made).images == before.images).all()
