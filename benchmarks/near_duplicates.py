@@ -3,7 +3,8 @@
     python -m benchmarks.near_duplicates --data $MEDIDISTILL_DATA/covid-cxr
 
 Reads every picture of a folder with `labels.csv` (column `file`), makes altered copies of every seventh, and counts
-bits of the outline and the correlation of fine structure as the quality gate does. Writes figures alone, no picture.
+bits of the outline and the correlation of fine structure as the quality gate does. Then pairs of different phantoms:
+they look more alike than patients do, and the gate must not take them for copies. Writes figures alone, no picture.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medidistill.config import QualityConfig
+from medidistill.config import PhantomConfig, QualityConfig
 from medidistill.files import write_json
+from medidistill.ingest import generate_phantom
+from medidistill.ingest.dicom import read_image
 from medidistill.ingest.examine import OUTLINE_BITS, fine_structure, outline
 
 RESULT = Path(__file__).parent / "results" / "near_duplicates.json"
@@ -61,32 +65,53 @@ def _quantiles(values: list[float]) -> dict[str, float]:
     return {f"{q}": round(float(np.percentile(values, q)), 4) for q in (0, 1, 5, 50, 95, 99, 100)}
 
 
+def _pairs(outlines: Picture, fine: Picture, patients: Sequence[str]) -> dict[str, object]:
+    """Return how near pairs of different patients come, and how many the gate would take for copies."""
+    names = np.asarray(patients)
+    chosen = np.triu(names[:, None] != names[None], 1)
+    bits = ((OUTLINE_BITS - np.abs(outlines @ outlines.T)) / 2)[chosen]
+    correlation = np.abs(fine @ fine.T)[chosen]
+    limits = QualityConfig()
+    near = bits <= limits.max_bits
+    return {
+        "films": len(fine),
+        "pairs": len(bits),
+        "smallest bits": np.sort(bits)[:5].tolist(),
+        "pairs within the bits": int(near.sum()),
+        "highest correlation within the bits": round(float(np.max(correlation[near], initial=0)), 4),
+        f"highest correlation within {_NEAR} bits": round(float(np.max(correlation[bits <= _NEAR], initial=0)), 4),
+        "taken for near duplicates": int((near & (correlation >= limits.min_correlation)).sum()),
+    }
+
+
+def _phantoms(patients: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        source = generate_phantom(Path(folder) / "phantoms", PhantomConfig(patients_per_class=patients, size=256))
+        with open(source / "labels.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        films = [read_image(source / row["path"]) for row in rows]
+    outlines = np.stack([outline(film) for film in films]).astype(np.float32) * 2 - 1
+    return _pairs(outlines, np.stack([_fine(film) for film in films]), [row["patient_id"] for row in rows])
+
+
 def main() -> None:
     """Measure and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--phantoms", type=int, default=200, help="phantom patients in each class (default: 200)")
     arguments = parser.parse_args()
     with open(arguments.data / "labels.csv", newline="", encoding="utf-8") as file:
         names = [row["file"] for row in csv.DictReader(file)]
     films = [np.asarray(np.asarray(Image.open(arguments.data / n).convert("L")) / 255, np.float32) for n in names]
     outlines = np.stack([outline(film) for film in films]).astype(np.float32) * 2 - 1
     fine = np.stack([_fine(film) for film in films])
-    upper = np.triu(np.ones((len(films), len(films)), bool), 1)
-    bits = ((OUTLINE_BITS - np.abs(outlines @ outlines.T)) / 2)[upper]
-    correlation = np.abs(fine @ fine.T)[upper]
     limits = QualityConfig()
-    caught = (bits <= limits.max_bits) & (correlation >= limits.min_correlation)
     result: dict[str, object] = {
         "films": len(films),
         "limits": {"max_bits": limits.max_bits, "min_correlation": limits.min_correlation},
-        "different films": {
-            "pairs": len(bits),
-            "smallest bits": np.sort(bits)[:5].tolist(),
-            "pairs within the bits": int((bits <= limits.max_bits).sum()),
-            "taken for near duplicates": int(caught.sum()),
-            f"highest correlation within {_NEAR} bits": float(np.max(correlation[bits <= _NEAR], initial=0)),
-        },
+        "different films": _pairs(outlines, fine, [str(n) for n in range(len(films))]),
+        "different phantoms": _phantoms(arguments.phantoms),
     }
     for name, change in COPIES.items():
         far, alike = [], []
