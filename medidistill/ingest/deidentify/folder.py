@@ -17,13 +17,15 @@ from tqdm import tqdm
 from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
 from medidistill.files import translate_os_errors, write_bytes, write_text
 from medidistill.ingest.deidentify.audit import AuditLog
-from medidistill.ingest.deidentify.engine import Deidentified, deidentify
+from medidistill.ingest.deidentify.engine import Change, deidentify
 from medidistill.ingest.deidentify.keys import Key
+from medidistill.ingest.deidentify.picture import bare_picture, foreign_chunks
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.residual import identifiers, residuals
 from medidistill.ingest.deidentify.screen import screen_header, screen_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION
+from medidistill.ingest.dicom import file_kind
 from medidistill.ingest.finding import find_files
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.quiet import quiet
@@ -58,6 +60,14 @@ class _Tally:
     patients: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class _Ready:
+    patient: str
+    changes: tuple[Change, ...]
+    staged: Path
+    target: str
+
+
 def _name(path: Path, source: Path, key: Key) -> str:
     return key.token("file", path.relative_to(source).as_posix())
 
@@ -87,7 +97,8 @@ def deidentify_folder(
 ) -> DeidentifyResult:
     """De-identify every image below a folder.
 
-    ``OUT/images/<patient>/<instance>.dcm`` holds what passed the screens, the engine and the residual check;
+    ``OUT/images/<patient>/<instance>.dcm`` holds what passed the screens, the engine and the residual check, and with
+    `config.pictures` ``.png`` the pixels alone of PNG and JPEG files;
     ``OUT/quarantine.csv`` names what did not, by keyed hash, with the reason; ``OUT/audit.jsonl`` is the log.
     Files in quarantine stay where they are and are not copied. One bad file never stops the run.
 
@@ -144,7 +155,7 @@ def _one(
     """Take one file through; whatever it does, the run goes on."""
     name = _name(path, source, key)
     try:
-        result, staged, target = _prepare(path, name, output, config, key)
+        ready = _prepare(path, name, output, config, key)
     except ResourceError:
         raise
     except IngestError as error:
@@ -152,22 +163,25 @@ def _one(
     except Exception as error:  # noqa: BLE001 (one file never stops the run; the message may quote it)
         reason = f"unreadable ({type(error).__name__})"
     else:
-        with translate_os_errors(output / target):
-            (output / target).parent.mkdir(parents=True, exist_ok=True)
-            staged.replace(output / target)
-        digest = hashlib.sha256((output / target).read_bytes()).hexdigest()
-        changes = [[one.where, one.action, one.before] for one in result.changes]
-        log.add("written", source=name, output=target, sha256=digest, changes=changes)
-        tally.written.append(target)
+        target = output / ready.target
+        with translate_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            ready.staged.replace(target)
+        digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        changes = [[one.where, one.action, one.before] for one in ready.changes]
+        log.add("written", source=name, output=ready.target, sha256=digest, changes=changes)
+        tally.written.append(ready.target)
         tally.sources.append(path)
-        tally.patients.add(result.patient)
+        tally.patients.add(ready.patient)
         return
     tally.quarantine.append(Quarantined(name, reason))
     log.add("quarantined", source=name, reason=reason)
 
 
-def _prepare(path: Path, name: str, output: Path, config: DeidentifyConfig, key: Key) -> tuple[Deidentified, Path, str]:
-    """Return the result, the file it was written to for checking, and its place in OUT. Raises `IngestError`."""
+def _prepare(path: Path, name: str, output: Path, config: DeidentifyConfig, key: Key) -> _Ready:
+    """Return a file that was written and checked, and its place in OUT. Raises `IngestError`."""
+    if config.pictures and path.is_file() and file_kind(path) in ("png", "jpeg"):
+        return _prepare_picture(path, name, output, key)
     dataset = read_dicom(path)
     screen_header(dataset, config)
     screen_pixels(dataset)
@@ -184,7 +198,19 @@ def _prepare(path: Path, name: str, output: Path, config: DeidentifyConfig, key:
     if found := residuals(staged, needles, may_hold=allowed):
         staged.unlink()
         raise IngestError(f"an identifying value of the input is still in {', '.join(found)}")
-    return result, staged, target
+    return _Ready(result.patient, result.changes, staged, target)
+
+
+def _prepare_picture(path: Path, name: str, output: Path, key: Key) -> _Ready:
+    """Do the same for a picture: nothing tells its patient, so it is one of its own."""
+    data, patient = bare_picture(path), key.patient(f"file\x1f{name}")
+    target = f"images/{patient}/{key.token('instance', hashlib.sha256(data).hexdigest())}.png"
+    staged = output / _STAGING / f"{name}.png"
+    write_bytes(staged, data, mode=0o600)
+    if found := foreign_chunks(staged.read_bytes()):
+        staged.unlink()
+        raise IngestError(f"more than pixels would be written: {', '.join(found)}")
+    return _Ready(patient, (), staged, target)
 
 
 def _write_quarantine(path: Path, quarantine: list[Quarantined]) -> None:

@@ -34,6 +34,7 @@ class DeidentifyConfig:
         dates: `shift` (one offset a patient, whole days), `retain` (as they are) or `remove`.
         patient_characteristics: keep age (90 and above as 90), sex, size, weight, smoking and pregnancy status.
         modalities: values of (0008,0060) that are let through; everything else is quarantined.
+        pictures: let PNG and JPEG through as well: the site's word that these are radiographs, as no header says so.
         max_quarantine: largest share of the files that may be quarantined, in [0, 1].
         remove: keywords or ``(gggg,eeee)`` of elements that this site removes in addition.
         keep: keywords or tags that this site keeps although the profile would not.
@@ -44,6 +45,7 @@ class DeidentifyConfig:
     dates: str = "shift"
     patient_characteristics: bool = False
     modalities: tuple[str, ...] = ("CR", "DX")
+    pictures: bool = False
     max_quarantine: float = 0.1
     remove: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
@@ -53,8 +55,9 @@ class DeidentifyConfig:
     def __post_init__(self) -> None:
         if self.dates not in _DATES:
             raise ConfigError(f"dates={self.dates!r}: must be one of {', '.join(_DATES)}")
-        if not isinstance(self.patient_characteristics, bool):
-            raise ConfigError(f"patient_characteristics={self.patient_characteristics!r}: must be true or false")
+        for name in ("patient_characteristics", "pictures"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r}: must be true or false")
         number = self.max_quarantine
         if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
             raise ConfigError(f"max_quarantine={number!r}: must be in [0, 1]")

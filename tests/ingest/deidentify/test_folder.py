@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
 import shutil
@@ -9,8 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
 from pydicom.filewriter import dcmwrite
 
@@ -21,6 +26,7 @@ from medidistill.errors import ConfigError, IngestError, QuarantineError, Resour
 from medidistill.ingest import deidentify as package
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify_folder, identifiers, locate, residuals
 from medidistill.ingest.deidentify import folder as folder_module
+from medidistill.ingest.deidentify.picture import foreign_chunks
 from medidistill.ingest.deidentify.text import MIN_LETTERS, letters_in_row
 
 LAX = DeidentifyConfig(max_quarantine=1.0)
@@ -302,3 +308,48 @@ def test_the_page_shows_the_committed_figures(root: Path) -> None:
     assert tables(result) in PAGE.read_text(encoding="utf-8")
     assert {row["leaks_in_output"] for row in result["places"].values()} == {0}
     assert set(result["places"]) == {*PLACES, *(f"PN, {charset}" for charset in CHARSETS)}
+
+
+@pytest.fixture
+def picture(phantoms: list[Path]) -> Image.Image:
+    pixels = pydicom.dcmread(phantoms[0]).pixel_array
+    return Image.fromarray((pixels >> 4).astype("u1")).resize((512, 512))
+
+
+def test_pictures_leave_everything_but_their_pixels_behind(picture: Image.Image, key: Key, tmp_path: Path) -> None:
+    source = tmp_path / "in" / "Phantomward"
+    source.mkdir(parents=True)
+    text = PngInfo()
+    text.add_text("Comment", "PHANTOM^SECRET")
+    text.add_itxt("Title", "PHANTOM^SECRET", zip=True)
+    exif = Image.Exif()
+    exif[0x010E] = "PHANTOM^SECRET"
+    picture.save(source / "Phantomname.png", pnginfo=text, exif=exif)
+    picture.save(source / "Phantomname.jpg", comment=b"PHANTOM^SECRET", exif=exif, quality=95)
+    deep = Image.fromarray(np.asarray(picture).astype("u2") * 256 + 3)
+    deep.save(source / "deep.png")
+    named = picture.copy()
+    ImageDraw.Draw(named).text((6, 4), "PHANTOM^BURNED 1961", fill=255, font=ImageFont.load_default(size=16))
+    named.save(source / "burned.png")
+    refused = deidentify_folder(tmp_path / "in", tmp_path / "refused", LAX, key)
+    assert [entry.reason for entry in refused.quarantine] == ["not a DICOM file (no DICM at byte 128)"] * 4
+    result = deidentify_folder(tmp_path / "in", tmp_path / "out", dataclasses.replace(LAX, pictures=True), key)
+    assert [entry.reason for entry in result.quarantine] == ["letters in the pixels near a border"]
+    assert result.patients == len(result.written) == 3
+    written = everything(tmp_path / "out")
+    assert [name for name in ("SECRET", "Phantomname", "Phantomward", "PHANTOM") if holds(written, name)] == []
+    pictures = [np.asarray(Image.open(tmp_path / "out" / name)) for name in result.written]
+    for expected in (np.asarray(picture), np.asarray(deep)):
+        assert any(one.dtype == expected.dtype and np.array_equal(one, expected) for one in pictures)
+    assert all(foreign_chunks((tmp_path / "out" / name).read_bytes()) == [] for name in result.written)
+    assert package.verify_audit(tmp_path / "out" / "audit.jsonl", key) == []
+
+
+def test_what_a_png_holds_beyond_pixels_is_named(picture: Image.Image) -> None:
+    buffer, text = io.BytesIO(), PngInfo()
+    text.add_text("Comment", "PHANTOM^SECRET")
+    picture.save(buffer, "PNG", pnginfo=text, dpi=(300, 300))
+    data = buffer.getvalue()
+    assert sorted(foreign_chunks(data)) == ["pHYs", "tEXt"]
+    assert "bytes after the end" in foreign_chunks(data + b"PHANTOM")
+    assert "IDAT" in foreign_chunks(data[:-60])
