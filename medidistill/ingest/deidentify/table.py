@@ -38,7 +38,6 @@ _SHORT_TEXT = frozenset(
         "CodeValue",
         "CodingSchemeDesignator",
         "CodingSchemeVersion",
-        "FilterMaterial",
         "LUTExplanation",
         "Manufacturer",
         "ManufacturerModelName",

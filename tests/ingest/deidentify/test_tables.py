@@ -85,17 +85,21 @@ def test_neighbours_of_those_groups_stay() -> None:
     ("keyword", "action"),
     [
         *((name, "C") for name in sorted(CLEANED)),
-        *((name, "text") for name in ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "FilterMaterial")),
+        *((name, "text") for name in ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion")),
         *((name, "text") for name in ("LUTExplanation", "Manufacturer", "ManufacturerModelName", "ModalityLUTType")),
         *((name, "text") for name in ("RescaleType", "SoftwareVersions", "WindowCenterWidthExplanation")),
         *((f"{c}PaletteColorLookupTableData", "K") for c in ("Red", "Green", "Blue")),
-        *((name, "K") for name in ("PixelData", "LUTData", "Rows", "ExposureInmAs", "EntranceDoseInmGy")),
-        *((name, "check") for name in ("Modality", "ViewPosition", "KVP", "InstanceNumber")),
-        *((name, "X") for name in ("TextString", "PatientComments", "ICCProfile", "UnformattedTextValue")),
+        *((name, "K") for name in ("PixelData", "LUTData", "Rows", "ExposureInmAs")),
+        *(
+            (name, "check")
+            for name in ("Modality", "ViewPosition", "KVP", "InstanceNumber", "FilterMaterial", "EntranceDoseInmGy")
+        ),
+        *((name, "X") for name in ("TextString", "PatientComments", "ICCProfile")),
         *((name, "recurse") for name in ("ViewCodeSequence", "SharedFunctionalGroupsSequence")),
         *((name, "U") for name in ("SOPInstanceUID", "IrradiationEventUID")),
         *((name, "Z") for name in ("PatientBirthDate", "PatientID", "PatientName")),
         *((name, "X") for name in ("PatientBirthTime", "PatientAge", "PatientSize", "PatientWeight")),
+        ("UnformattedTextValue", "D"),
         ("AcquisitionDate", "date"),
         ("AcquisitionTime", "time"),
         ("AcquisitionDateTime", "date"),
