@@ -64,25 +64,6 @@ def test_files_that_may_not_grow(workplace, tmp_path):
     note("file size quota", {"in all": 4})
 
 
-def test_memory_that_is_not_there(workplace, tmp_path):
-    """ulimit -v: the run ends with its code, or is killed; it never leaves something that looks whole."""
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    codes = {}
-    for room in (1, 4, 16):
-        out, log = tmp_path / f"out-{room}", tmp_path / f"log-{room}"
-
-        def limit(room=room):
-            resource.setrlimit(resource.RLIMIT_AS, (now + room * 2**20, resource.RLIM_INFINITY))
-
-        code = workplace.finish(out, limit, log)
-        codes[str(code)] = codes.get(str(code), 0) + 1
-        assert code in (0, 1, 5) or code < 0, log.read_text()
-        assert workplace.finish(out, log=log) == 0, log.read_text()
-        workplace.check(out)
-    note("memory limit, by exit code", codes)
-
-
 @contextlib.contextmanager
 def memory_group(limit):
     """Yield the file that a process writes its number into, to be killed by the kernel above `limit` bytes."""
