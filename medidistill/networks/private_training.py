@@ -46,7 +46,7 @@ _ROW_BY_ROW = (
     nn.Identity,
     nn.Flatten,
 )
-_CHUNK = 64  # images whose gradients are held at a time
+_CHUNK, _FLOATS = 64, 2**22  # images whose gradients are held at a time, more where they are small enough
 
 
 def secret_generator() -> torch.Generator:
@@ -143,7 +143,7 @@ class PatientGradient:
     def clipped_sum(self, theta: Tensor, chosen: Tensor) -> Tensor:
         """Return the sum over the chosen patients of their clipped mean gradient, without noise."""
         total = torch.zeros_like(theta)
-        for people in self._chunks(chosen):
+        for people in self._chunks(chosen, max(_CHUNK, _FLOATS // len(theta))):
             rows = torch.nonzero(torch.isin(self.patient, people)).flatten()
             owner = torch.searchsorted(people, self.patient[rows])
             size = torch.bincount(owner, minlength=len(people)) * self.config.views
@@ -160,8 +160,8 @@ class PatientGradient:
             total += factor @ torch.nan_to_num(means, 0.0, 0.0, 0.0)
         return total
 
-    def _chunks(self, chosen: Tensor) -> list[Tensor]:
-        """Split sorted patients so that each part holds about `_CHUNK` images, never splitting a patient."""
+    def _chunks(self, chosen: Tensor, images: int) -> list[Tensor]:
+        """Split sorted patients so that each part holds about so many images, never splitting a patient."""
         sizes = torch.bincount(self.patient, minlength=self.count)[chosen]
-        part = (sizes.cumsum(0) - 1) // _CHUNK
+        part = (sizes.cumsum(0) - 1) // images
         return [chosen[part == number] for number in sorted(set(part.tolist()))]
