@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["SCALES", "SMALL_SIDE", "TABLES", "Scale", "Table"]
+__all__ = ["LARGE_ONLY", "SCALES", "SMALL_SIDE", "TABLES", "Scale", "Table"]
 
 
 @dataclass(frozen=True)
@@ -100,30 +100,35 @@ SCALES = {
     ),
     "cpu": Scale(
         seeds=5,
-        train_images=5000,
-        eval_images=2000,
+        train_images=3000,
+        eval_images=1000,
         classes=20,
         ipc=(1, 10),
         start="noise",
         overrides=(
             *_SHORT,
+            "ingest.normalisation=per_image",  # a ZCA map of 3000 images would say little
             "network.width=16",
-            "experts.count=6",
-            "experts.epochs=6",
+            "experts.count=4",
+            "experts.epochs=5",
             "experts.batch_size=64",
             "experts.lr=0.02",
-            "distill.outer_steps=60",
-            "distill.inner_steps=10",
+            "distill.outer_steps=40",
+            "distill.inner_steps=6",
             "distill.max_start=4",
-            "distill.expert_epochs=2",
+            "distill.expert_epochs=1",
             "distill.validate_every=20",
+            "distill.checkpoint_every=40",
+            "distill.warmup_steps=20",
+            "distill.real_batch=60",
             "evaluate.networks=3",
-            "evaluate.full_epochs=10",
-            "evaluate.small.steps=100",
+            "evaluate.full_epochs=5",
+            "evaluate.small.steps=60",
             "evaluate.small.batch_size=64",
             "evaluate.small.lr=0.005",
         ),
     ),
     "full": Scale(seeds=5),
 }
-SMALL_SIDE = {"covid": 64, "cross_arch": 64}  # pixels, where a recipe's 112 are too many for a CPU; AlexNet needs 64
+SMALL_SIDE = {"covid": 32, "cross_arch": 32}  # pixels, where a recipe's 112 are too many for a CPU
+LARGE_ONLY = {"alexnet": 64}  # fewest pixels, where a network needs more than a table may have

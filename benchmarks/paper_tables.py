@@ -39,7 +39,7 @@ from torch import Tensor
 from benchmarks.claims import claim
 from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
-from benchmarks.paper_scales import SCALES, SMALL_SIDE, TABLES
+from benchmarks.paper_scales import LARGE_ONLY, SCALES, SMALL_SIDE, TABLES
 from medidistill.config import METHODS, RunConfig, as_dict, digest
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import DistilledSet
@@ -101,6 +101,12 @@ class Work:
     def arms(self) -> tuple[str, ...]:
         """What the table compares."""
         return self.table.arms or ARMS
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """What is trained; networks that need larger images are left out."""
+        side = next(iter(self.recipes.values())).ingest.image_size
+        return tuple(name for name in self.table.architectures if LARGE_ONLY.get(name, 0) <= side)
 
     def _overrides(self) -> tuple[str, ...]:
         table, scale = self.names
@@ -322,6 +328,7 @@ class Work:
             "images": {split: len(getattr(some, split)) for split in ("train", "val", "test")},
             "classes": some.train.num_classes,
             "recipes": {str(ipc): as_dict(recipe) for ipc, recipe in self.recipes.items()},
+            "left_out": sorted(set(self.table.architectures) - set(self.architectures)),
             "missing": sorted(set(wanted) - {cell.name for cell in runs} - set(diverged)),
             "diverged": sorted(diverged),
             "made_on": _places(list(runs.values())),
@@ -423,8 +430,8 @@ def main() -> None:
         if options.ipc:
             work.only(options.ipc)
         if not options.collect:
-            work_off(work, list(work.cells(arms, table.architectures))[options.shard[0] :: options.shard[1]], until)
-        result = work.result(arms, table.architectures)
+            work_off(work, list(work.cells(arms, work.architectures))[options.shard[0] :: options.shard[1]], until)
+        result = work.result(arms, work.architectures)
     except MedidistillError as error:
         raise SystemExit(f"benchmarks.paper_tables: {error}") from error
     file = options.results / f"paper_{options.table}_{options.scale}.json"
