@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,18 +33,19 @@ How to read it:
 - Figures are balanced accuracies on the test split, mean over seeds of the mean over networks. Every choice (learning
   rate, outer step) is made on validation.
 - Intervals are Student's t over seeds, 95 %; the test images are held fixed, so they do not say how other images would
-  come out. Without an interval there is one seed.
+  come out. From fewer than three seeds there is no interval, and no difference is shown.
 - Differences are taken seed by seed: with one seed all methods share start, segments, batches and the evaluation
   networks' weights. `adjusted p` is Holm's correction over all methods of one block; with many methods some difference
   looks large by luck.
 - All seeds share one pool of experts: no interval covers the luck of that pool.
+- Scale `cpu` is what two busy CPU cores finish: a narrow network, a few short experts, some dozen outer steps, no
+  whitening. It shows that all methods run on the same work, and how they compare when stopped that early.
 - At scale `cpu` all methods share one set of rates, chosen for MTT on covid-cxr's validation split, and few steps: a
   method that wants others is shown at a disadvantage. A row says what a method did here, not what it can do.
 - Two starts: `noise`, and `real`, where every image begins as a patient's (or a photograph) and keeps pointing at it.
 - No published figure stands in these tables: networks, experts and steps differ from the papers', most of all at the
   scale `cpu`.
 """
-_NAMED = 8
 _SMOKE = "> **Smoke scale: this shows that every method runs, in seconds a cell. The figures mean nothing.**"
 _JPEG = "The images are lossy JPEG copies: the table compares methods and says nothing against published figures."
 _CLINICAL = (
@@ -80,15 +83,32 @@ def _section(result: Mapping[str, Any]) -> str:
     ]
     made = ", ".join(f"{one['cells']} cells on {one['device']}, torch {one['torch']}" for one in result["made_on"])
     lines += ["", f"{_settings(result)} Made on: {made}."]
+    lines += _verdicts(result["differences"])
     for rival in ("mtt", "random"):
         lines += _gaps([gap for gap in result["differences"] if gap["minus"] == rival], rival)
     lines += _drops(result["drops"])
     lines += ["", f"    {result['command']}", ""]
-    for what, names in (("Not finished", result["missing"]), ("Diverged, without a row", result["diverged"])):
+    if result["left_out"]:
+        lines += [f"Left out, for they need larger images: {', '.join(result['left_out'])}.", ""]
+    for what, names in (("Not run", result["missing"]), ("Diverged, without a row", result["diverged"])):
         if names:
-            more = " ..." if len(names) > _NAMED else ""
-            lines += [f"{what}: {len(names)} cells ({', '.join(names[:_NAMED])}{more}).", ""]
+            lines += [f"{what}: {len(names)} cells: {_grouped(names, result['rows'])}.", ""]
     return "\n".join(lines)
+
+
+def _grouped(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return cells by number of images per class; one of which nothing was run is named as a whole."""
+    by_size: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name in names:
+        stem, _, seed = name.rpartition("-seed")
+        size = re.search(r"-ipc(\d+)-", stem)
+        by_size[size[1] if size else "0"][stem.replace(size[0], "-") if size else stem].append(seed)
+    begun, parts = {str(row["ipc"]) for row in rows}, []
+    for size, stems in sorted(by_size.items(), key=lambda item: int(item[0])):
+        each = ", ".join(f"{stem} (seed {', '.join(sorted(seeds))})" for stem, seeds in sorted(stems.items()))
+        what = each if size in begun else f"the whole block ({sum(map(len, stems.values()))} cells)"
+        parts.append(f"at {size if size != '0' else 'all'} images per class {what}")
+    return "; ".join(parts)
 
 
 def _settings(result: Mapping[str, Any]) -> str:
@@ -135,6 +155,20 @@ def _gaps(gaps: Sequence[Mapping[str, Any]], rival: str) -> list[str]:
         f"{'-' if gap['adjusted'] is None else format(gap['adjusted'], '.2f')} |"
         for gap in sorted(gaps, key=_place)
     ]
+
+
+def _verdicts(gaps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return in words what the differences of IADD and MTT say, where there is an interval."""
+    lines = []
+    for gap in sorted(gaps, key=_place):
+        if (gap["arm"], gap["minus"]) == ("iadd", "mtt") and gap["low"] is not None:
+            beyond = gap["low"] > 0 or gap["high"] < 0
+            says = "the interval leaves out 0" if beyond else "the interval holds 0: no difference is shown"
+            lines.append(
+                f"- IADD minus MTT from {gap['start']}, {gap['ipc']} per class, {gap['architecture']}: "
+                f"{_number(gap, '+')}; {says} (before correction for many comparisons)."
+            )
+    return ["", *lines] if lines else []
 
 
 def _drops(drops: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,7 +1,8 @@
 """What the cells of a table say together: means over paired seeds, differences, drops between architectures.
 
 The unit is the seed: a cell's figure is the mean over its networks, an estimate the mean over seeds, an interval
-Student's t over seeds. The test images are held fixed, so no interval says how another draw of images would come out.
+Student's t over seeds, where there are at least three. The test images are held fixed, so no interval says how another
+draw of images would come out.
 Differences are taken seed by seed. `adjusted` is Holm's correction over all comparisons with one rival at one ipc and
 architecture: with many methods some difference looks large by luck.
 """
@@ -25,6 +26,7 @@ Key = tuple[str, str, int, str, int]
 """Arm, start, ipc, architecture, seed."""
 
 _LEVEL = 0.95
+_FEWEST = 3  # seeds of an interval: Student's t of two is 13 standard errors wide and says nothing
 _RIVALS = ("mtt", "random")
 _HOME = "convnet"
 
@@ -61,9 +63,9 @@ def collect(runs: Mapping[Key, ArmRun], test_labels: npt.NDArray[Any]) -> dict[s
 
 
 def _interval(values: Sequence[float]) -> dict[str, float | None]:
-    """Return mean and Student's t interval; no interval from one value."""
+    """Return mean and Student's t interval; no interval from fewer than three values."""
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < _FEWEST:
         return {"estimate": mean, "low": None, "high": None}
     half = float(stats.t.ppf((1 + _LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return {"estimate": mean, "low": mean - half, "high": mean + half}
@@ -77,7 +79,7 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[str, fl
     gaps = np.array([one[seed] - other[seed] for seed in seeds])
     found = _interval(gaps.tolist())
     p = None
-    if len(gaps) > 1:
+    if len(gaps) >= _FEWEST:
         spread = float(gaps.std(ddof=1))
         p = float(stats.ttest_1samp(gaps, 0.0).pvalue) if spread > 0 else float(gaps.mean() == 0)
     return {**found, "p": p}

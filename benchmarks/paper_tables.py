@@ -6,7 +6,7 @@
 | scale | what |
 |---|---|
 | `smoke` | seconds a cell: shows that every method runs; its figures mean nothing |
-| `cpu` | narrow networks, few experts and images: under two hours for four methods on two cores |
+| `cpu` | a narrow network, short experts, some dozen outer steps, small images: seconds a cell on one core |
 | `full` | the recipe of `pipelines/configs/paper` as it is: for a GPU (`--device cuda`) |
 
 One cell is one method, start, number of images per class, seed and architecture, and one file below --work; its name

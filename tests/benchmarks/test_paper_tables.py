@@ -62,8 +62,18 @@ def test_rows_and_paired_differences_by_hand() -> None:
     assert gaps["iadd", "mtt"]["estimate"] == pytest.approx((0.25 + 0.25 + 0) / 3)
     assert gaps["random", "mtt"]["estimate"] == pytest.approx(-0.25)
     assert gaps["iadd", "random"]["estimate"] == pytest.approx(0.5)
-    assert gaps["random", "mtt"]["p"] == 0.0  # the same difference on both seeds
+    assert gaps["random", "mtt"]["p"] is gaps["random", "mtt"]["low"] is None  # two seeds: no interval
+    assert gaps["iadd", "mtt"]["p"] == pytest.approx(0.183503, rel=1e-5)  # t = 2 at 2 degrees of freedom
     assert result["drops"] == []
+
+
+def test_the_page_says_whether_iadd_beats_mtt() -> None:
+    gap = {"arm": "iadd", "minus": "mtt", "start": "noise", "ipc": 1, "architecture": "convnet", "estimate": 0.1}
+    (_, won) = benchmark_page._verdicts([{**gap, "low": 0.05, "high": 0.15}])
+    (_, open_) = benchmark_page._verdicts([{**gap, "low": -0.05, "high": 0.25}])
+    assert "+0.100 [+0.050, +0.150]; the interval leaves out 0" in won
+    assert "holds 0: no difference is shown" in open_
+    assert benchmark_page._verdicts([{**gap, "low": None, "high": None}]) == []
 
 
 def test_starts_are_held_against_their_own_kind() -> None:
@@ -87,6 +97,7 @@ def test_holm_by_hand() -> None:
     assert holm([0.04, 0.01, None, 0.03]) == [pytest.approx(0.06), pytest.approx(0.03), None, pytest.approx(0.06)]
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert paired({0: 1.0}, {1: 1.0}) is None
+    assert paired(dict.fromkeys(range(3), 0.75), dict.fromkeys(range(3), 0.5))["p"] == 0.0  # no spread at all
     assert paired({0: 1.0}, {0: 0.5}) == {"estimate": 0.5, "low": None, "high": None, "p": None}
 
 
@@ -152,7 +163,7 @@ def test_a_result_with_missing_cells_says_so_on_the_page(work: paper_tables.Work
     write_json(tmp_path / "results" / "paper_covid_smoke.json", result)
     text = benchmark_page.page(tmp_path / "results")
     assert "| 1 | random | real | convnet |" in text
-    assert "Not finished: 1 cells (kmeans-real-ipc1-convnet-seed0)." in text
+    assert "Not run: 1 cells: at 1 images per class kmeans-real-convnet (seed 0)." in text
     assert "The figures mean nothing" in text
     assert "confounded" in text
     assert "Not run yet" in text
@@ -173,6 +184,13 @@ def test_what_another_process_is_at_is_left_to_it_until_it_dies(work: paper_tabl
         other.kill()
     assert work.attempt(cell)
     assert work._file(cell).is_file()
+
+
+def test_networks_that_need_larger_images_are_left_out_and_named(tmp_path: Path) -> None:
+    def architectures(scale: str) -> tuple[str, ...]:
+        return paper_tables.Work("cross_arch", scale, "covid-cxr", tmp_path, tmp_path, "cpu").architectures
+
+    assert set(architectures("full")) - set(architectures("cpu")) == {"alexnet"}
 
 
 def test_two_processes_make_each_set_once(work: paper_tables.Work) -> None:
@@ -203,7 +221,9 @@ def test_a_diverged_cell_is_named_and_not_tried_again(
     result = work.result(("mtt",), ("convnet",))
     assert (result["diverged"], result["missing"]) == (["mtt-noise-ipc1-convnet-seed0"], [])
     write_json(tmp_path / "results" / "paper_covid_smoke.json", result)
-    assert "Diverged, without a row: 1 cells (mtt-noise" in benchmark_page.page(tmp_path / "results")
+    assert "Diverged, without a row: 1 cells: at 1 images per class the whole block (1 cells)." in benchmark_page.page(
+        tmp_path / "results"
+    )
 
 
 def test_the_committed_page_is_what_the_committed_results_say() -> None:
