@@ -6,7 +6,7 @@ RUN is a folder of `medidistill run` with `iadd` among its arms. For drawn segme
 trained on the run's set as in an outer step, and with residual d = theta_J - theta_{i+K} and movement
 m = theta_i - theta_{i+K} of each parameter this measures
 
-- the residual by layer, relative to the movement: mean d^2 / mean m^2;
+- the residual by layer, relative to the movement: mean d^2 / mean m^2, and quantiles of d^2 / mean m^2;
 - W by layer, at the end and over the outer steps;
 - Spearman's correlation of W with m^2, d^2, d^2 / m^2, the diagonal of the Fisher information on real training
   images at theta_i, and the depth of the layer;
@@ -48,7 +48,7 @@ __all__ = ["Measured", "by_layer", "correlations", "fisher", "measure"]
 
 HERE = Path(__file__).parent
 _ELEMENTS = 50_000  # at most so many parameters in a correlation, drawn with a fixed seed
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,23 +112,29 @@ def weight_vector(distilled: DistilledSet, layout: ParameterLayout) -> Tensor:
 
 
 def by_layer(layout: ParameterLayout, w: Tensor, measured: Measured) -> list[dict[str, Any]]:
-    """Return one row a tensor: size, residual over movement, Fisher information, quantiles of w."""
+    """Return one row a tensor: size, residual over movement (mean, quantiles), Fisher information, quantiles of w."""
     rows = []
     for depth, (name, place) in enumerate(layout.slices()):
         moved = float(measured.movement[place].mean())
-        quantiles = torch.quantile(w[place], torch.tensor(_QUANTILES, dtype=w.dtype)).tolist()
+        residual = measured.residual[place] / moved if moved > 0 else None
         rows.append(
             {
                 "name": name,
                 "depth": depth,
                 "elements": place.stop - place.start,
                 "movement": moved,
-                "residual_over_movement": float(measured.residual[place].mean()) / moved if moved > 0 else None,
+                "residual_over_movement": None if residual is None else float(residual.mean()),
+                "residual_spread": None if residual is None else _spread(residual),
                 "fisher": float(measured.fisher[place].mean()),
-                "w": dict(zip(("q05", "q25", "median", "q75", "q95"), quantiles, strict=True)),
+                "w": _spread(w[place]),
             }
         )
     return rows
+
+
+def _spread(values: Tensor) -> dict[str, float]:
+    found = torch.quantile(values, torch.tensor([*_QUANTILES.values()], dtype=values.dtype)).tolist()
+    return dict(zip(_QUANTILES, found, strict=True))
 
 
 def correlations(layout: ParameterLayout, w: Tensor, measured: Measured) -> dict[str, dict[str, float | None]]:

@@ -55,9 +55,13 @@ def _section(result: Mapping[str, Any]) -> str:
         "",
         f"![Residual over movement, and W, by layer](pictures/weights-{name}-layers.svg)",
         "",
+        "Left of 1 on the left the student came nearer to the expert than by not moving at all.",
+        "",
         "| parameters | number | d² / m² | Fisher information | w: 5 % | median | 95 % |",
         "|---|---|---|---|---|---|---|",
         *(_layer(row) for row in result["layers"]),
+        "",
+        _extremes(result["layers"]),
         "",
         f"![W over the outer steps](pictures/weights-{name}-time.svg)",
         "",
@@ -85,6 +89,18 @@ def _layer(row: Mapping[str, Any]) -> str:
     )
 
 
+def _extremes(layers: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words on which layers w leans most and least."""
+    moving = sorted(
+        (row for row in layers if row["residual_over_movement"] is not None), key=lambda row: row["w"]["median"]
+    )
+    least, most = moving[0], moving[-1]
+    return (
+        f"W leans most on `{most['name']}` (median {most['w']['median']:.2f}) and least on `{least['name']}` "
+        f"({least['w']['median']:.2f})."
+    )
+
+
 def _rho(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
 
@@ -109,12 +125,13 @@ def figures(result: Mapping[str, Any]) -> dict[str, Figure]:
         first = Figure(figsize=(8, 0.32 * len(layers) + 1.2), layout="constrained")
         left, right = first.subplots(1, 2, sharey=True)
         places = range(len(layers))
-        left.barh(places, [row["residual_over_movement"] for row in layers], color=_BLUE)
-        left.axvline(1, color="black", linewidth=0.8)
-        left.set(xlabel="residual d² / movement m² (1: no better than not moving)", yticks=list(places))
+        _spread(left, [row["residual_spread"] for row in layers], _BLUE)
+        left.plot([row["residual_over_movement"] for row in layers], places, "o", color="black", markersize=4)
+        left.set(xlabel="d² / mean m²: 5 to 95 %, quartiles, mean (dot)", yticks=list(places), xscale="log")
         left.set_yticklabels([row["name"] for row in layers])
         left.invert_yaxis()
-        _spread(right, layers)
+        _spread(right, [row["w"] for row in layers], _RED)
+        right.set(xlabel="w: 5 to 95 %, quartiles, median")
 
         second = Figure(figsize=(8, 3.2), layout="constrained")
         axes = second.subplots()
@@ -129,14 +146,12 @@ def figures(result: Mapping[str, Any]) -> dict[str, Figure]:
     return {f"weights-{name}-layers.svg": first, f"weights-{name}-time.svg": second}
 
 
-def _spread(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
-    for place, row in enumerate(layers):
-        w = row["w"]
-        axes.plot([w["q05"], w["q95"]], [place, place], color=_RED, linewidth=1)
-        axes.plot([w["q25"], w["q75"]], [place, place], color=_RED, linewidth=4, solid_capstyle="butt")
-        axes.plot([w["median"]], [place], color="black", marker="|")
+def _spread(axes: Axes, rows: Sequence[Mapping[str, float]], colour: str) -> None:
+    for place, row in enumerate(rows):
+        axes.plot([row["q05"], row["q95"]], [place, place], color=colour, linewidth=1)
+        axes.plot([row["q25"], row["q75"]], [place, place], color=colour, linewidth=4, solid_capstyle="butt")
+        axes.plot([row["median"]], [place], color="black", marker="|")
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set(xlabel="w: 5 to 95 %, quartiles, median")
 
 
 def main() -> None:

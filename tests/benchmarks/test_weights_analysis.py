@@ -47,8 +47,9 @@ def test_layers_by_hand() -> None:
     first, bias, *_ = by_layer(LAYOUT, torch.arange(P).double(), measured())
     assert (first["name"], first["elements"], first["depth"]) == ("0.weight", 6, 0)
     assert first["residual_over_movement"] == pytest.approx(2.5)
+    assert first["residual_spread"]["q95"] == pytest.approx(4.75)  # of 0, 1, ... 5
     assert first["w"]["median"] == pytest.approx(2.5)
-    assert bias["residual_over_movement"] is None
+    assert bias["residual_over_movement"] is bias["residual_spread"] is None
 
 
 def test_correlations_leave_out_what_never_moves_and_what_is_constant() -> None:
