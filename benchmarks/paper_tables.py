@@ -39,7 +39,7 @@ from torch import Tensor
 from benchmarks.claims import claim
 from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
-from benchmarks.paper_scales import LARGE_ONLY, SCALES, SMALL_SIDE, TABLES
+from benchmarks.paper_scales import CPU_ONLY, LARGE_ONLY, SCALES, SMALL_SIDE, TABLES
 from medidistill.config import METHODS, RunConfig, as_dict, digest
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import DistilledSet
@@ -111,7 +111,8 @@ class Work:
     def _overrides(self) -> tuple[str, ...]:
         table, scale = self.names
         side = SMALL_SIDE.get(table) if scale != "full" else None
-        return (*self.scale.overrides, *([f"ingest.image_size={side}"] if side else []))
+        few = CPU_ONLY.get(table, ()) if scale == "cpu" else ()
+        return (*self.scale.overrides, *few, *([f"ingest.image_size={side}"] if side else []))
 
     def only(self, sizes: tuple[int, ...]) -> None:
         """Leave out all other numbers of images per class. Raises `ConfigError` for one that is not in the table."""
