@@ -321,11 +321,13 @@ class Work:
         wanted = [cell.name for cell in self.cells(arms, architectures)]
         diverged = [cell.name for cell in self.cells(arms, architectures) if self._mark(cell).is_file()]
         some = self.data(next(iter(self.recipes.values())))
+        command = ["-m", "benchmarks.paper_tables", "--table", table, "--scale", scale]
+        command += ["--source", self.source] if self.source != self.table.data else []
         return {
             "table": table,
             "scale": scale,
             "source": self.source,
-            "command": "python " + shlex.join(["-m", "benchmarks.paper_tables", "--table", table, "--scale", scale]),
+            "command": "python " + shlex.join(command),
             "images": {split: len(getattr(some, split)) for split in ("train", "val", "test")},
             "classes": some.train.num_classes,
             "recipes": {str(ipc): as_dict(recipe) for ipc, recipe in self.recipes.items()},

@@ -160,6 +160,7 @@ def test_a_result_with_missing_cells_says_so_on_the_page(work: paper_tables.Work
             work.cell(cell)
     result = work.result(("random", "kmeans"), ("convnet",))
     assert result["missing"] == ["kmeans-real-ipc1-convnet-seed0"]
+    assert result["command"] == "python -m benchmarks.paper_tables --table covid --scale smoke"
     write_json(tmp_path / "results" / "paper_covid_smoke.json", result)
     text = benchmark_page.page(tmp_path / "results")
     assert "| 1 | random | real | convnet |" in text
@@ -186,11 +187,13 @@ def test_what_another_process_is_at_is_left_to_it_until_it_dies(work: paper_tabl
     assert work._file(cell).is_file()
 
 
-def test_networks_that_need_larger_images_are_left_out_and_named(tmp_path: Path) -> None:
+def test_networks_that_need_larger_images_are_left_out_and_many_classes_take_fewer_steps(tmp_path: Path) -> None:
     def architectures(scale: str) -> tuple[str, ...]:
         return paper_tables.Work("cross_arch", scale, "covid-cxr", tmp_path, tmp_path, "cpu").architectures
 
     assert set(architectures("full")) - set(architectures("cpu")) == {"alexnet"}
+    work = paper_tables.Work("cifar10", "cpu", "cifar10-jpeg", tmp_path, tmp_path, "cpu")
+    assert {recipe.distill.outer_steps for recipe in work.recipes.values()} == {30}
 
 
 def test_two_processes_make_each_set_once(work: paper_tables.Work) -> None:
