@@ -101,8 +101,8 @@ def _grouped(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     by_size: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in names:
         stem, _, seed = name.rpartition("-seed")
-        size = re.search(r"-ipc(\d+)-", stem)
-        by_size[size[1] if size else "0"][stem.replace(size[0], "-") if size else stem].append(seed)
+        found = re.search(r"-ipc(\d+)-", stem)
+        by_size[found[1] if found else "0"][stem.replace(found[0], "-") if found else stem].append(seed)
     begun, parts = {str(row["ipc"]) for row in rows}, []
     for size, stems in sorted(by_size.items(), key=lambda item: int(item[0])):
         each = ", ".join(f"{stem} (seed {', '.join(sorted(seeds))})" for stem, seeds in sorted(stems.items()))
