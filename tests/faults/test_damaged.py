@@ -13,8 +13,8 @@ from .workplace import note
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 
-UNREAD = {"history.json", "checkpoint.safetensors", "evolution.safetensors", "inputs.json"}
-"""Of a finished distillation: the curves are made again with other times, the rest is for one that goes on."""
+UNREAD = {"history.json", "inputs.json"}
+"""Of a finished distillation: the curves are made again with other times, the other is for one that goes on."""
 FREE = {".lock", "events.jsonl", "status.json", "source.json", "run.yaml"}
 """Told apart in what follows: nothing rests on the first three, the last two say what is to be done."""
 
@@ -40,7 +40,9 @@ def test_every_file_of_a_finished_run(workplace, tmp_path, how):
         out, log = tmp_path / "out", tmp_path / "log"
         shutil.copytree(whole, out)
         _damage(out / name, how, dice)
-        code = workplace.finish(out, None, log)
+        # an expert is read by what follows it
+        again = ("--from", "distill", "--until", "distill") if name.startswith("experts/") else ()
+        code = workplace.finish(out, None, log, *again)
         text = log.read_text()
         assert "Traceback" not in text, text
         assert "internal error" not in text, text
@@ -48,7 +50,8 @@ def test_every_file_of_a_finished_run(workplace, tmp_path, how):
             # either nothing reads it again, or it was made again
             same = (out / name).read_bytes() == path.read_bytes()
             found["made again" if same or name.endswith("history.json") else "not read again"] += 1
-            assert same or path.name in UNREAD, name
+            # a tensor file carries its checksum to whoever reads it
+            assert same or path.name in UNREAD or path.suffix == ".safetensors", name
             others = {key: value for key, value in workplace.expected.items() if key != name}
             for other, content in others.items():
                 assert (out / other).read_bytes() == content, (name, other)

@@ -33,7 +33,7 @@ evaluate: {arms: [random, mtt, iadd], networks: 2, full_epochs: 2, bootstrap: 10
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
-    phantoms = ["phantom", str(folder), "--patients-per-class", "8", "--images-per-patient", "1", "--size", "48"]
+    phantoms = ["phantom", str(folder), "--patients-per-class", "8", "--images-per-patient", "1", "--size", "64"]
     assert main([*phantoms, "--quiet"]) == 0
     return folder
 

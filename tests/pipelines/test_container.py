@@ -94,7 +94,7 @@ def image(root, tmp_path_factory):
         path.rmdir()
 
 
-def contained(place, command, environment=()):
+def contained(root, place, command, environment=()):
     """Run a command as the image would; returns what it did."""
     (place / "output").mkdir(exist_ok=True)
     (place / "output").chmod(0o777)
@@ -107,10 +107,11 @@ def contained(place, command, environment=()):
         mount -o remount,bind,ro /
         cd /tmp
         exec setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set=-all \\
-          env -i PATH=/opt/medidistill/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \\
-          MPLCONFIGDIR=/tmp/matplotlib "$@"
+          env -i "$@"
     """
-    given = [f"{name}={value}" for name, value in {**ENVIRONMENT, **dict(environment)}.items()]
+    _, run = dockerfile(root)
+    own = [part.replace("$PATH", "/usr/bin:/bin") for word, rest in run if word == "ENV" for part in rest.split()]
+    given = [*own, *(f"{name}={value}" for name, value in {**ENVIRONMENT, **dict(environment)}.items())]
     shell = ["unshare", "--mount", "--net", "sh", "-ec", script, "sh", *given, *command]
     return subprocess.run(shell, check=False, capture_output=True, text=True)
 
@@ -133,10 +134,10 @@ def test_what_the_dockerfile_starts(root, films):
     )
     assert not health
     command = [*entry[0], *words[0]]
-    done = contained(films, command)
+    done = contained(root, films, command)
     assert done.returncode == 0, done.stderr
     (probe,) = [json.loads(re.sub(r".*CMD ", "", rest)) for word, rest in run if word == "HEALTHCHECK"]
-    checked = contained(films, probe)
+    checked = contained(root, films, probe)
     assert checked.returncode == 0
     assert "completed" in checked.stdout
     assert (films / "output" / "run" / "bundle" / "SHA256SUMS").is_file()
@@ -148,7 +149,7 @@ def test_what_the_dockerfile_starts(root, films):
         "touch /input/x",
         "python -c 'import socket; socket.create_connection((\"9.9.9.9\", 53), 3)'",
     ):
-        assert contained(films, ["sh", "-c", forbidden]).returncode != 0, forbidden
+        assert contained(root, films, ["sh", "-c", forbidden]).returncode != 0, forbidden
     shutil.rmtree(films / "output")
 
 
@@ -161,7 +162,7 @@ def test_what_the_manifests_start(root, films):
         (container,) = job["spec"]["template"]["spec"]["containers"]
         command = [*container.get("command", ["medidistill"]), *container["args"]]
         for index in range(job["spec"].get("completions", 1)):
-            done = contained(films, command, {"JOB_COMPLETION_INDEX": str(index)})
+            done = contained(root, films, command, {"JOB_COMPLETION_INDEX": str(index)})
             assert done.returncode == 0, (shlex.join(command), done.stderr)
     record = json.loads((films / "output" / "run" / "record.json").read_text())
     assert list(record["stages"])[-1] == "report"
