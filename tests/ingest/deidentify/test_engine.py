@@ -169,6 +169,7 @@ def test_recipe_removes_keeps_and_replaces(phantom: FileDataset, key: Key) -> No
     assert deidentify(phantom, PLAIN, key).dataset.ExposureIndex == 300
     assert "ExposureIndex" not in new
     assert (new.StationName, new.InstitutionName) == ("ROOM4", "North")
+    assert new.DeidentificationMethod[1] == "PS3.15 2026c Table E.1-1"
     assert "site recipe" in new.DeidentificationMethod[-1]
 
 
