@@ -16,7 +16,7 @@ over whatever cells are there.
 | `random` | ten real images a class as they are, no protection: what so few real images are worth |
 
 `waves` and `classifier` also release the classes' shares among patients, with a twentieth of the budget, and take them
-out of what they predict: one class has 8 % of the patients and 21 % of the images.
+out of what they predict: one class has 8 % of the patients and 21 % of the images, and DP-SGD here counts patients.
 
 A set of images is scored twice: by fresh ConvNets trained on it, and by a linear layer on its public features
 (`accuracy_waves`). The settings are constants below. They were chosen on three classes of grey CIFAR-10 images of the
@@ -176,8 +176,8 @@ def _log_prior(task: Task, sigma: float) -> Tensor:
     number = {name: i for i, name in enumerate(dict.fromkeys(task.patients))}
     owner = torch.tensor([number[name] for name in task.patients])
     counts.index_add_(0, task.labels, 1 / torch.bincount(owner)[owner])
-    noise = sigma * torch.randn(task.classes, generator=secret_generator()) if sigma else 0.0
-    counts = (counts + noise).clamp_min(0.02 * WAVES.expected_patients)
+    counts += sigma * torch.randn(task.classes, generator=secret_generator())
+    counts.clamp_min_(0.02 * WAVES.expected_patients)
     return (counts / counts.sum()).log()
 
 
@@ -228,7 +228,7 @@ def waves(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]
         )
         _descend(network, gradient, WAVES_STEPS, WAVES_RATE.get(cell.epsilon, 4.0))
     found = predict(network, _as_images(task.test_features))
-    return {"accuracy": _balanced(found, _log_prior(task, shares))}, sigma
+    return {"accuracy": _balanced(found, _log_prior(task, shares)) if sigma else found}, sigma
 
 
 def _read(network: nn.Module, features: Tensor, labels: Tensor, seed: int) -> None:
@@ -249,7 +249,8 @@ def classifier(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], f
             network, task.images, task.labels, task.patients, config, AugmentConfig(), secret_generator()
         )
         _descend(network, gradient, STEPS, RATE)
-    return {"accuracy": _balanced(predict(network, task.test_images), _log_prior(task, shares))}, sigma
+    found = predict(network, task.test_images)
+    return {"accuracy": _balanced(found, _log_prior(task, shares)) if sigma else found}, sigma
 
 
 def distilled(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
