@@ -14,6 +14,7 @@ _PROFILES = {
     "quick": "A first look: at most three experts a repetition.",
     "full": "What a release needs. Each repetition does what the run did; leave it over night.",
 }
+_NEEDED = ("source.json", "train.safetensors", "val.safetensors", "test.safetensors")
 _WORDS = """\
 | question of the data-protection officer | what speaks to it |
 |---|---|
@@ -43,7 +44,10 @@ def _found(run: RunView) -> None:
 
 def _measure(run: RunView) -> None:
     """Draw how to start an audit, where one can be made."""
-    if exported(run) is None or not (run.folder.ingest / "train.safetensors").is_file():
+    if exported(run) is None or not all((run.folder.ingest / name).is_file() for name in _NEEDED):
+        st.caption(
+            "What an audit needs is not in this run any more, or was never: start a run of your own to measure it."
+        )
         return
     with st.expander("Measure it: attack this set"):
         st.markdown(

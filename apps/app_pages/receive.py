@@ -17,7 +17,7 @@ _EVERY = 2.0  # seconds
 
 def _take() -> None:
     file = st.file_uploader("The bundle as one ZIP archive", type=["zip"], key="bundle_upload")
-    if file is not None and st.button("Open", type="primary", key="open_bundle"):
+    if file is not None and st.button("Open the bundle", type="primary", key="open_bundle"):
         try:
             st.session_state["bundle"] = str(receive(places(), "bundle", file.getvalue()))
         except MedidistillError as error:

@@ -114,6 +114,6 @@ def test_from_x_rays_to_a_verified_bundle(page: Any, address: str, tmp_path: Pat
 
     page.get_by_role("link", name="Receive").click()
     page.locator("input[type=file]").set_input_files(archive)
-    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_role("button", name="Open the bundle").click()  # every list has a button `Open`
     page.get_by_text("Whole: every one of").wait_for()
     assert list((tmp_path / "runs" / "received").iterdir())

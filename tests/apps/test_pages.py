@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from medidistill.cli.app import give_demo
 from medidistill.config import RunConfig
 from medidistill.pipeline import RunFolder, app_file
 
@@ -245,3 +246,18 @@ def test_login_shows_nothing_before_the_user_has_signed_in(root, monkeypatch, fi
     assert [one.label for one in test.button] == ["Sign in"]
     assert not test.selectbox
     assert "first" not in "".join(one.value for one in test.markdown)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_the_demo_of_the_first_start(page, open_page, root, text_of):
+    give_demo(root)
+    test = open_page(page)
+    assert "finished" in "".join(one.value for one in test.sidebar.markdown)
+    shown = text_of(test)
+    assert "Nothing to show yet" not in shown
+    if page == "compare":
+        assert "**IADD: " in shown
+        assert test.segmented_control("scored").options == [
+            "The run's own test patients",
+            "The test set from elsewhere",
+        ]

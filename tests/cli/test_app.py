@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import stat
+
 import pytest
 
 from medidistill.cli import main
-from medidistill.cli.app import server_options
+from medidistill.cli.app import give_demo, server_options
+from medidistill.export import verify
+from medidistill.pipeline import RunFolder, read_status
 
 
 def test_server_answers_to_this_machine_alone_and_tells_nobody():
@@ -42,3 +46,21 @@ def test_wrong_arguments_start_nothing(arguments, message, tmp_path, monkeypatch
     assert main(["app", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_new_folder_of_runs_holds_a_finished_demo_and_others_are_left_alone(tmp_path):
+    root = tmp_path / "new"
+    root.mkdir()
+    give_demo(root)
+    run = RunFolder(root / "demo")
+    assert run.holds_run()
+    assert read_status(run.path)["state"] == "completed"
+    assert verify(run.bundle) == []
+    assert (run.evaluate / "external" / "comparison.json").is_file()
+    assert (run.explained / "picture.png").is_file()
+    assert stat.S_IMODE(run.ingest.stat().st_mode) == 0o700
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "own").mkdir()
+    give_demo(used)
+    assert [one.name for one in used.iterdir()] == ["own"]
