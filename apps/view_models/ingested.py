@@ -42,7 +42,7 @@ def read_ingested(run: RunView) -> Ingested | None:
     """Read the tables of the ingest stage; None where it has not finished."""
     if "ingest" not in run.finished:
         return None
-    splits = pd.DataFrame((run.facts or {})["ingest"]["images"])
+    splits = pd.DataFrame((run.facts or {})["ingest"]["images"])[["train", "val", "test"]]
     try:
         manifest = pd.read_csv(run.folder.ingest / "manifest.csv", dtype=str, keep_default_na=False)
         quarantine = pd.read_csv(run.folder.ingest / "quarantine.csv", dtype=str, keep_default_na=False)
