@@ -23,7 +23,7 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
     """Draw observed against predicted share in bins of equal numbers of images, with limits for the reference arm."""
     names, arms = clinical["class_names"], arms_of(clinical, architecture)
     reference = clinical["settings"]["reference"]
-    figure, panels = class_panels(names, 3.4)
+    figure, panels = class_panels(names, 4.4)
     for k, axes in enumerate(panels):
         axes.plot([0, 1], [0, 1], color="#999999", lw=1)
         missing = []
@@ -44,7 +44,8 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
         against_the_rest(axes, names[k])
         axes.set(xlabel="predicted probability", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if len(missing) < len(arms):
-            axes.legend(fontsize=7, loc="upper left", title="calibration error", title_fontsize=7)
+            legend = axes.legend(fontsize=7, title="calibration error", title_fontsize=7, loc="upper center", ncols=2)
+            legend.set_bbox_to_anchor((0.5, -0.2))  # below: curves may be anywhere inside
         say_undefined(axes, missing)
         if k % 3 == 0:
             axes.set_ylabel("observed share")
