@@ -105,6 +105,11 @@ def as_known(error: BaseException) -> MedidistillError | None:
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     if isinstance(error, MemoryError) or out_of_memory:
         return ResourceError("out of memory; lower ingest.image_size, network.width or the batch sizes")
+    if "does not have a deterministic implementation" in str(error):
+        return ConfigError(
+            f"deterministic=true: {str(error).split()[0]} cannot repeat itself here; use device=cpu, leave out shift, "
+            "scale, rotate and flip of the augmentation, or set deterministic=false"
+        )
     return None
 
 

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from medidistill.cli.options import machine_settings
 from medidistill.config import PhantomConfig, RunConfig
 from medidistill.distill import Ranks, join_ranks
 from medidistill.errors import ConfigError
@@ -75,8 +76,8 @@ def _config_of(arguments: Namespace) -> RunConfig:
 
 
 def settings_of(arguments: Namespace) -> list[str]:
-    """Return the single settings that are stronger than the file: the environment's, then those of `--set`."""
-    return [*environment_settings(os.environ), *arguments.overrides]
+    """Return the single settings that are stronger than the file: the environment's, then the options'."""
+    return [*environment_settings(os.environ), *machine_settings(arguments), *getattr(arguments, "overrides", ())]
 
 
 def _check_input(arguments: Namespace) -> None:
@@ -182,7 +183,8 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
 def _stage(arguments: Namespace, stop: Stop) -> None:
     if getattr(arguments, "shard", None) is not None:
         folder = RunFolder.open(arguments.output)
-        train_shard(folder, _shard(arguments.shard), stop=stop, progress=not arguments.quiet)
+        settings = machine_settings(arguments)
+        train_shard(folder, _shard(arguments.shard), stop=stop, progress=not arguments.quiet, settings=settings)
         return
     ranks = join_ranks()
     with ranks.failing_together():
@@ -191,7 +193,14 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
 
 def _work(arguments: Namespace, stop: Stop, ranks: Ranks) -> None:
     folder, command = RunFolder.open(arguments.output), f"medidistill {arguments.command}"
-    with working(folder, stop=stop, progress=not arguments.quiet, command=command, ranks=ranks) as work:
+    with working(
+        folder,
+        stop=stop,
+        progress=not arguments.quiet,
+        command=command,
+        ranks=ranks,
+        settings=machine_settings(arguments),
+    ) as work:
         if arguments.command == "experts":
             stages.experts(work)
             _print_first(ranks, folder.experts)

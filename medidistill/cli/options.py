@@ -9,7 +9,17 @@ from typing import Any
 
 from medidistill.tls import Tls
 
-__all__ = ["add_again", "add_command", "add_config", "add_output", "add_settings", "add_tls", "tls_of"]
+__all__ = [
+    "add_again",
+    "add_command",
+    "add_config",
+    "add_machine",
+    "add_output",
+    "add_settings",
+    "add_tls",
+    "machine_settings",
+    "tls_of",
+]
 
 
 def add_command(commands: Any, name: str, title: str, text: str, example: str) -> argparse.ArgumentParser:
@@ -44,6 +54,12 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add `--set`."""
     parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        metavar="NAME",
+        help="float32 or bfloat16, the same as --set distill.precision",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -51,6 +67,21 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="change one setting, for example distill.ipc=10; may be repeated",
     )
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add what a machine decides and results do not rest on, but for rounding."""
+    group = parser.add_argument_group("this machine")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads; 0: leave to torch")
+    group.add_argument("--device", choices=("cpu", "cuda", "auto"), metavar="NAME", help="cpu, cuda or auto")
+    group.add_argument("--deterministic", action="store_const", const="true", help="repeat bit for bit, on a GPU too")
+
+
+def machine_settings(arguments: argparse.Namespace) -> list[str]:
+    """Return the settings that the options of `add_machine`, and `--precision`, stand for."""
+    options = {name: name for name in ("threads", "device", "deterministic")} | {"precision": "distill.precision"}
+    given = {key: getattr(arguments, option, None) for option, key in options.items()}
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
 def add_again(parser: argparse.ArgumentParser) -> None:

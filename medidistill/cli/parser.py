@@ -13,7 +13,7 @@ from typing import NoReturn
 import medidistill
 from medidistill.cli import app, audit, config, export, merge, pull, push, receive, status, support, train, verify
 from medidistill.cli import clean as clean_run
-from medidistill.cli.options import add_again, add_command, add_config, add_output, add_settings
+from medidistill.cli.options import add_again, add_command, add_config, add_machine, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
 
@@ -82,6 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--output", type=Path, default=Path("demo-output"), metavar="DIR", help="default: demo-output")
     add_again(demo)
     add_settings(demo)
+    add_machine(demo)
 
     phantom = add_command(
         commands,
@@ -140,6 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_output(run)
     add_again(run)
     add_settings(run)
+    add_machine(run)
     stage = "ingest, experts, distill, evaluate, export or report"
     run.add_argument("--from", dest="from_stage", metavar="STAGE", help=f"with --resume: do anew from {stage}")
     run.add_argument("--until", metavar="STAGE", help="end after this stage")
@@ -176,6 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
         "medidistill experts --output runs/first",
     )
     add_output(experts)
+    add_machine(experts)
     experts.add_argument(
         "--shard",
         metavar="I/N",
@@ -191,6 +194,7 @@ def make_parser() -> argparse.ArgumentParser:
         "medidistill distill --output runs/first --method iadd",
     )
     add_output(distill)
+    add_machine(distill)
     distill.add_argument(
         "--method",
         choices=tuple(METHODS),
@@ -210,7 +214,10 @@ def make_parser() -> argparse.ArgumentParser:
             "Writes report.html: one page with the table, its intervals, the distilled images and the curves.",
         ),
     ):
-        add_output(add_command(commands, name, title, text, f"medidistill {name} --output runs/first"))
+        stage_parser = add_command(commands, name, title, text, f"medidistill {name} --output runs/first")
+        add_output(stage_parser)
+        if name == "evaluate":
+            add_machine(stage_parser)
 
     for module in _MODULES:
         module.add(commands)

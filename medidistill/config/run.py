@@ -9,7 +9,7 @@ from typing import Any
 from medidistill.config.data import IngestConfig
 from medidistill.config.distillation import DistillConfig
 from medidistill.config.evaluation import EvaluateConfig
-from medidistill.config.fields import Validated, number, part, parts, text, with_settings
+from medidistill.config.fields import Validated, choice, flag, number, part, parts, text, with_settings
 from medidistill.config.methods import FLAT_EXPERTS, METHODS
 from medidistill.config.privacy import PrivacyConfig
 from medidistill.config.sources import SourceConfig, combine
@@ -27,6 +27,11 @@ class RunConfig(Validated):
     notice: str = text("", "a caution shown beside every figure, for example a known confounder")
     seed: int = number(0, "seed of every random decision", 0)
     threads: int = number(0, "CPU threads; 0: leave to torch", 0, 4096)
+    device: str = choice("cpu", "where networks are trained; auto: a GPU where there is one", "cpu", "cuda", "auto")
+    deterministic: bool = flag(
+        False, "algorithms that repeat bit for bit alone: slower on a GPU, and some augmentation is refused there"
+    )
+    memory_check: bool = flag(True, "refuse at once what will not fit into memory")
     sources: tuple[SourceConfig, ...] = parts("where the images come from, and their licences; named in the card")
     ingest: IngestConfig = part(IngestConfig, "reading, splitting, normalising")
     network: NetworkConfig = part(NetworkConfig, "network of experts and students")

@@ -123,15 +123,17 @@ def _trained(
     normalisation = contest.distilled[name].normalisation if name in contest.distilled else data.normalisation
     with run.bar(f"evaluate {name} {network.name}", 0, "network", piece) as bar:
         return run_arm(
-            arm,
+            arm.to(run.device),
             network=network,
-            val_images=normalisation.apply(data.val.images),
+            val_images=normalisation.apply(data.val.images).to(run.device),
             val_labels=data.val.labels,
-            test_images=normalisation.apply(data.test.images),
+            test_images=normalisation.apply(data.test.images).to(run.device),
             num_classes=data.train.num_classes,
             networks=config.evaluate.networks,
             seed=config.seed,
-            external_images=None if contest.external is None else normalisation.apply(contest.external.images),
+            external_images=None
+            if contest.external is None
+            else normalisation.apply(contest.external.images).to(run.device),
             on_network=bar.at,
             compile=compiled,
         )

@@ -24,6 +24,7 @@ from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
 from medidistill.networks import make_network, train
 from medidistill.pipeline.arms import methods
+from medidistill.pipeline.memory import distill_need, experts_need
 from medidistill.pipeline.status import duration
 from medidistill.seeding import stream
 
@@ -123,9 +124,11 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
     for name, action in actions.items():
         seconds, disk = estimates.get(name, (0.0, 0))
         stages.append(Stage(name, action, round(seconds, 1), int(disk)))
-    unrolled = config.distill.inner_steps * config.distill.segments * parameters * 4
+    classes = max(2, len(counts))
+    needs = [experts_need(config, total, classes)]
+    needs += [distill_need(config, method, total, classes) for method in methods(config)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Plan(dict(sorted(counts.items())), aside, tuple(stages), peak + 3 * total * side**2 * 4 + unrolled)
+    return Plan(dict(sorted(counts.items())), aside, tuple(stages), peak + round(max(need.bytes for need in needs)))
 
 
 def _full(config: RunConfig) -> TrainingConfig:

@@ -263,8 +263,9 @@ def _begun(path: Path) -> bool:
 
 
 def _grown(before: RunConfig, now: RunConfig) -> set[str]:
-    """Return the settings that a continued run may have changed: what is done stays valid."""
+    """Return the settings that a continued run may have changed: what is done stays valid, and machines differ."""
     grown = {"distill.checkpoint_every", "evaluate.saliency.arms", "evaluate.saliency.cases"}
+    grown |= {"threads", "device", "deterministic", "memory_check"}
     if now.distill.outer_steps > before.distill.outer_steps:
         grown.add("distill.outer_steps")
     if now.experts.count > before.experts.count:

@@ -19,6 +19,7 @@ from medidistill.distill import expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
 from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
+from medidistill.pipeline.memory import distill_need, experts_need
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.released_statistics import distil_released
@@ -81,6 +82,10 @@ def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
         run.note("experts", digest("experts", "none"), files=0)
 
 
+def _images(data: Prepared) -> int:
+    return len(data.train) + len(data.val) + len(data.test)
+
+
 def _stage_of(run: Run, pool: ExpertConfig) -> str:
     return "experts" if pool == run.config.experts else "experts/flat"
 
@@ -94,7 +99,8 @@ def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = No
     inputs = digest("experts", data.digest, config.network, pool, config.seed)
     if shard is None and run.finished(stage, inputs, *_expert_files(run, pool)):
         return
-    images = data.normalisation.apply(data.train.images)
+    run.fits(experts_need(config, _images(data), data.train.num_classes))
+    images = data.normalisation.apply(data.train.images).to(run.device)
     if shard is None:
         settings = _protected(run, data, images, inputs, pool)
     elif pool.dp.enabled:
@@ -107,7 +113,7 @@ def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = No
         with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
             train_experts(
                 images,
-                data.train.labels,
+                data.train.labels.to(run.device),
                 num_classes=data.train.num_classes,
                 network=config.network,
                 config=settings,
@@ -184,6 +190,7 @@ def distill(run: Run, method: str) -> None:
     folder = run.folder.distill(method)
     if run.finished(stage, inputs, folder / "distilled.safetensors"):
         return
+    run.fits(distill_need(run.config, method, _images(data), data.train.num_classes))
     # more steps, or more checkpoints, continue what is there; anything else that changed begins anew
     plain = {key: value for key, value in as_dict(config).items() if key not in ("outer_steps", "checkpoint_every")}
     resume = run.ranks.decide(lambda: _claim(folder, digest("distill", method, basis, plain, small, seed)))
@@ -192,7 +199,7 @@ def distill(run: Run, method: str) -> None:
     train = data.train
     # a score on private patients would be one more touch, without a mechanism
     blind = run.config.experts.dp.enabled or not config.validate_every
-    score = None if blind else validation_score(run.config, data)
+    score = None if blind else validation_score(run.config, data, device=run.device)
     if score is not None:
         run.touch("select_step", inputs, val=data.val)
     real = (data.normalisation.apply(train.images), train.labels) if config.reads_real else None
@@ -217,6 +224,7 @@ def distill(run: Run, method: str) -> None:
             on_step=on_step,
             real=real,
             recipe={"method": method, "data": data.digest, "image_size": run.config.ingest.image_size},
+            device=run.device,
             ranks=run.ranks,
         )
     if result.status != "completed":

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import torch
 
 from medidistill.config import RunConfig, as_dict
 from medidistill.distill import Ranks
 from medidistill.errors import ConfigError, PrivacyGateError, did_you_mean
 from medidistill.evaluate import Comparison
-from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.journal import Journal
+from medidistill.pipeline.machine import set_up
+from medidistill.pipeline.memory import check, distill_need, experts_need
 from medidistill.pipeline.planning import Plan, make_plan
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.sinks import Sink
@@ -36,6 +35,7 @@ def working(
     command: str = "",
     sinks: tuple[Sink, ...] = (),
     ranks: Ranks | None = None,
+    settings: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
@@ -47,13 +47,12 @@ def working(
         sinks: where else the progress goes.
         ranks: the processes that do this work together, each in a block of its own. The first one holds the lock,
             writes and tells how it goes; where one fails, all do.
+        settings: `KEY=VALUE` of this machine (threads, device, ...), stronger than the run's and not kept.
     """
     ranks = ranks or Ranks()
-    config = load_config(folder.config_file)
+    config = load_config(folder.config_file, settings)
     methods(config)
-    raise_malloc_thresholds()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    device = set_up(config)
     with folder.locked() if ranks.writes else contextlib.nullcontext():
         if ranks.writes:
             folder.sweep()
@@ -66,7 +65,7 @@ def working(
         journal.begin(tuple(record.stages))
         try:
             with ranks.failing_together():
-                yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks)
+                yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks, device)
         except BaseException as error:
             stop.disarm()
             journal.end(stop.error() if isinstance(error, KeyboardInterrupt) else error)
@@ -121,6 +120,11 @@ def run(
     wanted = names[: _place(names, until, "--until", last=True) + 1] if until else names
     if again and not resume:
         raise ConfigError(f"--from {from_stage}: needs --resume, it continues a run that is there")
+    if config.memory_check and not resume:  # as far as it is known before the images are read
+        device = set_up(config)
+        check(experts_need(config, 0, 2), device)
+        for method in methods(config):
+            check(distill_need(config, method, 0, 2), device)
     folder = RunFolder.create(output, config, resume=resume, force=force, source=source)
     source = stages.source_of(folder, source)
     with working(folder, stop=stop, progress=progress, command=command, sinks=sinks) as work:
@@ -179,7 +183,14 @@ def _place(names: tuple[str, ...], stage: str, option: str, *, last: bool = Fals
     return found[-1 if last else 0]
 
 
-def train_shard(folder: RunFolder, shard: tuple[int, int], *, stop: Stop | None = None, progress: bool = True) -> None:
+def train_shard(
+    folder: RunFolder,
+    shard: tuple[int, int],
+    *,
+    stop: Stop | None = None,
+    progress: bool = True,
+    settings: Sequence[str] = (),
+) -> None:
     """Train one share of the experts, beside other processes with other shares of the same run.
 
     Args:
@@ -187,10 +198,11 @@ def train_shard(folder: RunFolder, shard: tuple[int, int], *, stop: Stop | None 
         shard: (i, n): the experts whose number is i modulo n.
         stop: where requests to stop arrive.
         progress: draw a bar on stderr.
+        settings: `KEY=VALUE` of this machine, see `working`.
     """
-    config = load_config(folder.config_file)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    config = load_config(folder.config_file, settings)
+    device = set_up(config)
     with folder.locked(shared=True):
         record = RunRecord.load(folder.record_file) if folder.record_file.exists() else RunRecord()
-        stages.experts(Run(folder, config, record, stop or Stop(), Journal(folder, silent=True), progress), shard)
+        journal = Journal(folder, silent=True)
+        stages.experts(Run(folder, config, record, stop or Stop(), journal, progress, device=device), shard)

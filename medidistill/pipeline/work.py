@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medidistill.config import RunConfig
 from medidistill.distill import Ranks
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.files import sha256_file
 from medidistill.pipeline.journal import Journal
+from medidistill.pipeline.memory import Need, check
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import Bar, say
 from medidistill.pipeline.run_folder import RunFolder
@@ -35,6 +38,7 @@ class Run:
         journal: where it says how it stands.
         progress: draw bars and say what is done on stderr.
         ranks: the processes that share this work; the first one alone writes into the folder.
+        device: where networks are trained.
     """
 
     folder: RunFolder
@@ -44,10 +48,16 @@ class Run:
     journal: Journal
     progress: bool = True
     ranks: Ranks = field(default_factory=Ranks)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def bar(self, title: str, total: int, unit: str, part: tuple[int, int] | None = None) -> Bar:
         """Return a progress bar that also tells the journal; see `Bar`."""
         return Bar(title, total, unit, self.progress, self.journal, part)
+
+    def fits(self, need: Need) -> None:
+        """Raise `ResourceError` where the memory of this machine will not hold what a stage needs."""
+        if self.config.memory_check:
+            check(need, self.device)
 
     def data(self) -> Prepared:
         """Return the prepared images. Raises `ConfigError` when `ingest` has not finished."""
