@@ -26,7 +26,7 @@ from medidistill.record import hardware, versions
 
 __all__ = ["Peak", "Team", "answer", "facts", "options_of"]
 
-_SHOWN = ("scale", "device", "threads", "rounds", "data")
+_SHOWN = ("scale", "device", "threads", "rounds", "data", "series")
 RESULTS = Path(__file__).parent / "results"
 
 

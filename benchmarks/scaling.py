@@ -1,6 +1,6 @@
 """What an outer step costs as the work grows: by J, ipc, resolution, number of experts, and ranks.
 
-    python -m benchmarks.scaling --scale smoke|cpu [--device cpu|cuda] [--threads 2] [--output FILE]
+    python -m benchmarks.scaling --scale smoke|cpu [--device cpu|cuda] [--threads 2] [--series ipc,side]
 
 Each point is a process that distils; the points of a series take turns, a few outer steps each.
 Nothing is compiled: that would change the constants, not how they grow, and would take longer than the benchmark.
@@ -168,7 +168,7 @@ def run(series: Series, device: str, threads: int, rounds: int) -> dict[str, Any
 
 def main() -> None:
     """Measure all series of a scale and write them as JSON."""
-    options = options_of(__doc__, "scaling", ("smoke", "cpu"))
+    options = options_of(__doc__, "scaling", ("smoke", "cpu"), series="")
     if options.measure:
         asked = json.loads(options.measure)
         asked["point"] = Point(**asked["point"])
@@ -179,7 +179,8 @@ def main() -> None:
             answer(lambda: measure(**asked))
             ranks.from_first(None)  # there will be no more turns
         return
-    series = _all_series(options.threads)[options.scale]
+    wanted = options.series.split(",") if options.series else None
+    series = [one for one in _all_series(options.threads)[options.scale] if wanted is None or one.field in wanted]
     facts("scaling", options, [run(one, options.device, options.threads, options.rounds) for one in series])
 
 

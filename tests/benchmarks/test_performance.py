@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.end_to_end import first_at
+from benchmarks.performance_page import page
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,3 +53,18 @@ def test_the_goal_is_reached_at_the_first_score_as_good_and_perhaps_never() -> N
     curve = [{"score": 0.5}, {"score": 0.7}, {"score": 0.6}, {"score": 0.9}]
     assert first_at(curve, 0.6) is curve[1]
     assert first_at(curve, 0.95) is None
+
+
+def test_the_page_shows_results_and_says_what_has_none(tmp_path: Path) -> None:
+    kinds = [
+        {"kind": "plain", "experts_a_minute": 10.0, "speedup": 1.0, "cpu_ratio": 1.0},
+        {"kind": "ours", "experts_a_minute": 5.0, "speedup": 0.5, "cpu_ratio": 2.0, "deviation": 2e-6},
+    ]
+    facts = {"hardware": {"cpu": "x", "cores": 2, "accelerator": "none"}, "versions": {"torch": "2"}, "load": 1.0}
+    (tmp_path / "experts_cpu.json").write_text(
+        json.dumps({"command": "the command", "rows": [{"name": "work", "kinds": kinds}], **facts})
+    )
+    text = page(tmp_path)
+    assert "| work | ours | 5.0 | 0.50 | 2.00 | 2e-06 |" in text  # a loss stays
+    assert "`the command`: x, 2 cores" in text
+    assert text.count("Not measured yet") == 2
