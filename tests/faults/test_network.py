@@ -96,6 +96,8 @@ def _send(port, films):
         stored.append(film.SOPInstanceUID)
     if link.is_established:
         link.release()
+    elif link.dul.socket is not None:
+        link.dul.socket.close()  # or its thread waits for what will never come
     return stored
 
 

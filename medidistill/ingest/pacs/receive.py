@@ -89,6 +89,10 @@ class Receiver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # a peer that went without a word would keep this process for its timeout
+        for link in self._server.active_associations:
+            if link.dul.socket is not None:
+                link.dul.socket.close()
         self._server.shutdown()
 
     def _store(self, event: Event) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import stat
 import threading
 import time
@@ -66,6 +67,20 @@ def test_a_full_disk_is_said_to_the_sender(receiver, send, films, monkeypatch):
     assert send(receiver.port, films[:1]) == [0xA700]
     assert "nearly full" in receiver.failed
     assert files(receiver) == []
+
+
+def test_a_peer_that_went_without_a_word_keeps_no_thread(tmp_path):
+    before = set(threading.enumerate())
+    with Receiver(Spool(tmp_path / "in"), port=0) as one, socket.create_connection(("127.0.0.1", one.port)):
+        until = time.monotonic() + 60
+        while not one._server.active_associations:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        one.__exit__(None, None, None)
+        # its own timeout is 30 seconds; a thread that is no daemon would hold the end of the process
+        for thread in set(threading.enumerate()) - before:
+            thread.join(15)
+            assert not thread.is_alive(), thread
 
 
 def test_a_port_in_use_is_one_line(receiver, tmp_path):
