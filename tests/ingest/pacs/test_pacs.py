@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import stat
@@ -71,12 +72,13 @@ def test_a_full_disk_is_said_to_the_sender(receiver, send, films, monkeypatch):
 
 def test_a_peer_that_went_without_a_word_keeps_no_thread(tmp_path):
     before = set(threading.enumerate())
-    with Receiver(Spool(tmp_path / "in"), port=0) as one, socket.create_connection(("127.0.0.1", one.port)):
-        until = time.monotonic() + 60
-        while not one._server.active_associations:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        one.__exit__(None, None, None)
+    with contextlib.ExitStack() as peer:
+        with Receiver(Spool(tmp_path / "in"), port=0) as one:
+            peer.enter_context(socket.create_connection(("127.0.0.1", one.port)))
+            until = time.monotonic() + 60
+            while not one._server.active_associations:
+                assert time.monotonic() < until
+                time.sleep(0.01)
         # its own timeout is 30 seconds; a thread that is no daemon would hold the end of the process
         for thread in set(threading.enumerate()) - before:
             thread.join(15)
