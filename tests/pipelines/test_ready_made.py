@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medidistill.cli.parser import make_parser
 
@@ -65,6 +66,17 @@ def test_the_container_is_not_root_and_copies_no_data(pipelines):
     users = [line for line in lines if line.startswith("USER ")]
     assert users[-1] == "USER 10001:10001"
     assert not [line for line in lines if line.startswith(("ADD ", "COPY . "))]
+
+
+def test_kubernetes_accepts_the_manifests(pipelines):
+    checker = pytest.importorskip("kubernetes_validate")
+    documents = list(yaml.safe_load_all((pipelines / "kubernetes" / "job.yaml").read_text()))
+    assert [one["kind"] for one in documents] == ["Job", "Job", "Job", "NetworkPolicy"]
+    for one in documents:
+        checker.validate(one, "1.30", strict=True)
+    documents[0]["spec"]["backoffLimits"] = 1
+    with pytest.raises(checker.ValidationError):
+        checker.validate(documents[0], "1.30", strict=True)
 
 
 def test_the_dag_is_python_that_airflow_would_read(pipelines):
