@@ -19,7 +19,8 @@ def tidy_pixels(source: Dataset, target: Dataset) -> None:
     the last pixel. Compressed data cannot be cleared without decoding; an overlay in them is refused.
 
     Raises:
-        IngestError: pixel data cut short, or an overlay inside compressed pixels.
+        IngestError: pixel data cut short, an overlay inside compressed pixels, or unused bits elsewhere than above the
+            pixels.
     """
     if "PixelData" not in target:
         raise IngestError("no pixel data")
@@ -38,9 +39,11 @@ def tidy_pixels(source: Dataset, target: Dataset) -> None:
     data = target.PixelData[:length]
     if len(data) < length or length == 0:
         raise IngestError(f"pixel data cut short: {len(data)} of {length} bytes")
-    if allocated == 16 and 0 < stored < 16 and int(target.HighBit) == stored - 1:
-        kind = ("<" if syntax.is_little_endian else ">") + ("i2" if target.PixelRepresentation else "u2")
-        shift = np.int16(16 - stored) if target.PixelRepresentation else np.uint16(16 - stored)
-        values = np.frombuffer(data, dtype=kind)
-        data = ((values << shift).astype(kind) >> shift).astype(kind).tobytes()
+    if stored != allocated:
+        if allocated not in (8, 16) or not 0 < stored < allocated or int(target.HighBit) != stored - 1:
+            raise IngestError("unused bits elsewhere than above the pixels")
+        order, sign = "<" if syntax.is_little_endian else ">", "i" if target.PixelRepresentation else "u"
+        values = np.frombuffer(data, dtype=f"{order}{sign}{allocated // 8}")
+        shift = values.dtype.type(allocated - stored)
+        data = ((values << shift).astype(values.dtype) >> shift).astype(values.dtype).tobytes()
     target.PixelData = data + b"\0" * (len(data) % 2)

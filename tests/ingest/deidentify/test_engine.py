@@ -50,6 +50,20 @@ def test_unused_bits_are_cleared_and_the_pixels_kept(phantom: FileDataset, key: 
     assert (after == before.ravel()).all()
 
 
+def test_the_unused_bit_of_a_byte_is_cleared_and_bits_below_the_pixels_are_refused(
+    phantom: FileDataset, key: Key
+) -> None:
+    values = np.arange(128 * 128, dtype="u1") % 128
+    phantom.BitsAllocated, phantom.BitsStored, phantom.HighBit = 8, 7, 6
+    phantom.PixelData = (values | (values << 7)).tobytes()
+    assert deidentify(phantom, PLAIN, key).dataset.PixelData == values.tobytes()
+    phantom.HighBit = 7
+    with pytest.raises(IngestError, match="unused bits elsewhere"):
+        deidentify(phantom, PLAIN, key)
+    phantom.BitsStored = 8
+    assert deidentify(phantom, PLAIN, key).dataset.PixelData == phantom.PixelData
+
+
 def test_signed_pixels_keep_their_sign(phantom: FileDataset, key: Key) -> None:
     values = np.array([-2048, -1, 0, 2047], "<i2").repeat(128 * 32)
     phantom.PixelRepresentation, phantom.PixelData = 1, values.tobytes()
@@ -225,3 +239,5 @@ def test_comments_leave_codestreams_and_pixels_stay() -> None:
     assert without_comments(j2k) == b"\xff\x4f\xff\x51\x00\x04ab\xff\x90rest"
     assert without_comments(b"\x01\x00rle") == b"\x01\x00rle"
     assert without_comments(jpeg[:20]) is not None
+    assert without_comments(b"\xff\xd8\xff\xff\xfe\x00\x06name" + scan) == b"\xff\xd8" + scan  # a fill byte
+    assert without_comments(b"\xff\xd8\xff\xfe\x00\x02") == b"\xff\xd8"
