@@ -33,13 +33,14 @@ How to read it:
 - Figures are balanced accuracies on the test split, mean over seeds of the mean over networks. Every choice (learning
   rate, outer step) is made on validation.
 - Intervals are Student's t over seeds, 95 %; the test images are held fixed, so they do not say how other images would
-  come out. From fewer than three seeds there is no interval, and no difference is shown.
+  come out. From fewer than three seeds there is no interval and no p: such an estimate shows no difference.
 - Differences are taken seed by seed: with one seed all methods share start, segments, batches and the evaluation
   networks' weights. `adjusted p` is Holm's correction over all methods of one block; with many methods some difference
   looks large by luck.
 - All seeds share one pool of experts: no interval covers the luck of that pool.
 - Scale `cpu` is what two busy CPU cores finish: a narrow network, a few short experts, some dozen outer steps, no
-  whitening. It shows that all methods run on the same work, and how they compare when stopped that early.
+  whitening, the last outer step as it is. The networks on all real images stop after four epochs, far below what the
+  data give. It shows methods on the same work, stopped that early.
 - At scale `cpu` all methods share one set of rates, chosen for MTT on covid-cxr's validation split, and few steps: a
   method that wants others is shown at a disadvantage. A row says what a method did here, not what it can do.
 - Two starts: `noise`, and `real`, where every image begins as a patient's (or a photograph) and keeps pointing at it.
