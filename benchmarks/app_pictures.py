@@ -44,6 +44,7 @@ def draw(port: int, folder: Path, width: int, height: int, *, dark: bool) -> Non
         page.goto(f"http://localhost:{port}/")
         page.get_by_text("What the chosen run has read").click()
         page.get_by_text("Images by class and split").wait_for()
+        _settle(page)  # a click while the page is drawn is lost
         page.get_by_text("Show some of these patients' images").click()
         shot("data")
         for name, sign in (
@@ -56,6 +57,7 @@ def draw(port: int, folder: Path, width: int, height: int, *, dark: bool) -> Non
         ):
             page.goto(f"http://localhost:{port}/{name}")
             page.get_by_text(sign).first.wait_for()
+            _settle(page)
             if name == "gallery":  # of phantoms: no patient is shown
                 page.get_by_text("Show patients' images").click()
                 page.get_by_text("in units of the image's own contrast").wait_for()
@@ -65,6 +67,7 @@ def draw(port: int, folder: Path, width: int, height: int, *, dark: bool) -> Non
                     page.get_by_role("radio", name=view).click()
                     shot(f"compare-{short}")
                 page.get_by_role("radio", name="What they look at").click()
+                _settle(page)
                 page.get_by_text("Show patients' images").click()
                 shot("compare-looks")
         browser.close()
