@@ -25,7 +25,7 @@ _SETTINGS = (
 )
 _LEFT_OUT = (
     *("experts", "distill/iadd/evolution", "distill/mtt/evolution", "distill/mtt/checkpoint"),
-    *("ingest/source.json", "ingest/external", "ingest/test", "ingest/val", ".lock"),
+    *("ingest/source.json", "ingest/external", "ingest/test", ".lock"),
 )
 
 

@@ -255,6 +255,10 @@ def test_page_of_the_demo_of_the_first_start(page, open_page, root, text_of):
     assert "finished" in "".join(one.value for one in test.sidebar.markdown)
     shown = text_of(test)
     assert "Nothing to show yet" not in shown
+    if page == "gallery":
+        test.toggle("show_patients").set_value(True).run()
+        assert not test.error
+        assert "unusually near" in text_of(test) or "Look at these pairs" in text_of(test)
     if page == "compare":
         assert "**IADD: " in shown
         assert test.segmented_control("scored").options == [
