@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medidistill.cli import main
 from medidistill.distilled_set import DistilledSet
@@ -127,3 +129,37 @@ def test_dp_stats_touches_the_patients_once_and_goes_on_with_what_it_released(tm
     assert main(["distill", "--output", str(tmp_path / "out"), "--quiet"]) == 0
     assert _kinds(tmp_path).count("feature_statistics") == 2
     assert not (DistilledSet.load(made).images == before.images).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_whole_way_from_private_experts_over_the_audit_to_a_release(tmp_path, capsys):
+    out, pictures = str(tmp_path / "out"), tmp_path / "many"
+    pictures.mkdir()
+    rng, rows = np.random.default_rng(0), ["path,label,patient_id,split"]
+    for number in range(40):
+        name, label = f"{number}.png", ("sick", "well")[number % 2]
+        split = "train" if number < 24 else ("val", "test")[number // 2 % 2]
+        Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(pictures / name)
+        rows.append(f"{name},{label},p{number},{split}")
+    (pictures / "labels.csv").write_text("\n".join(rows) + "\n")
+    assert _run(tmp_path, pictures, until="evaluate") == 0
+    assert main(["audit", out, "--profile", "quick", "--workers", "1", "--quiet"]) == 0
+    assert (tmp_path / "out" / "audit" / "privacy-report.html").is_file()
+    # so few patients resolve nothing, and what is not resolved does not pass
+    capsys.readouterr()
+    assert main(["export", "--output", out, "--release", "--quiet"]) == 4
+    refused = capsys.readouterr().err
+    assert "not resolvable" in refused
+    assert not (tmp_path / "out" / "bundle").exists()
+    rules = ["linkage", "copies", "membership_release", "lira", "rmia", "canaries"]
+    by = ["--reason", "a rehearsal", "--by", "PHANTOM^0001"]
+    overrides = [part for rule in rules if f"rule {rule}:" in refused for part in ("--override", rule)]
+    assert main(["export", "--output", out, "--release", "--quiet", *overrides, *by]) == 0
+    told = _recipe(tmp_path)["privacy"]
+    assert told["released"]
+    assert told["guarantee"]["mechanism"] == "dp_sgd"
+    assert main(["verify", str(tmp_path / "out" / "bundle")]) == 0
+    # a second release of another set of the same patients adds to the first
+    ledger = json.loads((tmp_path / "privacy-ledger.json").read_text())
+    assert len(ledger["releases"]) == 1
