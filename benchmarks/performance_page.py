@@ -102,7 +102,8 @@ _SECTIONS: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], str]]] = {
         "Scaling",
         "What an outer step costs as the work grows, uncompiled. Memory is the peak of the process above its size "
         "before the distillation began, its libraries' first use included. CPU seconds are those of a whole turn, its "
-        "set-up included, over its outer steps; read them, not the clock, where the load is above the number of cores. Uncompiled, the peak grows with J by "
+        "set-up included, over its outer steps; read them, not the clock, where the load is above the number of cores. "
+        "Uncompiled, the peak grows with J by "
         "far more than J + 1 parameter vectors; why is open.",
         scaling,
     ),
