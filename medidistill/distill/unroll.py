@@ -114,7 +114,7 @@ class MetaGradient:
     alpha: Tensor
 
 
-_AUGMENTED_AT_ONCE = 2**21  # pixels
+_AUGMENTED_AT_ONCE = 2**19  # pixels
 _COMPILED: dict[tuple[str, torch.dtype | None, Criterion, str], CompiledByShape] = {}
 
 

@@ -171,7 +171,7 @@ def _limited(*arguments, limit):
 def test_write_that_fails_keeps_what_is_finished(finished):
     shutil.rmtree(finished / "experts")
     kept = _snapshot(finished / "ingest")
-    ended = _limited("experts", "--output", finished, "--quiet", limit=8192)
+    ended = _limited("experts", "--output", finished, "--quiet", limit=12288)
     (line,) = ended.stderr.splitlines()
     assert ended.returncode == 5
     assert line.startswith(f"medidistill: error: cannot write {finished / 'experts'}")

@@ -62,8 +62,6 @@ def write(dataset, path, syntax):
 @pytest.mark.parametrize(
     "syntax",
     [
-        HTJ2KLossless,
-        HTJ2KLosslessRPCL,
         ImplicitVRLittleEndian,
         ExplicitVRBigEndian,
         DeflatedExplicitVRLittleEndian,
