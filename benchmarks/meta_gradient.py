@@ -166,17 +166,10 @@ def peak(work: Work, kind: str) -> dict[str, Any]:
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forgets the highest resident size so far
     rest = _status("VmRSS")
-    function()
+    found = function()
     used = _status("VmHWM") - rest
     if kind != "stored":
-        network = make_network(
-            NetworkConfig(width=work.width, depth=work.depth),
-            channels=1,
-            image_size=work.side,
-            num_classes=CLASSES,
-            generator=stream(0, "network"),
-        )
-        used -= (work.steps + 1) * len(ParameterLayout.of(network)) * 4
+        used -= (work.steps + 1) * found.end.numel() * found.end.element_size()
     return {"peak_bytes": used}
 
 

@@ -246,7 +246,7 @@ class Work:
         steps = max(candidate.steps for candidate in arm.candidates) * (networks + 2 * len(arm.candidates))
         work = steps * min(arm.candidates[0].batch_size, len(arm.images)) * config.network.width
         return run_arm(
-            dataclasses.replace(arm, images=arm.images.to(self.device), labels=arm.labels.to(self.device)),
+            arm.to(self.device),
             network=dataclasses.replace(config.network, name=name or config.network.name),
             val_images=self._images(config, "val"),
             val_labels=data.val.labels,

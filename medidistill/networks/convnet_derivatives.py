@@ -189,14 +189,11 @@ class ConvNetDerivatives:
             mean, along_n = _mean(dz), _mean(dz * n)
             mean_dot, along_n_dot = _mean(dz_dot), _mean(dz_dot * n + dz * n_dot)
             found += [_total(mean_dot, dz), _total(along_n_dot, dz)]
-            core = gamma * (dz - mean - n * along_n)
+            free = dz - mean - n * along_n
+            core = gamma * free
             dy = block.scale * core
             dy_dot = (
-                block.scale
-                * (
-                    gamma_dot * (dz - mean - n * along_n)
-                    + gamma * (dz_dot - mean_dot - n_dot * along_n - n * along_n_dot)
-                )
+                block.scale * (gamma_dot * free + gamma * (dz_dot - mean_dot - n_dot * along_n - n * along_n_dot))
                 - (block.scale.square() * dot.r) * core
             )
             dy, dy_dot, weight, weight_dot = low(dy), low(dy_dot), low(block.weight), low(dot.weight)
