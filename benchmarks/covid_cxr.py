@@ -62,7 +62,6 @@ VARIANTS = {
             ("unit_mean_square", "ascend"),
             ("none", "descend"),
             ("balanced", "descend"),
-            ("entropic", "descend"),
         ),
     )
 }

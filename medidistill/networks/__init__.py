@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
-from medidistill.networks.compiling import CompiledByShape, should_compile
+from medidistill.networks.compiling import Compilations, CompiledByShape, should_compile, watch_compilations
 from medidistill.networks.convnet import ConvNet
 from medidistill.networks.convnet_derivatives import ConvNetDerivatives
 from medidistill.networks.functional import (
@@ -19,6 +19,7 @@ from medidistill.networks.training import gradient_function, predict, train, tra
 from medidistill.networks.zoo import make_network
 
 __all__ = [
+    "Compilations",
     "CompiledByShape",
     "ConvNet",
     "ConvNetDerivatives",
@@ -39,4 +40,5 @@ __all__ = [
     "should_compile",
     "train",
     "train_on_distilled",
+    "watch_compilations",
 ]

@@ -6,13 +6,17 @@ cached on disk after that). Short runs would not win that back.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["CompiledByShape", "should_compile"]
+__all__ = ["Compilations", "CompiledByShape", "should_compile", "watch_compilations"]
 
 # activations of the widest layer, summed over all steps, from which a run wins its compilation back:
 # measured saving 5e-8 s each on one core, compilation about 45 s
@@ -35,6 +39,45 @@ def should_compile(mode: str, activations: float) -> bool:
     return possible and activations >= _WORTH
 
 
+@dataclass
+class Compilations:
+    """What was compiled while somebody watched.
+
+    Args:
+        tell: called with True before a function is called with new shapes for the first time, with False after that.
+        functions: functions compiled, each counted once for each combination of shapes.
+        seconds: time of these first calls: compilation, or reading what an earlier process left on disk, and one use.
+    """
+
+    tell: Callable[[bool], None]
+    functions: int = 0
+    seconds: float = 0.0
+
+    def time(self, call: Callable[[], Any]) -> Any:
+        """Return what `call` returns, and count it."""
+        self.tell(True)
+        begun = time.perf_counter()
+        try:
+            return call()
+        finally:
+            self.functions += 1
+            self.seconds += time.perf_counter() - begun
+            self.tell(False)
+
+
+_WATCHED: ContextVar[Compilations | None] = ContextVar("compilations", default=None)
+
+
+@contextlib.contextmanager
+def watch_compilations(watcher: Compilations) -> Iterator[None]:
+    """Tell `watcher` what is compiled inside the block: a progress bar would stand still without a word."""
+    before = _WATCHED.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHED.reset(before)
+
+
 class CompiledByShape:
     """Compile a function once for each combination of argument shapes, with static shapes throughout."""
 
@@ -51,4 +94,6 @@ class CompiledByShape:
             self._compiled[key] = torch.compile(
                 lambda *arguments: function(*arguments), dynamic=False, options=_COMPUTE_AGAIN
             )
+            if (watched := _WATCHED.get()) is not None:
+                return watched.time(lambda: self._compiled[key](*tensors))
         return self._compiled[key](*tensors)

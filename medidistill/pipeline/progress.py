@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
 
+from medidistill.networks import Compilations, watch_compilations
 from medidistill.pipeline.journal import Journal
 
 __all__ = ["Bar", "say"]
@@ -21,6 +23,9 @@ def say(shown: bool, text: str) -> None:
 
 class Bar:
     """A progress bar that is told where it is, not how far it moved.
+
+    While it is open it says when functions are compiled, since the work then stands still for up to a minute, and
+    the journal gets an event with how many there were and how long that took.
 
     Args:
         title: name of the stage.
@@ -44,14 +49,24 @@ class Bar:
             desc=title, total=total or None, unit=unit, disable=not shown, file=sys.stderr, dynamic_ncols=True
         )
         self._title, self._unit, self._journal, self._part = title, unit, journal, part
+        self._open = contextlib.ExitStack()
+        self._compilations = Compilations(self._compiles)
 
     def __enter__(self) -> Self:
+        self._open.enter_context(watch_compilations(self._compilations))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open.close()
         self._bar.close()
+        if self._compilations.functions and self._journal is not None:
+            spent = round(self._compilations.seconds, 3)
+            self._journal.event("compiled", piece=self._title, functions=self._compilations.functions, seconds=spent)
+
+    def _compiles(self, now: bool) -> None:
+        self._bar.set_postfix_str("compiling, once for each shape" if now else "")
 
     def at(self, done: int, total: int, **figures: float) -> None:
         """Move to `done` of `total` and show figures beside the bar."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import resource
 import shutil
 import subprocess
@@ -12,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from .workplace import RESULTS, note, stage_of
+from .workplace import RESULTS, START, note, stage_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
+STAGES = ("ingest", "experts", "distill", "evaluate", "export", "report")
+ROOM = 65536  # KiB
 
 
 @contextlib.contextmanager
@@ -31,23 +32,45 @@ def small_disk(folder, size):
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_full_disk_at_every_stage(workplace, tmp_path):
-    stages = {}
-    used = sum(map(len, workplace.expected.values())) // 1024
-    for size in sorted(random.Random(0).sample(range(24, used), 12)):
-        disk, log = tmp_path / f"disk-{size}", tmp_path / f"log-{size}"
-        with small_disk(disk, size):
-            out = disk / "out"
-            code = workplace.finish(out, log=log)
-            assert code == 5, log.read_text()
-            assert "full" in log.read_text() or "No space" in log.read_text()
-            assert "Traceback" not in log.read_text()
-            assert not list(out.rglob("*.part"))
-            stages[stage_of(out)] = stages.get(stage_of(out), 0) + 1
-            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
-            assert workplace.finish(out, log=log) == 0, log.read_text()
-            workplace.check(out)
-    note("disk full", {**stages, "in all": sum(stages.values())})
+def used(disk):
+    """KiB in use on a file system."""
+    state = os.statvfs(disk)
+    return (state.f_blocks - state.f_bfree) * state.f_frsize // 1024
+
+
+def resize(disk, size):
+    subprocess.run(["mount", "-o", f"remount,size={size}k", disk], check=True)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_full_disk_at_every_stage(workplace, tmp_path, stage, share):
+    """Room for a share of what this stage writes, and for no more."""
+    disk, out, log = tmp_path / "disk", tmp_path / "disk" / "out", tmp_path / "log"
+    before = STAGES[: STAGES.index(stage)][-1:]
+    with small_disk(disk, ROOM):
+        if before:
+            assert workplace.finish(out, None, log, "--until", before[0]) == 0, log.read_text()
+        held = used(disk)
+        shutil.copytree(disk, tmp_path / "copy", symlinks=True)
+        assert workplace.finish(out, None, log, "--until", stage) == 0, log.read_text()
+        need = used(disk) - held
+    shutil.rmtree(disk)
+    log.unlink()
+    with small_disk(disk, ROOM):
+        shutil.copytree(tmp_path / "copy", disk, symlinks=True, dirs_exist_ok=True)
+        resize(disk, max(used(disk) + int(share * need), 4))
+        assert workplace.finish(out, None, log, "--until", "report") == 5, log.read_text()
+        assert "full" in log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert not list(out.rglob("*.part"))
+        reached = stage_of(out)
+        resize(disk, ROOM)
+        assert workplace.finish(out, None, log, "--until", "report") == 0, log.read_text()
+        workplace.check(out)
+    reached = reached.partition("/")[0]
+    assert reached in ((stage, START) if share == 0 else (stage,))
+    note("disk full", {reached: 1, "in all": 1})
 
 
 def test_files_that_may_not_grow(workplace, tmp_path):

@@ -8,6 +8,8 @@ from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError
 from medidistill.networks import (
+    Compilations,
+    CompiledByShape,
     ConvNet,
     ParameterLayout,
     augment,
@@ -19,6 +21,7 @@ from medidistill.networks import (
     should_compile,
     train,
     train_on_distilled,
+    watch_compilations,
 )
 from medidistill.networks.convnet import default_depth
 from medidistill.networks.functional import instance_norm
@@ -239,3 +242,17 @@ def test_the_vision_transformer_is_small_and_cuts_any_side_into_whole_patches(si
     tokens = dict(network.named_parameters())["network.encoder.pos_embedding"].shape[1] - 1
     assert tokens == patches
     assert sum(parameter.numel() for parameter in network.parameters()) < 1_000_000
+
+
+def test_a_watcher_hears_of_each_first_call_and_of_no_other(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    told: list[bool] = []
+    watcher = Compilations(told.append)
+    double = CompiledByShape(lambda x: 2 * x)
+    with watch_compilations(watcher):
+        for size in (2, 3, 2):
+            assert double(torch.ones(size)).shape == (size,)
+    double(torch.ones(4))
+    assert told == [True, False, True, False]
+    assert watcher.functions == 2
+    assert watcher.seconds > 0

@@ -30,12 +30,16 @@ evaluate: {arms: [random, mtt, iadd], networks: 2, full_epochs: 2, bootstrap: 10
 """
 
 
+def phantoms(folder, seed=0):
+    """Return the folder with the films of one hospital in it."""
+    options = ["--patients-per-class", "8", "--images-per-patient", "1", "--size", "64", "--seed", str(seed)]
+    assert main(["phantom", str(folder), *options, "--quiet"]) == 0
+    return folder
+
+
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
-    phantoms = ["phantom", str(folder), "--patients-per-class", "8", "--images-per-patient", "1", "--size", "64"]
-    assert main([*phantoms, "--quiet"]) == 0
-    return folder
+    return phantoms(tmp_path_factory.mktemp("films"))
 
 
 @pytest.fixture
@@ -124,8 +128,9 @@ def test_pacs_intake(films, operator, tmp_path):
             assert not [name for name in patients if name in content], path
 
 
-def test_several_hospitals(films, operator, tmp_path):
-    for site in ("north", "south"):
+def test_several_hospitals(operator, tmp_path):
+    for seed, site in enumerate(("north", "south")):
+        films = phantoms(tmp_path / f"films-{site}", seed)
         code, said = operator("multi_hospital/site.sh", films, tmp_path / site, operator.config)
         assert code == 0, said
         assert not (tmp_path / site / "ingest").exists()
