@@ -106,19 +106,27 @@ class Mlflow:
     """Figures in an MLflow run. Only numbers, stage names and the state are sent.
 
     Args:
-        uri: the tracking server or folder, for example `file:///data/mlruns`.
+        uri: the tracking server, for example `http://mlflow.hospital.example:5000`. MLflow 3 takes a folder
+            (`file:///data/mlruns`) only with the environment variable MLFLOW_ALLOW_FILE_STORE=true.
         name: name of the MLflow run.
+
+    Raises:
+        ConfigError: MLflow is not installed, or does not take this address.
     """
 
     def __init__(self, uri: str, name: str) -> None:
         try:
+            from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
         except ImportError as error:
             raise ConfigError("--mlflow: not installed; pip install mlflow-skinny") from error
-        self._client: Any = MlflowClient(tracking_uri=uri)
-        found = self._client.get_experiment_by_name("medidistill")
-        experiment = found.experiment_id if found else self._client.create_experiment("medidistill")
-        self._run = self._client.create_run(experiment, run_name=name).info.run_id
+        try:
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name("medidistill")
+            experiment = found.experiment_id if found else self._client.create_experiment("medidistill")
+            self._run = self._client.create_run(experiment, run_name=name).info.run_id
+        except MlflowException as error:
+            raise ConfigError(f"--mlflow {uri}: MLflow refuses it: {error.message}") from error
 
     def step(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Log one point of each figure."""

@@ -66,8 +66,9 @@ def test_tensorboard_gets_every_figure(folder, tmp_path):
     assert (point.step, point.value) == (3, 0.25)
 
 
-def test_mlflow_gets_every_figure(folder, tmp_path):
+def test_mlflow_gets_every_figure(folder, tmp_path, monkeypatch):
     tracking = pytest.importorskip("mlflow.tracking", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = f"file://{tmp_path}/mlruns"
     (sink,) = make_sinks(mlflow=uri, name="night")
     _work(folder, sink).end(None)
@@ -75,6 +76,15 @@ def test_mlflow_gets_every_figure(folder, tmp_path):
     (run,) = client.search_runs([client.get_experiment_by_name("medidistill").experiment_id])
     assert run.data.metrics == {"experts/loss": 0.25}
     assert run.info.status == "FINISHED"
+
+
+def test_an_address_that_mlflow_refuses_is_named(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow.tracking", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for uri in ("http://localhost:1", "nonsense://here"):
+        with pytest.raises(ConfigError, match=rf"--mlflow {uri}: MLflow refuses it"):
+            make_sinks(mlflow=uri)
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
