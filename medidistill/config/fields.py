@@ -66,6 +66,9 @@ class Validated:
             if isinstance(value, list):
                 value = tuple(value)
                 object.__setattr__(self, item.name, value)
+            if isinstance(value, bool) and {"on", "off"} <= set(item.metadata.get("options", ())):
+                value = "on" if value else "off"  # YAML 1.1 reads the bare words so
+                object.__setattr__(self, item.name, value)
             if "low" in item.metadata:
                 self._check_number(item, value, where)
             elif item.type == "bool" and not isinstance(value, bool):

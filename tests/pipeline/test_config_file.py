@@ -93,3 +93,10 @@ def test_differences_name_the_keys():
     new = load_config(None, ["distill.ipc=6", "ingest.classes=[a]"])
     assert differences(old, new) == ["ingest.classes: [] -> ['a']", "distill.ipc: 5 -> 6"]
     assert differences(old, old) == []
+
+
+def test_on_and_off_are_words(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("distill: {compile: off}\nevaluate: {compile: on}\n")
+    config = load_config(file)
+    assert (config.distill.compile, config.evaluate.compile) == ("off", "on")
