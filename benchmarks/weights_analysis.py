@@ -34,17 +34,18 @@ from torch import Tensor
 from benchmarks.paper_results import paired
 from medidistill.config import RunConfig, as_dict
 from medidistill.distill import Experts, InnerStep, distill, draw_plan
+from medidistill.distill.fisher import fisher_information
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.files import read_json, write_json
-from medidistill.networks import ParameterLayout, augment, loss_function, raise_malloc_thresholds
+from medidistill.networks import ParameterLayout, augment, raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config
 from medidistill.pipeline.arms import method_config, validation_score
 from medidistill.pipeline.prepared import Prepared
 from medidistill.record import hardware, versions
 from medidistill.seeding import stream
 
-__all__ = ["Measured", "by_layer", "correlations", "fisher", "measure"]
+__all__ = ["Measured", "by_layer", "correlations", "measure"]
 
 HERE = Path(__file__).parent
 _ELEMENTS = 50_000  # at most so many parameters in a correlation, drawn with a fixed seed
@@ -64,15 +65,6 @@ class Measured:
     residual: Tensor
     movement: Tensor
     fisher: Tensor
-
-
-def fisher(network: torch.nn.Module, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the diagonal of the empirical Fisher information: mean_n (d log p(y_n | x_n) / d theta)^2, (P,)."""
-    gradient = torch.func.grad(loss_function(network))
-    total = torch.zeros_like(theta, dtype=torch.float64)
-    for x, y in zip(images, labels, strict=True):
-        total += gradient(theta, x[None], y[None]).double().square()
-    return total / len(images)
 
 
 def measure(
@@ -98,7 +90,7 @@ def measure(
             x = augment(distilled.images[batch], plan.augment, parameters)
             theta = theta - distilled.alpha * step.gradient(theta, x, targets[batch])[1]
         squares = ((theta - target).double().square(), (begin - target).double().square())
-        found.append((*squares, fisher(network, begin, real, labels)))
+        found.append((*squares, fisher_information(network, begin, real, labels)))
     return Measured(*(torch.stack(part).mean(0) for part in zip(*found, strict=True)))
 
 

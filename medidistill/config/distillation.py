@@ -38,7 +38,14 @@ class ImportanceConfig(Validated):
     direction: str = choice(
         "descend", "descend: lower the weight of what is hard to match; ascend: raise it", "descend", "ascend"
     )
-    lr: float = number(0.01, "learning rate of s", 0.0, 1e6)
+    start: str = choice(
+        "ones",
+        "learned: where W begins. ones: all alike; fisher: w^2 as the experts' Fisher information on real images, "
+        "so that what decides predictions counts most (reads real training images, once)",
+        "ones",
+        "fisher",
+    )
+    lr: float = number(0.01, "learning rate of s; 0: W stays where it begins", 0.0, 1e6)
     w_min: float = number(0.1, "smallest weight", 1e-6, 1.0)
     w_max: float = number(10.0, "largest weight", 1.0, 1e6)
     tau: float = number(
@@ -55,6 +62,11 @@ class ImportanceConfig(Validated):
     growth_every: int = number(20, "progressive: ... each time after so many outer steps", 1, 1_000_000)
     spread: float = number(0.5, "random: deviation of log w before it is rescaled to mean(w^2) = 1", 0.0, 10.0)
     keep_scale: bool = flag(True, "divide the loss for images and alpha by sum(w^2 d^2) / sum(d^2), detached")
+
+    @property
+    def reads_real(self) -> bool:
+        """Whether W begins at what real images say."""
+        return self.enabled and self.kind == "learned" and self.start == "fisher"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,4 +193,4 @@ class DistillConfig(Validated):
     def reads_real(self) -> bool:
         """Whether the distillation itself reads real training images, beside what the experts' and a release tell."""
         own = self.objective not in ("trajectory", "statistics")
-        return self.init == "real" or own or self.label_init == "expert"
+        return self.init == "real" or own or self.label_init == "expert" or self.importance.reads_real

@@ -15,7 +15,8 @@ in units of the mean term, so that it rests where every group has its equal shar
 weights of least variance, as for homoscedastic uncertainty (Kendall, Gal, Cipolla 2018).
 `entropic` adds tau * KL(w^2 / P || uniform) = tau * mean(w^2 log w^2), so that over P moving elements of constant d
 the optimum is smooth: w_j^2 proportional to exp(-P d_j^2 / (tau Z)).
-Elements that no expert ever moved keep w = 1, take no step and count in no mean.
+Elements that no expert ever moved keep w = 1, take no step and count in no mean. W begins at 1, or where the Fisher
+information of the experts puts it (`fisher.py`).
 """
 
 from __future__ import annotations
@@ -184,6 +185,16 @@ class ImportanceWeights:
         first = torch.full_like(self.s, len(w), dtype=torch.int64)
         first.scatter_reduce_(0, self.group, torch.arange(len(w)), "amin")
         self.s = w[first].log()
+
+    def start_by(self, information: Tensor) -> None:
+        """Begin with w^2 proportional to `information`, (P,) float64 >= 0: its mean where a group shares a weight.
+
+        Weights are cut to [w_min, w_max] and rescaled to mean(w^2) = 1 whatever the constraint.
+        """
+        active = self.count > 0
+        mean = torch.zeros_like(self.s).index_add_(0, self.group, information * self.moving)[active]
+        self.s[active] = 0.5 * (mean / self.count[active]).clamp_min(torch.finfo(self.s.dtype).tiny).log()
+        self._project(active)
 
     def state(self) -> Tensor:
         """Return what a checkpoint needs."""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.distribution_matching import DistributionMatching
+from medidistill.distill.fisher import pool_information
 from medidistill.distill.gradient_matching import GradientMatching
 from medidistill.distill.label_start import expert_logits, mean_logits, rightly_classified
 from medidistill.distill.matching import TrajectoryMatching
@@ -206,6 +207,8 @@ class _Loop:
         self.outer_step = OuterStep(self._objective(step, layout, real), config, seed, ranks)
         images, logits = self._start(real)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
+        if config.importance.reads_real:
+            weights.start_by(self._information(network, real))
         self.state = DistillState(
             config, images.to(self.device), self.labels.to(self.device), shape.num_classes, weights, logits
         )
@@ -250,6 +253,14 @@ class _Loop:
         right = rightly_classified(said, real[1], shape.num_classes, least=config.ipc)
         images = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), self.seed)
         return images, expert_logits(self.experts, images, last)
+
+    def _information(self, network: nn.Module, real: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Return what `importance.start: fisher` begins with: (P,), at the snapshots that may be targets."""
+        if real is None:
+            raise ConfigError("distill.importance.start='fisher' needs the real images; use start='ones'")
+        config = self.config
+        targets = range(config.min_start + config.expert_epochs, config.max_start + config.expert_epochs)
+        return pool_information(self.experts, network, targets, real, stream(self.seed, "fisher"), self.device)
 
     def start_weights(self, values: Mapping[str, Tensor]) -> None:
         """Begin with given weights W; a checkpoint made with others is another run's."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from medidistill.config import ExpertConfig, as_dict, digest
+from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, as_dict, digest
 from medidistill.distill import distill as distill_images
 from medidistill.distill import expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
@@ -174,6 +174,14 @@ def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
     return [expert_file(_folder_of(run, pool), number) for number in range(pool.count)]
 
 
+def _how_real_images_enter(config: DistillConfig) -> str:
+    """Return the kind of event for a distillation that reads real images: of several the gravest."""
+    if config.init == "real":
+        return "start_from_real"
+    beside = dataclasses.replace(config, importance=ImportanceConfig(enabled=False))
+    return "real_batches" if beside.reads_real else "weigh_parameters"
+
+
 def distill(run: Run, method: str) -> None:
     """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
@@ -204,7 +212,7 @@ def distill(run: Run, method: str) -> None:
         run.touch("select_step", inputs, val=data.val)
     real = (data.normalisation.apply(train.images), train.labels) if config.reads_real else None
     if real is not None:
-        run.touch("start_from_real" if config.init == "real" else "real_batches", inputs, train=train)
+        run.touch(_how_real_images_enter(config), inputs, train=train)
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar, run.stop.deferred():
 
         def on_step(entry: dict[str, Any]) -> None:

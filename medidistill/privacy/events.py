@@ -29,6 +29,7 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "feature_statistics": (True, "means of the images' features were released with noise"),
     "start_from_real": (True, "the distilled images began as copies of these images"),
     "real_batches": (True, "the distilled images were fitted to batches of these images"),
+    "weigh_parameters": (True, "importance weights began at what these images say of each parameter"),
     "select_step": (True, "the outer step was chosen by scores on these images"),
     "choose_training": (True, "the training recipe that ships with the set was chosen by scores on these images"),
     "score": (False, "figures in tables were computed on these images"),

@@ -1,4 +1,4 @@
-"""The analysis of W: Fisher information in closed form, correlations by hand, a tiny run from end to end."""
+"""The analysis of W: correlations by hand, a tiny run from end to end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import weights_page
-from benchmarks.weights_analysis import Measured, analyse, by_layer, correlations, fisher
+from benchmarks.weights_analysis import Measured, analyse, by_layer, correlations
 from medidistill.config import DistillConfig, EvaluateConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig
 from medidistill.distill import ImportanceWeights, distill, train_experts
 from medidistill.distilled_set import LabelledImages
@@ -24,17 +24,6 @@ from medidistill.seeding import stream
 
 LAYOUT = ParameterLayout.of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))
 P = len(LAYOUT)
-
-
-def test_fisher_information_of_a_linear_classifier_in_closed_form() -> None:
-    # the slope of -log p(y | x) by W is (p - e_y) x^T, by the bias p - e_y
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    x, y = torch.randn(5, 1, 2, 2, generator=stream(0)), torch.tensor([0, 1, 2, 0, 1])
-    gap = (torch.softmax(network(x), 1) - torch.eye(3)[y]).detach()
-    weight = (gap[:, :, None] * x.flatten(1)[:, None, :]).square().mean(0)
-    expected = torch.cat([weight.flatten(), gap.square().mean(0)]).double()
-    found = fisher(network, ParameterLayout.of(network).flatten(network), x, y)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
 
 
 def measured() -> Measured:

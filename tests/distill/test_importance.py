@@ -193,3 +193,32 @@ def test_balanced_weights_rest_where_every_group_has_its_share_of_the_loss(granu
 def test_balanced_weights_cannot_ascend() -> None:
     with pytest.raises(ConfigError, match="balanced"):
         ImportanceConfig(constraint="balanced", direction="ascend")
+
+
+@pytest.mark.parametrize("granularity", ["element", "tensor"])
+@pytest.mark.parametrize("constraint", ["unit_mean_square", "none"])
+def test_w_begins_where_information_puts_it(granularity: str, constraint: str) -> None:
+    information = torch.linspace(0.5, 2.0, P, dtype=torch.float64)
+    information[[0, 7, 30]] = 1e6  # never moved: counts nowhere
+    subject = weights(granularity=granularity, constraint=constraint, start="fisher")
+    subject.start_by(information)
+    square = subject.vector().square()
+    assert float(square[MOVING].mean()) == pytest.approx(1)
+    if granularity == "element":
+        expected = information[MOVING]
+    else:
+        places = [place for _, place in LAYOUT.slices()]
+        expected = torch.cat([information[p][MOVING[p]].mean().expand(int(MOVING[p].sum())) for p in places])
+    torch.testing.assert_close(square[MOVING], expected / expected.mean())
+    assert bool((subject.vector()[~MOVING] == 1).all())
+
+
+def test_w_begins_within_its_bounds() -> None:
+    information = torch.logspace(-12, 0, P, dtype=torch.float64)
+    information[3] = 0.0
+    subject = weights(start="fisher", w_min=0.5, w_max=3.0)
+    subject.start_by(information)
+    w = subject.vector()[MOVING]
+    assert float(w.min()) >= 0.5 - 1e-12
+    assert float(w.max()) <= 3.0 + 1e-12
+    assert float(w.square().mean()) == pytest.approx(1)

@@ -38,7 +38,8 @@ def test_no_mechanism_no_guarantee() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["fit_normalisation", "select_step", "choose_training", "start_from_real", "real_batches"]
+    "kind",
+    ["fit_normalisation", "weigh_parameters", "select_step", "choose_training", "start_from_real", "real_batches"],
 )
 def test_one_bare_touch_that_reaches_the_set_ends_the_guarantee(kind: str) -> None:
     claim = Manifest([event("train_experts", "dp_sgd"), event(kind, split="val")]).claim()
