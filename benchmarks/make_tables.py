@@ -62,14 +62,17 @@ def covid_table(result: Mapping[str, Any]) -> str:
 
 def ablation_table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of the ablation of W on validation."""
-    seeds = f"Seeds {', '.join(map(str, result['seeds']))}."
-    lines = [seeds, "", "| W | validation balanced accuracy | minus MTT, paired over seeds (95 % t) |", "|---|---|---|"]
+    lines = [
+        "| W | seeds | validation balanced accuracy | minus MTT, paired over seeds (95 % t) |",
+        "|---|---|---|---|",
+    ]
     for row in result["rows"]:
         name = (
             "none (MTT)" if row["variant"] == "mtt" else row["variant"].replace("unit_mean_square", "unit mean square")
         )
         minus = "" if row["minus_mtt"] is None else _interval(row["minus_mtt"], "+")
-        lines.append(f"| {name} | {row['val_balanced_accuracy']:.3f} (sd {row['sd_over_seeds']:.3f}) | {minus} |")
+        score = f"{row['val_balanced_accuracy']:.3f} (sd {row['sd_over_seeds']:.3f})"
+        lines.append(f"| {name} | {len(row['seeds'])} | {score} | {minus} |")
     return "\n".join(lines)
 
 
