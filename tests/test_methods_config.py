@@ -79,7 +79,7 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     flat = {name for name, (_, experts) in made.items() if experts.rho > 0}
     assert flat == FLAT_EXPERTS
     reads_real = {name for name, (distill, _) in made.items() if distill.reads_real}
-    assert reads_real == {"dc", "dsa", "dm", "bptt", "bptt_soft", "datm", "iadd_datm"}
+    assert reads_real == {"dc", "dsa", "dm", "bptt", "bptt_soft", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
 
 
 def test_a_run_whose_experts_are_flat_already_has_one_pool():
