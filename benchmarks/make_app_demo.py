@@ -2,7 +2,7 @@
 
     python -m benchmarks.make_app_demo --work DIR
 
-Runs the ready-made configuration `demo` in DIR, with fewer steps, on phantoms of patients who do not exist, and packs
+Runs the ready-made configuration `demo` in DIR, on phantoms of patients who do not exist, and packs
 what the pages read into `apps/demo.zip`. What only a run that goes on would need is left out.
 """
 
@@ -18,7 +18,6 @@ from medidistill.pipeline import RunFolder, app_file
 
 _PATIENTS, _ELSEWHERE = 60, 30  # in each class
 _SETTINGS = (
-    "distill.outer_steps=60",
     "evaluate.networks=3",
     "evaluate.external=elsewhere",
     "evaluate.saliency.cases=2",
