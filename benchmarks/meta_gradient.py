@@ -246,6 +246,7 @@ def main() -> None:
         shown = {name: {kind: round(value, 3) for kind, value in row[name].items()} for name in RATIOS}
         print(f"{work.name}: {shown}", file=sys.stderr, flush=True)
         command = ["python", "-m", "benchmarks.meta_gradient", "--scale", options.scale, "--threads", options.threads]
+        command += ["--memory", f"{options.memory:g}"]
         content = {
             "command": shlex.join(map(str, command)),
             "threads": options.threads,
