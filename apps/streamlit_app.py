@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # `streamlit run` does so too; A
 from app_pages.parts import CAUTION, places
 from medidistill import __version__
 from medidistill.errors import MedidistillError
+from view_models.collecting import leave_modules_alone
 from view_models.places import Places, short_id
 from view_models.runs import find_runs, run_state
 
@@ -74,6 +75,7 @@ def _signed_in(where: Places) -> bool:
 
 def main() -> None:
     """Draw the frame and the chosen page."""
+    leave_modules_alone()
     st.set_page_config(page_title="medidistill", page_icon=":material/radiology:", layout="wide")
     where = places()
     if not _signed_in(where):

@@ -58,7 +58,9 @@ def read_standing(run: RunView) -> Standing | None:
         }
         for one in told.get("measurements", ())
     ]
-    return Standing(told["statement"], bool(told["released"]), bool(told["audited"]) or not audited, pd.DataFrame(rows))
+    # a bundle that the library wrote without the gate tells of neither
+    released, told_of = bool(told.get("released")), bool(told.get("audited"))
+    return Standing(told["statement"], released, told_of or not audited, pd.DataFrame(rows))
 
 
 def exported(run: RunView) -> DistilledSet | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -265,3 +268,31 @@ def test_page_of_the_demo_of_the_first_start(page, open_page, root, text_of):
             "The run's own test patients",
             "The test set from elsewhere",
         ]
+
+
+def test_clicks_do_not_search_the_libraries_for_garbage(open_page, monkeypatch):
+    from view_models import collecting
+
+    test = open_page("receive")
+    assert gc.get_freeze_count() > 100_000
+    monkeypatch.setattr(gc, "collect", lambda *_: pytest.fail("nothing was loaded since"))
+    assert not collecting.leave_modules_alone()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "a_module_that_is_new", ModuleType("a_module_that_is_new"))
+    assert collecting.leave_modules_alone()
+    test.run()
+    assert not test.exception
+
+
+def test_a_bundle_without_a_word_of_the_gate_counts_as_not_released(open_page, finished):
+    from view_models.places import Places
+    from view_models.releases import read_standing
+    from view_models.runs import read_run
+
+    file = finished / "bundle" / "recipe.json"
+    recipe = json.loads(file.read_text())
+    recipe["privacy"] = {"statement": "Nothing is known."}
+    file.write_text(json.dumps(recipe))
+    standing = read_standing(read_run(Places.of(), finished))
+    assert (standing.released, standing.current) == (False, True)
+    open_page("privacy")
