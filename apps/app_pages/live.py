@@ -117,6 +117,7 @@ def _stages(run: RunView, state: RunState) -> None:
 
 def _forming(found: Sequence[Distillation], state: RunState) -> None:
     st.subheader("How the distillation goes", anchor=False)
+    st.caption("IADD weighs the parameters that it matches; MTT gives all the same weight.")
     columns = st.columns(3)
     for column, (key, (title, words)) in zip(columns, _CURVES.items(), strict=True):
         with column:
@@ -158,7 +159,7 @@ def _lines(table: pd.DataFrame, scale: str, title: str) -> None:
         .encode(
             x=alt.X("outer step:Q", title="outer step"),
             y=alt.Y("value:Q", title=None, scale=alt.Scale(type=scale, zero=False)),  # type: ignore[arg-type,unused-ignore]
-            color=alt.Color("method:N", legend=alt.Legend(orient="bottom", title=None, columns=1)),
+            color=alt.Color("method:N", legend=alt.Legend(orient="bottom", title=None, columns=1, labelLimit=0)),
             strokeDash=alt.StrokeDash("method:N", legend=None),
             tooltip=["method", "outer step", alt.Tooltip("value:Q", format=".4g")],
         )

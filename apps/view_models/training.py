@@ -24,7 +24,7 @@ from view_models.runs import RunView
 __all__ = ["Distillation", "Tile", "curves", "distillation", "final_set", "running_methods", "tiles", "weights"]
 
 _POINTS = 1000  # of a curve; more than a screen has
-_METHOD_NAMES = {"iadd": "IADD (importance weights)", "mtt": "MTT (all weights one)"}
+_METHOD_NAMES = {"iadd": "IADD", "mtt": "MTT"}
 
 
 @dataclass(frozen=True)
