@@ -36,7 +36,7 @@ class ImportanceConfig(Validated):
         "none",
     )
     direction: str = choice(
-        "descend", "descend: lower the weight of what is hard to match; ascend: raise it", "descend", "ascend"
+        "ascend", "ascend: raise the weight of what is hard to match; descend: lower it", "ascend", "descend"
     )
     start: str = choice(
         "ones",
@@ -83,7 +83,7 @@ class ImportanceConfig(Validated):
         if self.constraint == "none" and self.direction == "ascend" and self.lr > 0 and self.enabled:
             raise ConfigError(
                 "ImportanceConfig.constraint='none' with direction='ascend': W grows without bound; "
-                "use constraint='unit_mean_square'"
+                "use direction='descend' or constraint='unit_mean_square'"
             )
 
 

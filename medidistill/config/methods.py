@@ -44,7 +44,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     # learned weights, alone and with what the others bring
     "iadd_literal": {"importance": {"constraint": "none", "direction": "descend", "keep_scale": False}},
     "iadd_balanced": {"importance": {"constraint": "balanced", "direction": "descend"}},
-    "iadd_entropic": {"importance": {"constraint": "entropic"}},
+    "iadd_entropic": {"importance": {"constraint": "entropic", "direction": "descend"}},
     "iadd_fisher": {"importance": {"start": "fisher"}},
     "iadd_soft": {"soft_labels": True},
     "iadd_flat": {"ema": 0.9995},

@@ -82,10 +82,10 @@ def importance(history: History, name: str) -> Picture | None:
         f"Left: range, quartiles and median of W for {len(layers)} tensors of the network on a logarithmic axis. "
         "Right: effective sample size over outer steps.",
         "Left: dot, thick bar and thin line are median, quartiles and extremes of the weight in each tensor, from "
-        "the network's input at the top to its output; the line at 1 is plain trajectory matching. A weight below 1 "
-        "says: hard to match, so count it less (or the reverse, if W ascends). A dot alone: one weight for the "
-        "whole tensor. Right: how many parameters still count; a fall to a few per cent means that W collapsed onto "
-        "what was easy.",
+        "the network's input at the top to its output; the line at 1 is plain trajectory matching. A weight above 1 "
+        "says: hard to match, so count it more (or the reverse, if W descends). A dot alone: one weight for the "
+        "whole tensor. Right: how many parameters still count; a fall to a few per cent means that W leans on a few "
+        "of them.",
     )
 
 

@@ -26,6 +26,8 @@ def vectors() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def weights(**settings: object) -> ImportanceWeights:
+    if settings.get("constraint") in ("none", "balanced"):
+        settings = {"direction": "descend", **settings}
     return ImportanceWeights(LAYOUT, ImportanceConfig(**settings), MOVING)
 
 

@@ -121,7 +121,9 @@ def test_the_entropic_optimum_is_the_closed_form(direction: str, sign: int) -> N
 def test_the_entropic_optimum_of_whole_tensors_is_the_closed_form_too() -> None:
     end = torch.cat([torch.full((8,), 0.9), torch.full((2,), 0.2)]).double()
     start, target = torch.ones(P, dtype=torch.float64), torch.zeros(P, dtype=torch.float64)
-    weights = made(constraint="entropic", tau=0.7, lr=0.05, granularity="tensor", w_min=1e-3, w_max=1e3)
+    weights = made(
+        constraint="entropic", direction="descend", tau=0.7, lr=0.05, granularity="tensor", w_min=1e-3, w_max=1e3
+    )
     for _ in range(3000):
         weights.update(weights.matching_loss(end, target, start)[2])
     square = torch.softmax(-end.square() / 0.7, dim=0) * P
@@ -130,7 +132,7 @@ def test_the_entropic_optimum_of_whole_tensors_is_the_closed_form_too() -> None:
 
 def test_a_strong_pull_keeps_all_weights_alike_where_none_lets_them_go() -> None:
     def share(**settings: object) -> float:
-        weights = made(lr=0.05, **settings)
+        weights = made(lr=0.05, direction="descend", **settings)
         for _ in range(300):
             weights.update(weights.matching_loss(*segment())[2])
         return weights.effective_share()
