@@ -146,7 +146,8 @@ def _forming(found: Sequence[Distillation], state: RunState) -> None:
             st.subheader("Importance weights W by layer", anchor=False)
             st.caption(
                 "Median, quartiles and extremes of the weight that each layer has in the matching loss; 1 is plain "
-                "trajectory matching. A high weight marks parameters whose path is hard to follow (a low one, if W descends)."
+                "trajectory matching. A high weight marks parameters whose path is hard to follow; a low one, if W "
+                "descends."
             )
             _weights(table)
 
