@@ -120,7 +120,8 @@ def _settings(result: Mapping[str, Any]) -> str:
         f"ConvNet of width {recipe['network']['width']}, {recipe['ingest']['image_size']} x "
         f"{recipe['ingest']['image_size']} pixels; {experts['count']} experts of {experts['epochs']} epochs; "
         f"{distill['outer_steps']} outer steps, J = {distill['inner_steps']}, K = {distill['expert_epochs']}, start "
-        f"epochs below {distill['max_start']}; IADD's W {distill['importance']['direction']}s; networks trained for {small['steps']} steps."
+        f"epochs below {distill['max_start']}; IADD's W {distill['importance']['direction']}s; networks "
+        f"trained for {small['steps']} steps."
     )
 
 
