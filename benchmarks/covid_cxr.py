@@ -57,8 +57,8 @@ LEARNED = {
     "unit_mean_square-ascend": ImportanceConfig(constraint="unit_mean_square", direction="ascend"),
     "none-descend": ImportanceConfig(constraint="none", direction="descend"),
     "balanced-descend": ImportanceConfig(constraint="balanced", direction="descend"),
-    "fisher": ImportanceConfig(start="fisher", lr=0.0),
-    "fisher-learned": ImportanceConfig(start="fisher"),
+    "fisher": ImportanceConfig(start="fisher", lr=0.0, direction="descend"),
+    "fisher-descend": ImportanceConfig(start="fisher", direction="descend"),
 }
 VARIANTS = {
     f"{granularity}-{name}": dataclasses.replace(importance, granularity=granularity)
@@ -230,8 +230,9 @@ class Bench:
         rows = []
         for name in ("mtt", *VARIANTS):
             seeds = [seed for seed in self.ablated_seeds(name) if seed in base]
-            if len(seeds) < 2:
+            if not seeds:
                 continue
+            enough = len(seeds) > 1
             scores = [self.ablate(seed, name).val_score for seed in seeds]
             differences = np.array(scores) - np.array([base[seed] for seed in seeds])
             rows.append(
@@ -239,9 +240,10 @@ class Bench:
                     "variant": name,
                     "seeds": seeds,
                     "val_balanced_accuracy": float(np.mean(scores)),
-                    "sd_over_seeds": float(np.std(scores, ddof=1)),
+                    "sd_over_seeds": float(np.std(scores, ddof=1)) if enough else None,
                     "by_seed": scores,
-                    "minus_mtt": None if name == "mtt" else vars(paired_t_interval(differences)),
+                    "minus_mtt": vars(paired_t_interval(differences)) if enough and name != "mtt" else None,
+                    "mean_minus_mtt": float(differences.mean()),
                 }
             )
         return {**self.provenance(), "ipc": ABLATION_IPC, "rows": rows}

@@ -70,8 +70,10 @@ def ablation_table(result: Mapping[str, Any]) -> str:
         name = (
             "none (MTT)" if row["variant"] == "mtt" else row["variant"].replace("unit_mean_square", "unit mean square")
         )
-        minus = "" if row["minus_mtt"] is None else _interval(row["minus_mtt"], "+")
-        score = f"{row['val_balanced_accuracy']:.3f} (sd {row['sd_over_seeds']:.3f})"
+        deviation = "" if row["sd_over_seeds"] is None else f" (sd {row['sd_over_seeds']:.3f})"
+        minus = f"{row['mean_minus_mtt']:+.3f}" if row["minus_mtt"] is None else _interval(row["minus_mtt"], "+")
+        minus = "" if row["variant"] == "mtt" else minus
+        score = f"{row['val_balanced_accuracy']:.3f}{deviation}"
         lines.append(f"| {name} | {len(row['seeds'])} | {score} | {minus} |")
     return "\n".join(lines)
 
