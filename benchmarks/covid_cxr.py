@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, RunConfig, as_dict
 from medidistill.distill import distill, train_experts
@@ -94,11 +93,11 @@ class Bench:
 
     def experts(self) -> list[Path]:
         """Train the pool of experts, or this shard of it."""
-        train = self.data.train
+        images, labels = self.data.to_learn_from()
         return train_experts(
-            self.data.normalisation.apply(train.images).to(self.device),
-            train.labels.to(self.device),
-            num_classes=train.num_classes,
+            images.to(self.device),
+            labels.to(self.device),
+            num_classes=self.data.train.num_classes,
             network=self.config.network,
             config=self.config.experts,
             seed=0,
@@ -107,11 +106,6 @@ class Bench:
             compile=self.compile,
             shard=self.shard,
         )
-
-    def real(self) -> tuple[Tensor, Tensor]:
-        """Return the normalised training images and their labels."""
-        train = self.data.train
-        return self.data.normalisation.apply(train.images), train.labels
 
     def expert_files(self) -> list[Path]:
         """Return the whole pool."""
@@ -142,7 +136,7 @@ class Bench:
                 seed=run.seed,
                 folder=folder,
                 resume=True,
-                real=self.real() if settings.reads_real else None,
+                real=self.data.to_learn_from() if settings.reads_real else None,
                 device=self.device,
                 score=validation_score(run, self.data, compile=self.compile == "on", device=self.device),
                 on_step=show,

@@ -190,7 +190,7 @@ def restart(
                 training=config.evaluate.small,
                 seed=seed,
                 score=score,
-                real=(data.normalisation.apply(data.train.images), data.train.labels) if settings.reads_real else None,
+                real=data.to_learn_from() if settings.reads_real else None,
                 weights=weights,
             )
             scores[name][seed] = score(result.distilled)

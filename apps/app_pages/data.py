@@ -126,7 +126,7 @@ def _preview(path: Path) -> None:
         found = sample_images(view)
         for column, (image, name) in zip(st.columns(max(6, len(found))), found, strict=False):
             with column:
-                named_image(image, f"An X-ray, class {name}", name.replace("_", " "))
+                named_image(image, f"An X-ray, class {name}", name)
 
 
 def _balance(view: SourceView) -> None:
@@ -188,7 +188,7 @@ def _of_run() -> None:
         found = shown_images(run)
         for column, (image, name) in zip(st.columns(max(6, len(found))), found, strict=False):
             with column:
-                named_image(image, f"A prepared X-ray, class {name}", name.replace("_", " "))
+                named_image(image, f"A prepared X-ray, class {name}", name)
 
 
 def main() -> None:

@@ -35,14 +35,10 @@ def _pairs(run: RunView, method: str) -> None:
     for one in order[(page - 1) * _PAGE : page * _PAGE]:
         columns = st.columns([1, 1, 1, 1, 2])
         with columns[0]:
-            named_image(one.pixels, f"Distilled image, class {one.label}", f"distilled: {one.label}".replace("_", " "))
+            named_image(one.pixels, f"Distilled image, class {one.label}", f"distilled: {one.label}")
         for column, near in zip(columns[1:], one.near, strict=False):
             with column:
-                named_image(
-                    near.pixels,
-                    f"Real X-ray, class {near.label}",
-                    f"real: {near.label}, {near.distance:.2f}".replace("_", " "),
-                )
+                named_image(near.pixels, f"Real X-ray, class {near.label}", f"real: {near.label}, {near.distance:.2f}")
         columns[4].markdown(f"{100 * one.share:.0f} % of unseen images lie nearer to a training image.")
 
 

@@ -86,15 +86,15 @@ def empty(what: str, next_step: str = "") -> None:
 
 
 def named_image(content: object, alt: str, caption: str = "", width: str | int = "stretch") -> None:
-    """Draw a picture with the words that stand for it."""
-    st.image(content, caption=caption or None, width=width, clamp=True, alt=alt)  # type: ignore[arg-type,unused-ignore]
+    """Draw a picture with the words that stand for it; long names in a caption break between words."""
+    st.image(content, caption=caption.replace("_", " ") or None, width=width, clamp=True, alt=alt)  # type: ignore[arg-type,unused-ignore]
 
 
 def show_tiles(tiles: Sequence[Tile], width: int = 150) -> None:
     """Draw images side by side, enlarged, each with its class; as many to a line as the window holds."""
     with st.container(horizontal=True):
         for tile in tiles:
-            shown = tile.caption.replace("_", " ")  # long names break between words
+            shown = tile.caption.replace("_", " ")
             named_image(tile.pixels, f"Synthetic image, class {shown}", shown, width)
 
 

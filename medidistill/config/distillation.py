@@ -190,7 +190,11 @@ class DistillConfig(Validated):
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
 
     @property
+    def fits_real(self) -> bool:
+        """Whether images or labels are fitted to real training images."""
+        return self.objective not in ("trajectory", "statistics") or self.label_init == "expert"
+
+    @property
     def reads_real(self) -> bool:
         """Whether the distillation itself reads real training images, beside what the experts' and a release tell."""
-        own = self.objective not in ("trajectory", "statistics")
-        return self.init == "real" or own or self.label_init == "expert" or self.importance.reads_real
+        return self.init == "real" or self.fits_real or self.importance.reads_real

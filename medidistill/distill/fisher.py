@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from medidistill.distill.trajectory import Experts
-from medidistill.networks import loss_function
+from medidistill.networks import ParameterLayout, loss_function
 
 __all__ = ["fisher_information", "pool_information"]
 
@@ -66,13 +66,12 @@ def pool_information(
         (P,) float64.
     """
     images, labels = real
-    total = torch.zeros(0)
+    total = torch.zeros(len(ParameterLayout.of(network)), dtype=torch.float64)
     for _ in range(_SNAPSHOTS):
         number = int(torch.randint(len(experts), (), generator=generator))
         epoch = epochs[int(torch.randint(len(epochs), (), generator=generator))]
         chosen = torch.randperm(len(images), generator=generator)[:_IMAGES].to(images.device)
         targets = F.one_hot(labels[chosen], experts.architecture.num_classes).to(images.dtype)
         theta = experts.members[number].snapshot(epoch).to(device)
-        found = fisher_information(network, theta, images[chosen].to(device), targets.to(device))
-        total = found + (total if len(total) else 0)
+        total += fisher_information(network, theta, images[chosen].to(device), targets.to(device))
     return total / _SNAPSHOTS

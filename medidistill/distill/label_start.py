@@ -10,11 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medidistill.config import DistillConfig
+from medidistill.distill.state import initial_images
 from medidistill.distill.trajectory import Experts
+from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout
 from medidistill.seeding import stream
 
-__all__ = ["expert_logits", "mean_logits", "rightly_classified"]
+__all__ = ["expert_logits", "first_images", "mean_logits", "rightly_classified"]
 
 _BATCH = 256
 
@@ -43,3 +46,33 @@ def mean_logits(logits: Tensor, labels: Tensor, num_classes: int, ipc: int) -> T
     right = rightly_classified(logits, labels, num_classes, least=1)
     means = torch.stack([logits[right & (labels == name)].mean(0) for name in range(num_classes)])
     return means.repeat_interleave(ipc, dim=0)
+
+
+def first_images(
+    experts: Experts, config: DistillConfig, real: tuple[Tensor, Tensor] | None, seed: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return images and, where an expert gives them, label logits at step 0.
+
+    Args:
+        experts: give the shapes, and the logits.
+        config: ipc, init, label_init.
+        real: normalised training images and labels, where the configuration reads them.
+        seed: see `initial_images`.
+
+    Raises:
+        ConfigError: `label_init="expert"` without real images, and as `initial_images`.
+    """
+    shape = experts.architecture
+    size = (shape.channels, shape.image_size, shape.image_size)
+    if config.label_init == "smoothing":
+        return initial_images(config, size, shape.num_classes, real, seed), None
+    if real is None:
+        raise ConfigError("distill.label_init='expert' needs the real images; use label_init='smoothing'")
+    last = experts.epochs
+    said = expert_logits(experts, real[0], last)
+    if config.init == "noise":
+        logits = mean_logits(said, real[1], shape.num_classes, config.ipc)
+        return initial_images(config, size, shape.num_classes, None, seed), logits
+    right = rightly_classified(said, real[1], shape.num_classes, least=config.ipc)
+    images = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), seed)
+    return images, expert_logits(experts, images, last)

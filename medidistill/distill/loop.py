@@ -22,13 +22,13 @@ from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.distribution_matching import DistributionMatching
 from medidistill.distill.fisher import pool_information
 from medidistill.distill.gradient_matching import GradientMatching
-from medidistill.distill.label_start import expert_logits, mean_logits, rightly_classified
+from medidistill.distill.label_start import first_images
 from medidistill.distill.matching import TrajectoryMatching
 from medidistill.distill.objective import Objective
 from medidistill.distill.outer_step import OuterStep
 from medidistill.distill.ranks import Ranks
 from medidistill.distill.real_batches import RealBatches
-from medidistill.distill.state import Checkpoint, DistillState, initial_images
+from medidistill.distill.state import Checkpoint, DistillState
 from medidistill.distill.student_loss import StudentLoss
 from medidistill.distill.trajectory import Experts
 from medidistill.distill.unroll import InnerStep
@@ -205,7 +205,7 @@ class _Loop:
             keep=config.keep_maps * 1e6,
         )
         self.outer_step = OuterStep(self._objective(step, layout, real), config, seed, ranks)
-        images, logits = self._start(real)
+        images, logits = first_images(experts, config, real, seed)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
         if config.importance.reads_real:
             weights.start_by(self._information(network, real))
@@ -236,23 +236,6 @@ class _Loop:
         if config.objective == "gradient":
             return GradientMatching(self.experts, config, step, layout, batches, device)
         return DistributionMatching(shape.network, config, batches, device)
-
-    def _start(self, real: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor | None]:
-        """Return images and, where an expert gives them, label logits at step 0."""
-        config, shape = self.config, self.experts.architecture
-        size = (shape.channels, shape.image_size, shape.image_size)
-        if config.label_init == "smoothing":
-            return initial_images(config, size, shape.num_classes, real, self.seed), None
-        if real is None:
-            raise ConfigError("distill.label_init='expert' needs the real images; use label_init='smoothing'")
-        last = self.experts.epochs
-        said = expert_logits(self.experts, real[0], last)
-        if config.init == "noise":
-            logits = mean_logits(said, real[1], shape.num_classes, config.ipc)
-            return initial_images(config, size, shape.num_classes, None, self.seed), logits
-        right = rightly_classified(said, real[1], shape.num_classes, least=config.ipc)
-        images = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), self.seed)
-        return images, expert_logits(self.experts, images, last)
 
     def _information(self, network: nn.Module, real: tuple[Tensor, Tensor] | None) -> Tensor:
         """Return what `importance.start: fisher` begins with: (P,), at the snapshots that may be targets."""

@@ -70,6 +70,10 @@ class Prepared:
     normalisation: Normalisation
     digest: str
 
+    def to_learn_from(self) -> tuple[Tensor, Tensor]:
+        """Return the training images as networks see them, (N, C, H, W), and their labels, (N,) int64."""
+        return self.normalisation.apply(self.train.images), self.train.labels
+
     @classmethod
     def write(cls, result: IngestResult, folder: Path) -> Prepared:
         """Keep what `ingest` returned in `folder`: one tensor file a split, manifest and quarantine list."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, as_dict, digest
+from medidistill.config import ExpertConfig, as_dict, digest
 from medidistill.distill import distill as distill_images
 from medidistill.distill import expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
@@ -100,7 +100,7 @@ def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = No
     if shard is None and run.finished(stage, inputs, *_expert_files(run, pool)):
         return
     run.fits(experts_need(config, _images(data), data.train.num_classes))
-    images = data.normalisation.apply(data.train.images).to(run.device)
+    images, labels = (part.to(run.device) for part in data.to_learn_from())
     if shard is None:
         settings = _protected(run, data, images, inputs, pool)
     elif pool.dp.enabled:
@@ -113,7 +113,7 @@ def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = No
         with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
             train_experts(
                 images,
-                data.train.labels.to(run.device),
+                labels,
                 num_classes=data.train.num_classes,
                 network=config.network,
                 config=settings,
@@ -174,14 +174,6 @@ def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
     return [expert_file(_folder_of(run, pool), number) for number in range(pool.count)]
 
 
-def _how_real_images_enter(config: DistillConfig) -> str:
-    """Return the kind of event for a distillation that reads real images: of several the gravest."""
-    if config.init == "real":
-        return "start_from_real"
-    beside = dataclasses.replace(config, importance=ImportanceConfig(enabled=False))
-    return "real_batches" if beside.reads_real else "weigh_parameters"
-
-
 def distill(run: Run, method: str) -> None:
     """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
@@ -210,9 +202,10 @@ def distill(run: Run, method: str) -> None:
     score = None if blind else validation_score(run.config, data, device=run.device)
     if score is not None:
         run.touch("select_step", inputs, val=data.val)
-    real = (data.normalisation.apply(train.images), train.labels) if config.reads_real else None
-    if real is not None:
-        run.touch(_how_real_images_enter(config), inputs, train=train)
+    real = data.to_learn_from() if config.reads_real else None
+    if real is not None:  # of several uses the gravest
+        fitted = "real_batches" if config.fits_real else "weigh_parameters"
+        run.touch("start_from_real" if config.init == "real" else fitted, inputs, train=train)
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar, run.stop.deferred():
 
         def on_step(entry: dict[str, Any]) -> None:

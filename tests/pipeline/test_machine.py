@@ -30,8 +30,8 @@ def test_a_process_is_set_up_as_the_configuration_says(untouched) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without() -> None:
+def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_named("auto") == torch.device("cpu")
     with pytest.raises(ConfigError, match="device='cuda': torch sees no CUDA GPU here"):
         device_named("cuda")
