@@ -63,6 +63,8 @@ VARIANTS = {
     f"{granularity}-{name}": dataclasses.replace(importance, granularity=granularity)
     for granularity, (name, importance) in itertools.product(("tensor", "element"), LEARNED.items())
 }
+BFLOAT16 = "mtt-bfloat16"  # what rounding the tangents costs in accuracy, beside what W changes
+ABLATION = ("mtt", BFLOAT16, *VARIANTS)
 
 
 class Bench:
@@ -116,7 +118,7 @@ class Bench:
 
     def distilled(self, name: str, run: RunConfig) -> DistilledSet:
         """Return a distilled set, distilling it first where it is not there yet."""
-        method = "mtt" if name == "mtt" else "iadd"
+        method = name.partition("-")[0] if name.startswith("mtt") else "iadd"
         folder = self.work / "distilled" / f"{name}-ipc{run.distill.ipc}-seed{run.seed}"
         file = folder / "distilled.safetensors"
         settings = dataclasses.replace(method_config(run, method), compile=self.compile)
@@ -177,12 +179,14 @@ class Bench:
 
     def ablation_cells(self) -> Iterator[tuple[int, str]]:
         """Yield (seed, variant), all variants of a seed together."""
-        yield from itertools.product(SEEDS, ("mtt", *VARIANTS))
+        yield from itertools.product(SEEDS, ABLATION)
 
     def ablate(self, seed: int, variant: str) -> ArmRun:
         """Return one cell of the ablation; the test split stays closed."""
         run = self.with_cell(ABLATION_IPC, seed, VARIANTS.get(variant))
-        arm = "mtt" if variant == "mtt" else "iadd"
+        arm = "mtt" if variant.startswith("mtt") else "iadd"
+        if variant == BFLOAT16:
+            run = dataclasses.replace(run, distill=dataclasses.replace(run.distill, precision="bfloat16"))
         return self.cell(variant, arm, run, {arm: self.distilled(variant, run)}, test=False)
 
     def _ablated(self, seed: int, variant: str) -> Path:
@@ -222,7 +226,7 @@ class Bench:
         """Return validation scores of each variant and the difference to MTT, paired over the seeds it was run with."""
         base = {seed: self.ablate(seed, "mtt").val_score for seed in self.ablated_seeds("mtt")}
         rows = []
-        for name in ("mtt", *VARIANTS):
+        for name in ABLATION:
             seeds = [seed for seed in self.ablated_seeds(name) if seed in base]
             if not seeds:
                 continue

@@ -1,20 +1,30 @@
 """How long until a distillation is as good as the reference's: ours against the stored graph in eager mode.
 
-    python -m benchmarks.end_to_end --scale smoke|cpu|gpu [--data FILE.npz] [--device cpu|cuda] [--threads 2]
+    python -m benchmarks.end_to_end --scale smoke|cpu|gpu [--data FILE.npz,DIR] [--device cpu|cuda] [--threads 2]
 
-Both distil from the same experts, with the same seed, segments and batches; both are scored every few outer steps by
+All distil from the same experts, with the same seed, segments and batches; all are scored every few outer steps by
 the balanced accuracy, on validation, of fresh networks trained from the set. The goal is within one percent of the
-reference's best score. Reported is when either first has a score as good as that: the seconds of the clock since its
+reference's best score. Reported is when each first has a score as good as that: the seconds of the clock since its
 distillation began, compilation and scoring included. They take turns from score to score, so that the load of a shared
-machine meets both; the waits are not counted.
+machine meets all; the waits are not counted.
 
-`--data` names a MedMNIST file; without it the images are made up: blobs whose place tells the class, in noise.
+| kind | what |
+|---|---|
+| `reference` | the double backward through stored graphs, eager |
+| `ours` | the adjoint, compiled with nothing in the compiler's cache: the first run on a machine |
+| `ours, again` | the same with that cache: every later run of this shape |
+| `ours, bfloat16` | as `ours, again`, with `precision: bfloat16` |
+
+`--data` names a MedMNIST file, or a folder of X-rays with labels.csv, or both, by a comma: a row for each. Without it
+the images are made up: blobs whose place tells the class, in noise.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import sys
 import tempfile
 import time
@@ -25,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.measuring import Team, facts, options_of
@@ -33,52 +44,93 @@ from medidistill.distill import distill, train_experts
 from medidistill.distill.trajectory import Architecture, expert_file
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.networks import predict, raise_malloc_thresholds, train
+from medidistill.pipeline import load_config
 from medidistill.seeding import stream
 
 _TOLERANCE = 0.01  # of the reference's best score
-_SIDE = 28
+_MILD = AugmentConfig(shift=0.05)
+KINDS = ("reference", "ours", "ours, again", "ours, bfloat16")
 
 
 @dataclass(frozen=True)
 class Work:
-    """One distillation to run twice.
+    """One distillation to run once for each kind.
 
     Args:
+        distil: its settings; gradient, compilation and precision are the kind's.
+        experts: the pool.
         width: channels of the ConvNet.
+        side: rows and columns.
         images: real training images, at most.
-        experts: in the pool.
-        ipc: distilled images a class.
-        inner_steps: J.
-        outer_steps: of both.
-        score_every: outer steps between scores.
         score_steps: SGD steps of a scoring network.
         compile: ours; off where compiling would take longer than the benchmark.
     """
 
+    distil: DistillConfig
+    experts: ExpertConfig
     width: int
-    images: int
-    experts: int
-    ipc: int
-    inner_steps: int
-    outer_steps: int
-    score_every: int
-    score_steps: int
+    side: int = 28
+    images: int = 1024
+    score_steps: int = 60
     compile: bool = True
 
 
+def _small(**settings: Any) -> DistillConfig:
+    return DistillConfig(max_start=4, augment=_MILD, **settings)
+
+
+_SHORT = ExpertConfig(count=3, epochs=6, augment=_MILD)
+_FOLDER = load_config(Path(__file__).parents[1] / "pipelines" / "configs" / "covid-cxr.yaml")
+FOLDER = Work(
+    dataclasses.replace(_FOLDER.distill, importance=DistillConfig().importance),
+    dataclasses.replace(_FOLDER.experts, count=3),
+    _FOLDER.network.width,
+    _FOLDER.ingest.image_size,
+    10_000,
+    _FOLDER.evaluate.small.steps,
+)
 SCALES = {
-    "smoke": Work(4, 64, 1, 1, 2, 4, 2, 5, compile=False),
-    "cpu": Work(32, 1024, 3, 5, 20, 150, 10, 60),
-    "gpu": Work(128, 4096, 3, 10, 30, 200, 10, 100),
+    "smoke": Work(
+        _small(ipc=1, inner_steps=2, outer_steps=4, validate_every=2),
+        dataclasses.replace(_SHORT, count=1),
+        width=4,
+        images=64,
+        score_steps=5,
+        compile=False,
+    ),
+    "cpu": Work(_small(ipc=5, inner_steps=20, outer_steps=150, validate_every=10), _SHORT, width=32),
+    "gpu": Work(
+        _small(ipc=10, inner_steps=30, outer_steps=200, validate_every=10),
+        _SHORT,
+        width=128,
+        images=4096,
+        score_steps=100,
+    ),
 }
 
 
-def read(file: Path | None, most: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return normalised images and labels of `train` and `val`; `most` training images."""
-    if file is None:
-        parts = {split: _made_up(count, stream(0, "data", split)) for split, count in (("train", most), ("val", 512))}
+def work_on(data: str, scale: str) -> Work:
+    """Return the work of a scale; on a folder of X-rays, that of the configuration `covid-cxr` with three experts."""
+    return FOLDER if data and Path(data).is_dir() else SCALES[scale]
+
+
+def read(data: str, work: Work) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return normalised images and labels of `train` and `val`."""
+    if not data:
+        parts = {
+            split: _made_up(count, work.side, stream(0, "data", split))
+            for split, count in (("train", work.images), ("val", 512))
+        }
+    elif Path(data).is_dir():
+        from medidistill.ingest import ingest  # MONAI takes seconds, and other data have no use for it
+
+        found = ingest(Path(data), _FOLDER.ingest)
+        return {
+            "train": (found.normalisation.apply(found.train.images), found.train.labels),
+            "val": (found.normalisation.apply(found.val.images), found.val.labels),
+        }
     else:
-        with np.load(file) as archive:
+        with np.load(data) as archive:
             parts = {
                 split: (
                     torch.from_numpy(archive[f"{split}_images"]).float().unsqueeze(1) / 255,
@@ -86,15 +138,15 @@ def read(file: Path | None, most: int) -> dict[str, tuple[Tensor, Tensor]]:
                 )
                 for split in ("train", "val")
             }
-        chosen = torch.randperm(len(parts["train"][0]), generator=stream(0, "data", "chosen"))[:most]
+        chosen = torch.randperm(len(parts["train"][0]), generator=stream(0, "data", "chosen"))[: work.images]
         parts["train"] = (parts["train"][0][chosen], parts["train"][1][chosen])
     mean, deviation = parts["train"][0].mean(), parts["train"][0].std()
     return {split: ((images - mean) / deviation, labels) for split, (images, labels) in parts.items()}
 
 
-def _made_up(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _made_up(count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     labels = torch.arange(count) % 3
-    line = torch.linspace(-1, 1, _SIDE)
+    line = torch.linspace(-1, 1, side)
     turned = labels * (2 * torch.pi / 3) + 0.5 * torch.randn(count, generator=generator)
     rows, columns = (0.5 * part(turned).view(-1, 1, 1) for part in (torch.sin, torch.cos))
     blob = torch.exp(-((line.view(1, -1, 1) - rows) ** 2 + (line.view(1, 1, -1) - columns) ** 2) / 0.05)
@@ -121,27 +173,20 @@ def make_score(work: Work, shape: Architecture, val: tuple[Tensor, Tensor]) -> C
     return score
 
 
-def measure(work: Work, kind: str, data: str, device: str, threads: int, folder: str) -> None:
+def measure(scale: str, kind: str, data: str, device: str, threads: int, folder: str) -> None:
     """Distil in this process; at each score print it with the seconds so far, and wait for the next turn."""
     torch.set_num_threads(threads)
-    where, ours = torch.device(device), kind == "ours"
-    if ours:
-        raise_malloc_thresholds()
-    splits = {
-        name: (x.to(where), y.to(where)) for name, (x, y) in read(Path(data) if data else None, work.images).items()
-    }
-    shape = _shape(work, splits["train"][1])
-    score = make_score(work, shape, splits["val"])
-    config = DistillConfig(
-        ipc=work.ipc,
-        outer_steps=work.outer_steps,
-        inner_steps=work.inner_steps,
-        max_start=4,
-        augment=AugmentConfig(shift=0.05),
-        validate_every=work.score_every,
-        checkpoint_every=work.outer_steps,
+    where, ours, work = torch.device(device), kind != "reference", work_on(data, scale)
+    raise_malloc_thresholds()
+    splits = load_file(str(Path(folder) / "data.safetensors"))
+    shape = _shape(work, splits["train_labels"])
+    score = make_score(work, shape, (splits["val_images"].to(where), splits["val_labels"].to(where)))
+    config = dataclasses.replace(
+        work.distil,
+        checkpoint_every=work.distil.outer_steps,
         gradient="adjoint" if ours else "stored",
         compile="on" if ours and work.compile else "off",
+        precision="bfloat16" if kind.endswith("bfloat16") else "float32",
     )
     print("ready", flush=True)
     sys.stdin.readline()
@@ -152,7 +197,7 @@ def measure(work: Work, kind: str, data: str, device: str, threads: int, folder:
         clock = time.perf_counter()
         value = score(candidate)
         scoring += time.perf_counter() - clock
-        steps += work.score_every
+        steps += config.validate_every
         spent = time.perf_counter() - begun
         found = {"step": steps, "score": value, "seconds": spent, "scoring_seconds": scoring}
         print(json.dumps(found | {"cpu_seconds": time.process_time()}), flush=True)
@@ -161,7 +206,7 @@ def measure(work: Work, kind: str, data: str, device: str, threads: int, folder:
         return value
 
     distill(
-        [expert_file(Path(folder), number) for number in range(work.experts)],
+        [expert_file(Path(folder), number) for number in range(work.experts.count)],
         config,
         class_names=[str(k) for k in range(shape.num_classes)],
         normalisation=Normalisation(),
@@ -173,7 +218,7 @@ def measure(work: Work, kind: str, data: str, device: str, threads: int, folder:
 
 
 def _shape(work: Work, labels: Tensor) -> Architecture:
-    return Architecture(NetworkConfig(width=work.width), 1, _SIDE, int(labels.max()) + 1)
+    return Architecture(NetworkConfig(width=work.width), 1, work.side, int(labels.max()) + 1)
 
 
 def first_at(curve: list[dict[str, Any]], goal: float) -> dict[str, Any] | None:
@@ -181,34 +226,37 @@ def first_at(curve: list[dict[str, Any]], goal: float) -> dict[str, Any] | None:
     return next((point for point in curve if point["score"] >= goal), None)
 
 
-def compare(work: Work, data: str, device: str, threads: int) -> dict[str, Any]:
-    """Run both, in turns, and return their curves and when each reached the goal."""
-    with tempfile.TemporaryDirectory() as place:
-        images, labels = read(Path(data) if data else None, work.images)["train"]
+def compare(scale: str, data: str, device: str, threads: int) -> dict[str, Any]:
+    """Run all kinds, in turns, and return their curves and when each reached the goal."""
+    work = work_on(data, scale)
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(place) / "compiled")  # empty, and shared by all kinds
+        splits = read(data, work)
+        images, labels = splits["train"]
+        kept = {f"{split}_images": x.contiguous() for split, (x, _) in splits.items()}
+        kept |= {f"{split}_labels": y.contiguous() for split, (_, y) in splits.items()}
+        save_file(kept, str(Path(place) / "data.safetensors"))
         train_experts(
             images.to(device),
             labels.to(device),
             num_classes=_shape(work, labels).num_classes,
             network=NetworkConfig(width=work.width),
-            config=ExpertConfig(count=work.experts, epochs=6, augment=AugmentConfig(shift=0.05)),
+            config=work.experts,
             seed=0,
             folder=Path(place),
             compile="off",
         )
-        asked = {"work": dataclasses.asdict(work), "data": data, "device": device, "threads": threads, "folder": place}
-        curves: dict[str, list[dict[str, Any]]] = {"reference": [], "ours": []}
-        with (
-            Team("end_to_end", [{**asked, "kind": "reference"}]) as one,
-            Team("end_to_end", [{**asked, "kind": "ours"}]) as two,
-        ):
-            for turn in range(work.outer_steps // work.score_every):
-                for (kind, curve), team in zip(curves.items(), (one, two), strict=True):
-                    curve.append(team.work()[0])
-                    print(f"{kind}, turn {turn}: {curve[-1]}", file=sys.stderr, flush=True)
+        asked = {"scale": scale, "data": data, "device": device, "threads": threads, "folder": place}
+        teams = {kind: stack.enter_context(Team("end_to_end", [{**asked, "kind": kind}])) for kind in KINDS}
+        curves: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+        for turn in range(work.distil.outer_steps // work.distil.validate_every):
+            for kind, team in teams.items():
+                curves[kind].append(team.work()[0])
+                print(f"{kind}, turn {turn}: {curves[kind][-1]}", file=sys.stderr, flush=True)
     best = max(point["score"] for point in curves["reference"])
     reached = {kind: first_at(curve, best * (1 - _TOLERANCE)) for kind, curve in curves.items()}
     return {
-        **dataclasses.asdict(work),
+        "work": dataclasses.asdict(work),
         "data": Path(data).name if data else "made up",
         "goal": best * (1 - _TOLERANCE),
         "reference_best": best,
@@ -221,11 +269,11 @@ def main() -> None:
     """Run a scale and write it as JSON."""
     options = options_of(__doc__, "end_to_end", tuple(SCALES), data="")
     if options.measure:
-        asked = json.loads(options.measure)
-        asked["work"] = Work(**asked["work"])
-        measure(**asked)
+        measure(**json.loads(options.measure))
         return
-    facts("end_to_end", options, [compare(SCALES[options.scale], options.data, options.device, options.threads)])
+    rows = [compare(options.scale, data, options.device, options.threads) for data in options.data.split(",")]
+    options.data = ",".join(Path(data).name for data in options.data.split(","))  # not where they lie on this machine
+    facts("end_to_end", options, rows)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ def covid_table(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *head, *differences])
 
 
+_NAMES = {"mtt": "none (MTT)", "mtt-bfloat16": "none (MTT), bfloat16 tangents"}
+
+
 def ablation_table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of the ablation of W on validation."""
     lines = [
@@ -67,9 +70,7 @@ def ablation_table(result: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for row in result["rows"]:
-        name = (
-            "none (MTT)" if row["variant"] == "mtt" else row["variant"].replace("unit_mean_square", "unit mean square")
-        )
+        name = _NAMES.get(row["variant"], row["variant"].replace("unit_mean_square", "unit mean square"))
         deviation = "" if row["sd_over_seeds"] is None else f" (sd {row['sd_over_seeds']:.3f})"
         minus = f"{row['mean_minus_mtt']:+.3f}" if row["minus_mtt"] is None else _interval(row["minus_mtt"], "+")
         minus = "" if row["variant"] == "mtt" else minus

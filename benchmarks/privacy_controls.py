@@ -6,7 +6,7 @@
 | control | what is audited | must |
 |---|---|---|
 | `own` | a set distilled from noise, and the patients that it was made from | be measured |
-| `strangers` | a set made from every other patient, and the training patients that it never saw | pass |
+| `strangers` | a set made from the validation split, and the training patients, whom it never saw | pass |
 | `copies` | X-rays of those patients in its place | fail linkage and copies |
 | `real_start` | a set that started from X-rays (`init: real`) | fail start, and linkage or copies by themselves |
 | `loud` | canaries ten times as heavy | be found |
@@ -23,8 +23,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, NetworkConfig, PolicyConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet, LabelledImages
@@ -68,11 +66,13 @@ def judged(
     folder: Path,
     *,
     init: str = "",
+    others: LabelledImages | None = None,
     **profile: Any,
 ) -> dict[str, Any]:
     """Audit a set; return the document with the rules of the default policy that it fails, in spite of any record."""
     asked = dataclasses.replace(PROFILE, **profile)
-    found = audit(release, members, outsiders(data), distil, asked, procedure=distil.digest, folder=folder, seed=1)
+    strange = outsiders(data) if others is None else others
+    found = audit(release, members, strange, distil, asked, procedure=distil.digest, folder=folder, seed=1)
     said = init or str(release.recipe["init"])
     verdicts = judge(PolicyConfig(), found, Claim("none"), name=set_digest(release), init=said, budget=None)
     return {**found, "failed": sorted(verdict.rule for verdict in verdicts if not verdict.passed)}
@@ -84,26 +84,18 @@ def own(data: IngestResult, work: Path) -> dict[str, Any]:
     return judged(data, made(data, distil, data.train), distil, data.train, work / "shadows-own")
 
 
-def _halves(data: IngestResult) -> tuple[LabelledImages, LabelledImages]:
-    order = {name: i for i, name in enumerate(dict.fromkeys(data.train.patient_ids))}
-    even = torch.tensor([order[name] % 2 == 0 for name in data.train.patient_ids])
-    return data.train.select(torch.nonzero(even).flatten()), data.train.select(torch.nonzero(~even).flatten())
-
-
 def strangers(data: IngestResult, work: Path) -> dict[str, Any]:
-    """Audit a set of half of the patients against the other half."""
-    seen, unseen = _halves(data)
+    """Audit a set of the validation split's patients against the training split's."""
     distil = procedure(data, work / "scratch")
-    return judged(data, made(data, distil, seen), distil, unseen, work / "shadows-strangers")
+    return judged(data, made(data, distil, data.val), distil, data.train, work / "shadows-strangers", others=data.test)
 
 
 def copies(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit X-rays of those patients, called a set from noise."""
-    seen, unseen = _halves(data)
     distil = procedure(data, work / "scratch")
-    release = made(data, distil, seen)
-    real = dataclasses.replace(release, images=data.normalisation.apply(unseen.images[: len(release)]))
-    return judged(data, real, distil, unseen, work / "shadows-strangers")
+    release = made(data, distil, data.val)
+    real = dataclasses.replace(release, images=data.normalisation.apply(data.train.images[: len(release)]))
+    return judged(data, real, distil, data.train, work / "shadows-strangers", others=data.test)
 
 
 def real_start(data: IngestResult, work: Path) -> dict[str, Any]:

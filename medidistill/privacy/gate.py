@@ -14,13 +14,14 @@ from typing import Any
 from medidistill.config import PolicyConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.privacy.events import Claim
-from medidistill.privacy.statistics import members_needed, nonmembers_needed, trials_needed
+from medidistill.privacy.statistics import members_needed, nonmembers_needed, passes_by_chance, trials_needed
 from medidistill.privacy.wording import ABOUT
 
 __all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "judge", "overrule", "refuse", "terms"]
 
 CONTROLLED = "controlled sharing only"
 _OTHERS_FOR_PERCENTILE = 100
+_LUCK = 0.05  # failing by chance is worth a word from here on
 _NATURAL = ("membership_release", "lira", "rmia")
 _AUDIT_AGAIN = "run `medidistill audit OUT`, then export again"
 _LEAKS = "distil fewer images or with a shorter schedule, or train the experts with differential privacy (experts.dp)"
@@ -156,7 +157,11 @@ def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: fl
         figure = f"not resolvable with {point['members']} members and {point['nonmembers']} non-members"
         return Verdict(rule, False, figure, limit, needs)
     figure = f"TPR {100 * point['tpr']:.1f} %, upper limit {100 * point['high']:.1f} % ({ABOUT[rule].title})"
-    return Verdict(rule, point["high"] <= largest, figure, limit, _LEAKS)
+    if point["high"] <= largest:
+        return Verdict(rule, True, figure, limit)
+    silent = 1 - passes_by_chance(largest, policy.fpr, point["members"], point["nonmembers"])
+    luck = f"with so few {things} a set that tells nothing fails as well, {100 * silent:.0f} times in 100"
+    return Verdict(rule, False, figure, limit, f"{_LEAKS}; {luck}" if silent >= _LUCK else _LEAKS)
 
 
 def _not_contradicted(found: Mapping[str, Any], budget: Budget) -> Verdict:

@@ -24,6 +24,7 @@ __all__ = [
     "epsilon_lower",
     "members_needed",
     "nonmembers_needed",
+    "passes_by_chance",
     "trials_needed",
 ]
 
@@ -76,6 +77,25 @@ def members_needed(limit: float, fpr: float, confidence: float = CONFIDENCE) -> 
     while clopper_pearson(fpr * number, number, confidence)[1] > limit:
         number += max(1, number // 50)
     return number
+
+
+def passes_by_chance(limit: float, fpr: float, members: int, others: int, confidence: float = CONFIDENCE) -> float:
+    """Return the probability that an attack that knows nothing is shown to stay below `limit`, with these numbers.
+
+    A threshold that leaves `fpr` of `others` above it has a rate of its own among all strangers, beta distributed; the
+    members above it are then binomial. Patients are counted as observed once: with more runs it passes more often.
+
+    Args:
+        limit: of the upper limit of the true positives.
+        fpr: at this rate of false positives.
+        members: patients, or canaries.
+        others: of them who were not members, and whose scores choose the threshold.
+        confidence: of the upper limit.
+    """
+    most = -1
+    while most < members and clopper_pearson(most + 1, members, confidence)[1] <= limit:
+        most += 1
+    return float(stats.betabinom.cdf(most, members, fpr * (others + 1), (1 - fpr) * (others + 1)))
 
 
 def auc_score(members: FloatArray, others: FloatArray) -> float:

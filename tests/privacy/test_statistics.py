@@ -18,6 +18,7 @@ from medidistill.privacy.statistics import (
     epsilon_lower,
     members_needed,
     nonmembers_needed,
+    passes_by_chance,
     trials_needed,
 )
 
@@ -62,6 +63,13 @@ def test_what_a_number_can_show() -> None:
     assert clopper_pearson(0.01 * needed, needed)[1] <= 0.03 < clopper_pearson(0.01 * needed * 0.9, needed * 0.9)[1]
     with pytest.raises(ConfigError, match="must be >"):
         members_needed(0.01, 0.01)
+
+
+@pytest.mark.parametrize(("members", "others"), [(579, 484), (1159, 484), (300, 300)])
+def test_how_often_silence_passes_is_what_audits_of_noise_show(members: int, others: int) -> None:
+    rng = np.random.default_rng(2)
+    passed = [attack(rng.normal(size=members), rng.normal(size=others)).at(0.01)["high"] <= 0.03 for _ in range(400)]
+    assert np.mean(passed) == pytest.approx(passes_by_chance(0.03, 0.01, members, others), abs=0.06)
 
 
 def test_auc_is_sklearns_with_ties() -> None:
