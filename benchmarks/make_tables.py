@@ -1,4 +1,4 @@
-"""Fill the README's tables, docs/performance.md and docs/benchmarks.md from the committed JSON.
+"""Fill the tables of the README, docs/performance.md, docs/privacy.md and docs/benchmarks.md from the committed JSON.
 
 python -m benchmarks.make_tables          # rewrite them
 python -m benchmarks.make_tables --check  # exit 1 if one is out of date
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import privacy_table
 from benchmarks.benchmark_page import page
 from medidistill.files import read_json
 
@@ -19,6 +20,7 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 PERFORMANCE = HERE.parent / "docs" / "performance.md"
+PRIVACY = HERE.parent / "docs" / "privacy.md"
 ADJOINTS = ("adjoint", "adjoint_keeping", "adjoint_bfloat16")
 ARMS = {
     "full": "all real images",
@@ -106,6 +108,25 @@ def meta_gradient_table(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", machine])
 
 
+def controls_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the audit's controls: what each fails, and the figures that say so."""
+    lines = [
+        "| control | fails | this set's members: AUC | found at 1 % | canaries: AUC | found at 1 % | linkage p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in result["controls"].items():
+        audits = found["audits"]
+        cells = [name, ", ".join(found["failed"]) or "nothing"]
+        for attack in ("membership_release", "canaries"):
+            point = next(point for point in audits[attack]["operating_points"] if point["fpr"] == 0.01)
+            limits = f"{point['tpr']:.3f} [{point['low']:.3f}, {point['high']:.3f}]" if "tpr" in point else "-"
+            cells += [f"{audits[attack]['auc']:.3f}", limits]
+        least = min(audits["linkage"][view]["p_value"] for view in ("pixels", "high_pass"))
+        lines.append("| " + " | ".join([*cells, f"{least:.2g}"]) + " |")
+    machine = f"{result['side']} x {result['side']} pixels; {result['hardware']['cpu']}, {result['versions']['torch']}."
+    return "\n".join([*lines, "", machine])
+
+
 def _off(row: Mapping[str, Any], kind: str) -> str:
     return f"{row['time']['off'][kind]['images']['relative']:.0e}"
 
@@ -135,9 +156,13 @@ def main() -> None:
     speed = PERFORMANCE.read_text(encoding="utf-8")
     meta_gradient = meta_gradient_table(read_json(HERE / "results" / "meta_gradient.json"))
     new = fill(new, "meta-gradient", meta_gradient)
+    privacy = PRIVACY.read_text(encoding="utf-8")
+    filled = fill(privacy, "privacy", privacy_table.table(read_json(privacy_table.RESULT)))
+    filled = fill(filled, "controls", controls_table(read_json(HERE / "results" / "privacy_controls.json")))
     pages = {
         README: (old, new),
         PERFORMANCE: (speed, fill(speed, "meta-gradient", meta_gradient)),
+        PRIVACY: (privacy, filled),
         PAGE: (PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", page(HERE / "results")),
     }
     if options.check:

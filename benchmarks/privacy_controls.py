@@ -35,12 +35,12 @@ from medidistill.record import hardware, versions
 
 RESULT = Path(__file__).parent / "results" / "privacy_controls.json"
 PROFILE = AuditProfile("control", shadows=16, canaries=1024, students=1, experts=2, recogniser_steps=50)
-DISTILL = DistillConfig(ipc=5, outer_steps=40, inner_steps=5, max_start=3, validate_every=0, compile="off")
+DISTILL = DistillConfig(ipc=7, outer_steps=40, inner_steps=5, max_start=3, validate_every=0, compile="off")
 SIDE, SEED = 16, 11
 
 
 def procedure(data: IngestResult, folder: Path, **changes: Any) -> Procedure:
-    """Return the procedure under audit: two experts, fifteen images."""
+    """Return the procedure under audit: two experts, 21 images (15 could not resolve linkage)."""
     folder.mkdir(parents=True, exist_ok=True)
     return Procedure(
         NetworkConfig(width=8, depth=2),
