@@ -111,8 +111,9 @@ def meta_gradient_table(result: Mapping[str, Any]) -> str:
 def controls_table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of the audit's controls: what each fails, and the figures that say so."""
     lines = [
-        "| control | fails | this set's members: AUC | found at 1 % | canaries: AUC | found at 1 % | linkage p |",
-        "|---|---|---|---|---|---|---|",
+        "| control | fails | this set's members: AUC | found at 1 % | canaries: AUC | found at 1 % | epsilon, at least "
+        "| linkage p |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, found in result["controls"].items():
         audits = found["audits"]
@@ -122,8 +123,10 @@ def controls_table(result: Mapping[str, Any]) -> str:
             limits = f"{point['tpr']:.3f} [{point['low']:.3f}, {point['high']:.3f}]" if "tpr" in point else "-"
             cells += [f"{audits[attack]['auc']:.3f}", limits]
         least = min(audits["linkage"][view]["p_value"] for view in ("pixels", "high_pass"))
-        lines.append("| " + " | ".join([*cells, f"{least:.2g}"]) + " |")
-    machine = f"{result['side']} x {result['side']} pixels; {result['hardware']['cpu']}, {result['versions']['torch']}."
+        lines.append("| " + " | ".join([*cells, f"{audits['one_run']['epsilon_lower']:.2f}", f"{least:.2g}"]) + " |")
+    machine = (
+        f"{result['side']} x {result['side']} pixels; {result['hardware']['cpu']}, torch {result['versions']['torch']}."
+    )
     return "\n".join([*lines, "", machine])
 
 

@@ -9,7 +9,7 @@
 | `strangers` | a set made from the validation split, and the training patients, whom it never saw | pass |
 | `copies` | X-rays of those patients in its place | fail linkage and copies |
 | `real_start` | a set that started from X-rays (`init: real`) | fail start, and linkage or copies by themselves |
-| `loud` | canaries ten times as heavy | be found |
+| `loud` | canaries ten times as heavy | be found: more guesses right than chance allows |
 
 A stopped run goes on with the shadow runs it lacks. `collect` writes benchmarks/results/privacy_controls.json over what
 is there; `tests/privacy/test_controls.py` asserts what the table says.
@@ -109,7 +109,7 @@ def loud(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit with canaries of weight 10."""
     distil = procedure(data, work / "scratch")
     release = made(data, distil, data.train)
-    return judged(data, release, distil, data.train, work / "shadows-loud", weight=10, canaries=256)
+    return judged(data, release, distil, data.train, work / "shadows-loud", weight=10, canaries=512)
 
 
 CONTROLS: dict[str, Callable[[IngestResult, Path], dict[str, Any]]] = {
