@@ -23,8 +23,11 @@ from medidistill.errors import ConfigError
 
 __all__ = ["Job", "start"]
 
-# the shell outlives a SIGTERM to the group, so that the code of what it started is always written
-_SHELL = 'trap : TERM INT; "$@"; echo $? > "$MEDIDISTILL_EXIT"'
+# the outer shell outlives a SIGTERM to the group, so that the code of what it started is always written; the inner
+# one says that there is something to stop
+_INNER = 'echo > "$MEDIDISTILL_BEGUN"; exec "$@"'
+_SHELL = f'trap : TERM INT; /bin/sh -c \'{_INNER}\' sh "$@"; echo $? > "$MEDIDISTILL_EXIT"'
+_BEGINS = 10.0  # seconds, at most; milliseconds where the machine is idle
 _LOG_END = 65536  # bytes
 _CODES = {
     137: "the system ended it, mostly for lack of memory: choose smaller images or a narrower network",
@@ -111,6 +114,8 @@ def start(folder: Path, arguments: Sequence[str]) -> Job:
         except BlockingIOError as error:
             raise ConfigError("this run is at work already; stop it first, or wait for its end") from error
         (folder / "exit").unlink(missing_ok=True)
+        begun = folder / "begun"
+        begun.unlink(missing_ok=True)
         log.truncate(0)
         command = ["/bin/sh", "-c", _SHELL, "medidistill", sys.executable, "-m", "medidistill", *arguments]
         process = subprocess.Popen(  # noqa: S603 (our own command, no shell text from outside)
@@ -120,8 +125,11 @@ def start(folder: Path, arguments: Sequence[str]) -> Job:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock.fileno(),),
-            env={**os.environ, "MEDIDISTILL_EXIT": str(folder / "exit")},
+            env={**os.environ, "MEDIDISTILL_EXIT": str(folder / "exit"), "MEDIDISTILL_BEGUN": str(begun)},
         )
         note = {"group": process.pid, "command": arguments[0], "started": time.time()}
         (folder / "job.json").write_text(json.dumps(note))
+        until = time.monotonic() + _BEGINS  # before that, nobody would hear a request to stop
+        while not begun.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)
     return Job(folder)

@@ -88,6 +88,13 @@ def test_stop_reaches_the_work_and_its_code_is_kept(jobs, monkeypatch, tmp_path)
     assert (job.exit_code, job.error()) == (143, "stopped by SIGTERM")
 
 
+def test_a_stop_at_once_is_not_lost(jobs, monkeypatch, tmp_path):
+    for _ in range(20):
+        job = fake(jobs, monkeypatch, tmp_path, "import time; time.sleep(600)")
+        job.stop()
+        wait(lambda job=job: not job.is_running(), 30)
+
+
 def test_error_is_the_last_line_that_the_command_said(jobs, monkeypatch, tmp_path):
     code = "import sys; print('bar 1\\rbar 2'); print('medidistill: error: ipc=0: must be >= 1'); sys.exit(2)"
     job = fake(jobs, monkeypatch, tmp_path, code)
