@@ -118,7 +118,7 @@ class Bench:
 
     def distilled(self, name: str, run: RunConfig) -> DistilledSet:
         """Return a distilled set, distilling it first where it is not there yet."""
-        method = name.partition("-")[0] if name.startswith("mtt") else "iadd"
+        method = _method(name)
         folder = self.work / "distilled" / f"{name}-ipc{run.distill.ipc}-seed{run.seed}"
         file = folder / "distilled.safetensors"
         settings = dataclasses.replace(method_config(run, method), compile=self.compile)
@@ -184,7 +184,7 @@ class Bench:
     def ablate(self, seed: int, variant: str) -> ArmRun:
         """Return one cell of the ablation; the test split stays closed."""
         run = self.with_cell(ABLATION_IPC, seed, VARIANTS.get(variant))
-        arm = "mtt" if variant.startswith("mtt") else "iadd"
+        arm = _method(variant)
         if variant == BFLOAT16:
             run = dataclasses.replace(run, distill=dataclasses.replace(run.distill, precision="bfloat16"))
         return self.cell(variant, arm, run, {arm: self.distilled(variant, run)}, test=False)
@@ -266,6 +266,10 @@ class Bench:
             result[str(ipc)] = {"comparison": comparison.to_dict(), "validation_by_seed": by_seed}
         scored = {file.stem: sha256_file(file) for file in sorted((self.work / "test").glob("*.safetensors"))}
         return {**self.provenance(), "notice": self.config.notice, "ipc": result, "test_scored_by": scored}
+
+
+def _method(variant: str) -> str:
+    return "mtt" if variant in ("mtt", BFLOAT16) else "iadd"
 
 
 def _settings(config: DistillConfig) -> DistillConfig:

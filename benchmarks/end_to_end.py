@@ -82,7 +82,7 @@ def _small(**settings: Any) -> DistillConfig:
 _SHORT = ExpertConfig(count=3, epochs=6, augment=_MILD)
 _FOLDER = load_config(Path(__file__).parents[1] / "pipelines" / "configs" / "covid-cxr.yaml")
 FOLDER = Work(
-    dataclasses.replace(_FOLDER.distill, importance=DistillConfig().importance),
+    _FOLDER.distill,
     dataclasses.replace(_FOLDER.experts, count=3),
     _FOLDER.network.width,
     _FOLDER.ingest.image_size,
