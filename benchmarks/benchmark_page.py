@@ -89,8 +89,6 @@ def _section(result: Mapping[str, Any]) -> str:
         lines += _gaps([gap for gap in result["differences"] if gap["minus"] == rival], rival)
     lines += _drops(result["drops"])
     lines += ["", f"    {result['command']}", ""]
-    if result["left_out"]:
-        lines += [f"Left out, for they need larger images: {', '.join(result['left_out'])}.", ""]
     for what, names in (("Not run", result["missing"]), ("Diverged, without a row", result["diverged"])):
         if names:
             lines += [f"{what}: {len(names)} cells: {_grouped(names, result['rows'])}.", ""]

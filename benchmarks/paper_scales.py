@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CPU_ONLY", "LARGE_ONLY", "SCALES", "SMALL_SIDE", "TABLES", "Scale", "Table"]
+__all__ = ["CPU_ONLY", "SCALES", "SMALL_SIDE", "TABLES", "Scale", "Table"]
 
 
 @dataclass(frozen=True)
@@ -133,4 +133,3 @@ SCALES = {
 SMALL_SIDE = {"covid": 32, "cross_arch": 32}  # pixels, where a recipe's 112 are too many for a CPU
 _FEWER_STEPS = ("distill.outer_steps=30", "distill.checkpoint_every=30")  # many classes make them long
 CPU_ONLY = dict.fromkeys(("cifar10", "cifar100", "tinyimagenet"), _FEWER_STEPS)  # over the scale `cpu`
-LARGE_ONLY = {"alexnet": 64}  # fewest pixels, where a network needs more than a table may have

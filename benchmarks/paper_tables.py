@@ -39,7 +39,7 @@ from torch import Tensor
 from benchmarks.claims import claim
 from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
-from benchmarks.paper_scales import CPU_ONLY, LARGE_ONLY, SCALES, SMALL_SIDE, TABLES
+from benchmarks.paper_scales import CPU_ONLY, SCALES, SMALL_SIDE, TABLES
 from medidistill.config import METHODS, RunConfig, as_dict, digest
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import DistilledSet
@@ -104,9 +104,8 @@ class Work:
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """What is trained; networks that need larger images are left out."""
-        side = next(iter(self.recipes.values())).ingest.image_size
-        return tuple(name for name in self.table.architectures if LARGE_ONLY.get(name, 0) <= side)
+        """What is trained."""
+        return self.table.architectures
 
     def _overrides(self) -> tuple[str, ...]:
         table, scale = self.names
@@ -331,7 +330,6 @@ class Work:
             "images": {split: len(getattr(some, split)) for split in ("train", "val", "test")},
             "classes": some.train.num_classes,
             "recipes": {str(ipc): as_dict(recipe) for ipc, recipe in self.recipes.items()},
-            "left_out": sorted(set(self.table.architectures) - set(self.architectures)),
             "missing": sorted(set(wanted) - {cell.name for cell in runs} - set(diverged)),
             "diverged": sorted(diverged),
             "made_on": _places(list(runs.values())),

@@ -62,10 +62,10 @@ def _settings(preset: Preset, classes: Sequence[str]) -> list[str]:
         )
         networks = st.multiselect(
             "Networks",
-            ["convnet", "resnet18", "vgg11", "alexnet", "densenet121"],
+            ["convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit"],
             list(config.evaluate.architectures),
             help="Architectures that are trained on each. All but the first never saw the distillation; each takes as "
-            "long again or longer. AlexNet needs 64 pixels.",
+            "long again or longer.",
         )
         audit = st.select_slider(
             "Audit: attacks on the distilled set",

@@ -1,4 +1,9 @@
-"""Networks by name. torchvision and MONAI are imported only when one of theirs is asked for."""
+"""Networks by name. torchvision and MONAI are imported only when one of theirs is asked for.
+
+VGG-11 and AlexNet are their convolutions, a mean over all places and one linear layer, as work on dataset distillation
+has them: the three dense layers that follow in the originals were made for 224 pixels and 1,000 classes, and their 120
+and 55 million weights would be nearly all of the network.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from medidistill.seeding import global_seed
 
 __all__ = ["make_network"]
 
-_SMALLEST = {"resnet18": 32, "vgg11": 32, "alexnet": 64, "densenet121": 32, "vit": 16}
+_SMALLEST = {"resnet18": 32, "vgg11": 32, "alexnet": 16, "densenet121": 32, "vit": 16}
 # a vision transformer of 0.8 million parameters: an eighth of the side as patch, six layers of four heads
 _VIT = {"num_layers": 6, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 256}
 
@@ -87,5 +92,33 @@ def _library_network(name: str, channels: int, image_size: int, num_classes: int
         patch = max(p for p in range(1, max(4, image_size // 8) + 1) if image_size % p == 0)
         return _RepeatChannel(models.VisionTransformer(image_size, patch, num_classes=num_classes, **_VIT))
     if name == "vgg11":
-        return _RepeatChannel(models.vgg11_bn(num_classes=num_classes))
-    return _RepeatChannel(models.alexnet(num_classes=num_classes))
+        layers = models.vgg.make_layers(models.vgg.cfgs["A"], batch_norm=True)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        return _RepeatChannel(_pooled(layers, 512, num_classes))
+    return _RepeatChannel(_pooled(_alexnet_layers(image_size), 256, num_classes))
+
+
+def _alexnet_layers(image_size: int) -> nn.Sequential:
+    """Return AlexNet's convolutions; below 64 pixels the first one has small steps, or nothing would be left."""
+    first = nn.Conv2d(3, 64, 11, stride=4, padding=2) if image_size >= 64 else nn.Conv2d(3, 64, 5, padding=2)
+    return nn.Sequential(
+        first,
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+    )
+
+
+def _pooled(features: nn.Module, width: int, num_classes: int) -> nn.Module:
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(width, num_classes))

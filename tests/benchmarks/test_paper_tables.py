@@ -187,11 +187,7 @@ def test_what_another_process_is_at_is_left_to_it_until_it_dies(work: paper_tabl
     assert work._file(cell).is_file()
 
 
-def test_networks_that_need_larger_images_are_left_out_and_many_classes_take_fewer_steps(tmp_path: Path) -> None:
-    def architectures(scale: str) -> tuple[str, ...]:
-        return paper_tables.Work("cross_arch", scale, "covid-cxr", tmp_path, tmp_path, "cpu").architectures
-
-    assert set(architectures("full")) - set(architectures("cpu")) == {"alexnet"}
+def test_many_classes_take_fewer_steps(tmp_path: Path) -> None:
     work = paper_tables.Work("cifar10", "cpu", "cifar10-jpeg", tmp_path, tmp_path, "cpu")
     assert {recipe.distill.outer_steps for recipe in work.recipes.values()} == {30}
 

@@ -57,8 +57,9 @@ def test_convnet_shapes_and_an_instance_norm_makes_the_bias_pointless(norm: str,
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "alexnet", "densenet121", "vit"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_library_networks_take_one_and_three_channels(name: str, channels: int) -> None:
-    network = build(name, channels, 64).eval()
-    assert network(torch.randn(2, channels, 64, 64)).shape == (2, 3)
+    for size in (32, 64):
+        network = build(name, channels, size).eval()
+        assert network(torch.randn(2, channels, size, size)).shape == (2, 3)
     with pytest.raises(ConfigError, match="at least"):
         build(name, channels, 15)
 

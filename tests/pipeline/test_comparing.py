@@ -195,7 +195,7 @@ def test_every_architecture_goes_through_the_comparison(tmp_path, architecture):
 @pytest.mark.timeout(1800)
 def test_all_architectures_and_arms_in_one_comparison(tmp_path):
     path = bundle(tmp_path / "one", size=64)
-    arms = ("full", "random")  # AlexNet and VGG-11 have 60 and 130 million weights: each network takes seconds to draw
+    arms = ("full", "random")
     run = ready_run(
         tmp_path / "run", size=64, images=24, networks=2, arms=arms, bundles=(str(path),), architectures=ZOO
     )
