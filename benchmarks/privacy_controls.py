@@ -109,7 +109,7 @@ def loud(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit with canaries of weight 10."""
     distil = procedure(data, work / "scratch")
     release = made(data, distil, data.train)
-    return judged(data, release, distil, data.train, work / "shadows-loud", weight=10, canaries=512)
+    return judged(data, release, distil, data.train, work / "shadows-loud", weight=10, canaries=512, students=8)
 
 
 CONTROLS: dict[str, Callable[[IngestResult, Path], dict[str, Any]]] = {

@@ -23,6 +23,12 @@ class PolicyConfig(Validated):
     fpr: float = number(0.01, "rate of false positives at which the attacks are judged", 1e-4, 0.2)
     natural_tpr: float = number(0.03, "largest upper limit of the true positives, patients as they are", 1e-3, 1.0)
     canary_tpr: float = number(0.10, "largest upper limit of the true positives, planted canaries", 1e-3, 1.0)
+    proven_epsilon: float = number(
+        0.5,
+        "largest epsilon that the attacks may prove of a set without a guarantee; 0.5: 62 % of guesses are right",
+        0,
+        30,
+    )
     epsilon_open: float = number(2.0, "guarantees up to this epsilon need no agreement with the recipient", 0.0, 100.0)
     epsilon_agreement: float = number(8.0, "above this epsilon no guarantee is printed", 0.0, 100.0)
 

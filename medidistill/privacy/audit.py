@@ -143,7 +143,14 @@ def audit(
     inside, outside = slice(0, pool.members), slice(pool.members, None)
     say = on_part or (lambda name: None)
     say("shadow runs")
-    plan = plan_shadows(pool, runs=profile.shadows, canaries=profile.canaries, weight=profile.weight, seed=seed)
+    plan = plan_shadows(
+        pool,
+        release.normalisation,
+        runs=profile.shadows,
+        canaries=profile.canaries,
+        weight=profile.weight,
+        seed=seed,
+    )
     runs = run_shadows(
         pool,
         plan,
@@ -211,7 +218,7 @@ def membership_audits(runs: ShadowRuns, pool: Pool, seed: int) -> dict[str, Any]
         found["canaries"] = {**attack.summary(), "weight": plan.weight, "mean_shift": _shift(scores, plan.canary_in)}
         found["one_run"] = one_run_bound(scores, plan.canary_in, delta=0.0)
     else:
-        reason = "no canary could be planted: the patients beside the members have too few images"
+        reason = "no canaries were planted, or all on one side"
         found |= {"canaries": {"measured": False, "reason": reason}, "one_run": {"measured": False, "reason": reason}}
     return found
 

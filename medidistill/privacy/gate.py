@@ -17,7 +17,7 @@ from medidistill.privacy.events import Claim
 from medidistill.privacy.statistics import members_needed, nonmembers_needed, passes_by_chance, trials_needed
 from medidistill.privacy.wording import ABOUT
 
-__all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "judge", "overrule", "refuse", "terms"]
+__all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "guarantees", "judge", "overrule", "refuse", "terms"]
 
 CONTROLLED = "controlled sharing only"
 _OTHERS_FOR_PERCENTILE = 100
@@ -105,6 +105,8 @@ def judge(
             _rate(policy, key, found[key], policy.natural_tpr) for key in ("membership_release", "lira", "rmia")
         ]
         verdicts.append(_rate(policy, "canaries", found["canaries"], policy.canary_tpr))
+        if not (claim.kind == "dp" and (budget is None or guarantees(policy, budget))):
+            verdicts.append(_proven(policy, found["one_run"]))
         if budget is not None:
             verdicts.append(_not_contradicted(found, budget))
     return verdicts
@@ -162,6 +164,24 @@ def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: fl
     silent = 1 - passes_by_chance(largest, policy.fpr, point["members"], point["nonmembers"])
     luck = f"with so few {things} a set that tells nothing fails as well, {100 * silent:.0f} times in 100"
     return Verdict(rule, False, figure, limit, f"{_LEAKS}; {luck}" if silent >= _LUCK else _LEAKS)
+
+
+def _proven(policy: PolicyConfig, found: Mapping[str, Any]) -> Verdict:
+    """Judge what the rates at few false positives miss: canaries that all move a little, none of them for certain."""
+    limit = f"<= {policy.proven_epsilon:g}, without a guarantee"
+    if not found.get("measured", True):
+        return Verdict("one_run", False, f"not measured: {found['reason']}", limit, "plant canaries: audit again")
+    if found["ceiling"] <= policy.proven_epsilon:
+        figure = f"not resolvable: {found['guesses']} guesses cannot prove more than {found['ceiling']:.2f}"
+        return Verdict("one_run", False, figure, limit, "needs more canaries: use --profile quick or full")
+    lower = found["epsilon_lower"]
+    figure = f"the attacks prove epsilon >= {lower:.2f} ({found['right']} of {found['guesses']} guesses right)"
+    return Verdict("one_run", lower <= policy.proven_epsilon, figure, limit, _LEAKS)
+
+
+def guarantees(policy: PolicyConfig, budget: Budget | None) -> bool:
+    """Whether the accountants' bound is small enough to be printed as a guarantee."""
+    return budget is not None and budget.epsilon <= policy.epsilon_agreement
 
 
 def _not_contradicted(found: Mapping[str, Any], budget: Budget) -> Verdict:

@@ -2,8 +2,10 @@
 
 A run is a distillation (passed in as a callable), a few students trained on its set, and their log-probabilities for
 every image of the audit. Each run is a file: a stopped audit goes on with the runs it lacks. Patients are in exactly
-half of the runs. Canaries are images of other patients under a wrong label; each belongs to one run, where a fair coin
-decides whether it is in, so that all other runs show how the attack scores somebody who was not there.
+half of the runs. Canaries stand for patients unlike all others: smooth random patterns, each a patient with a class
+drawn by lot, whom no network knows from anything else it saw. (X-rays under a wrong label, the usual canaries, are
+harder to find: docs/privacy.md has both.) Each belongs to one run, where a fair coin decides whether it is in, so that
+all other runs show how the attack scores somebody who was not there.
 
 Cost: runs x (distillation + students), spread over processes. Worker processes stay alive, so what torch compiled for
 the first shadow serves the next ones.
@@ -23,22 +25,31 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medidistill.config import digest
-from medidistill.distilled_set import DistilledSet
+from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.networks import make_network, predict, train
 from medidistill.privacy.membership import phi
 from medidistill.seeding import stream
 
-__all__ = ["Distil", "Pool", "ShadowPlan", "ShadowRuns", "log_probabilities", "plan_shadows", "run_shadows"]
+__all__ = [
+    "Distil",
+    "Pool",
+    "ShadowPlan",
+    "ShadowRuns",
+    "log_probabilities",
+    "plan_shadows",
+    "run_shadows",
+]
 
 Distil = Callable[[Tensor, Tensor, Sequence[str], int], DistilledSet]
 """(normalised images (N, C, H, W), labels (N,), N patients, seed) -> distilled set; picklable, for the processes."""
 
 _FLOOR = 1e-7  # of a probability, before its logarithm
+_PATTERN = 8  # points by which a canary's pattern is drawn, each way
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ class ShadowPlan:
 
     Args:
         members: (R, P) bool.
-        canary_image: (C,) index into the pool's images.
-        canary_label: (C,) the wrong label.
+        canary_images: (C, channels, H, W) float32, normalised.
+        canary_label: (C,) class.
         canary_run: (C,) the run that it may be in.
         canary_in: (C,) whether it is.
         weight: how often a canary is repeated in its run.
@@ -80,7 +91,7 @@ class ShadowPlan:
     """
 
     members: npt.NDArray[np.bool_]
-    canary_image: npt.NDArray[np.int64]
+    canary_images: npt.NDArray[np.float32]
     canary_label: npt.NDArray[np.int64]
     canary_run: npt.NDArray[np.int64]
     canary_in: npt.NDArray[np.bool_]
@@ -91,36 +102,54 @@ class ShadowPlan:
         """Return images, labels and patients of one run: its patients, then its canaries, a patient each."""
         inside = np.flatnonzero(self.members[run][pool.patient[: pool.members]])
         mine = np.flatnonzero((self.canary_run == run) & self.canary_in).repeat(self.weight)
-        index = torch.from_numpy(np.concatenate([inside, self.canary_image[mine]]))
+        images = torch.cat([pool.images[torch.from_numpy(inside)], torch.from_numpy(self.canary_images[mine])])
         labels = torch.cat([pool.labels[torch.from_numpy(inside)], torch.from_numpy(self.canary_label[mine])])
         people = [f"patient {p}" for p in pool.patient[inside]] + [f"canary {c}" for c in mine]
-        return pool.images[index], labels, tuple(people)
+        return images, labels, tuple(people)
 
 
 @dataclass(frozen=True)
 class ShadowRuns:
-    """What the finished runs showed: (R, N, K) float64 log-probabilities of every image of the pool."""
+    """What the finished runs showed, as log-probabilities.
+
+    Args:
+        plan: who was in which run.
+        log_probabilities: (R, N, K) float64 of every image of the pool.
+        of_canaries: (R, C, K) float64.
+    """
 
     plan: ShadowPlan
     log_probabilities: npt.NDArray[np.float64]
+    of_canaries: npt.NDArray[np.float64]
 
     def canaries(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Return each canary's phi at its own run (C,), at all runs (R, C), and which runs lack it (R, C)."""
         plan = self.plan
-        everywhere = phi(self.log_probabilities[:, plan.canary_image], plan.canary_label)
+        everywhere = phi(self.of_canaries, plan.canary_label)
         columns = np.arange(len(plan.canary_run))
         elsewhere = np.ones(everywhere.shape, dtype=bool)
         elsewhere[plan.canary_run, columns] = False
         return everywhere[plan.canary_run, columns], everywhere, elsewhere
 
 
-def plan_shadows(pool: Pool, *, runs: int, canaries: int, weight: int = 1, seed: int = 0) -> ShadowPlan:
+def _draw_canaries(count: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
+    """Return smooth random patterns, (count, channels, side, side) float32 in [0, 1], the channels alike."""
+    coarse = torch.randn(count, 1, _PATTERN, _PATTERN, generator=generator)
+    fine = nn.functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True)
+    fine = (fine - fine.mean((2, 3), keepdim=True)) / fine.std((2, 3), keepdim=True)
+    return (0.5 + 0.25 * fine).clamp(0, 1).expand(-1, channels, -1, -1)
+
+
+def plan_shadows(
+    pool: Pool, normalisation: Normalisation, *, runs: int, canaries: int, weight: int = 1, seed: int = 0
+) -> ShadowPlan:
     """Draw who is in which run.
 
     Args:
-        pool: real images; the canaries come from those beyond `pool.members`.
+        pool: real images.
+        normalisation: that of the pool, for the canaries.
         runs: even, >= 4.
-        canaries: in all, spread evenly; fewer where the others have fewer (image, wrong label) pairs.
+        canaries: in all, as many in each run.
         weight: repetitions of a canary, 1 as a patient's image.
         seed: of the draws.
 
@@ -135,17 +164,15 @@ def plan_shadows(pool: Pool, *, runs: int, canaries: int, weight: int = 1, seed:
     members = np.zeros((runs, pool.patients), dtype=bool)
     for patient in range(pool.patients):
         members[generator.permutation(runs)[: runs // 2], patient] = True
-    outside = np.arange(pool.members, len(pool.images))
-    pairs = [(image, label) for image in outside for label in range(pool.num_classes) if label != pool.labels[image]]
-    planted = min(canaries, len(pairs)) // runs * runs  # as many in each run
-    order = generator.permutation(len(pairs))[:planted]
-    chosen = np.array([pairs[i] for i in order], dtype=np.int64).reshape(-1, 2)
+    planted = canaries // runs * runs
+    _, channels, side, _ = pool.images.shape
+    patterns = _draw_canaries(planted, channels, side, stream(seed, "audit", "canaries"))
     return ShadowPlan(
         members=members,
-        canary_image=chosen[:, 0],
-        canary_label=chosen[:, 1],
-        canary_run=np.arange(len(chosen)) % runs,
-        canary_in=generator.random(len(chosen)) < 0.5,
+        canary_images=normalisation.apply(patterns).numpy(),
+        canary_label=generator.integers(pool.num_classes, size=planted),
+        canary_run=np.arange(planted) % runs,
+        canary_in=generator.random(planted) < 0.5,
         weight=weight,
         seed=seed,
     )
@@ -197,7 +224,8 @@ def run_shadows(
     Raises:
         MedidistillError: what `distil` raises; finished runs stay.
     """
-    name = digest(procedure, students, plan.seed, plan.weight, [len(plan.members), len(plan.canary_run)])
+    sizes = [len(plan.members), len(plan.canary_run)]
+    name = digest(procedure, students, plan.seed, plan.weight, sizes, "patterns")
     files = [folder / f"shadow-{run:04d}.safetensors" for run in range(len(plan.members))]
     missing = [run for run, file in enumerate(files) if not _is_finished(file, name)]
     job = _Job(pool, plan, distil, name, students, folder)
@@ -222,7 +250,8 @@ def run_shadows(
     elif len(missing) > 1:
         _in_processes(job, missing[1:], workers, count)
     tables = [load_tensors(file)[0]["log_probabilities"] for file in files]
-    return ShadowRuns(plan, torch.stack(tables).double().numpy())
+    table = torch.stack(tables).double().numpy()
+    return ShadowRuns(plan, table[:, : len(pool.images)], table[:, len(pool.images) :])
 
 
 def _is_finished(file: Path, name: str) -> bool:
@@ -245,7 +274,8 @@ class _Job:
         images, labels, people = self.plan.training_set(self.pool, run)
         seed = self.plan.seed * 1_000_003 + run
         distilled = self.distil(images, labels, people, seed)
-        table = log_probabilities(distilled, self.pool.images, self.students, seed)
+        asked = torch.cat([self.pool.images, torch.from_numpy(self.plan.canary_images)])
+        table = log_probabilities(distilled, asked, self.students, seed)
         path = self.folder / f"shadow-{run:04d}.safetensors"
         save_tensors(path, {"log_probabilities": table.float()}, {"kind": "shadow", "digest": self.name}, mode=0o600)
 

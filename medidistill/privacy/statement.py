@@ -8,7 +8,7 @@ from typing import Any
 
 from medidistill.config import PolicyConfig
 from medidistill.privacy.events import Claim, Event
-from medidistill.privacy.gate import CONTROLLED, Budget, Verdict, terms
+from medidistill.privacy.gate import CONTROLLED, Budget, Verdict, guarantees, terms
 
 __all__ = ["privacy_statement"]
 
@@ -38,7 +38,7 @@ def privacy_statement(
         recipient: who receives the set under which terms.
         events: the provenance; numbers of patients stay out of a `dp` bundle, whose guarantee would not cover them.
     """
-    guaranteed = budget is not None and budget.epsilon <= policy.epsilon_agreement
+    guaranteed = guarantees(policy, budget)
     section: dict[str, Any] = {
         "audited": audit is not None,
         "released": released,
@@ -64,7 +64,7 @@ def privacy_statement(
         }
     if audit is not None:
         section["verdict"] = _verdict(released, verdicts)
-        section["measurements"] = _measurements(audit, policy)
+        section["measurements"] = _measurements(audit, policy, guaranteed)
     return section
 
 
@@ -137,7 +137,7 @@ def _event(event: Event, *, private: bool) -> dict[str, Any]:
     return told | ({"parameters": dict(event.parameters)} if event.parameters else {})
 
 
-def _measurements(audit: Mapping[str, Any], policy: PolicyConfig) -> list[dict[str, Any]]:
+def _measurements(audit: Mapping[str, Any], policy: PolicyConfig, guaranteed: bool) -> list[dict[str, Any]]:
     found = audit["audits"]
     rows: list[dict[str, Any]] = []
     for view, title in (("pixels", "pixels"), ("high_pass", "fine structure")):
@@ -153,7 +153,11 @@ def _measurements(audit: Mapping[str, Any], policy: PolicyConfig) -> list[dict[s
         rows.append(_rate(title, found[name], policy.natural_tpr, policy.fpr))
     rows.append(_rate("planted canaries", found["canaries"], policy.canary_tpr, policy.fpr))
     if "epsilon_lower" in found["one_run"]:
-        rows.append(_row("one-run bound", "epsilon at least", found["one_run"]["epsilon_lower"], None, None))
+        proven = found["one_run"]["epsilon_lower"]
+        limit = None if guaranteed else policy.proven_epsilon
+        rows.append(
+            _row("one-run bound", "epsilon at least", proven, limit, None if limit is None else proven <= limit)
+        )
     again = found["reidentification"]
     if again.get("measured"):
         value = again["matched_to_member"] / again["images"] if again["works"] else "not resolvable"

@@ -65,8 +65,8 @@ ABOUT: Mapping[str, About] = {
     ),
     "canaries": About(
         "Planted canaries",
-        "the same for X-rays under a wrong label, who are the easiest to find",
-        "mislabelled images are one kind of outlier; others may be easier to find",
+        "the same for made-up patients unlike all others, who are easier to find",
+        "random patterns are one kind of outlier; others may be easier to find",
         "singling out",
     ),
     "one_run": About(

@@ -71,7 +71,7 @@ def test_the_document_is_json_without_patients_and_is_told_in_words(averaged: di
 def test_a_stopped_audit_goes_on_with_the_runs_it_lacks(tmp_path: Path) -> None:
     members, others = people(20, 0), people(20, 1, prefix="q")
     pool = make_pool(as_set(torch.zeros(2, 1, 16, 16), torch.tensor([0, 1]), "noise"), members, others)
-    plan = plan_shadows(pool, runs=4, canaries=8, seed=1)
+    plan = plan_shadows(pool, FIXED, runs=4, canaries=8, seed=1)
     seen: list[int] = []
 
     def counting(images: torch.Tensor, labels: torch.Tensor, patients: object, seed: int) -> DistilledSet:
@@ -94,14 +94,19 @@ def test_a_stopped_audit_goes_on_with_the_runs_it_lacks(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*.safetensors")} == {0o600}
 
 
-def test_everybody_is_in_half_of_the_runs_and_canaries_are_strangers_under_a_wrong_label() -> None:
+def test_everybody_is_in_half_of_the_runs_and_canaries_are_unlike_everybody() -> None:
     members, others = people(30, 0), people(25, 1, prefix="q")
     pool = make_pool(as_set(torch.zeros(2, 1, 16, 16), torch.tensor([0, 1]), "noise"), members, others)
-    plan = plan_shadows(pool, runs=6, canaries=60, weight=10, seed=1)
+    plan = plan_shadows(pool, FIXED, runs=6, canaries=60, weight=10, seed=1)
     np.testing.assert_array_equal(plan.members.sum(0), 3)
-    assert (plan.canary_image >= pool.members).all()
-    assert (plan.canary_label != pool.labels.numpy()[plan.canary_image]).all()
-    np.testing.assert_array_equal(np.bincount(plan.canary_run), 8)  # 50 pairs, spread over six runs
+    np.testing.assert_array_equal(np.bincount(plan.canary_run), 10)
+    assert set(plan.canary_label) == {0, 1}
+    flat = np.concatenate([pool.images.flatten(1).numpy(), plan.canary_images.reshape(60, -1)])
+    likeness = np.corrcoef(flat)[len(pool.images) :]
+    np.fill_diagonal(likeness[:, len(pool.images) :], 0)
+    assert np.abs(likeness).max() < 0.9
+    again = plan_shadows(pool, FIXED, runs=6, canaries=60, weight=10, seed=1)
+    np.testing.assert_array_equal(plan.canary_images, again.canary_images)
     for run in range(6):
         images, labels, patients = plan.training_set(pool, run)
         inside = [f"patient {p}" for p in np.flatnonzero(plan.members[run])]
@@ -118,7 +123,7 @@ def test_what_cannot_be_audited_is_refused() -> None:
     with pytest.raises(ConfigError, match="10 patients are members and others at once"):
         make_pool(release, members, members)
     with pytest.raises(ConfigError, match="even number >= 4"):
-        plan_shadows(make_pool(release, members, people(4, 1, prefix="q")), runs=5, canaries=0)
+        plan_shadows(make_pool(release, members, people(4, 1, prefix="q")), FIXED, runs=5, canaries=0)
     with pytest.raises(ConfigError, match="did you mean 'quick'"):
         profile_named("quik")
 
@@ -135,7 +140,7 @@ def test_the_digest_names_images_and_targets() -> None:
 def test_worker_processes_find_what_one_process_finds(tmp_path: Path) -> None:
     members, others = people(20, 0), people(20, 1, prefix="q")
     pool = make_pool(as_set(torch.zeros(2, 1, 16, 16), torch.tensor([0, 1]), "noise"), members, others)
-    plan = plan_shadows(pool, runs=4, canaries=8, seed=1)
+    plan = plan_shadows(pool, FIXED, runs=4, canaries=8, seed=1)
     found = [
         run_shadows(pool, plan, Means(2), procedure="a", students=1, folder=tmp_path / str(n), workers=n)
         for n in (1, 2)

@@ -33,6 +33,7 @@ def test_a_real_start_fails_also_where_the_record_lies_about_it(data: IngestResu
 
 
 def test_canaries_of_ten_times_the_weight_are_found(data: IngestResult, tmp_path: Path) -> None:
-    found = controls.loud(data, tmp_path)["audits"]
-    assert found["one_run"]["epsilon_lower"] > 0  # more guesses right than chance allows, at 95 %
-    assert found["canaries"]["auc"] > 0.7
+    found = controls.loud(data, tmp_path)
+    assert found["audits"]["one_run"]["epsilon_lower"] > 0  # more guesses right than chance allows, at 95 %
+    assert found["audits"]["canaries"]["auc"] > 0.7
+    assert "one_run" in found["failed"]

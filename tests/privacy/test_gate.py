@@ -22,7 +22,7 @@ AUDIT: dict[str, Any] = {
         "lira": RATE,
         "rmia": RATE,
         "canaries": RATE,
-        "one_run": {"epsilon_lower": 0.4},
+        "one_run": {"epsilon_lower": 0.4, "ceiling": 5.0, "guesses": 512, "right": 330},
     },
 }
 POLICY = PolicyConfig()
@@ -41,7 +41,7 @@ def failed(change: Any = None, **other: Any) -> dict[str, str]:
 def test_a_clean_audit_passes_every_rule() -> None:
     assert failed() == {}
     rules = {v.rule for v in judge(POLICY, AUDIT, NONE, name="abc", init="noise", budget=None)}
-    assert rules == {"start", "audit", "linkage", "copies", "membership_release", "lira", "rmia", "canaries"}
+    assert rules == {"start", "audit", "linkage", "copies", "membership_release", "lira", "rmia", "canaries", "one_run"}
 
 
 def test_no_audit_another_set_and_a_real_start_fail() -> None:
@@ -82,6 +82,22 @@ def test_the_upper_limit_is_judged_not_the_estimate(rule: str, limit: float) -> 
 
     assert failed(at(limit)) == {}
     assert list(failed(at(limit + 1e-6))) == [rule]
+
+
+def test_without_a_guarantee_the_attacks_may_prove_little() -> None:
+    def at(lower: float, **more: float) -> Any:
+        return lambda a: a["one_run"].update({"epsilon_lower": lower, **more})
+
+    assert failed(at(0.5)) == {}
+    assert "epsilon >= 0.51 (330 of 512 guesses right)" in failed(at(0.51))["one_run"]
+    assert "cannot prove more than 0.40" in failed(at(0.1, ceiling=0.4))["one_run"]
+    absent = {"measured": False, "reason": "no canaries"}
+    assert "not measured: no canaries" in failed(lambda a: a.update(one_run=absent))["one_run"]
+    # a guarantee is held to its own figure; one too large to be printed is none
+    dp = Claim("dp")
+    assert failed(at(1.9), claim=dp, budget=Budget(2.0, 1e-5)) == {}
+    assert failed(at(1.9), claim=dp, budget=None) == {}
+    assert set(failed(at(1.9), claim=dp, budget=Budget(8.1, 1e-5))) == {"one_run"}
 
 
 def test_attacks_that_contradict_the_accountants_fail() -> None:
