@@ -87,6 +87,7 @@ def _section(result: Mapping[str, Any]) -> str:
     lines += _verdicts(result["differences"])
     for rival in ("mtt", "random"):
         lines += _gaps([gap for gap in result["differences"] if gap["minus"] == rival], rival)
+    lines += _parts(result["parts"])
     lines += _drops(result["drops"])
     lines += ["", f"    {result['command']}", ""]
     for what, names in (("Not run", result["missing"]), ("Diverged, without a row", result["diverged"])):
@@ -155,6 +156,23 @@ def _gaps(gaps: Sequence[Mapping[str, Any]], rival: str) -> list[str]:
         f"{'-' if gap['adjusted'] is None else format(gap['adjusted'], '.2f')} |"
         for gap in sorted(gaps, key=_place)
     ]
+
+
+def _parts(gaps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which combinations add up: each minus its parts, where there is an interval."""
+    known = [gap for gap in gaps if gap["low"] is not None]
+    if not known:
+        return []
+    lines = ["", "Which combinations add up: a combination is worth its parts where it loses to none of them.", ""]
+    lines += ["| images per class | combination | minus its part | paired over seeds | |", "|---|---|---|---|---|"]
+    return lines + [
+        f"| {gap['ipc']} | {gap['arm']} | {gap['minus']} | {_number(gap, '+')} | {_side(gap)} |"
+        for gap in sorted(known, key=_place)
+    ]
+
+
+def _side(gap: Mapping[str, Any]) -> str:
+    return "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "no difference shown"
 
 
 def _verdicts(gaps: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -29,10 +29,17 @@ _LEVEL = 0.95
 _FEWEST = 3  # seeds of an interval: Student's t of two is 13 standard errors wide and says nothing
 _RIVALS = ("mtt", "random")
 _HOME = "convnet"
+_PARTS = {
+    "iadd_soft": ("iadd", "mtt_soft"),
+    "iadd_flat": ("iadd", "ftd"),
+    "iadd_datm": ("iadd", "datm"),
+    "iadd_fisher": ("iadd", "fisher_w"),
+    "bptt_soft": ("bptt",),
+}  # what each combination is put together from
 
 
 def collect(runs: Mapping[Key, ArmRun], test_labels: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return rows, paired differences and, where there are several architectures, drops.
+    """Return rows, paired differences, combinations minus their parts and, with several architectures, drops.
 
     Args:
         runs: cells with test probabilities.
@@ -59,7 +66,7 @@ def collect(runs: Mapping[Key, ArmRun], test_labels: npt.NDArray[Any]) -> dict[s
         }
         for (arm, start, ipc, architecture), by_seed in scores.items()
     ]
-    return {"rows": rows, "differences": _differences(scores), "drops": _drops(scores)}
+    return {"rows": rows, "differences": _differences(scores), "drops": _drops(scores), "parts": _parts(scores)}
 
 
 def _interval(values: Sequence[float]) -> dict[str, float | None]:
@@ -112,6 +119,19 @@ def _differences(scores: Mapping[tuple[str, str, int, str], Mapping[int, float]]
         for family in families.values():
             for entry, p in zip(family, holm([entry["p"] for entry in family]), strict=True):
                 found.append({**entry, "adjusted": p})
+    return found
+
+
+def _parts(scores: Mapping[tuple[str, str, int, str], Mapping[int, float]]) -> list[dict[str, Any]]:
+    """Return each combination minus what it is put together from."""
+    found = []
+    for (arm, start, ipc, architecture), by_seed in scores.items():
+        for part in _PARTS.get(arm, ()):
+            gap = paired(by_seed, scores.get((part, start, ipc, architecture), {}))
+            if gap is not None:
+                found.append(
+                    {"arm": arm, "start": start, "minus": part, "ipc": ipc, "architecture": architecture, **gap}
+                )
     return found
 
 

@@ -86,7 +86,7 @@ DISTILL = DistillConfig(ipc=IPC, outer_steps=100, inner_steps=5, expert_epochs=2
 SMALL = TrainingConfig(steps=150, batch_size=30, lr=0.05, momentum=0.0, schedule="constant")
 PRIOR_SHARE = 0.05  # of the budget, for the classes' shares among patients
 WAVES = DPConfig(enabled=True, delta=DELTA, clip=1.0, sampling_rate=1.0, expected_patients=1200)
-WAVES_STEPS, WAVES_RATE = 120, {1.0: 1.0}  # 4 where epsilon is larger
+WAVES_STEPS, WAVES_RATE = 120, {1.0: 2.0, 2.0: 4.0, 4.0: 8.0, 8.0: 8.0}
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def waves(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]
         gradient = PatientGradient(
             network, images, task.labels, task.patients, config, AugmentConfig(), secret_generator()
         )
-        _descend(network, gradient, WAVES_STEPS, WAVES_RATE.get(cell.epsilon, 4.0))
+        _descend(network, gradient, WAVES_STEPS, WAVES_RATE[cell.epsilon])
     found = predict(network, _as_images(task.test_features))
     return {"accuracy": _balanced(found, _log_prior(task, shares)) if sigma else found}, sigma
 

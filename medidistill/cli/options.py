@@ -42,7 +42,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="YAML file, or a ready-made one: demo, quick, standard, paper (default: all defaults)",
+        help="YAML file, or a ready-made one: demo, quick, standard, covid-cxr, private, paper (default: all defaults)",
     )
 
 

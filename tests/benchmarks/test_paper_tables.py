@@ -93,6 +93,20 @@ def test_drops_are_from_the_convnet_to_the_mean_of_the_others() -> None:
     assert drop["drop"]["estimate"] == pytest.approx(1.0 - (0.25 + 0.5) / 2)
 
 
+def test_combinations_are_held_against_their_own_parts() -> None:
+    rights = {"iadd": (1, 1, 2), "mtt_soft": (3, 3, 4), "iadd_soft": (2, 2, 3), "mtt": (0, 0, 0)}
+    runs = {
+        (arm, "noise", 1, "convnet", seed): run(r, seed, arm) for arm in rights for seed, r in enumerate(rights[arm])
+    }
+    parts = collect(runs, LABELS)["parts"]
+    assert {(gap["minus"], gap["estimate"]) for gap in parts} == {("iadd", 0.25), ("mtt_soft", -0.25)}
+    text = "\n".join(benchmark_page._parts(parts))
+    assert "| 1 | iadd_soft | iadd | +0.250 [+0.250, +0.250] | better |" in text
+    assert "| 1 | iadd_soft | mtt_soft | -0.250 [-0.250, -0.250] | worse |" in text
+    few = {key: value for key, value in runs.items() if key[-1] < 2}
+    assert benchmark_page._parts(collect(few, LABELS)["parts"]) == []  # two seeds: nothing is known
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.04, 0.01, None, 0.03]) == [pytest.approx(0.06), pytest.approx(0.03), None, pytest.approx(0.06)]
     assert holm([0.6, 0.9]) == [1.0, 1.0]
