@@ -439,6 +439,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--arms", nargs="+", choices=tuple(_DO), default=list(_DO))
+    parser.add_argument("--epsilons", type=float, nargs="+", default=list(EPSILONS), help="inf: without protection")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as it finds")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -455,7 +456,12 @@ def main() -> None:
         arguments.data,
         arguments.work,
         (int(shard[1]), int(shard[2])),
-        lambda cell: cell.side in arguments.sides and cell.seed in arguments.seeds and cell.arm in arguments.arms,
+        lambda cell: (
+            cell.side in arguments.sides
+            and cell.seed in arguments.seeds
+            and cell.arm in arguments.arms
+            and cell.epsilon in arguments.epsilons
+        ),
     )
 
 
