@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from medidistill.config import ExpertConfig, as_dict, digest
+from medidistill.config import ExpertConfig, ImportanceConfig, as_dict, digest
 from medidistill.distill import distill as distill_images
 from medidistill.distill import expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError, DivergedError
@@ -174,6 +174,19 @@ def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
     return [expert_file(_folder_of(run, pool), number) for number in range(pool.count)]
 
 
+_UNWATCHED = (
+    "W ascends and no outer step is chosen on validation; sets made so ended 0.02 to 0.12 below those of w = 1 "
+    "(docs/benchmarks.md). Set distill.validate_every or use the method mtt; with experts.dp, where nothing may be "
+    "chosen on patients, mtt"
+)
+
+
+def _leans_unwatched(importance: ImportanceConfig) -> bool:
+    """Whether a learned W moves to what is hard to match, which goes too far where nothing stops it."""
+    learned = importance.enabled and importance.kind == "learned" and importance.lr > 0
+    return learned and importance.direction == "ascend"
+
+
 def distill(run: Run, method: str) -> None:
     """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
@@ -200,6 +213,8 @@ def distill(run: Run, method: str) -> None:
     # a score on private patients would be one more touch, without a mechanism
     blind = run.config.experts.dp.enabled or not config.validate_every
     score = None if blind else validation_score(run.config, data, device=run.device)
+    if score is None and _leans_unwatched(config.importance):
+        say(run.progress, f"distill {method}: {_UNWATCHED}")
     if score is not None:
         run.touch("select_step", inputs, val=data.val)
     real = data.to_learn_from() if config.reads_real else None

@@ -36,6 +36,15 @@ def _run(folder: Path, pictures: Path, *more: str, until: str = "distill") -> in
     return main([*arguments, "--until", until, *(part for one in more for part in ("--set", one))])
 
 
+@pytest.mark.parametrize(("change", "said"), [("", True), ("distill.importance.direction=descend", False)])
+def test_an_ascending_w_that_nothing_stops_is_named(tmp_path, pictures, capsys, change, said):
+    (tmp_path / "guarded.yaml").write_text(CONFIG)
+    arguments = ["run", "--config", str(tmp_path / "guarded.yaml"), "--input", str(pictures)]
+    arguments += ["--output", str(tmp_path / "out"), "--until", "distill", *(["--set", change] if change else [])]
+    assert main(arguments) == 0
+    assert ("W ascends and no outer step is chosen" in capsys.readouterr().err) is said
+
+
 def _claim(folder: Path) -> Claim:
     return Manifest.load(folder / "out" / "provenance.json").claim()
 
