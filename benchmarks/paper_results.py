@@ -112,9 +112,11 @@ def _differences(scores: Mapping[tuple[str, str, int, str], Mapping[int, float]]
         families: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
         for (arm, start, ipc, architecture), by_seed in scores.items():
             base = _rival(scores, rival, start, ipc, architecture)
-            if arm in (rival, "full") or base is None or (gap := paired(by_seed, base)) is None:
+            if arm in (rival, "full") or base is None:
                 continue
-            entry = {"arm": arm, "start": start, "minus": rival, "ipc": ipc, "architecture": architecture, **gap}
+            entry = _minus((arm, start, ipc, architecture), by_seed, rival, base)
+            if entry is None:
+                continue
             families[ipc, architecture].append(entry)
         for family in families.values():
             for entry, p in zip(family, holm([entry["p"] for entry in family]), strict=True):
@@ -127,12 +129,20 @@ def _parts(scores: Mapping[tuple[str, str, int, str], Mapping[int, float]]) -> l
     found = []
     for (arm, start, ipc, architecture), by_seed in scores.items():
         for part in _PARTS.get(arm, ()):
-            gap = paired(by_seed, scores.get((part, start, ipc, architecture), {}))
-            if gap is not None:
-                found.append(
-                    {"arm": arm, "start": start, "minus": part, "ipc": ipc, "architecture": architecture, **gap}
-                )
-    return found
+            other = scores.get((part, start, ipc, architecture), {})
+            found.append(_minus((arm, start, ipc, architecture), by_seed, part, other))
+    return [entry for entry in found if entry is not None]
+
+
+def _minus(
+    group: tuple[str, str, int, str], by_seed: Mapping[int, float], other: str, its_seeds: Mapping[int, float]
+) -> dict[str, Any] | None:
+    """Return a group minus another method's seeds, with what it is; None where they share no seed."""
+    gap = paired(by_seed, its_seeds)
+    if gap is None:
+        return None
+    arm, start, ipc, architecture = group
+    return {"arm": arm, "start": start, "minus": other, "ipc": ipc, "architecture": architecture, **gap}
 
 
 def _rival(

@@ -102,11 +102,6 @@ class Work:
         """What the table compares."""
         return self.table.arms or ARMS
 
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """What is trained."""
-        return self.table.architectures
-
     def _overrides(self) -> tuple[str, ...]:
         table, scale = self.names
         side = SMALL_SIDE.get(table) if scale != "full" else None
@@ -431,8 +426,8 @@ def main() -> None:
         if options.ipc:
             work.only(options.ipc)
         if not options.collect:
-            work_off(work, list(work.cells(arms, work.architectures))[options.shard[0] :: options.shard[1]], until)
-        result = work.result(arms, work.architectures)
+            work_off(work, list(work.cells(arms, table.architectures))[options.shard[0] :: options.shard[1]], until)
+        result = work.result(arms, table.architectures)
     except MedidistillError as error:
         raise SystemExit(f"benchmarks.paper_tables: {error}") from error
     file = options.results / f"paper_{options.table}_{options.scale}.json"

@@ -181,7 +181,7 @@ _UNWATCHED = (
 )
 
 
-def _leans_unwatched(importance: ImportanceConfig) -> bool:
+def _leans_far(importance: ImportanceConfig) -> bool:
     """Whether a learned W moves to what is hard to match, which goes too far where nothing stops it."""
     learned = importance.enabled and importance.kind == "learned" and importance.lr > 0
     return learned and importance.direction == "ascend"
@@ -213,10 +213,10 @@ def distill(run: Run, method: str) -> None:
     # a score on private patients would be one more touch, without a mechanism
     blind = run.config.experts.dp.enabled or not config.validate_every
     score = None if blind else validation_score(run.config, data, device=run.device)
-    if score is None and _leans_unwatched(config.importance):
-        say(run.progress, f"distill {method}: {_UNWATCHED}")
     if score is not None:
         run.touch("select_step", inputs, val=data.val)
+    elif _leans_far(config.importance):
+        say(run.progress, f"distill {method}: {_UNWATCHED}")
     real = data.to_learn_from() if config.reads_real else None
     if real is not None:  # of several uses the gravest
         fitted = "real_batches" if config.fits_real else "weigh_parameters"

@@ -202,7 +202,7 @@ def terms(policy: PolicyConfig, claim: Claim, budget: Budget | None) -> str:
     if claim.kind == "dp" and budget is not None:
         if budget.epsilon <= policy.epsilon_open:
             return "open"
-        if budget.epsilon <= policy.epsilon_agreement:
+        if guarantees(policy, budget):
             return "under agreement with the recipient"
     return CONTROLLED
 
