@@ -20,7 +20,7 @@ _GROWTH: dict[str, Any] = {"start_growth": 0.5, "label_init": "expert", "soft_la
 
 # What each method changes in `distill`; a run's `methods` section may change more.
 METHODS: Mapping[str, Mapping[str, Any]] = {
-    # mean features released once with noise; no expert
+    # moments of features, released once with noise; no expert
     "dp_stats": {**_PLAIN, "objective": "statistics"},
     # gradients of real and distilled images at one point, without and with shared augmentation
     "dc": {**_PLAIN, "objective": "gradient", "augment": _NO_AUGMENTATION},
@@ -62,7 +62,7 @@ _BPTT = "truncated back-propagation through a student's training (as RaT-BPTT; a
 
 # What each method is called in full, for people.
 METHOD_TITLES: Mapping[str, str] = {
-    "dp_stats": "matching of mean features that were released once with noise",
+    "dp_stats": "matching of moments of features that were released once with noise",
     "dc": "matching of gradients (DC; arXiv 2006.05929)",
     "dsa": "matching of gradients under shared augmentation (DSA; arXiv 2102.08259)",
     "dm": "matching of mean features (DM; arXiv 2110.04181)",

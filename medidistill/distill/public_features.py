@@ -21,7 +21,7 @@ from torch import Tensor
 
 from medidistill.seeding import stream
 
-__all__ = ["public_features"]
+__all__ = ["features_of", "public_features"]
 
 _DIRECTIONS, _CELLS, _FIELDS, _FLOOR, _LARGEST = 8, 4, 1500, 0.3, 240
 
@@ -33,6 +33,12 @@ def public_features(images: Tensor) -> Tensor:
     """
     mean, deviation, basis = (part.to(images) for part in _whitening(*images.shape[1:]))
     return F.normalize(((_waves(images) - mean) / deviation) @ basis, dim=1)
+
+
+def features_of(images: Tensor) -> Tensor:
+    """Return `public_features` of many images, a few at a time, without derivatives."""
+    with torch.no_grad():
+        return torch.cat([public_features(part) for part in torch.split(images, 256)])
 
 
 def _waves(images: Tensor) -> Tensor:

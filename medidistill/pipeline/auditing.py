@@ -15,7 +15,9 @@ from torch import Tensor
 
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig, digest
 from medidistill.distill import distill, train_experts
-from medidistill.distill.noised_statistics import distil_statistics, noised_statistics
+from medidistill.distill.noised_statistics import noised_statistics
+from medidistill.distill.public_features import features_of
+from medidistill.distill.statistics_images import distil_statistics
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.errors import DivergedError
 from medidistill.files import read_json, write_json, write_text
@@ -103,18 +105,16 @@ class Procedure:
 
     def _released(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Make a set as `dp_stats` does, with fresh noise."""
-        sigma = release_noise(self.experts.dp)
         statistics = noised_statistics(
-            images,
+            features_of(images),
             labels,
             patients,
             num_classes=len(self.class_names),
-            noise_multiplier=sigma,
+            noise_multiplier=release_noise(self.experts.dp),
             generator=secret_generator(),
         )
         return distil_statistics(
             statistics,
-            noise_multiplier=sigma,
             ipc=self.distillation.ipc,
             shape=(images.shape[1], images.shape[2], images.shape[3]),
             class_names=self.class_names,

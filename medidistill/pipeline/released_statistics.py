@@ -1,4 +1,4 @@
-"""The distillation stage of `dp_stats`: one noised release of mean features, and images that reproduce it.
+"""The distillation stage of `dp_stats`: one noised release of features' moments, and images that reproduce it.
 
 The release is kept, because each one costs privacy: a stopped run goes on with it, and images are made from it again
 and again for nothing more.
@@ -11,11 +11,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from medidistill.config import DPConfig, as_dict, digest
-from medidistill.distill.noised_statistics import distil_statistics, noised_statistics
+from medidistill.distill.noised_statistics import FeatureStatistics, noised_statistics
+from medidistill.distill.public_features import features_of
+from medidistill.distill.statistics_images import distil_statistics
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator
@@ -38,11 +37,11 @@ def distil_released(run: Run, method: str) -> None:
     """Release the statistics of the training split unless that was done, and make the images of them."""
     data, config, stage = run.data(), method_config(run.config, method), f"distill/{method}"
     dp, small, folder = run.config.experts.dp, run.config.evaluate.small, run.folder.distill(method)
-    release = digest("statistics", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
+    release = digest("moments", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
     inputs = digest("distill", method, release, config, run.config.network, small, run.config.seed)
     if run.finished(stage, inputs, folder / "distilled.safetensors"):
         return
-    statistics, sigma = _release(run, folder / "statistics.safetensors", release)
+    statistics = _release(run, folder / "statistics.safetensors", release)
     entries: list[dict[str, Any]] = []
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar:
 
@@ -53,7 +52,6 @@ def distil_released(run: Run, method: str) -> None:
 
         made = distil_statistics(
             statistics,
-            noise_multiplier=sigma,
             ipc=config.ipc,
             shape=(data.train.images.shape[1], *data.train.images.shape[2:]),
             class_names=data.train.class_names,
@@ -75,11 +73,11 @@ def distil_released(run: Run, method: str) -> None:
     run.note(stage, inputs, best_step=config.outer_steps, alpha=made.alpha)
 
 
-def _release(run: Run, file: Path, name: str) -> tuple[Tensor, float]:
+def _release(run: Run, file: Path, name: str) -> FeatureStatistics:
     try:
         tensors, header = load_tensors(file)
         if header.get("release") == name:
-            return tensors["statistics"], float(header["noise_multiplier"])
+            return FeatureStatistics(**tensors, noise_multiplier=float(header["noise_multiplier"]))
     except IngestError:
         pass  # not there, or cut off: the event of that attempt stays in the provenance
     data, dp = run.data(), run.config.experts.dp
@@ -87,14 +85,14 @@ def _release(run: Run, file: Path, name: str) -> tuple[Tensor, float]:
     parameters = {"noise_multiplier": sigma, "delta": dp.delta}
     run.touch("feature_statistics", digest(name, secrets.token_hex(8)), "gaussian", parameters, train=data.train)
     statistics = noised_statistics(
-        data.normalisation.apply(data.train.images),
+        features_of(data.normalisation.apply(data.train.images)),
         data.train.labels,
         data.train.patient_ids,
         num_classes=data.train.num_classes,
         noise_multiplier=sigma,
         generator=secret_generator(),
     )
-    if not bool(torch.isfinite(statistics).all()):
+    if not statistics.is_finite():
         raise IngestError("dp_stats: the released statistics are not finite; the images hold values that are not")
-    save_tensors(file, {"statistics": statistics}, {"kind": "statistics", "release": name, "noise_multiplier": sigma})
-    return statistics, sigma
+    save_tensors(file, statistics.tensors(), {"kind": "statistics", "release": name, "noise_multiplier": sigma})
+    return statistics

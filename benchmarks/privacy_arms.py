@@ -1,0 +1,290 @@
+"""The arms of `benchmarks.privacy_table`: what is trained on the patients, and what the test split says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.public_network import PUBLIC_NETWORK, PublicNetwork
+from medidistill.config import AugmentConfig, DistillConfig, DPConfig, ExpertConfig, NetworkConfig, TrainingConfig
+from medidistill.distill import distill, train_experts
+from medidistill.distill.noised_statistics import noised_statistics
+from medidistill.distill.public_features import features_of
+from medidistill.distill.statistics_images import distil_statistics
+from medidistill.distilled_set import DistilledSet
+from medidistill.evaluate import random_subset
+from medidistill.files import read_json, write_json
+from medidistill.networks import (
+    ParameterLayout,
+    PatientGradient,
+    make_network,
+    predict,
+    secret_generator,
+    train,
+    train_on_distilled,
+)
+from medidistill.pipeline.prepared import Prepared
+from medidistill.privacy.accounting import Sampled, epsilon_spent, noise_for
+from medidistill.seeding import stream
+
+DELTA = 1e-5
+IPC, STUDENTS = 10, 3
+NETWORK = NetworkConfig(width=16)
+DP = DPConfig(enabled=True, delta=DELTA, clip=0.1, sampling_rate=0.15, expected_patients=170, steps_per_epoch=5)
+STEPS, RATE = 150, 10.0  # of the ConvNet classifier
+EXPERTS = ExpertConfig(count=5, epochs=6, lr=RATE)
+PLAIN_EXPERTS = ExpertConfig(count=5, epochs=6, batch_size=64, lr=0.02)
+DISTILL = DistillConfig(ipc=IPC, outer_steps=100, inner_steps=5, expert_epochs=2, max_start=4, alpha=0.1, compile="off")
+SMALL = TrainingConfig(steps=150, batch_size=30, lr=0.05, momentum=0.0, schedule="constant")
+PRIOR_SHARE = 0.05  # of the budget, for the classes' shares among patients
+PATIENTS = 1200  # in public: about so many
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of the table; `epsilon` is infinite where nothing protects."""
+
+    side: int
+    arm: str
+    epsilon: float
+    seed: int
+
+    def file(self, work: Path) -> Path:
+        """Return where it is kept."""
+        return work / "cells" / f"{self.side}-{self.arm}-{self.epsilon:g}-{self.seed}.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Real images, normalised, with their public features."""
+
+    images: Tensor
+    labels: Tensor
+    patients: tuple[str, ...]
+    features: Tensor
+    test_images: Tensor
+    test_features: Tensor
+    data: Prepared
+
+    @classmethod
+    def of(cls, data: Prepared) -> Task:
+        """Normalise and compute the features once."""
+        images, test = (data.normalisation.apply(part.images) for part in (data.train, data.test))
+        return cls(
+            images, data.train.labels, data.train.patient_ids, features_of(images), test, features_of(test), data
+        )
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return self.data.train.num_classes
+
+
+def _noise(work: Path, epsilon: float, sampling_rate: float, steps: int) -> float:
+    """Return sigma; kept below `work`, because the accountants take seconds and are no part of what is timed."""
+    file = work / "noise" / f"{epsilon:g}-{sampling_rate:g}-{steps}.json"
+    if not file.exists():
+        sigma = noise_for(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps)
+        write_json(file, {"delta": DELTA, "noise_multiplier": sigma})
+    return float(read_json(file)["noise_multiplier"])
+
+
+def _noise_beside_prior(work: Path, epsilon: float, sampling_rate: float, steps: int) -> tuple[float, float]:
+    """Return (sigma of the steps, sigma of the classes' shares): the shares get a twentieth of the budget."""
+    shares = _noise(work, epsilon, 1.0, 1) / PRIOR_SHARE**0.5
+    file = work / "noise" / f"{epsilon:g}-{sampling_rate:g}-{steps}-and-prior.json"
+    if not file.exists():
+        sigma = noise_for(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps)
+        while epsilon_spent([Sampled(sigma, sampling_rate, steps), Sampled(shares, 1.0, 1)], DELTA) > epsilon:
+            sigma *= 1.01
+        write_json(file, {"delta": DELTA, "noise_multiplier": sigma, "shares": shares})
+    return float(read_json(file)["noise_multiplier"]), shares
+
+
+def _log_prior(task: Task, sigma: float) -> Tensor:
+    """Return log of the classes' shares of patients, (K,), released with noise; what a patient adds has length <= 1."""
+    counts = torch.zeros(task.classes)
+    number = {name: i for i, name in enumerate(dict.fromkeys(task.patients))}
+    owner = torch.tensor([number[name] for name in task.patients])
+    counts.index_add_(0, task.labels, 1 / torch.bincount(owner)[owner])
+    counts += sigma * torch.randn(task.classes, generator=secret_generator())
+    counts.clamp_min_(0.02 * PATIENTS)
+    return (counts / counts.sum()).log()
+
+
+def _balanced(probabilities: Tensor, log_prior: Tensor) -> Tensor:
+    """Take the classes' shares among patients out of probabilities: most patients of one class are few of another's."""
+    return torch.softmax(probabilities.clamp_min(1e-12).log() - log_prior, dim=-1)
+
+
+def _network(task: Task, seed: int, *names: str) -> nn.Module:
+    generator = stream(seed, *names)
+    side = task.images.shape[-1]
+    return make_network(NETWORK, channels=1, image_size=side, num_classes=task.classes, generator=generator)
+
+
+def _descend(network: nn.Module, gradient: PatientGradient, steps: int, rate: float) -> None:
+    """Take noisy steps; leave the mean of the second half of the path in `network`, which costs nothing more."""
+    layout = ParameterLayout.of(network)
+    theta = layout.flatten(network)
+    late = torch.zeros_like(theta)
+    for step in range(steps):
+        theta.sub_(gradient(theta), alpha=rate)
+        late += theta * (step >= steps // 2)
+    layout.load(network, late / (steps - steps // 2))
+
+
+def _as_images(features: Tensor) -> Tensor:
+    return features[:, None, None, :]
+
+
+def _linear(inputs: int, classes: int) -> nn.Module:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    return network
+
+
+def waves(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Release statistics of public features once; return the test probabilities of their discriminant, and sigma."""
+    return _linear_model(task, cell, work, task.features, task.test_features)
+
+
+def public_net(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Do the same on features of a network that learned photographs."""
+    network = PublicNetwork.read(work / PUBLIC_NETWORK)
+    return _linear_model(task, cell, work, network.features(task.images), network.features(task.test_images))
+
+
+def _linear_model(
+    task: Task, cell: Cell, work: Path, features: Tensor, test_features: Tensor
+) -> tuple[dict[str, Tensor], float]:
+    if math.isinf(cell.epsilon):
+        network = _linear(features.shape[1], task.classes)
+        _read(network, features, task.labels, cell.seed)
+        return {"accuracy": predict(network, _as_images(test_features))}, 0.0
+    sigma = _noise(work, cell.epsilon, 1.0, 1)
+    released = noised_statistics(
+        features,
+        task.labels,
+        task.patients,
+        num_classes=task.classes,
+        noise_multiplier=sigma,
+        generator=secret_generator(),
+    )
+    weight, bias = released.discriminant()
+    return {"accuracy": torch.softmax(released.centred(test_features) @ weight.T + bias, dim=1)}, sigma
+
+
+def _read(network: nn.Module, features: Tensor, labels: Tensor, seed: int) -> None:
+    training = TrainingConfig(steps=600, batch_size=128, lr=0.5, weight_decay=1e-4, schedule="cosine")
+    train(network, _as_images(features), labels, training, stream(seed, "waves", "batches"))
+
+
+def classifier(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Train one ConvNet directly; return its test probabilities and sigma."""
+    network, sigma, shares = _network(task, cell.seed, "classifier"), 0.0, 0.0
+    if math.isinf(cell.epsilon):
+        plain = TrainingConfig(steps=500, batch_size=64, lr=0.02)
+        train(network, task.images, task.labels, plain, stream(cell.seed, "classifier", "batches"))
+    else:
+        sigma, shares = _noise_beside_prior(work, cell.epsilon, DP.sampling_rate, STEPS)
+        config = dataclasses.replace(DP, noise_multiplier=sigma)
+        gradient = PatientGradient(
+            network, task.images, task.labels, task.patients, config, AugmentConfig(), secret_generator()
+        )
+        _descend(network, gradient, STEPS, RATE)
+    found = predict(network, task.test_images)
+    return {"accuracy": _balanced(found, _log_prior(task, shares)) if sigma else found}, sigma
+
+
+def distilled(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Distil experts from noise; return the test probabilities of who learns from the set, and sigma."""
+    sigma, config = 0.0, PLAIN_EXPERTS
+    if not math.isinf(cell.epsilon):
+        steps = EXPERTS.count * EXPERTS.epochs * DP.steps_per_epoch
+        sigma = _noise(work, cell.epsilon, DP.sampling_rate, steps)
+        dp = dataclasses.replace(DP, epsilon=cell.epsilon, noise_multiplier=sigma)
+        config = dataclasses.replace(EXPERTS, dp=dp)
+    files = train_experts(
+        task.images,
+        task.labels,
+        num_classes=task.classes,
+        network=NETWORK,
+        config=config,
+        seed=cell.seed,
+        folder=work / "experts" / cell.file(work).stem,
+        patients=task.patients,
+        compile="off",
+    )
+    made = distill(
+        files,
+        DISTILL,
+        class_names=task.data.train.class_names,
+        normalisation=task.data.normalisation,
+        training=SMALL,
+        seed=cell.seed,
+    ).distilled
+    return _students(task, made, cell.seed), sigma
+
+
+def dp_stats(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Release feature statistics once, make images from them; test probabilities and sigma as in `distilled`."""
+    none = math.isinf(cell.epsilon)
+    sigma = 1e-9 if none else _noise(work, cell.epsilon, 1.0, 1)
+    released = noised_statistics(
+        task.features,
+        task.labels,
+        task.patients,
+        num_classes=task.classes,
+        noise_multiplier=sigma,
+        generator=secret_generator(),
+    )
+    made = distil_statistics(
+        released,
+        ipc=IPC,
+        shape=(1, *task.images.shape[2:]),
+        class_names=task.data.train.class_names,
+        normalisation=task.data.normalisation,
+        network=NETWORK,
+        training=SMALL,
+        seed=cell.seed,
+    )
+    return _students(task, made, cell.seed), 0.0 if none else sigma
+
+
+def random_images(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
+    """Take real images at random; test probabilities as in `distilled`."""
+    generator = stream(cell.seed, "arm", "random")
+    names = task.data.train.class_names
+    index = random_subset(task.labels, IPC, generator, names)
+    normalisation = task.data.normalisation
+    made = DistilledSet(
+        task.images[index], task.labels[index], SMALL.lr, names, normalisation, NETWORK, SMALL, recipe={"init": "real"}
+    )
+    return _students(task, made, cell.seed), 0.0
+
+
+def _students(task: Task, made: DistilledSet, seed: int) -> dict[str, Tensor]:
+    networks = [train_on_distilled(made, seed=seed * 100 + number) for number in range(STUDENTS)]
+    reader = _linear(task.features.shape[1], task.classes)
+    _read(reader, features_of(made.images), made.labels, seed)
+    return {
+        "accuracy": torch.stack([predict(network, task.test_images) for network in networks]),
+        "accuracy_waves": predict(reader, _as_images(task.test_features)),
+    }
+
+
+ARMS = {
+    "waves": waves,
+    "public_net": public_net,
+    "classifier": classifier,
+    "distilled": distilled,
+    "dp_stats": dp_stats,
+    "random": random_images,
+}
