@@ -25,7 +25,7 @@ from medidistill.seeding import stream
 
 __all__ = ["distil_statistics"]
 
-_BORDER, _SHARPNESS, _SMOOTH = 0.2, 2.0, 0.02
+_BORDER, _SHARPNESS, _SMOOTH = 1.0, 2.0, 0.5
 
 
 def distil_statistics(
