@@ -20,16 +20,17 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import random_subset
 from medidistill.files import read_json, write_json
 from medidistill.networks import (
-    ParameterLayout,
     PatientGradient,
     make_network,
+    noised_class_counts,
     predict,
     secret_generator,
     train,
     train_on_distilled,
+    train_private,
 )
 from medidistill.pipeline.prepared import Prepared
-from medidistill.privacy.accounting import Sampled, epsilon_spent, noise_for
+from medidistill.privacy.accounting import noise_beside, noise_for
 from medidistill.seeding import stream
 
 DELTA = 1e-5
@@ -41,8 +42,7 @@ EXPERTS = ExpertConfig(count=5, epochs=6, lr=RATE)
 PLAIN_EXPERTS = ExpertConfig(count=5, epochs=6, batch_size=64, lr=0.02)
 DISTILL = DistillConfig(ipc=IPC, outer_steps=100, inner_steps=5, expert_epochs=2, max_start=4, alpha=0.1, compile="off")
 SMALL = TrainingConfig(steps=150, batch_size=30, lr=0.05, momentum=0.0, schedule="constant")
-PRIOR_SHARE = 0.05  # of the budget, for the classes' shares among patients
-PATIENTS = 1200  # in public: about so many
+COUNTS_SHARE = 0.05  # of the budget, for the classes' numbers of patients
 
 
 @dataclass(frozen=True)
@@ -94,49 +94,25 @@ def _noise(work: Path, epsilon: float, sampling_rate: float, steps: int) -> floa
     return float(read_json(file)["noise_multiplier"])
 
 
-def _noise_beside_prior(work: Path, epsilon: float, sampling_rate: float, steps: int) -> tuple[float, float]:
-    """Return (sigma of the steps, sigma of the classes' shares): the shares get a twentieth of the budget."""
-    shares = _noise(work, epsilon, 1.0, 1) / PRIOR_SHARE**0.5
-    file = work / "noise" / f"{epsilon:g}-{sampling_rate:g}-{steps}-and-prior.json"
+def _noise_beside_counts(work: Path, epsilon: float, sampling_rate: float, steps: int) -> tuple[float, float]:
+    """Return (sigma of the steps, sigma of the classes' numbers of patients), kept in the same way."""
+    file = work / "noise" / f"{epsilon:g}-{sampling_rate:g}-{steps}-and-counts.json"
     if not file.exists():
-        sigma = noise_for(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps)
-        while epsilon_spent([Sampled(sigma, sampling_rate, steps), Sampled(shares, 1.0, 1)], DELTA) > epsilon:
-            sigma *= 1.01
-        write_json(file, {"delta": DELTA, "noise_multiplier": sigma, "shares": shares})
-    return float(read_json(file)["noise_multiplier"]), shares
+        sigma, counts = noise_beside(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps, share=COUNTS_SHARE)
+        write_json(file, {"delta": DELTA, "noise_multiplier": sigma, "counts": counts})
+    kept = read_json(file)
+    return float(kept["noise_multiplier"]), float(kept["counts"])
 
 
-def _log_prior(task: Task, sigma: float) -> Tensor:
-    """Return log of the classes' shares of patients, (K,), released with noise; what a patient adds has length <= 1."""
-    counts = torch.zeros(task.classes)
-    number = {name: i for i, name in enumerate(dict.fromkeys(task.patients))}
-    owner = torch.tensor([number[name] for name in task.patients])
-    counts.index_add_(0, task.labels, 1 / torch.bincount(owner)[owner])
-    counts += sigma * torch.randn(task.classes, generator=secret_generator())
-    counts.clamp_min_(0.02 * PATIENTS)
-    return (counts / counts.sum()).log()
-
-
-def _balanced(probabilities: Tensor, log_prior: Tensor) -> Tensor:
+def _equally_likely(probabilities: Tensor, counts: Tensor) -> Tensor:
     """Take the classes' shares among patients out of probabilities: most patients of one class are few of another's."""
-    return torch.softmax(probabilities.clamp_min(1e-12).log() - log_prior, dim=-1)
+    return torch.softmax(probabilities.clamp_min(1e-12).log() - (counts / counts.sum()).log(), dim=-1)
 
 
 def _network(task: Task, seed: int, *names: str) -> nn.Module:
     generator = stream(seed, *names)
     side = task.images.shape[-1]
     return make_network(NETWORK, channels=1, image_size=side, num_classes=task.classes, generator=generator)
-
-
-def _descend(network: nn.Module, gradient: PatientGradient, steps: int, rate: float) -> None:
-    """Take noisy steps; leave the mean of the second half of the path in `network`, which costs nothing more."""
-    layout = ParameterLayout.of(network)
-    theta = layout.flatten(network)
-    late = torch.zeros_like(theta)
-    for step in range(steps):
-        theta.sub_(gradient(theta), alpha=rate)
-        late += theta * (step >= steps // 2)
-    layout.load(network, late / (steps - steps // 2))
 
 
 def _as_images(features: Tensor) -> Tensor:
@@ -188,19 +164,19 @@ def _read(network: nn.Module, features: Tensor, labels: Tensor, seed: int) -> No
 
 def classifier(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
     """Train one ConvNet directly; return its test probabilities and sigma."""
-    network, sigma, shares = _network(task, cell.seed, "classifier"), 0.0, 0.0
+    network = _network(task, cell.seed, "classifier")
     if math.isinf(cell.epsilon):
         plain = TrainingConfig(steps=500, batch_size=64, lr=0.02)
         train(network, task.images, task.labels, plain, stream(cell.seed, "classifier", "batches"))
-    else:
-        sigma, shares = _noise_beside_prior(work, cell.epsilon, DP.sampling_rate, STEPS)
-        config = dataclasses.replace(DP, noise_multiplier=sigma)
-        gradient = PatientGradient(
-            network, task.images, task.labels, task.patients, config, AugmentConfig(), secret_generator()
-        )
-        _descend(network, gradient, STEPS, RATE)
-    found = predict(network, task.test_images)
-    return {"accuracy": _balanced(found, _log_prior(task, shares)) if sigma else found}, sigma
+        return {"accuracy": predict(network, task.test_images)}, 0.0
+    sigma, of_counts = _noise_beside_counts(work, cell.epsilon, DP.sampling_rate, STEPS)
+    config, generator = dataclasses.replace(DP, noise_multiplier=sigma), secret_generator()
+    gradient = PatientGradient(network, task.images, task.labels, task.patients, config, AugmentConfig(), generator)
+    train_private(network, gradient, steps=STEPS, lr=RATE)
+    counts = noised_class_counts(
+        task.labels, task.patients, num_classes=task.classes, noise_multiplier=of_counts, generator=generator
+    )
+    return {"accuracy": _equally_likely(predict(network, task.test_images), counts)}, sigma
 
 
 def distilled(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:

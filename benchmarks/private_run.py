@@ -19,6 +19,7 @@ from medidistill.files import read_json, write_json
 from medidistill.record import hardware, versions
 
 RESULT = Path(__file__).parent / "results" / "private_run.json"
+_PROTECTION = {"dp_full": "the same epsilon, a model and no images"}
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -44,7 +45,9 @@ def table(result: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     rivals = result["runs"][0]["arms"][:-1]
-    lines += [f"| {arm['arm']}, no protection | {_figures(arm)} | | | | |" for arm in rivals]
+    lines += [
+        f"| {arm['arm']}, {_PROTECTION.get(arm['arm'], 'no protection')} | {_figures(arm)} | | | | |" for arm in rivals
+    ]
     for run in result["runs"]:
         audit, gate = run["audit"], run["gate"]
         lines.append(

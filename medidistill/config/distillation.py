@@ -97,7 +97,7 @@ class DistillConfig(Validated):
         "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images); "
         "gradient, the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
         "distribution, the distance of mean features of random networks (DM; reads real images); "
-        "statistics, the distance to moments of public features that were released once with noise (dp_stats; no expert)",
+        "statistics, the distance to moments of public features, released once with noise (dp_stats; no expert)",
         "trajectory",
         "student_loss",
         "gradient",

@@ -41,6 +41,8 @@ class Arm:
         labels: (N,) int64 class indices or (N, K) float32 probabilities.
         candidates: ways to train; with more than one, the best on validation is taken.
         info: JSON-safe facts to keep beside the results (ipc, digest of the distilled set, best step).
+        fit: `fit(network, images, labels)` trains a fresh network in place of SGD by the candidate, which then only
+            says what was done.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Arm:
     labels: Tensor
     candidates: tuple[TrainingConfig, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
+    fit: Callable[[torch.nn.Module, Tensor, Tensor], None] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) == 0 or len(self.labels) != len(self.images):
@@ -165,6 +168,9 @@ def train_network(
         num_classes=num_classes,
         generator=stream(seed, *names, "init"),
     ).to(arm.images.device)
+    if arm.fit is not None:
+        arm.fit(model, arm.images, arm.labels)
+        return model
     # dropout layers of the library networks draw from torch's global generator
     with global_seed(stream(seed, *names, "dropout")):
         train(model, arm.images, arm.labels, training, stream(seed, *names, "batches"), compile=compile)

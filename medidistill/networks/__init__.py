@@ -14,7 +14,13 @@ from medidistill.networks.functional import (
     cross_entropy,
     loss_function,
 )
-from medidistill.networks.private_training import PatientGradient, check_private, secret_generator
+from medidistill.networks.private_training import (
+    PatientGradient,
+    check_private,
+    noised_class_counts,
+    secret_generator,
+    train_private,
+)
 from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
 from medidistill.networks.zoo import make_network
 
@@ -34,11 +40,13 @@ __all__ = [
     "gradient_function",
     "loss_function",
     "make_network",
+    "noised_class_counts",
     "predict",
     "raise_malloc_thresholds",
     "secret_generator",
     "should_compile",
     "train",
     "train_on_distilled",
+    "train_private",
     "watch_compilations",
 ]

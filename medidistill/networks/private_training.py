@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from medidistill.config import AugmentConfig, DPConfig
 from medidistill.errors import ConfigError
 from medidistill.networks.augment import augment, draw, is_identity
-from medidistill.networks.functional import loss_function
+from medidistill.networks.functional import ParameterLayout, loss_function
 
-__all__ = ["PatientGradient", "check_private", "secret_generator"]
+__all__ = ["PatientGradient", "check_private", "noised_class_counts", "secret_generator", "train_private"]
 
 _ROW_BY_ROW = (
     nn.Conv2d,
@@ -165,3 +165,32 @@ class PatientGradient:
         sizes = torch.bincount(self.patient, minlength=self.count)[chosen]
         part = (sizes.cumsum(0) - 1) // images
         return [chosen[part == number] for number in sorted(set(part.tolist()))]
+
+
+def train_private(network: nn.Module, gradient: PatientGradient, *, steps: int, lr: float) -> None:
+    """Take `steps` noisy steps from the network's parameters; leave the mean of the second half of the path in it.
+
+    The mean is post-processing: it takes off most of the noise that single steps leave, and costs nothing more.
+    """
+    layout = ParameterLayout.of(network)
+    theta = layout.flatten(network).to(gradient.images.device)
+    late, began = torch.zeros_like(theta), steps // 2
+    for step in range(steps):
+        theta.sub_(gradient(theta), alpha=lr)
+        if step >= began:
+            late += theta
+    layout.load(network, late / (steps - began))
+
+
+def noised_class_counts(
+    labels: Tensor, patients: Sequence[str], *, num_classes: int, noise_multiplier: float, generator: torch.Generator
+) -> Tensor:
+    """Return how many patients each class has, (K,), with noise over sensitivity 1, none below 2 % of all.
+
+    A patient with images of several classes counts in each by its share of his images.
+    """
+    number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
+    owner = torch.tensor([number[name] for name in patients])
+    counts = torch.zeros(num_classes).index_add_(0, labels.cpu(), 1 / torch.bincount(owner)[owner])
+    counts += noise_multiplier * torch.randn(num_classes, generator=generator)
+    return counts.clamp_min(max(1.0, 0.02 * float(counts.sum())))

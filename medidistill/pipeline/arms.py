@@ -13,9 +13,11 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, herding_subset, kmeans_subset, random_subset, run_arm
 from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.private_rival import NAME as DP_FULL
+from medidistill.pipeline.private_rival import private_rival
 from medidistill.seeding import derive_seed, stream
 
-__all__ = ["check_ipc", "delivered", "make_arm", "method_config", "methods", "validation_score"]
+__all__ = ["check_ipc", "compared", "delivered", "make_arm", "method_config", "methods", "validation_score"]
 
 SCORING_NETWORKS = 2
 _RATES = (1.0, 3.0)
@@ -38,6 +40,18 @@ def delivered(config: RunConfig) -> str:
     """Return the method whose set is exported: IADD where it is compared, else the last one."""
     wanted = methods(config)
     return "iadd" if "iadd" in wanted else wanted[-1]
+
+
+def compared(config: RunConfig) -> tuple[str, ...]:
+    """Return the arms in the order of the table: where experts are private, with `dp_full` after `full`.
+
+    It has the ConvNet alone, which treats every image by itself; most other networks do not.
+    """
+    arms = config.evaluate.arms
+    if not config.experts.dp.enabled or "convnet" not in config.evaluate.architectures:
+        return arms
+    place = arms.index("full") + 1 if "full" in arms else 0
+    return (*arms[:place], DP_FULL, *arms[place:])
 
 
 def method_config(config: RunConfig, method: str) -> DistillConfig:
@@ -81,7 +95,7 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     """Return the arm `name` of the comparison, its images normalised.
 
     Args:
-        name: `full`, `random`, `kmeans`, `herding`, or a key of `distilled`.
+        name: `full`, `dp_full`, `random`, `kmeans`, `herding`, or a key of `distilled`.
         config: the run.
         data: prepared real images; only the training split is used here.
         distilled: the distilled set of each method, and of each bundle from elsewhere.
@@ -91,6 +105,8 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
         chosen = distilled[name]
         info = {"ipc": len(chosen) // chosen.num_classes}
         return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha), info)
+    if name == DP_FULL:
+        return private_rival(config, data)
     images = data.normalisation.apply(train.images)
     if name == "full":
         size = min(config.experts.batch_size, len(train))

@@ -14,8 +14,9 @@ from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.networks import should_compile
-from medidistill.pipeline.arms import make_arm
+from medidistill.pipeline.arms import compared, make_arm
 from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.rivals import rivals
 from medidistill.pipeline.work import Run
@@ -78,7 +79,7 @@ def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> C
     """Collect the arms of this run: real images, its distilled sets, bundles from elsewhere."""
     config = run.config
     distilled, basis = {}, {}
-    for name in config.evaluate.arms:
+    for name in compared(config):
         basis[name] = ""
         if name in METHODS:
             basis[name] = run.require(f"distill/{name}", f"medidistill distill --method {name}")
@@ -97,18 +98,22 @@ def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> C
 def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
     """Train what is not there yet; return the cells, architecture by architecture."""
     runs: list[ArmRun] = []
-    for architecture in run.config.evaluate.architectures:
-        network = dataclasses.replace(run.config.network, name=architecture)
-        for name in contest.arms:
-            file, inputs = cell_file(run, name, architecture), contest.inputs(run, name, architecture)
-            cell = _kept(file, inputs)
-            if cell is None:
-                pieces = len(run.config.evaluate.architectures) * len(contest.arms)
-                cell = _trained(run, contest, name, network, inputs, (len(runs), pieces))
-                cell.save(file)
-            else:
-                say(run.progress, f"evaluate {name} {architecture}: finished before, kept")
-            runs.append(cell)
+    pieces = [
+        (architecture, name)
+        for architecture in run.config.evaluate.architectures
+        for name in contest.arms
+        if name != DP_FULL or architecture == "convnet"
+    ]
+    for architecture, name in pieces:
+        file, inputs = cell_file(run, name, architecture), contest.inputs(run, name, architecture)
+        cell = _kept(file, inputs)
+        if cell is None:
+            network = dataclasses.replace(run.config.network, name=architecture)
+            cell = _trained(run, contest, name, network, inputs, (len(runs), len(pieces)))
+            cell.save(file)
+        else:
+            say(run.progress, f"evaluate {name} {architecture}: finished before, kept")
+        runs.append(cell)
     return runs
 
 
@@ -141,7 +146,7 @@ def _trained(
 
 def _pays(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
     """Whether compiling is repaid by the training of all networks of a cell; library networks train eagerly."""
-    if network.name != "convnet":
+    if network.name != "convnet" or arm.fit is not None:
         return False
     choosing = CHOOSING_NETWORKS if len(arm.candidates) > 1 else 0
     steps = [networks * arm.candidates[0].steps, *(choosing * one.steps for one in arm.candidates)]

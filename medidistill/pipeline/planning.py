@@ -23,7 +23,7 @@ from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
 from medidistill.networks import make_network, train
-from medidistill.pipeline.arms import methods
+from medidistill.pipeline.arms import compared, methods
 from medidistill.pipeline.memory import distill_need, experts_need
 from medidistill.pipeline.status import duration
 from medidistill.seeding import stream
@@ -107,8 +107,13 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
     chosen = 2 * _CHOICES * len({config.evaluate.small.augment, TrainingConfig().augment}) + config.evaluate.networks
     cell_small = chosen * config.evaluate.small.steps * small
     cell_full = config.evaluate.networks * config.evaluate.full_epochs * batches * full
-    arms = config.evaluate.arms
-    evaluate = len(config.evaluate.architectures) * sum(cell_full if arm == "full" else cell_small for arm in arms)
+    arms = compared(config)
+    # DP-SGD takes the gradient of each image by itself, at about twice the cost
+    noised = config.experts.count * config.experts.epochs * config.experts.dp.steps_per_epoch
+    batches_each = config.experts.dp.expected_patients / config.experts.batch_size
+    cell_noised = 2 * config.evaluate.networks * noised * batches_each * full
+    times = {"full": cell_full, "dp_full": cell_noised}
+    evaluate = len(config.evaluate.architectures) * sum(times.get(arm, cell_small) for arm in arms)
     outer = config.distill.outer_steps * probe.outer_step() + scores * 2 * config.evaluate.small.steps * small
     experts = config.experts.count * config.experts.epochs * batches * probe.expert_step()
     images = 4 * side**2 * max(2, len(counts)) * config.distill.ipc

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from medidistill.errors import ConfigError
 from medidistill.privacy.events import Event
 
-__all__ = ["Sampled", "epsilon_spent", "mechanisms_of", "noise_for"]
+__all__ = ["Sampled", "epsilon_spent", "mechanisms_of", "noise_beside", "noise_for"]
 
 _AGREE = 0.05
 _INSTALL = "the accountants are not installed; pip install 'medidistill[dp]'"
@@ -114,3 +114,25 @@ def noise_for(epsilon: float, delta: float, *, sampling_rate: float, steps: int)
     while epsilon_spent([Sampled(high, sampling_rate, steps)], delta) > epsilon:
         high *= 1.005
     return high
+
+
+def noise_beside(
+    epsilon: float, delta: float, *, sampling_rate: float, steps: int, share: float
+) -> tuple[float, float]:
+    """Return (sigma of `steps` steps, sigma of one release beside them) that keep to (epsilon, delta) together.
+
+    Args:
+        epsilon: of both.
+        delta: of both.
+        sampling_rate: of the steps; the release asks everybody.
+        steps: how many.
+        share: of 1 / sigma^2 that the release may take, if it stood alone.
+
+    Raises:
+        ConfigError: as `noise_for`.
+    """
+    release = noise_for(epsilon, delta, sampling_rate=1.0, steps=1) / share**0.5
+    sigma = noise_for(epsilon, delta, sampling_rate=sampling_rate, steps=steps)
+    while epsilon_spent([Sampled(sigma, sampling_rate, steps), Sampled(release, 1.0, 1)], delta) > epsilon:
+        sigma *= 1.01
+    return sigma, release

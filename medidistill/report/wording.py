@@ -12,6 +12,7 @@ __all__ = ["confounded_sites", "findings", "measured", "quarantine_by_reason", "
 
 _WHAT = {
     "full": "real images, all there are for training,",
+    "dp_full": "real images, all there are, by DP-SGD at the epsilon of the set,",
     "random": "real images drawn at random",
     "mtt": "images distilled by trajectory matching (MTT)",
     "iadd": "images distilled with importance weights (IADD)",

@@ -11,6 +11,7 @@ from PIL import Image
 
 from medidistill.cli import main
 from medidistill.distilled_set import DistilledSet
+from medidistill.evaluate import ArmRun
 from medidistill.privacy import Claim, Manifest
 
 CONFIG = """\
@@ -78,6 +79,25 @@ def test_private_experts_are_covered_and_a_bare_touch_afterwards_ends_the_guaran
     assert "guarantee" not in told
     assert "differential privacy" not in told["statement"]
     assert "no formal guarantee" in told["statement"]
+
+
+def test_beside_a_private_set_stands_the_model_of_the_same_epsilon(tmp_path, pictures):
+    settings = [
+        "evaluate.arms=[full,random,dp_stats]",
+        "evaluate.architectures=[convnet,vgg11]",
+        "ingest.image_size=32",
+    ]
+    assert _run(tmp_path, pictures, *settings, until="export") == 0
+    table = json.loads((tmp_path / "out" / "evaluate" / "comparison.json").read_text())
+    shown = [(row["architecture"], row["arm"]) for row in table["rows"]]
+    arms = ["full", "dp_full", "random", "dp_stats"]
+    # vgg11 keeps running statistics of its batches: it cannot be trained by patient
+    assert shown == [("convnet", arm) for arm in arms] + [("vgg11", arm) for arm in arms if arm != "dp_full"]
+    # it is trained to be measured, and nothing of it leaves
+    assert [event.kind for event in _claim(tmp_path).events] == ["feature_statistics"]
+    cell = ArmRun.load(tmp_path / "out" / "evaluate" / "cells" / "dp_full-convnet.safetensors")
+    assert (cell.chosen.steps, cell.info["noise_multiplier"]) == (2 * 3 * 2, 6)
+    assert not (cell.test_probabilities[0] == cell.test_probabilities[1]).all()
 
 
 @pytest.mark.parametrize(

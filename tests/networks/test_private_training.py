@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from medidistill.config import AugmentConfig, DPConfig, ExpertConfig, NetworkConfig
 from medidistill.distill import Expert, finished_experts, train_experts
 from medidistill.errors import ConfigError
-from medidistill.networks import ParameterLayout, PatientGradient, check_private, cross_entropy, make_network
+from medidistill.networks import (
+    ParameterLayout,
+    PatientGradient,
+    check_private,
+    cross_entropy,
+    make_network,
+    noised_class_counts,
+    train_private,
+)
 from medidistill.privacy.statistics import epsilon_lower
 
 DP = DPConfig(enabled=True, clip=0.5, sampling_rate=0.5, expected_patients=4, noise_multiplier=1.0, steps_per_epoch=2)
@@ -199,3 +207,36 @@ def test_private_experts_share_a_public_start_and_never_their_noise(tmp_path: Pa
     assert finished_experts(images, labels, folder=tmp_path / "a", **(settings | {"config": plain})) == 0
     with pytest.raises(ConfigError, match="one name for each image"):
         train_experts(images, labels, folder=tmp_path / "d", **settings)
+
+
+def test_the_network_gets_the_mean_of_the_second_half_of_the_path() -> None:
+    net = network()
+    taken = gradient(net)  # the same generator again: the same noise
+    layout = ParameterLayout.of(net)
+    theta, path = layout.flatten(net), []
+    for _ in range(5):
+        theta = theta - 0.1 * taken(theta)
+        path.append(theta)
+    train_private(net, gradient(net), steps=5, lr=0.1)
+    torch.testing.assert_close(layout.flatten(net), torch.stack(path[2:]).mean(0))
+
+
+def test_classes_are_counted_by_patient_with_the_promised_noise() -> None:
+    patients = ["one"] * 4 + ["two", "two", "three"]
+    labels = torch.tensor([0, 0, 0, 0, 0, 1, 1])
+    generator = torch.Generator().manual_seed(0)
+
+    def counted(sigma: float) -> Tensor:
+        return noised_class_counts(labels, patients, num_classes=3, noise_multiplier=sigma, generator=generator)
+
+    # nobody has the third class: it gets the least that a class may have
+    torch.testing.assert_close(counted(1e-9), torch.tensor([1.5, 1.5, 1.0]))
+    many = [str(i) for i in range(9000)]
+    made = torch.stack(
+        [
+            noised_class_counts(torch.arange(9000) % 3, many, num_classes=3, noise_multiplier=7.0, generator=generator)
+            for _ in range(200)
+        ]
+    )
+    assert float(made.std(0).mean()) == pytest.approx(7.0, rel=0.1)
+    assert float(made.mean()) == pytest.approx(3000, abs=2)

@@ -6,7 +6,7 @@ import pytest
 
 from medidistill.errors import ConfigError, IngestError
 from medidistill.privacy import Event, accounting
-from medidistill.privacy.accounting import Sampled, epsilon_spent, mechanisms_of, noise_for
+from medidistill.privacy.accounting import Sampled, epsilon_spent, mechanisms_of, noise_beside, noise_for
 from medidistill.privacy.ledger import Ledger
 
 from .test_statistics import gaussian_epsilon
@@ -31,6 +31,14 @@ def test_everything_composes_and_sampling_helps() -> None:
 def test_the_noise_keeps_to_the_target_and_is_not_much_more_than_needed() -> None:
     sigma = noise_for(2.0, 1e-5, sampling_rate=0.1, steps=50)
     assert 1.9 < epsilon_spent([Sampled(sigma, 0.1, 50)], 1e-5) <= 2.0
+
+
+def test_steps_and_a_release_beside_them_keep_to_the_target_together() -> None:
+    sigma, release = noise_beside(2.0, 1e-5, sampling_rate=0.1, steps=50, share=0.05)
+    together = [Sampled(sigma, 0.1, 50), Sampled(release, 1.0, 1)]
+    assert 1.9 < epsilon_spent(together, 1e-5) <= 2.0
+    assert sigma > noise_for(2.0, 1e-5, sampling_rate=0.1, steps=50)
+    assert epsilon_spent(together[1:], 1e-5) < 0.6
 
 
 def test_accountants_that_disagree_stop_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

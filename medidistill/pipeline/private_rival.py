@@ -1,0 +1,66 @@
+"""`dp_full`: the model that whoever may spend the same epsilon could train on the patients themselves.
+
+A set of images under differential privacy is worth having only beside it: the comparison of a run with DP experts
+always shows it. One network takes as many noisy steps as all experts together, with their clipping, sampling and rate,
+so that it costs the same (epsilon, delta). A twentieth of that goes to the classes' numbers of patients, which are
+taken out of what it predicts: DP-SGD counts patients, and a class with few of them and many images would hardly be
+predicted.
+
+It is trained to be measured and is released by nobody, as the networks of `full` are; each of `evaluate.networks`
+networks would cost its epsilon anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from medidistill.config import RunConfig, TrainingConfig
+from medidistill.evaluate import Arm
+from medidistill.networks import PatientGradient, noised_class_counts, secret_generator, train_private
+from medidistill.pipeline.prepared import Prepared
+
+__all__ = ["NAME", "private_rival"]
+
+NAME = "dp_full"
+_SHARE = 0.05
+
+
+def private_rival(config: RunConfig, data: Prepared) -> Arm:
+    """Return the arm of a network trained on all real images by DP-SGD. Raises `ConfigError`."""
+    from medidistill.privacy.accounting import noise_beside
+
+    experts, dp, train = config.experts, config.experts.dp, data.train
+    steps = experts.count * experts.epochs * dp.steps_per_epoch
+    sigma = of_counts = dp.noise_multiplier
+    if not sigma:
+        sigma, of_counts = noise_beside(dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps, share=_SHARE)
+    noised = dataclasses.replace(dp, noise_multiplier=sigma)
+
+    def fit(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+        generator = secret_generator()
+        gradient = PatientGradient(network, images, labels, train.patient_ids, noised, experts.augment, generator)
+        train_private(network, gradient, steps=steps, lr=experts.lr)
+        counts = noised_class_counts(
+            labels,
+            train.patient_ids,
+            num_classes=train.num_classes,
+            noise_multiplier=of_counts,
+            generator=generator,
+        )
+        _hold_equally_likely(network, counts)
+
+    training = TrainingConfig(
+        steps=steps, batch_size=dp.expected_patients, lr=experts.lr, momentum=0.0, weight_decay=0.0, schedule="constant"
+    )
+    info = {"epsilon": dp.epsilon, "delta": dp.delta, "noise_multiplier": sigma, "steps": steps}
+    return Arm(NAME, data.normalisation.apply(train.images), train.labels, (training,), info, fit)
+
+
+def _hold_equally_likely(network: nn.Module, counts: Tensor) -> None:
+    """Take the classes' shares out of what the last linear layer says."""
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias.sub_((counts / counts.sum()).log().to(last.bias))

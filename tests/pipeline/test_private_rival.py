@@ -1,0 +1,59 @@
+"""The model of the same epsilon that stands beside a private set."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from medidistill.config import DPConfig, ExpertConfig, NetworkConfig
+from medidistill.evaluate import run_arm
+from medidistill.pipeline.private_rival import _hold_equally_likely, private_rival
+from medidistill.pipeline.work import Run
+
+from .comparison_example import ready_run
+
+
+def _scored(run: Run, sigma: float) -> float:
+    dp = DPConfig(
+        enabled=True,
+        noise_multiplier=sigma,
+        clip=1.0,
+        sampling_rate=0.5,
+        expected_patients=10,
+        steps_per_epoch=10,
+    )
+    config = dataclasses.replace(run.config, experts=ExpertConfig(count=1, epochs=10, lr=0.3, dp=dp))
+    data = run.data()
+    arm = private_rival(config, data)
+    assert (arm.candidates[0].steps, arm.info["noise_multiplier"]) == (100, sigma)
+    val = data.normalisation.apply(data.val.images)
+    network = NetworkConfig(width=8, depth=2)
+    found = run_arm(
+        arm,
+        network=network,
+        val_images=val,
+        val_labels=data.val.labels,
+        test_images=None,
+        num_classes=2,
+        networks=2,
+        seed=0,
+    )
+    return found.val_score
+
+
+def test_it_learns_from_the_patients_as_far_as_the_noise_lets_it(tmp_path):
+    run = ready_run(tmp_path / "run", arms=("full",))
+    assert _scored(run, 0.01) > 0.9
+    assert _scored(run, 300.0) < 0.85
+
+
+def test_a_rare_class_is_held_to_be_as_likely_as_any_other():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Identity())
+    x = torch.randn(5, 1, 2, 2)
+    before = network(x).detach()
+    counts = torch.tensor([10.0, 30.0, 60.0])
+    _hold_equally_likely(network, counts)
+    shares = torch.softmax(network(x).detach(), 1) * counts
+    torch.testing.assert_close(shares / shares.sum(1, keepdim=True), torch.softmax(before, 1))
