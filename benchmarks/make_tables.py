@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import privacy_table, private_run
+from benchmarks import privacy_table, private_run, quick_audit
 from benchmarks.benchmark_page import page
 from medidistill.files import read_json
 
@@ -163,6 +163,7 @@ def main() -> None:
     filled = fill(privacy, "privacy", privacy_table.table(read_json(privacy_table.RESULT)))
     filled = fill(filled, "controls", controls_table(read_json(HERE / "results" / "privacy_controls.json")))
     filled = fill(filled, "private-run", private_run.table(read_json(private_run.RESULT)))
+    filled = fill(filled, "quick-audit", quick_audit.table(read_json(quick_audit.RESULT)))
     pages = {
         README: (old, new),
         PERFORMANCE: (speed, fill(speed, "meta-gradient", meta_gradient)),

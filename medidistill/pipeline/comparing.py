@@ -37,6 +37,8 @@ def evaluate(run: Run) -> Comparison:
     if not any(opening["digest"] == inputs for opening in run.record.test_openings):
         run.record.open_test("evaluate", inputs)
         run.record.save(run.folder.record_file)
+    if set(contest.arms) - set(contest.distilled):
+        run.touch("train_rivals", inputs, train=data.train)
     run.touch("score", inputs, val=data.val, test=data.test)
     if not run.config.experts.dp.enabled:  # otherwise the configured training ships with the set
         run.touch("choose_training", inputs, val=data.val)

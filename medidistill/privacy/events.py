@@ -32,6 +32,7 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "weigh_parameters": (True, "importance weights began at what these images say of each parameter"),
     "select_step": (True, "the outer step was chosen by scores on these images"),
     "choose_training": (True, "the training recipe that ships with the set was chosen by scores on these images"),
+    "train_rivals": (False, "networks that are measured and not released were trained on the images"),
     "score": (False, "figures in tables were computed on these images"),
     "audit": (False, "attacks were measured with these images"),
 }

@@ -94,6 +94,7 @@ def test_beside_a_private_set_stands_the_model_of_the_same_epsilon(tmp_path, pic
     # vgg11 keeps running statistics of its batches: it cannot be trained by patient
     assert shown == [("convnet", arm) for arm in arms] + [("vgg11", arm) for arm in arms if arm != "dp_full"]
     # it is trained to be measured, and nothing of it leaves
+    assert "train_rivals" in _kinds(tmp_path)
     assert [event.kind for event in _claim(tmp_path).events] == ["feature_statistics"]
     cell = ArmRun.load(tmp_path / "out" / "evaluate" / "cells" / "dp_full-convnet.safetensors")
     assert (cell.chosen.steps, cell.info["noise_multiplier"]) == (2 * 3 * 2, 6)

@@ -1,0 +1,76 @@
+"""How long the audit `quick` takes and what it finds on X-rays of people, from audited runs.
+
+    medidistill run --config covid-cxr --set ingest.image_size=32 --input $MEDIDISTILL_DATA/covid-cxr --output OUT \\
+        --until distill
+    medidistill audit OUT --profile quick
+    python -m benchmarks.quick_audit OUT
+
+Writes benchmarks/results/quick_audit.json. Only the audit is long; this reads what it left.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medidistill.files import read_json, write_json
+from medidistill.record import hardware, versions
+
+RESULT = Path(__file__).parent / "results" / "quick_audit.json"
+_ATTACKS = ("membership_release", "lira", "rmia", "canaries")
+
+
+def read(run: Path) -> dict[str, Any]:
+    """Return the figures of one audited run folder."""
+    audit, record = read_json(run / "audit" / "audit.json"), read_json(run / "record.json")
+    return {
+        "config": record["config"]["name"],
+        "image_size": record["config"]["ingest"]["image_size"],
+        "private": record["config"]["experts"]["dp"]["enabled"],
+        "images": audit["images"],
+        **{name: audit[name] for name in ("profile", "seconds", "members", "others")},
+        "attacks": {
+            name: {"auc": audit["audits"][name]["auc"], **_point(audit["audits"][name])} for name in _ATTACKS
+        },
+        "one_run": audit["audits"]["one_run"],
+        "linkage": {name: audit["audits"]["linkage"][name]["p_value"] for name in ("pixels", "high_pass")},
+    }
+
+
+def _point(attack: Mapping[str, Any]) -> dict[str, float]:
+    point = next(one for one in attack["operating_points"] if one["fpr"] == 0.01)
+    return {name: point[name] for name in ("tpr", "low", "high")}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the audits: one column an attack."""
+    lines = [
+        "| set | seconds | this set: AUC | LiRA | RMIA | canaries | found at 1 % | epsilon, at least | linkage p |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in result["runs"]:
+        found, canaries = run["attacks"], run["attacks"]["canaries"]
+        what = f"{run['images']} images, {run['image_size']} pixels, {'DP' if run['private'] else 'no DP'}"
+        areas = " | ".join(f"{found[name]['auc']:.3f}" for name in _ATTACKS)
+        lines.append(
+            f"| {what} | {run['seconds']:.0f} | {areas} | "
+            f"{canaries['tpr']:.3f} [{canaries['low']:.3f}, {canaries['high']:.3f}] | "
+            f"{run['one_run']['epsilon_lower']:.2f} | {min(run['linkage'].values()):.2g} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse, read and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of audited runs")
+    runs = [read(folder) for folder in parser.parse_args().runs]
+    command = "medidistill audit OUT --profile quick"
+    write_json(RESULT, {"command": command, "runs": runs, "hardware": hardware(), "versions": versions()})
+    print(table(read_json(RESULT)))
+
+
+if __name__ == "__main__":
+    main()
