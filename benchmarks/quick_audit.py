@@ -31,9 +31,7 @@ def read(run: Path) -> dict[str, Any]:
         "private": record["config"]["experts"]["dp"]["enabled"],
         "images": audit["images"],
         **{name: audit[name] for name in ("profile", "seconds", "members", "others")},
-        "attacks": {
-            name: {"auc": audit["audits"][name]["auc"], **_point(audit["audits"][name])} for name in _ATTACKS
-        },
+        "attacks": {name: {"auc": audit["audits"][name]["auc"], **_point(audit["audits"][name])} for name in _ATTACKS},
         "one_run": audit["audits"]["one_run"],
         "linkage": {name: audit["audits"]["linkage"][name]["p_value"] for name in ("pixels", "high_pass")},
     }
