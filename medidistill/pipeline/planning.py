@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from medidistill.config import ExpertConfig, RunConfig, TrainingConfig
+from medidistill.config import DPConfig, ExpertConfig, RunConfig, TrainingConfig
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
@@ -68,10 +68,11 @@ class Plan:
     def __str__(self) -> str:
         listed = ", ".join(f"{name} {count}" for name, count in self.images.items())
         lines = [f"input   {sum(self.images.values())} images ({listed}), {self.set_aside} set aside", ""]
-        lines.append(f"{'stage':<16}{'action':<12}{'time about':<14}disk about")
+        wide = max(14, *(len(one.name) for one in self.stages)) + 2
+        lines.append(f"{'stage':<{wide}}{'action':<12}{'time about':<14}disk about")
         for one in self.stages:
             shown = duration(one.seconds) if one.action == "to do" else "-"
-            lines.append(f"{one.name:<16}{one.action:<12}{shown:<14}{one.disk / _MIB:.1f} MiB")
+            lines.append(f"{one.name:<{wide}}{one.action:<12}{shown:<14}{one.disk / _MIB:.1f} MiB")
         left = sum(one.seconds for one in self.stages if one.action == "to do")
         disk = sum(one.disk for one in self.stages)
         lines += [
@@ -108,14 +109,11 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
     cell_small = chosen * config.evaluate.small.steps * small
     cell_full = config.evaluate.networks * config.evaluate.full_epochs * batches * full
     arms = compared(config)
-    # DP-SGD takes the gradient of each image by itself, at about twice the cost
-    noised = config.experts.count * config.experts.epochs * config.experts.dp.steps_per_epoch
-    batches_each = config.experts.dp.expected_patients / config.experts.batch_size
-    cell_noised = 2 * config.evaluate.networks * noised * batches_each * full
-    times = {"full": cell_full, "dp_full": cell_noised}
+    each = config.experts.dp.steps_per_epoch if config.experts.dp.enabled else batches
+    experts = config.experts.count * config.experts.epochs * each * probe.expert_step()
+    times = {"full": cell_full, "dp_full": config.evaluate.networks * experts}
     evaluate = len(config.evaluate.architectures) * sum(times.get(arm, cell_small) for arm in arms)
     outer = config.distill.outer_steps * probe.outer_step() + scores * 2 * config.evaluate.small.steps * small
-    experts = config.experts.count * config.experts.epochs * batches * probe.expert_step()
     images = 4 * side**2 * max(2, len(counts)) * config.distill.ipc
     estimates = {
         "ingest": (reading * total, total * side**2 * 4),
@@ -192,10 +190,12 @@ class _Probe:
         return _pace(work)
 
     def expert_step(self) -> float:
-        """Return the seconds of one step of an expert."""
-        batch = self._config.experts.batch_size
-        images, labels = self._noise(batch)
-        settings = dataclasses.replace(self._config.experts, count=1)
+        """Return the seconds of one step of an expert, of DP-SGD where experts are private."""
+        settings, dp = dataclasses.replace(self._config.experts, count=1), self._config.experts.dp
+        images, labels = self._noise(dp.expected_patients if dp.enabled else settings.batch_size)
+        if dp.enabled:  # a patient each, all in every step
+            everybody = dataclasses.replace(dp, sampling_rate=1.0, steps_per_epoch=1, noise_multiplier=1.0)
+            settings = dataclasses.replace(settings, dp=everybody)
 
         def work(steps: int) -> None:
             with tempfile.TemporaryDirectory() as folder:
@@ -213,6 +213,7 @@ class _Probe:
             seed=0,
             folder=folder,
             compile="off",
+            patients=[str(i) for i in range(len(images))],
         )
 
     def outer_step(self) -> float:
@@ -228,7 +229,7 @@ class _Probe:
         )
         images, labels = self._noise(max(8, self._classes))
         with tempfile.TemporaryDirectory() as folder:
-            expert = dataclasses.replace(self._config.experts, count=1, epochs=1)
+            expert = dataclasses.replace(self._config.experts, count=1, epochs=1, dp=DPConfig())
             files = self._experts(images, labels, expert, Path(folder))
 
             def work(steps: int) -> None:

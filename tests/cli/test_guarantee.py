@@ -101,6 +101,15 @@ def test_beside_a_private_set_stands_the_model_of_the_same_epsilon(tmp_path, pic
     assert not (cell.test_probabilities[0] == cell.test_probabilities[1]).all()
 
 
+def test_a_private_run_can_be_planned(tmp_path, pictures, capsys):
+    config = tmp_path / "guarded.yaml"
+    config.write_text(CONFIG)
+    arguments = ["run", "--config", str(config), "--input", str(pictures), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "experts" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
