@@ -18,6 +18,7 @@ from medidistill.networks.private_training import (
     PatientGradient,
     check_private,
     noised_class_counts,
+    patient_weights,
     secret_generator,
     train_private,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "loss_function",
     "make_network",
     "noised_class_counts",
+    "patient_weights",
     "predict",
     "raise_malloc_thresholds",
     "secret_generator",
