@@ -97,14 +97,27 @@ class DistillConfig(Validated):
         "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images); "
         "gradient, the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
         "distribution, the distance of mean features of random networks (DM; reads real images); "
+        "snapshots, the distance of mean features at the experts' snapshots (reads real images once a snapshot); "
+        "kernel, the real images' loss of a ridge regression on features of networks trained on the set (reads real "
+        "images); "
         "statistics, the distance to moments of public features, released once with noise (dp_stats; no expert)",
         "trajectory",
         "student_loss",
         "gradient",
         "distribution",
+        "snapshots",
+        "kernel",
         "statistics",
     )
-    ipc: int = number(5, "distilled images per class", 1, 100_000)
+    ipc: int = number(5, "stored images per class; `factor` makes more training images of them", 1, 100_000)
+    factor: int = number(
+        1,
+        "f: the bytes of one image hold f x f small ones, each decoded to a training image of full size; must divide "
+        "the side",
+        1,
+        64,
+    )
+    decoder: str = choice("bilinear", "how a small stored image becomes a training image", "bilinear", "dct")
     init: str = choice(
         "noise", "start of the images; `real` copies patients' images and is recorded in the set", "noise", "real"
     )
@@ -123,6 +136,20 @@ class DistillConfig(Validated):
     real_batch: int = number(
         126, "real images in the loss of an objective that reads them, equally many of each class", 1, 100_000
     )
+    max_snapshot: int = number(
+        16, "snapshots: features are matched after 0, 1, 2, 4, 8, ... epochs of an expert, up to this one", 0, 10_000
+    )
+    class_weight: float = number(
+        1.0, "snapshots: weight of the cross-entropy of the images under later snapshots", 0.0, 1e3
+    )
+    spread_weight: float = number(
+        0.0, "snapshots: weight of the distance of the features' standard deviations within a class", 0.0, 1e3
+    )
+    match_batch: int = number(0, "snapshots: images of each class in an outer step; 0: all", 0, 100_000)
+    pool_networks: int = number(10, "kernel: networks trained on the set at the same time", 1, 1000)
+    pool_steps: int = number(100, "kernel: steps after which a network of the pool begins anew", 1, 100_000)
+    ridge: float = number(1e-6, "kernel: ridge, as a share of the mean eigenvalue", 1e-12, 1e3)
+    kernel_loss: str = choice("squared", "kernel: loss of the regression on real images", "squared", "softmax")
     segments: int = number(1, "expert segments averaged in one outer step", 1, 1000)
     image_optimizer: str = choice("adam", "optimiser of the images", "adam", "sgd")
     basis: str = choice(
@@ -133,6 +160,9 @@ class DistillConfig(Validated):
     )
     spectrum: float = number(1.0, "cosine: the amplitude falls as 1 / frequency to this power", 0.0, 4.0)
     lr_images: float = number(0.05, "learning rate of the images", 0.0, 1e6)
+    lr_schedule: str = choice(
+        "constant", "rate of the images over the outer steps: constant, or cosine to 0", "constant", "cosine"
+    )
     alpha: float = number(0.03, "initial inner learning rate", 1e-6, 5.0)
     lr_alpha: float = number(0.01, "learning rate of log alpha (Adam)", 0.0, 100.0)
     soft_labels: bool = flag(False, "learn soft labels too")
@@ -188,6 +218,11 @@ class DistillConfig(Validated):
             )
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
+
+    @property
+    def images_per_class(self) -> int:
+        """Training images of each class that the stored ones decode to."""
+        return self.ipc * self.factor**2
 
     @property
     def fits_real(self) -> bool:

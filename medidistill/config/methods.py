@@ -27,6 +27,10 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dsa": {**_PLAIN, "objective": "gradient"},
     # mean features of random networks
     "dm": {**_PLAIN, "objective": "distribution"},
+    # mean features at snapshots of experts, with a class constraint from later ones
+    "snapshots": {**_PLAIN, "objective": "snapshots", "lr_schedule": "cosine"},
+    # the real images' loss of a ridge regression on features of networks that train on the set
+    "kernel": {**_PLAIN, "objective": "kernel", "lr_schedule": "cosine", "soft_labels": True},
     # where the student ends against where an expert went
     "mtt": _PLAIN,
     "mtt_soft": {**_PLAIN, "soft_labels": True},
@@ -66,6 +70,8 @@ METHOD_TITLES: Mapping[str, str] = {
     "dc": "matching of gradients (DC; arXiv 2006.05929)",
     "dsa": "matching of gradients under shared augmentation (DSA; arXiv 2102.08259)",
     "dm": "matching of mean features (DM; arXiv 2110.04181)",
+    "snapshots": "matching of mean features at expert snapshots (as TGDD; AAAI 2026)",
+    "kernel": "ridge regression on features of networks trained on the set (as FRePo; arXiv 2206.00719)",
     "mtt": _MTT,
     "mtt_soft": f"{_MTT} with soft labels",
     "ftd": f"{_MTT} on flat experts (as FTD; arXiv 2211.11004)",

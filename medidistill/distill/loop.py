@@ -22,12 +22,14 @@ from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.distribution_matching import DistributionMatching
 from medidistill.distill.fisher import pool_information
 from medidistill.distill.gradient_matching import GradientMatching
+from medidistill.distill.kernel_regression import KernelRegression
 from medidistill.distill.label_start import first_images
 from medidistill.distill.matching import TrajectoryMatching
-from medidistill.distill.objective import Objective
+from medidistill.distill.objective import LearningObjective, Objective
 from medidistill.distill.outer_step import OuterStep
 from medidistill.distill.ranks import Ranks
 from medidistill.distill.real_batches import RealBatches
+from medidistill.distill.snapshots import SnapshotMatching
 from medidistill.distill.state import Checkpoint, DistillState
 from medidistill.distill.student_loss import StudentLoss
 from medidistill.distill.trajectory import Experts
@@ -43,6 +45,7 @@ __all__ = ["DistillResult", "distill"]
 
 CHECKPOINT_FORMAT = 1  # files of before it was written have none
 _PICTURES = 8  # images are kept at step 0 and at this many later steps
+_OBJECTIVE = "objective/"  # in a checkpoint: what the objective learns for itself
 _GOOD = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
 
 
@@ -130,7 +133,13 @@ def distill(
 
 
 def _method(config: DistillConfig) -> str:
-    named = {"student_loss": "bptt", "gradient": "dsa", "distribution": "dm"}
+    named = {
+        "student_loss": "bptt",
+        "gradient": "dsa",
+        "distribution": "dm",
+        "snapshots": "snapshots",
+        "kernel": "kernel",
+    }
     if config.objective != "trajectory":
         return named[config.objective]
     return "iadd" if config.importance.enabled else "mtt"
@@ -192,9 +201,12 @@ class _Loop:
         self.recipe, self.ranks = dict(recipe or {}), ranks
         network = shape.make_network(stream(seed, "layout")).to(self.device)
         layout = ParameterLayout.of(network)
-        self.labels = torch.arange(shape.num_classes).repeat_interleave(config.ipc)
-        batch = min(config.batch_size or len(self.labels), len(self.labels))
-        work = config.outer_steps * config.segments * config.inner_steps * batch
+        self.labels = torch.arange(shape.num_classes).repeat_interleave(config.images_per_class)
+        whole = len(self.labels)
+        batch = min(config.batch_size or whole, whole) * config.inner_steps
+        if config.objective in ("snapshots", "kernel"):  # nothing is unrolled
+            batch = min(config.match_batch * shape.num_classes or whole, whole)
+        work = config.outer_steps * config.segments * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
         tangents = torch.bfloat16 if config.precision == "bfloat16" else None
         step = InnerStep(
@@ -204,15 +216,22 @@ class _Loop:
             tangents=tangents,
             keep=config.keep_maps * 1e6,
         )
-        self.outer_step = OuterStep(self._objective(step, layout, real), config, seed, ranks)
-        images, logits = first_images(experts, config, real, seed)
+        self.objective = self._objective(step, layout, real, compiled)
+        self.outer_step = OuterStep(self.objective, config, seed, ranks)
+        stored, logits = first_images(experts, config, real, seed)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
         if config.importance.reads_real:
             weights.start_by(self._information(network, real))
         self.state = DistillState(
-            config, images.to(self.device), self.labels.to(self.device), shape.num_classes, weights, logits
+            config,
+            stored.to(self.device),
+            shape.image_size,
+            self.labels.to(self.device),
+            shape.num_classes,
+            weights,
+            logits,
         )
-        self.good = self.state.save()
+        self.good = self._capture()
         # steps that may be added later, and how often to write, do not change what a step computes
         free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
         plain = {k: v for k, v in as_dict(config).items() if k not in free}
@@ -220,7 +239,9 @@ class _Loop:
         origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
         self.digest = digest(plain, origins, seed, list(class_names), training, normalisation)
 
-    def _objective(self, step: InnerStep, layout: ParameterLayout, real: tuple[Tensor, Tensor] | None) -> Objective:
+    def _objective(
+        self, step: InnerStep, layout: ParameterLayout, real: tuple[Tensor, Tensor] | None, compiled: bool
+    ) -> Objective:
         config, shape, device = self.config, self.experts.architecture, self.device
         if config.objective == "trajectory":
             return TrajectoryMatching(self.experts, config, step, device)
@@ -230,7 +251,20 @@ class _Loop:
             raise ConfigError(
                 f"distill.objective={config.objective!r} needs the real images; use objective='trajectory'"
             )
+        if config.objective == "snapshots":
+            return SnapshotMatching(self.experts, config, real, self.seed, device, compile=compiled)
         batches = RealBatches(*real, shape.num_classes, device)
+        if config.objective == "kernel":
+            return KernelRegression(
+                shape.network,
+                config,
+                batches,
+                num_classes=shape.num_classes,
+                shape=(shape.channels, shape.image_size, shape.image_size),
+                seed=self.seed,
+                device=device,
+                compile=compiled,
+            )
         if config.objective == "student_loss":
             return StudentLoss(shape.network, config, step, batches, device)
         if config.objective == "gradient":
@@ -248,7 +282,7 @@ class _Loop:
     def start_weights(self, values: Mapping[str, Tensor]) -> None:
         """Begin with given weights W; a checkpoint made with others is another run's."""
         self.state.weights.start_at(values)
-        self.good = self.state.save()
+        self.good = self._capture()
         content = {name: digest(value.double().flatten().tolist()) for name, value in values.items()}
         self.digest = digest(self.digest, content)
 
@@ -269,12 +303,27 @@ class _Loop:
         tensors = {name: value.to(self.device) for name, value in tensors.items()}
         good = {name.removeprefix(_GOOD): value for name, value in tensors.items() if name.startswith(_GOOD)}
         now = {name: value for name, value in tensors.items() if not name.startswith(_GOOD)}
-        self.state.load((now, header["progress"]))
-        self.good = (good, header["good"]) if good else self.state.save()
+        self._return_to((now, header["progress"]))
+        self.good = (good, header["good"]) if good else self._capture()
+
+    def _capture(self) -> Checkpoint:
+        """Return copies of all that the steps change: the state, and what the objective learns for itself."""
+        tensors, progress = self.state.save()
+        if isinstance(self.objective, LearningObjective):
+            tensors |= {_OBJECTIVE + name: value for name, value in self.objective.save().items()}
+        return tensors, progress
+
+    def _return_to(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly from what `_capture` returned."""
+        tensors, progress = checkpoint
+        own = {name.removeprefix(_OBJECTIVE): tensors[name] for name in tensors if name.startswith(_OBJECTIVE)}
+        self.state.load(({name: tensors[name] for name in tensors if not name.startswith(_OBJECTIVE)}, progress))
+        if isinstance(self.objective, LearningObjective):
+            self.objective.load(own)
 
     def _keep(self, path: Path | None) -> None:
         """Make the present state the one that a roll-back returns to, and write it."""
-        self.good = self.state.save()
+        self.good = self._capture()
         self._write_checkpoint(path, self.good, {}, None)
 
     def _keep_aside(self, path: Path | None) -> None:
@@ -282,7 +331,7 @@ class _Loop:
         tensors, progress = self.good
         # copies: safetensors refuses tensors that share memory, and an old best set is in both states
         good = {_GOOD + name: value.clone() for name, value in tensors.items()}
-        self._write_checkpoint(path, self.state.save(), good, progress)
+        self._write_checkpoint(path, self._capture(), good, progress)
 
     def _write_checkpoint(
         self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: dict[str, Any] | None
@@ -346,7 +395,7 @@ class _Loop:
 
     def _roll_back(self, problem: str) -> None:
         failed, before = self.state.progress.step + 1, self.state.progress
-        self.state.load(self.good)
+        self._return_to(self.good)
         progress = self.state.progress
         progress.rollbacks = before.rollbacks + 1
         progress.events = [*before.events, {"step": failed, "problem": problem, "back_to": progress.step}]
@@ -358,8 +407,16 @@ class _Loop:
         weights = make_weights(self.state.weights.layout, config.importance, self.state.weights.moving, self.seed)
         weights.load_state(learned["s"])
         soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
+        maps = self.state.parameterization
+        if config.factor > 1:
+            stored = learned["average"] if config.ema else maps.stored(learned["coordinates"])
+            packed = maps.pack(stored)
+            images = packed.decode() if packed is not None else stored
+        else:
+            packed, images = None, learned["average" if config.ema else "images"].cpu().clone()
         return DistilledSet(
-            images=learned["average" if config.ema else "images"].cpu().clone(),
+            images=images,
+            packed=packed,
             labels=self.labels.clone(),
             soft_labels=soft,
             alpha=alpha,
@@ -380,7 +437,7 @@ class _Loop:
 
     def result(self, status: str) -> DistillResult:
         """Return the outcome; the best set where one was scored, else the last good one."""
-        tensors, reached = self.good if status != "completed" else self.state.save()
+        tensors, reached = self.good if status != "completed" else self._capture()
         progress = self.state.progress
         if self.state.best:  # scored, hence finite, even if it came after the last good checkpoint
             distilled, best_step = self.distilled(self.state.best), progress.best_step
