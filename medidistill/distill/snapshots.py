@@ -8,9 +8,9 @@ With psi_theta(x) the F inputs of the last linear layer at parameters theta, A a
 
 theta is a drawn expert at a drawn snapshot, theta' a drawn expert at a later one. mu_theta(c) is the mean over the
 augmented real images of class c, and D_theta = mean_c || mu_theta(c) - mean_c' mu_theta(c') ||^2 makes the loss one
-where the distilled class means all lie at the mean of the real ones, whatever the scale of the features. Both are computed once for each
-snapshot that is drawn, so that no real image is read in the loop. Nothing is unrolled: a step costs two forward and
-two backward passes of a network, and memory does not grow with the number of expert epochs.
+where the distilled class means all lie at the mean of the real ones, whatever the scale of the features. Both are
+computed once for each snapshot that is drawn, so that no real image is read in the loop. Nothing is unrolled: a step
+costs two forward and two backward passes of a network, and memory does not grow with the number of expert epochs.
 
 Means of features at training snapshots, with a class constraint from later ones: Zhang et al. 2026 (TGDD, AAAI 2026);
 means at random networks: Zhao and Bilen 2023 (DM, arXiv 2110.04181). The scale D and the squared error of standard
