@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 
 from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
-from medidistill.distilled_set import DistilledSet
+from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, herding_subset, kmeans_subset, random_subset, run_arm
+from medidistill.packed_images import PackedImages
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.private_rival import private_rival
@@ -20,6 +23,9 @@ from medidistill.seeding import derive_seed, stream
 __all__ = ["check_ipc", "compared", "delivered", "make_arm", "method_config", "methods", "validation_score"]
 
 SCORING_NETWORKS = 2
+PACKED = "packed"  # the control of a packed set: random real images in the same bytes
+PACKING_FACTORS = (1, 2, 4)
+_SMALLEST_SIDE = 4
 _RATES = (1.0, 3.0)
 
 
@@ -64,7 +70,7 @@ def method_config(config: RunConfig, method: str) -> DistillConfig:
 def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
     """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
     smallest = min(counts, key=lambda name: counts[name])
-    rivals = [arm for arm in config.evaluate.arms if arm in ("random", "kmeans", "herding")]
+    rivals = [arm for arm in config.evaluate.arms if arm in ("random", PACKED, "kmeans", "herding")]
     rivals += ["init=real"] if config.distill.init == "real" else []
     if rivals and config.distill.ipc > counts[smallest]:
         raise ConfigError(
@@ -73,15 +79,15 @@ def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
         )
 
 
-def candidates(base: TrainingConfig, rate: float) -> tuple[TrainingConfig, ...]:
+def candidates(base: TrainingConfig, rate: float, adaptive: TrainingConfig) -> tuple[TrainingConfig, ...]:
     """Return the trainings that validation may choose from.
 
     Plain SGD at a constant rate, which is how a student is trained while images are distilled, and `base` with its
     momentum m and schedule; each at `rate` and at three times `rate`. A rate r with momentum moves as far as
-    r / (1 - m) without, so `base` gets (1 - m) times the rate. Real and distilled arms get the same number of
-    choices, so that neither is favoured by tuning.
+    r / (1 - m) without, so `base` gets (1 - m) times the rate. Then `adaptive` at its rate and at a third of it. Real
+    and distilled arms get the same number of choices, so that neither is favoured by tuning.
     """
-    return tuple(
+    by_sgd = (
         choice
         for factor in _RATES
         for choice in (
@@ -89,41 +95,74 @@ def candidates(base: TrainingConfig, rate: float) -> tuple[TrainingConfig, ...]:
             dataclasses.replace(base, lr=rate * factor * (1 - base.momentum)),
         )
     )
+    return (*by_sgd, *(dataclasses.replace(adaptive, lr=adaptive.lr / factor) for factor in _RATES))
+
+
+def _full_trainings(config: RunConfig, images: int) -> tuple[TrainingConfig, ...]:
+    """Return how networks may be trained on all real images: by SGD, and by AdamW for one or two times the epochs."""
+    rules, size = config.evaluate, min(config.experts.batch_size, images)
+    steps = rules.full_epochs * math.ceil(images / size)
+    by_sgd = dataclasses.replace(
+        rules.small, steps=steps, batch_size=size, lr=rules.full_lr, augment=config.experts.augment
+    )
+    adaptive = dataclasses.replace(rules.adaptive.plain_training(), batch_size=size)
+    return (by_sgd, *(dataclasses.replace(adaptive, steps=times * steps) for times in (1, 2)))
 
 
 def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[str, DistilledSet]) -> Arm:
     """Return the arm `name` of the comparison, its images normalised.
 
     Args:
-        name: `full`, `dp_full`, `random`, `kmeans`, `herding`, or a key of `distilled`.
+        name: `full`, `dp_full`, `random`, `packed`, `kmeans`, `herding`, or a key of `distilled`.
         config: the run.
         data: prepared real images; only the training split is used here.
         distilled: the distilled set of each method, and of each bundle from elsewhere.
     """
     small, ipc, train = config.evaluate.small, config.distill.ipc, data.train
+    adaptive = config.evaluate.adaptive.plain_training()
     if name in distilled:
         chosen = distilled[name]
         info = {"ipc": len(chosen) // chosen.num_classes}
-        return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha), info)
+        return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha, adaptive), info)
     if name == DP_FULL:
         return private_rival(config, data)
     images = data.normalisation.apply(train.images)
     if name == "full":
-        size = min(config.experts.batch_size, len(train))
-        steps = config.evaluate.full_epochs * math.ceil(len(train) / size)
-        training = dataclasses.replace(
-            small, steps=steps, batch_size=size, lr=config.evaluate.full_lr, augment=config.experts.augment
-        )
-        return Arm(name, images, train.labels, (training,), {"epochs": config.evaluate.full_epochs})
+        trainings = _full_trainings(config, len(train))
+        return Arm(name, images, train.labels, trainings, {"epochs": config.evaluate.full_epochs})
+    if name == PACKED:
+        return _packed(config, images, train)
     if name == "random":
         index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
     elif name == "herding":
         index = herding_subset(images, train.labels, ipc, train.class_names)
     else:
         index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
-    return Arm(
-        name, images[index], train.labels[index], candidates(small, small.lr / (1 - small.momentum)), {"ipc": ipc}
-    )
+    trainings = candidates(small, small.lr / (1 - small.momentum), adaptive)
+    return Arm(name, images[index], train.labels[index], trainings, {"ipc": ipc})
+
+
+def _packed(config: RunConfig, images: Tensor, train: LabelledImages) -> Arm:
+    """Return random real images in the bytes of `ipc` a class: few of full size, or more of them averaged down.
+
+    Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; how many
+    there are is limited by the smallest class. Validation chooses the factor.
+    """
+    side, ipc = images.shape[-1], config.distill.ipc
+    adaptive = config.evaluate.adaptive.plain_training()
+    trainings = tuple(dataclasses.replace(adaptive, lr=adaptive.lr / factor) for factor in _RATES)
+    smallest = int(torch.bincount(train.labels).min())
+    forms = []
+    for factor in PACKING_FACTORS:
+        if side % factor or side // factor < _SMALLEST_SIDE:
+            continue
+        count = min(ipc * factor**2, smallest)
+        index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
+        stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
+        shown = PackedImages(stored.contiguous(), side).decode()
+        info = {"ipc": ipc, "factor": factor, "decoded": count}
+        forms.append(Arm(PACKED, shown, train.labels[index], trainings, info))
+    return dataclasses.replace(forms[0], forms=tuple(forms[1:]))
 
 
 def validation_score(

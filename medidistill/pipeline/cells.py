@@ -60,6 +60,7 @@ class Contest:
             config.distill.ipc,
             [rules.networks, rules.full_epochs, rules.full_lr, rules.compile],
             rules.small,
+            rules.adaptive,
             config.seed,
         )
 
@@ -148,8 +149,9 @@ def _pays(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
     """Whether compiling is repaid by the training of all networks of a cell; library networks train eagerly."""
     if network.name != "convnet" or arm.fit is not None:
         return False
-    choosing = CHOOSING_NETWORKS if len(arm.candidates) > 1 else 0
-    steps = [networks * arm.candidates[0].steps, *(choosing * one.steps for one in arm.candidates)]
+    trainings = [training for _, training in arm.options()]
+    choosing = CHOOSING_NETWORKS if len(trainings) > 1 else 0
+    steps = [networks * trainings[0].steps, *(choosing * one.steps for one in trainings)]
     batch = min(arm.candidates[0].batch_size, len(arm.images))
     return should_compile(mode, sum(steps) * batch * network.width * arm.images[0, 0].numel())
 

@@ -172,9 +172,10 @@ def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "should_compile", lambda mode, work: (mode, work))
     run = ready_run(tmp_path / "run", arms=("full",), architectures=("convnet",), networks=3)
     comparison = comparing.evaluate(run)
-    # 3 networks x 1 step (48 images in a batch of 64) x 48 images x 4 channels x 16 x 16 pixels
-    assert asked == [("auto", 3 * 1 * 48 * 4 * 256)]
-    assert comparison.rows[0].info[0]["compiled"] == ("auto", 3 * 48 * 4 * 256)
+    # an epoch is 1 step (48 images in a batch of 64): 3 networks that count, 2 for each of 1, 1 and 2 epochs to choose
+    work = (3 * 1 + 2 * (1 + 1 + 2)) * 48 * 4 * 16 * 16
+    assert asked == [("auto", work)]
+    assert comparison.rows[0].info[0]["compiled"] == ("auto", work)
 
 
 def test_library_networks_train_eagerly_whatever_is_asked(tmp_path):

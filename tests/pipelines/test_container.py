@@ -38,6 +38,7 @@ SMALL = {
     "evaluate__networks": "2",
     "evaluate__bootstrap": "100",
     "evaluate__small__steps": "5",
+    "evaluate__adaptive__steps": "5",
 }
 MOUNTED = ("/opt/medidistill", "/input", "/output")
 # the interpreter below the environment may lie in a home that only its owner may enter
