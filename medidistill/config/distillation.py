@@ -159,6 +159,9 @@ class DistillConfig(Validated):
         "pixels",
     )
     spectrum: float = number(1.0, "cosine: the amplitude falls as 1 / frequency to this power", 0.0, 4.0)
+    bits: int = number(
+        0, "bits of a stored value: 32, 8, 4 or 2; 0: 8 where images are packed (`factor` above 1), else 32", 0, 32
+    )
     lr_images: float = number(0.05, "learning rate of the images", 0.0, 1e6)
     lr_schedule: str = choice(
         "constant", "rate of the images over the outer steps: constant, or cosine to 0", "constant", "cosine"
@@ -216,6 +219,8 @@ class DistillConfig(Validated):
                 f"DistillConfig.first_max_start={self.first_max_start}: must be 0 or in "
                 f"[{self.min_start + 1}, {self.max_start}]"
             )
+        if self.bits not in (0, 2, 4, 8, 32):
+            raise ConfigError(f"DistillConfig.bits={self.bits}: must be 0, 2, 4, 8 or 32")
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
 
@@ -223,6 +228,11 @@ class DistillConfig(Validated):
     def images_per_class(self) -> int:
         """Training images of each class that the stored ones decode to."""
         return self.ipc * self.factor**2
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of a stored value."""
+        return self.bits or (8 if self.factor > 1 else 32)
 
     @property
     def fits_real(self) -> bool:

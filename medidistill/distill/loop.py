@@ -351,7 +351,7 @@ class _Loop:
         config, state = self.config, self.state
         pictures = {round(k * config.outer_steps / _PICTURES) for k in range(_PICTURES + 1)}
         if state.progress.step == 0:
-            state.evolution[0] = state.images.clone()
+            state.evolution[0] = self._pictured()
         while state.progress.step < config.outer_steps:
             started = time.perf_counter()
             entry, problem = self.outer_step(state)
@@ -363,7 +363,7 @@ class _Loop:
             progress = state.progress
             progress.step += 1
             if progress.step in pictures:
-                state.evolution[progress.step] = state.images.clone()
+                state.evolution[progress.step] = self._pictured()
             at_last = progress.step == config.outer_steps
             if score is not None and config.validate_every and (progress.step % config.validate_every == 0 or at_last):
                 self._validate(score, entry)
@@ -376,6 +376,12 @@ class _Loop:
             if progress.step % config.checkpoint_every == 0 or at_last:
                 self._keep(checkpoint)
         return "completed"
+
+    def _pictured(self) -> Tensor:
+        """Return the images that the evolution keeps: of a packed set the first `ipc` of each class."""
+        config, images = self.config, self.state.images
+        by_class = images.view(-1, config.images_per_class, *images.shape[1:])
+        return by_class[:, : config.ipc].reshape(-1, *images.shape[1:]).clone()
 
     def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
         value = self._score(score) if self.ranks.writes else None
@@ -410,10 +416,10 @@ class _Loop:
         maps = self.state.parameterization
         if config.factor > 1:
             stored = learned["average"] if config.ema else maps.stored(learned["coordinates"])
-            packed = maps.pack(stored)
-            images = packed.decode() if packed is not None else stored
         else:
-            packed, images = None, learned["average" if config.ema else "images"].cpu().clone()
+            stored = learned["average" if config.ema else "images"]
+        packed = maps.pack(stored, config.stored_bits)
+        images = stored.cpu().clone() if packed is None else packed.decode()
         return DistilledSet(
             images=images,
             packed=packed,

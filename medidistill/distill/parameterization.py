@@ -94,8 +94,9 @@ class Parameterization:
         c, scale = self.matrix.to(gradient.dtype), self.scale.to(gradient.dtype)
         return scale * (c @ gradient @ c.T)
 
-    def pack(self, stored: Tensor) -> PackedImages | None:
-        """Return how stored images are shipped; None where they are the training images themselves."""
-        if self.upsampling is None:
+    def pack(self, stored: Tensor, bits: int) -> PackedImages | None:
+        """Return how stored images are shipped; None where they are the training images themselves, in 32 bits."""
+        if self.upsampling is None and bits == 32:
             return None
-        return PackedImages(stored.detach().float().cpu().contiguous(), self.side, self.decoder)
+        whole = PackedImages(stored.detach().float().cpu().contiguous(), self.side, self.decoder)
+        return whole.quantised(bits)
