@@ -19,8 +19,8 @@ from medidistill.config import (
     with_settings,
 )
 from medidistill.errors import ConfigError
-from medidistill.pipeline import load_config
-from medidistill.pipeline.arms import delivered, methods
+from medidistill.pipeline import RunFolder, load_config
+from medidistill.pipeline.arms import delivery, methods
 
 
 def test_each_method_is_the_shared_settings_with_its_own_changes():
@@ -54,8 +54,9 @@ def test_methods_come_from_yaml_and_reach_the_digest(tmp_path):
     run = load_config(file)
     assert run.distill_by("bptt").alpha == 0.2
     assert methods(run) == ("mtt", "bptt")
-    assert delivered(run) == "bptt"
-    assert delivered(RunConfig()) == "iadd"
+    empty = RunFolder(tmp_path / "empty")
+    assert delivery(run, empty).method == "bptt"
+    assert delivery(RunConfig(), empty).method == "iadd"
     assert as_dict(run)["methods"] == {"bptt": {"alpha": 0.2}}
     assert digest(run) != digest(load_config(file, ["methods.bptt.alpha=0.3"]))
     assert load_config(file, ["methods.bptt.alpha=0.3"]).distill_by("bptt").alpha == 0.3

@@ -11,7 +11,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.files import read_json
 from medidistill.pipeline import methods
-from medidistill.pipeline.arms import delivered
+from medidistill.pipeline.arms import delivery
 from medidistill.pipeline.releasing import Verdict, preview
 from medidistill.privacy import set_digest
 from medidistill.report.wording import measured
@@ -65,7 +65,9 @@ def read_standing(run: RunView) -> Standing | None:
 
 def exported(run: RunView) -> DistilledSet | None:
     """Return the set that a run exports; None before it is finished."""
-    return final_set(run, delivered(run.config)) if run.config and methods(run.config) else None
+    if not run.config or not methods(run.config):
+        return None
+    return final_set(run, delivery(run.config, run.folder).method)
 
 
 def gate_verdicts(run: RunView) -> tuple[list[Verdict], str]:

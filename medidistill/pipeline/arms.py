@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,14 +15,25 @@ from torch import Tensor
 from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
-from medidistill.evaluate import Arm, herding_subset, kmeans_subset, random_subset, run_arm
+from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
 from medidistill.packed_images import PackedImages
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.private_rival import private_rival
+from medidistill.pipeline.run_folder import RunFolder
 from medidistill.seeding import derive_seed, stream
 
-__all__ = ["check_ipc", "compared", "delivered", "make_arm", "method_config", "methods", "validation_score"]
+__all__ = [
+    "Delivery",
+    "cell_file",
+    "check_ipc",
+    "compared",
+    "delivery",
+    "make_arm",
+    "method_config",
+    "methods",
+    "validation_score",
+]
 
 SCORING_NETWORKS = 2
 PACKED = "packed"  # the control of a packed set: random real images in the same bytes
@@ -42,10 +55,41 @@ def methods(config: RunConfig) -> tuple[str, ...]:
     return wanted
 
 
-def delivered(config: RunConfig) -> str:
-    """Return the method whose set is exported: IADD where it is compared, else the last one."""
+@dataclass(frozen=True)
+class Delivery:
+    """Which method's set is handed over, and why.
+
+    Args:
+        method: the method.
+        scores: mean balanced accuracy on validation of every method that was compared for it; empty where the
+            configuration names the method, where there is only one, or where nothing was evaluated yet.
+    """
+
+    method: str
+    scores: Mapping[str, float]
+
+
+def delivery(config: RunConfig, folder: RunFolder) -> Delivery:
+    """Return the method whose set is audited and exported, by the rule of `deliver`.
+
+    `auto` takes the best mean balanced accuracy on validation of the first architecture, the earlier method on a tie.
+    Before the evaluation, and where experts are private (a choice on patients would be a touch without a mechanism),
+    it takes IADD where that is compared, else the last method.
+    """
     wanted = methods(config)
-    return "iadd" if "iadd" in wanted else wanted[-1]
+    if config.deliver != "auto":
+        return Delivery(config.deliver, {})
+    cells = {method: cell_file(folder, method, config.evaluate.architectures[0]) for method in wanted}
+    chosen_by_rule = len(wanted) == 1 or config.experts.dp.enabled
+    if chosen_by_rule or not all(cell.is_file() for cell in cells.values()):
+        return Delivery("iadd" if "iadd" in wanted else wanted[-1], {})
+    scores = {method: ArmRun.load(cell).val_score for method, cell in cells.items()}
+    return Delivery(max(scores, key=lambda method: scores[method]), scores)
+
+
+def cell_file(folder: RunFolder, arm: str, architecture: str) -> Path:
+    """Return the file of one cell of the comparison."""
+    return folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
 
 
 def compared(config: RunConfig) -> tuple[str, ...]:

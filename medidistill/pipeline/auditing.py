@@ -22,7 +22,7 @@ from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisatio
 from medidistill.errors import DivergedError
 from medidistill.files import read_json, write_json, write_text
 from medidistill.networks import secret_generator
-from medidistill.pipeline.arms import delivered, method_config
+from medidistill.pipeline.arms import delivery, method_config
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.released_statistics import release_noise
@@ -157,7 +157,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
         ConfigError: unknown profile, or a stage that has not finished.
     """
     profile = profile_named(profile_name)
-    method = delivered(run.config)
+    method = delivery(run.config, run.folder).method
     basis = run.require(f"distill/{method}", f"medidistill distill --method {method}")
     data = run.data()
     workers = workers or len(os.sched_getaffinity(0))
@@ -207,7 +207,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
 
 
 def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -> Procedure:
-    config, method = run.config, delivered(run.config)
+    config, method = run.config, delivery(run.config, run.folder).method
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")

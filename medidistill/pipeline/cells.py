@@ -14,14 +14,14 @@ from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.networks import should_compile
-from medidistill.pipeline.arms import compared, make_arm
+from medidistill.pipeline.arms import cell_file, compared, make_arm
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.rivals import rivals
 from medidistill.pipeline.work import Run
 
-__all__ = ["Contest", "cell_file", "fingerprint", "make_contest", "run_cells"]
+__all__ = ["Contest", "fingerprint", "make_contest", "run_cells"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,6 @@ def fingerprint(images: LabelledImages) -> str:
     return digest(hashlib.sha256(pixels).hexdigest(), images.labels.tolist(), list(images.patient_ids))
 
 
-def cell_file(run: Run, arm: str, architecture: str) -> Path:
-    """Return the file of one cell of the comparison."""
-    return run.folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
-
-
 def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> Contest:
     """Collect the arms of this run: real images, its distilled sets, bundles from elsewhere."""
     config = run.config
@@ -106,7 +101,7 @@ def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
         if name != DP_FULL or architecture == "convnet"
     ]
     for architecture, name in pieces:
-        file, inputs = cell_file(run, name, architecture), contest.inputs(run, name, architecture)
+        file, inputs = cell_file(run.folder, name, architecture), contest.inputs(run, name, architecture)
         cell = _kept(file, inputs)
         if cell is None:
             network = dataclasses.replace(run.config.network, name=architecture)

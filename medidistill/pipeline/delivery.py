@@ -21,8 +21,7 @@ from medidistill.evaluate import ArmRun
 from medidistill.evaluate.clinical import subgroup_table
 from medidistill.export import write_bundle
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_bytes, write_json, write_text
-from medidistill.pipeline.arms import delivered
-from medidistill.pipeline.cells import cell_file
+from medidistill.pipeline.arms import Delivery, cell_file, delivery
 from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.releasing import Override, release
@@ -47,12 +46,15 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     Raises:
         PrivacyGateError: a rule refuses; the bundle that was there stays.
     """
-    method, folder = delivered(run.config), run.folder.bundle
+    chosen, folder = delivery(run.config, run.folder), run.folder.bundle
+    method = chosen.method
     basis = run.require("evaluate", "medidistill evaluate")
     distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
-    cell = cell_file(run, method, run.config.evaluate.architectures[0])
+    cell = cell_file(run.folder, method, run.config.evaluate.architectures[0])
     if cell.is_file() and not run.config.experts.dp.enabled:  # a choice on patients is a touch without a mechanism
         distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
+    if chosen.scores:
+        distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "chosen_among": _rounded(chosen)})
     work = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"])
     before = run.record.stages.get("export", {})
     if not wanted and before.get("released") and before.get("work") == work and (folder / "SHA256SUMS").exists():
@@ -87,6 +89,11 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     return folder
 
 
+def _rounded(chosen: Delivery) -> dict[str, float]:
+    """Return the validation scores that the method was chosen by, best first."""
+    return {name: round(chosen.scores[name], 3) for name in sorted(chosen.scores, key=lambda n: -chosen.scores[n])}
+
+
 def _before_export(record: RunRecord) -> dict[str, dict[str, Any]]:
     """Return the stages that the bundle rests on; the record of a run that is exported again holds later ones."""
     return {name: facts for name, facts in record.stages.items() if name not in ("export", "report", "clean")}
@@ -98,7 +105,7 @@ def report(run: Run) -> Path:
     What `evaluate.saliency` asks for shows patients: it becomes a page of its own among the patients' pixels.
     """
     basis = run.require("evaluate", "medidistill evaluate")
-    method, data, config = delivered(run.config), run.data(), run.config
+    method, data, config = delivery(run.config, run.folder).method, run.data(), run.config
     run.begin("report")
     inputs = digest("report", basis)
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
