@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from medidistill.config.fields import Validated, choice, flag, number, part
+from medidistill.config.fields import Validated, choice, flag, number, part, text
 from medidistill.config.training import AugmentConfig
 from medidistill.errors import ConfigError
 
@@ -121,6 +121,21 @@ class DistillConfig(Validated):
     init: str = choice(
         "noise", "start of the images; `real` copies patients' images and is recorded in the set", "noise", "real"
     )
+    start_from: str = text(
+        "",
+        "begin with the images of another method's set, for example snapshots; that method must be compared too; "
+        "empty: begin as `init` says",
+    )
+    coarse: int = number(
+        1,
+        "distil first at a side of 1 / coarse, with experts trained at that side, then upsample and refine; 1: at full "
+        "side alone",
+        1,
+        8,
+    )
+    coarse_steps: int = number(
+        0, "coarse: outer steps at the small side before the `outer_steps` at full side; 0: as many", 0, 10_000_000
+    )
     noise: float = number(0.2, "deviation of the noise start, in normalised units", 1e-3, 10.0)
     outer_steps: int = number(200, "updates of images, labels, alpha and W", 1, 10_000_000)
     inner_steps: int = number(10, "student steps J in each outer step", 1, 10_000)
@@ -228,6 +243,24 @@ class DistillConfig(Validated):
     def images_per_class(self) -> int:
         """Training images of each class that the stored ones decode to."""
         return self.ipc * self.factor**2
+
+    @property
+    def learns_alpha(self) -> bool:
+        """Whether the inner rate alpha takes part: what is matched at fixed networks has none."""
+        return self.objective not in ("snapshots", "kernel")
+
+    def at_coarse_side(self) -> DistillConfig:
+        """Return the settings of the distillation at side / `coarse`: as many images, not rounded, none chosen."""
+        factor = self.factor // self.coarse if self.factor % self.coarse == 0 else 1
+        return replace(
+            self,
+            coarse=1,
+            factor=factor,
+            ipc=self.images_per_class // factor**2,
+            outer_steps=self.coarse_steps or self.outer_steps,
+            bits=32,
+            validate_every=0,
+        )
 
     @property
     def stored_bits(self) -> int:

@@ -7,6 +7,7 @@ roll-backs, and what is written.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import signal
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
@@ -44,6 +46,7 @@ from medidistill.seeding import stream
 __all__ = ["DistillResult", "distill"]
 
 CHECKPOINT_FORMAT = 1  # files of before it was written have none
+_SMALLEST_LABEL = 1e-4  # a label probability of 0 has no logit
 _PICTURES = 8  # images are kept at step 0 and at this many later steps
 _OBJECTIVE = "objective/"  # in a checkpoint: what the objective learns for itself
 _GOOD = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
@@ -87,6 +90,7 @@ def distill(
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    start: DistilledSet | None = None,
 ) -> DistillResult:
     """Distil expert trajectories into a few synthetic images.
 
@@ -108,6 +112,9 @@ def distill(
         ranks: the processes that share the segments (`join_ranks`), all called with the same arguments and reading
             the same files; rank 0 alone scores and writes. None: this process alone.
         weights: start of W by parameter name, as a set's `importance`; None: all 1.
+        start: a set to begin with, of as many images of each class, in place of `config.init`; images, and labels
+            where they are learned, are taken from it, resampled to the stored side. Its origin is its own: `init` of
+            the result is that of `start`.
 
     Returns:
         A result in every case that is not an error of the caller: divergence is a status.
@@ -122,6 +129,8 @@ def distill(
     loop = _Loop(pool, config, tuple(class_names), normalisation, training, seed, recipe, real, device, ranks)
     if weights is not None:
         loop.start_weights(weights)
+    if start is not None:
+        loop.start_images(start)
     checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
     if resume and checkpoint is not None and checkpoint.is_file():
         loop.restore(checkpoint)
@@ -198,7 +207,7 @@ class _Loop:
             raise ConfigError(f"{len(class_names)} class names for experts of {shape.num_classes} classes")
         self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
         self.class_names, self.normalisation, self.training = class_names, normalisation, training
-        self.recipe, self.ranks = dict(recipe or {}), ranks
+        self.recipe, self.ranks, self.init = dict(recipe or {}), ranks, config.init
         network = shape.make_network(stream(seed, "layout")).to(self.device)
         layout = ParameterLayout.of(network)
         self.labels = torch.arange(shape.num_classes).repeat_interleave(config.images_per_class)
@@ -284,6 +293,33 @@ class _Loop:
         self.state.weights.start_at(values)
         self.good = self._capture()
         content = {name: digest(value.double().flatten().tolist()) for name, value in values.items()}
+        self.digest = digest(self.digest, content)
+
+    def start_images(self, start: DistilledSet) -> None:
+        """Begin with the images of another set; a checkpoint made with others is another run's."""
+        if not torch.equal(start.labels, self.labels):
+            wanted = self.config.images_per_class
+            raise ConfigError(
+                f"start: {len(start)} images, {dict(enumerate(torch.bincount(start.labels).tolist()))} by class; "
+                f"must be {wanted} of each class, class by class: use the same distill.ipc and factor"
+            )
+        maps, state = self.state.parameterization, self.state
+        stored = start.images if start.packed is None else start.packed.values()
+        if stored.shape[-1] != maps.stored_side:
+            way = "area" if stored.shape[-1] > maps.stored_side else "bilinear"
+            corners = None if way == "area" else False
+            stored = F.interpolate(stored, size=maps.stored_side, mode=way, align_corners=corners)
+        stored = stored.to(self.device)
+        with torch.no_grad():
+            state.coordinates.copy_(maps.coordinates(stored))
+            if start.soft_labels is not None and self.config.soft_labels:
+                state.logits.copy_(start.soft_labels.clamp_min(_SMALLEST_LABEL).log())
+        state.images = maps.images(state.coordinates)
+        state.average = state.stored()
+        self.init = str(start.recipe.get("init", self.config.init))
+        self.good = self._capture()
+        parts = [start.images, *([] if start.soft_labels is None else [start.soft_labels])]
+        content = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest() for part in parts]
         self.digest = digest(self.digest, content)
 
     def restore(self, path: Path) -> None:
@@ -409,7 +445,7 @@ class _Loop:
     def distilled(self, learned: Mapping[str, Tensor]) -> DistilledSet:
         """Return the set that `learned` describes (see `DistillState.learned`)."""
         config, shape = self.config, self.experts.architecture
-        alpha = float(learned["log_alpha"].exp())
+        alpha = float(learned["log_alpha"].exp()) if config.learns_alpha else self.training.lr
         weights = make_weights(self.state.weights.layout, config.importance, self.state.weights.moving, self.seed)
         weights.load_state(learned["s"])
         soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
@@ -434,7 +470,7 @@ class _Loop:
             recipe={
                 **self.recipe,
                 "method": self.recipe.get("method", _method(config)),
-                "init": config.init,
+                "init": self.init,
                 "seed": self.seed,
                 "distill": as_dict(config),
                 "experts": {"count": len(self.experts), "epochs": self.experts.epochs},

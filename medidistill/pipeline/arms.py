@@ -32,6 +32,7 @@ __all__ = [
     "make_arm",
     "method_config",
     "methods",
+    "training_of",
     "validation_score",
 ]
 
@@ -50,6 +51,14 @@ def methods(config: RunConfig) -> tuple[str, ...]:
             "distill.importance.enabled=False: 'iadd' without W is 'mtt'; set it to true, or take iadd out of "
             "evaluate.arms and leave mtt in"
         )
+    for method in wanted:
+        start = config.distill_by(method).start_from
+        if start and (start not in wanted or list(METHODS).index(start) >= list(METHODS).index(method)):
+            earlier = ", ".join(list(METHODS)[: list(METHODS).index(method)])
+            raise ConfigError(
+                f"{method} begins with the set of {start!r} (distill.start_from), which must be compared too and be "
+                f"one of {earlier}; add it to evaluate.arms"
+            )
     if "dsa" in wanted and config.distill_by("dsa").augment == config.distill_by("dc").augment:
         raise ConfigError("evaluate.arms: 'dsa' without distill.augment is 'dc'; set some augmentation or take one out")
     return wanted
@@ -111,6 +120,12 @@ def method_config(config: RunConfig, method: str) -> DistillConfig:
     return config.distill_by(method)
 
 
+def training_of(config: RunConfig, method: str) -> TrainingConfig:
+    """Return the training that a set of `method` carries: SGD at its alpha, or AdamW where it has no alpha."""
+    rules = config.evaluate
+    return rules.small if method_config(config, method).learns_alpha else rules.adaptive.plain_training()
+
+
 def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
     """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
     smallest = min(counts, key=lambda name: counts[name])
@@ -167,7 +182,9 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     if name in distilled:
         chosen = distilled[name]
         info = {"ipc": len(chosen) // chosen.num_classes}
-        return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha, adaptive), info)
+        # alpha is the rate of an SGD student; a set that was matched at fixed networks has none of its own
+        rate = chosen.alpha if chosen.training.optimizer == "sgd" else small.lr / (1 - small.momentum)
+        return Arm(name, chosen.images, chosen.targets, candidates(small, rate, adaptive), info)
     if name == DP_FULL:
         return private_rival(config, data)
     images = data.normalisation.apply(train.images)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig, digest
-from medidistill.distill import distill, train_experts
+from medidistill.distill import at_coarse_side, distill, train_experts
 from medidistill.distill.noised_statistics import noised_statistics
 from medidistill.distill.public_features import features_of
 from medidistill.distill.statistics_images import distil_statistics
@@ -22,7 +22,7 @@ from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisatio
 from medidistill.errors import DivergedError
 from medidistill.files import read_json, write_json, write_text
 from medidistill.networks import secret_generator
-from medidistill.pipeline.arms import delivery, method_config
+from medidistill.pipeline.arms import delivery, method_config, training_of
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.released_statistics import release_noise
@@ -65,6 +65,7 @@ class Procedure:
         class_names: in label order.
         normalisation: of the run.
         scratch: where experts are kept while a shadow needs them; holds patient data.
+        first: the procedure whose set this one begins with (`start_from`), where there is one.
     """
 
     network: NetworkConfig
@@ -74,11 +75,28 @@ class Procedure:
     class_names: tuple[str, ...]
     normalisation: Normalisation
     scratch: Path
+    first: Procedure | None = None
 
     def __call__(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Train experts on normalised images and distil them. Raises `DivergedError`."""
         if self.distillation.objective == "statistics":
             return self._released(images, labels, patients, seed)
+        start = None if self.first is None else self.first(images, labels, patients, seed)
+        config = self.distillation
+        if config.coarse > 1:
+            small = at_coarse_side(images, config.coarse, self.normalisation)
+            start = self._distilled(config.at_coarse_side(), small, labels, patients, seed, start)
+        return self._distilled(config, images, labels, patients, seed, start)
+
+    def _distilled(
+        self,
+        config: DistillConfig,
+        images: Tensor,
+        labels: Tensor,
+        patients: Sequence[str],
+        seed: int,
+        start: DistilledSet | None,
+    ) -> DistilledSet:
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             files = train_experts(
                 images,
@@ -92,12 +110,13 @@ class Procedure:
             )
             result = distill(
                 files,
-                self.distillation,
+                config,
                 class_names=self.class_names,
                 normalisation=self.normalisation,
                 training=self.training,
                 seed=seed,
-                real=(images, labels) if self.distillation.reads_real else None,
+                real=(images, labels) if config.reads_real else None,
+                start=start,
             )
         if result.status != "completed":
             raise DivergedError(f"audit: a shadow run ended as {result.status}; lower distill.lr_images")
@@ -128,7 +147,8 @@ class Procedure:
     @property
     def digest(self) -> str:
         """Name the settings."""
-        return digest(self.network, self.experts, self.distillation, self.training, self.class_names)
+        before = [] if self.first is None else [self.first.digest]
+        return digest(self.network, self.experts, self.distillation, self.training, self.class_names, *before)
 
 
 def outsiders(data: Prepared | IngestResult) -> LabelledImages:
@@ -206,8 +226,9 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
     return document
 
 
-def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -> Procedure:
-    config, method = run.config, delivery(run.config, run.folder).method
+def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path, method: str = "") -> Procedure:
+    config = run.config
+    method = method or delivery(config, run.folder).method
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")
@@ -221,8 +242,9 @@ def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -
         config.network,
         noised,
         plain,
-        config.evaluate.small,
+        training_of(config, method),
         data.train.class_names,
         data.normalisation,
         scratch,
+        _procedure(run, profile, data, scratch, plain.start_from) if plain.start_from else None,
     )
