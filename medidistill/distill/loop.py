@@ -198,7 +198,7 @@ class _Loop:
             )
         shape = experts.architecture
         last = config.max_start - 1 + config.expert_epochs
-        if last > experts.epochs:
+        if config.objective in ("trajectory", "gradient") and last > experts.epochs:
             raise ConfigError(
                 f"max_start={config.max_start} with expert_epochs={config.expert_epochs} needs snapshot {last}; "
                 f"the experts end at epoch {experts.epochs}"
