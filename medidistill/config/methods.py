@@ -72,7 +72,7 @@ METHOD_TITLES: Mapping[str, str] = {
     "dc": "matching of gradients (DC; arXiv 2006.05929)",
     "dsa": "matching of gradients under shared augmentation (DSA; arXiv 2102.08259)",
     "dm": "matching of mean features (DM; arXiv 2110.04181)",
-    "snapshots": "matching of mean features at expert snapshots (as TGDD; AAAI 2026)",
+    "snapshots": "matching of mean features at expert snapshots (as TGDD; arXiv 2512.02469)",
     "kernel": "ridge regression on features of networks trained on the set (as FRePo; arXiv 2206.00719)",
     "mtt": _MTT,
     "mtt_warm": f"{_MTT} from a set matched at snapshots",
