@@ -10,6 +10,7 @@ import streamlit as st
 
 from app_pages.live import show_live
 from app_pages.parts import chosen_run, empty, folder_picker, go_to, heading, places, show_run
+from medidistill.config import METHOD_TITLES
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
 from view_models.places import plain_name
@@ -19,8 +20,11 @@ from view_models.sources import read_source
 
 _ARMS = {
     "full": "all real images (the bar to reach)",
+    "packed": "real images drawn at random, in the same bytes",
     "random": "as many real images, drawn at random",
     "kmeans": "as many real images, chosen by k-means",
+    "herding": "as many real images, chosen by herding",
+    "snapshots": "snapshots: distilled, features matched",
     "mtt": "MTT: distilled, all weights one",
     "iadd": "IADD: distilled, with importance weights",
 }
@@ -53,11 +57,12 @@ def _settings(preset: Preset, classes: Sequence[str]) -> list[str]:
         steps = st.number_input(
             "Outer steps", 1, 100_000, config.distill.outer_steps, help="Updates of the images; time grows with it."
         )
+        others = {name: f"{name}: {title}" for name, title in METHOD_TITLES.items() if name not in _ARMS}
         arms = st.multiselect(
             "Compare",
-            list(_ARMS),
+            [*_ARMS, *others],
             list(config.evaluate.arms),
-            format_func=_ARMS.__getitem__,
+            format_func=(_ARMS | others).__getitem__,
             help="What is trained on.",
         )
         networks = st.multiselect(

@@ -12,9 +12,9 @@ where the distilled class means all lie at the mean of the real ones, whatever t
 computed once for each snapshot that is drawn, so that no real image is read in the loop. Nothing is unrolled: a step
 costs two forward and two backward passes of a network, and memory does not grow with the number of expert epochs.
 
-Means of features at training snapshots, with a class constraint from later ones: Ran et al. 2026 (TGDD, arXiv 2512.02469);
-means at random networks: Zhao and Bilen 2023 (DM, arXiv 2110.04181). The scale D and the squared error of standard
-deviations (`spread_weight`) are ours.
+Means of features at training snapshots, with a class constraint from later ones: Ran et al. 2026 (TGDD, arXiv
+2512.02469); means at random networks: Zhao and Bilen 2023 (DM, arXiv 2110.04181). The scale D and the squared error of
+standard deviations (`spread_weight`) are ours.
 """
 
 from __future__ import annotations

@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
-from medidistill.config import DPConfig, ExpertConfig, RunConfig, TrainingConfig
+from medidistill.config import DistillConfig, DPConfig, ExpertConfig, RunConfig, TrainingConfig
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
+from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.networks import make_network, train
 from medidistill.pipeline.arms import compared, methods
 from medidistill.pipeline.memory import distill_need, experts_need
@@ -32,7 +33,6 @@ __all__ = ["Plan", "Stage", "make_plan"]
 
 _MIB = 2**20
 _PROBES = 8  # steps, or images, that a time is measured on
-_CHOICES = 3  # rates that validation chooses from, twice where the training augments
 
 
 @dataclass(frozen=True)
@@ -103,22 +103,29 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
     trained = round(total * (1 - config.ingest.val_fraction - config.ingest.test_fraction))
     batches = max(1, trained // min(config.experts.batch_size, max(1, trained)))
     parameters = probe.parameters
-    scores = config.distill.outer_steps // config.distill.validate_every if config.distill.validate_every else 0
-    small, full = probe.step(config.evaluate.small, config.distill.ipc), probe.step(_full(config), trained)
-    chosen = 2 * _CHOICES * len({config.evaluate.small.augment, TrainingConfig().augment}) + config.evaluate.networks
-    cell_small = chosen * config.evaluate.small.steps * small
-    cell_full = config.evaluate.networks * config.evaluate.full_epochs * batches * full
+    rules, made = config.evaluate, config.distill.images_per_class
+    small = rules.small.steps * probe.step(rules.small, made)
+    adaptive = rules.adaptive.steps * probe.step(rules.adaptive, made)
+    epoch = batches * probe.step(_full(config), trained)
+    # the longer training counts for the networks that count; four ways by SGD and two by AdamW are tried
+    cell_small = rules.networks * max(small, adaptive) + CHOOSING_NETWORKS * (4 * small + 2 * adaptive)
+    cell_full = (2 * rules.networks + 4 * CHOOSING_NETWORKS) * rules.full_epochs * epoch
     arms = compared(config)
     each = config.experts.dp.steps_per_epoch if config.experts.dp.enabled else batches
     experts = config.experts.count * config.experts.epochs * each * probe.expert_step()
     times = {"full": cell_full, "dp_full": config.evaluate.networks * experts}
     evaluate = len(config.evaluate.architectures) * sum(times.get(arm, cell_small) for arm in arms)
-    outer = config.distill.outer_steps * probe.outer_step() + scores * 2 * config.evaluate.small.steps * small
-    images = 4 * side**2 * max(2, len(counts)) * config.distill.ipc
+    outer = {}
+    for method in methods(config):
+        settings = config.distill_by(method)
+        scores = settings.outer_steps // settings.validate_every if settings.validate_every else 0
+        scoring = 2 * scores * (small if settings.learns_alpha else adaptive)
+        outer[method] = settings.outer_steps * probe.outer_step(settings) + scoring
+    images = 4 * side**2 * max(2, len(counts)) * made
     estimates = {
         "ingest": (reading * total, total * side**2 * 4),
         "experts": (experts, config.experts.count * (config.experts.epochs + 1) * parameters * 4),
-        **{f"distill/{method}": (outer, 16 * images + 6 * parameters * 4) for method in methods(config)},
+        **{f"distill/{method}": (outer[method], 16 * images + 6 * parameters * 4) for method in methods(config)},
         "evaluate": (evaluate, len(arms) * config.evaluate.networks * (total - trained) * len(counts) * 4),
         "export": (1.0, 3 * images),
         "report": (5.0, 2 * _MIB),
@@ -216,10 +223,16 @@ class _Probe:
             patients=[str(i) for i in range(len(images))],
         )
 
-    def outer_step(self) -> float:
-        """Return the seconds of one outer step, without validation."""
+    def outer_step(self, rules: DistillConfig) -> float:
+        """Return the seconds of one outer step by `rules`, without validation."""
+        if rules.objective == "statistics":  # no expert, and steps that take next to nothing
+            return 0.0
         settings = dataclasses.replace(
-            self._config.distill,
+            rules,
+            start_from="",
+            coarse=1,
+            label_init="smoothing",
+            importance=dataclasses.replace(rules.importance, start="ones"),
             min_start=0,
             max_start=1,
             expert_epochs=1,
@@ -240,6 +253,7 @@ class _Probe:
                     normalisation=Normalisation(),
                     training=self._config.evaluate.small,
                     seed=0,
+                    real=(images, labels),
                 )
 
             return _pace(work, 2)
