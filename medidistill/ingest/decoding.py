@@ -1,4 +1,4 @@
-"""Stored pixels of a dataset; compressed ones are decoded in a process that may crash.
+"""Pixels of a dataset; compressed ones are decoded in a process that may crash.
 
 Codecs are C, C++ and Rust. Fuzzing found streams that end the process in one of them: one file must not stop a run.
 """
@@ -17,31 +17,58 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.pixels.utils import pixel_array
 
 from medidistill.errors import IngestError
+from medidistill.ingest.codestream import read_codestream
+from medidistill.ingest.limits import encapsulated_frame
+from medidistill.ingest.stored_bits import stored_values
 
-__all__ = ["stored_pixels"]
+__all__ = ["pixel_cells", "stored_pixels"]
 
 _PROGRAM = Path(__file__).with_name("decoder_process.py")
 _SECONDS = 300.0  # a film takes less than one; a stream that is made to take for ever must not
 _KEYWORDS = (
-    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
 )
 
 
 def stored_pixels(dataset: Dataset, frame: int | None = None) -> NDArray[Any]:
-    """Return the stored values of one frame.
+    """Return the stored values of one frame: pixel cells without their unused bits.
 
     Args:
         dataset: a grey image whose size was checked.
         frame: which of several, from 0; None: there is one.
 
     Returns:
-        (rows, columns) of an integer type.
+        (rows, columns) of the integer type that Bits Allocated and Pixel Representation name.
+
+    Raises:
+        IngestError: the pixels cannot be decoded, or the attributes of their bits contradict one another.
+    """
+    return stored_values(dataset, pixel_cells(dataset, frame), sample_precision(dataset, frame))
+
+
+def sample_precision(dataset: Dataset, frame: int | None = None) -> int | None:
+    """Return the bits of a sample in the codestream of a frame, None for native pixels and RLE; see `pixel_cells`."""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return None
+    header = read_codestream(encapsulated_frame(dataset, frame or 0, _frames(dataset)))
+    return None if header is None else header.precision
+
+
+def pixel_cells(dataset: Dataset, frame: int | None = None) -> NDArray[Any]:
+    """Return the pixel cells of one frame as they were coded: unused bits hold what the file holds there.
+
+    Args:
+        dataset: a grey image whose size was checked.
+        frame: which of several, from 0; None: there is one.
+
+    Returns:
+        (rows, columns) of an integer type; samples of a codestream begin at bit 0.
 
     Raises:
         IngestError: the pixels cannot be decoded.
@@ -50,25 +77,30 @@ def stored_pixels(dataset: Dataset, frame: int | None = None) -> NDArray[Any]:
     named = syntax.name if syntax in UID_dictionary else "an unknown transfer syntax"
     try:
         if not syntax.is_encapsulated:
-            return pixel_array(dataset, index=frame)
-        pixels = _decoder.decode(_image_alone(dataset), frame)
+            return pixel_array(dataset, index=frame, correct_unused_bits=False)
+        pixels = _decoder.decode(_image_alone(dataset, encapsulated_frame(dataset, frame or 0, _frames(dataset))))
     except Exception as error:  # damaged data raise anything, and the message quotes them
-        why = str(error) if isinstance(error, _DecoderError) else type(error).__name__
+        why = str(error) if isinstance(error, _DecoderError | IngestError) else type(error).__name__
         raise IngestError(f"unreadable pixels ({named}, {why})") from error
     if pixels.shape != (dataset.Rows, dataset.Columns):
         raise IngestError(f"unreadable pixels ({named}, another size than the header says)")
     return pixels
 
 
-def _image_alone(dataset: Dataset) -> bytes:
-    """Return a DICOM file that holds what decoding needs and nothing of a patient."""
+def _frames(dataset: Dataset) -> int:
+    return int(dataset.get("NumberOfFrames", 1) or 1)
+
+
+def _image_alone(dataset: Dataset, frame: bytes) -> bytes:
+    """Return a DICOM file that holds what decoding a frame needs and nothing of a patient."""
     image = Dataset()
     for keyword in _KEYWORDS:
         if keyword in dataset:
             image[keyword] = dataset[keyword]
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
-    image["PixelData"].is_undefined_length = True
+    image.PixelData = encapsulate([frame], has_bot=False)
+    image["PixelData"].VR, image["PixelData"].is_undefined_length = "OB", True
     image.preamble = b"\0" * 128
     buffer = io.BytesIO()
     dcmwrite(buffer, image, implicit_vr=False, little_endian=True)
@@ -86,15 +118,14 @@ class _Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def decode(self, file: bytes, frame: int | None) -> NDArray[Any]:
+    def decode(self, file: bytes) -> NDArray[Any]:
         """Return the pixels of a file. Raises `_DecoderError`."""
-        number = (-1 if frame is None else frame).to_bytes(8, "big", signed=True)
         with self._lock:
             process = self._running()
             clock = threading.Timer(_SECONDS, process.kill)
             clock.start()
             try:
-                said, pixels = _ask(process, number + file)
+                said, pixels = _ask(process, file)
             except BaseException as error:
                 process.kill()  # also where Ctrl-C came between question and answer: the next one would get this answer
                 process.wait()

@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 
 from medidistill.errors import IngestError
 from medidistill.ingest.decoding import stored_pixels
-from medidistill.ingest.limits import check_deflated, check_size
+from medidistill.ingest.limits import check_size, read_dicom_file
 from medidistill.ingest.projection import body_part, view
 from medidistill.ingest.quiet import quiet
 from medidistill.ingest.raster import read_raster
@@ -74,9 +74,8 @@ def file_kind(path: Path) -> str:
 def read_header(path: Path) -> Header:
     """Read the identifiers of a DICOM file without its pixels. Raises `IngestError`."""
     try:
-        check_deflated(path)
         with quiet():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+            dataset = read_dicom_file(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
             patient, uid, accession, sex, age = (str(dataset.get(t, "") or "").strip() for t in _HEADER_TAGS[:-1])
             return Header(patient, uid, accession, sex, age, _frames(dataset))
     except IngestError:
@@ -211,8 +210,7 @@ def _read(path: Path, frame: int | None) -> tuple[NDArray[np.float32], dict[str,
             return read_raster(path), {}
         if kind != "dicom":
             raise IngestError("neither DICOM nor PNG nor JPEG")
-        check_deflated(path)
-        dataset = pydicom.dcmread(path)
+        dataset = read_dicom_file(path)
         return render(dataset, frame), {"view": view(dataset), "body_part": body_part(dataset)}
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
+
+from medidistill.errors import IngestError
+from medidistill.ingest.limits import read_dicom_file
 
 __all__ = ["all_marked_synthetic"]
 
@@ -21,8 +23,8 @@ def all_marked_synthetic(folder: Path, keys: Iterable[str]) -> bool:
     seen = False
     for key in keys:
         try:
-            dataset = dcmread(folder / key, stop_before_pixels=True, specific_tags=["SyntheticData"])
-        except (InvalidDicomError, OSError):
+            dataset = read_dicom_file(folder / key, stop_before_pixels=True, specific_tags=["SyntheticData"])
+        except (InvalidDicomError, IngestError, OSError):
             return False
         if dataset.get("SyntheticData") != "YES":
             return False

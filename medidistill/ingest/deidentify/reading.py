@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-import pydicom
 from pydicom.dataset import FileDataset
 
 from medidistill.errors import IngestError
+from medidistill.ingest.limits import read_dicom_file
 
 __all__ = ["read_dicom"]
 
@@ -26,7 +26,7 @@ def read_dicom(path: Path) -> FileDataset:
             start = file.read(132)
         if start[128:132] != b"DICM":
             return _refuse("not a DICOM file (no DICM at byte 128)")
-        dataset = pydicom.dcmread(path)
+        dataset = read_dicom_file(path)
         for _ in dataset.iterall():  # values are decoded on first use: do it where errors are expected
             pass
     except IngestError:
