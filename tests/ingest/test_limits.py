@@ -167,6 +167,7 @@ def box(kind: bytes, content: bytes, *, wide: bool = False, to_the_end: bool = F
 
 
 def jp2(stream: bytes, **how: bool) -> bytes:
+    size = stream[12:16] + stream[8:12]
     header = box(b"jp2h", box(b"ihdr", size + b"\0\1\x0b\7\0\0") + box(b"colr", b"\1\0\0\0\0\0\x11"))
     return box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + header + box(b"jp2c", stream, **how)
 
