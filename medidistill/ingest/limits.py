@@ -10,28 +10,13 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medidistill.errors import IngestError
+from medidistill.ingest.attributes import whole_number
+from medidistill.ingest.codestream import read_codestream
 
-__all__ = ["MOST_PIXELS", "check_deflated", "check_size", "codestream_size"]
+__all__ = ["MOST_PIXELS", "check_deflated", "check_size", "inflate"]
 
 MOST_PIXELS = 1 << 27  # 134 million; a radiograph has up to 30
 _MOST_INFLATED = 1 << 30  # bytes
-_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers, that of JPEG-LS among them
-
-
-def codestream_size(stream: bytes) -> tuple[int, int] | None:
-    """Return (rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream claims, None for other codecs and damage."""
-    if stream[:4] == b"\xff\x4f\xff\x51":  # SOC, SIZ: ITU-T T.800 A.5.1
-        x1, y1, x0, y0 = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
-        return y1 - y0, x1 - x0
-    at = 2
-    while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream) and stream[at] == 0xFF:
-        marker = stream[at + 1]
-        if marker in _JPEG_FRAMES:  # ITU-T T.81 B.2.2
-            return int.from_bytes(stream[at + 5 : at + 7], "big"), int.from_bytes(stream[at + 7 : at + 9], "big")
-        if marker == 0xDA:
-            return None
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
-    return None
 
 
 def check_size(dataset: Dataset, frames: int) -> None:
@@ -40,7 +25,7 @@ def check_size(dataset: Dataset, frames: int) -> None:
     Raises:
         IngestError: the reason.
     """
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     if rows < 1 or columns < 1:
         raise IngestError("(0028,0010) Rows and (0028,0011) Columns must be >= 1")
     if rows * columns > MOST_PIXELS:
@@ -48,8 +33,8 @@ def check_size(dataset: Dataset, frames: int) -> None:
     if not dataset.file_meta.TransferSyntaxUID.is_compressed or dataset.file_meta.TransferSyntaxUID.is_deflated:
         return
     for stream in generate_frames(dataset.PixelData, number_of_frames=frames):
-        size = codestream_size(stream)
-        if size is not None and size != (rows, columns):
+        header = read_codestream(stream)
+        if header is not None and (header.rows, header.columns) != (rows, columns):
             raise IngestError("the compressed picture has another size than (0028,0010) Rows, (0028,0011) Columns say")
 
 
@@ -69,3 +54,21 @@ def check_deflated(path: Path) -> None:
             data = inflate.unconsumed_tail
             if size > _MOST_INFLATED:
                 raise IngestError(f"deflated file unpacks to more than {_MOST_INFLATED} bytes")
+
+
+def inflate(data: bytes) -> bytes:
+    """Return the data set of a deflated file (PS3.5 A.5), at most 1 GiB.
+
+    Raises:
+        IngestError: damaged, cut short, or larger.
+    """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        found = stream.decompress(data, _MOST_INFLATED + 1)
+    except zlib.error as error:
+        raise IngestError("the deflated data set is damaged") from error
+    if len(found) > _MOST_INFLATED:
+        raise IngestError(f"deflated file unpacks to more than {_MOST_INFLATED} bytes")
+    if not stream.eof:
+        raise IngestError("the file ends within its deflated data set")
+    return found

@@ -38,7 +38,7 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest import decoding, ingest
 from medidistill.ingest.dicom import read_header, read_image, render
-from medidistill.ingest.limits import codestream_size
+from medidistill.ingest.codestream import read_codestream
 
 SIGNED = np.array([[-2048, -1], [0, 2047]])
 UNSIGNED = np.array([[0, 1000], [2000, 4095]])
@@ -173,8 +173,10 @@ def test_sizes_of_streams(radiograph):
         dataset.compress(syntax)
         stream = bytes(dataset.PixelData)
         start = stream.index(b"\xff\xd8" if syntax == JPEGLSLossless else b"\xff\x4f\xff\x51")
-        assert codestream_size(stream[start:]) == (64, 96)
-    assert codestream_size(b"") is codestream_size(b"\xff\xd8\xff\xda\0\0\0\0\0") is codestream_size(b"RLE") is None
+        header = read_codestream(stream[start:])
+        assert header is not None
+        assert (header.rows, header.columns, header.precision) == (64, 96, 12)
+    assert read_codestream(b"") is read_codestream(b"\xff\xd8\xff\xda\0\0\0\0\0") is read_codestream(b"RLE") is None
 
 
 def test_deflated_bomb(tmp_path, radiograph, monkeypatch):
@@ -363,16 +365,34 @@ def compressed(tmp_path, radiograph):
     return tmp_path / "good", expected
 
 
-def test_a_codec_that_crashes_costs_one_file(tmp_path, compressed, capfd):
+def test_samples_of_64_bits_never_reach_a_codec(tmp_path, compressed, capfd):
     """One byte that claims samples of many bits ends the process in GDCM; found by fuzzing."""
     path, expected = compressed
     data = bytearray(path.read_bytes())
     data[data.index(b"\xff\x4f\xff\x51") + 42] = 63
     (tmp_path / "bad").write_bytes(data)
-    with pytest.raises(IngestError, match="the decoder crashed"):
+    decoder = decoding._decoder._running().pid
+    with pytest.raises(IngestError, match="compressed samples of more than 16 bits"):
         read_image(tmp_path / "bad")
     close(read_image(path), expected)
+    assert decoding._decoder._running().pid == decoder
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_codec_that_crashes_costs_one_file(compressed, monkeypatch):
+    path, expected = compressed
+    ask = decoding._ask
+
+    def crash(process, request):
+        os.kill(process.pid, signal.SIGSEGV)
+        process.wait()
+        return ask(process, request)
+
+    monkeypatch.setattr(decoding, "_ask", crash)
+    with pytest.raises(IngestError, match="the decoder crashed"):
+        read_image(path)
+    monkeypatch.undo()
+    close(read_image(path), expected)
 
 
 def test_a_codec_that_takes_for_ever_is_ended(compressed, monkeypatch):
