@@ -1,8 +1,8 @@
 """The program that decodes compressed pixels: a process of its own, so that a codec that crashes takes nothing along.
 
 `medidistill.ingest.decoding` runs this file by its path and not as a module, as the package would load MONAI and torch
-first. A request on stdin is a DICOM file of nothing but an image of one frame; an answer on stdout is JSON, and the
-pixels. Requests and JSON stand behind their length, a number of 8 bytes.
+first. A request on stdin is a DICOM file of nothing but one frame; an answer on stdout is JSON, and the pixels.
+Requests and JSON stand behind their length; all numbers take 8 bytes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ def _decode(request: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
     """Return what to say, and the pixels; codecs raise anything, and those in Rust what is no `Exception`."""
     said, pixels = {}, np.empty(0)
     try:
-        dataset = pydicom.dcmread(io.BytesIO(request))
-        pixels = np.ascontiguousarray(pixel_array(dataset, index=0, correct_unused_bits=False))
+        pixels = np.ascontiguousarray(pixel_array(pydicom.dcmread(io.BytesIO(request))))
     except BaseException as error:  # noqa: BLE001
         said["error"] = type(error).__name__
     return {**said, "type": pixels.dtype.str, "shape": pixels.shape}, pixels

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from medidistill.errors import IngestError
 
-__all__ = ["mask_unused_bits", "stored_values"]
+__all__ = ["mask_unused_bits"]
 
 
 def mask_unused_bits(
@@ -50,26 +49,3 @@ def mask_unused_bits(
     # to the top of the cell, which drops what is above the value, then down: arithmetic shifts extend the sign
     values = (cells << cells.dtype.type(bits_allocated - 1 - high_bit)).view(f"{'i' if signed else 'u'}{width}")
     return np.asarray(values >> values.dtype.type(bits_allocated - bits_stored))
-
-
-def stored_values(dataset: Dataset, cells: NDArray[Any], precision: int | None = None) -> NDArray[Any]:
-    """Return the stored values of decoded pixel cells by the attributes of their image; see `mask_unused_bits`.
-
-    A codestream holds its samples from bit 0 up. Where it was made of whole cells, its precision reaches High Bit, and
-    High Bit counts; where it was made of the values alone, there is nothing to shift.
-
-    Args:
-        dataset: with Bits Allocated, Bits Stored, High Bit and Pixel Representation.
-        cells: as they were decoded, any shape.
-        precision: bits a sample in the codestream; None for native pixels and RLE, which hold whole cells.
-
-    Raises:
-        IngestError: an attribute out of its range, or High Bit beyond the codestream and not Bits Stored - 1.
-    """
-    allocated, stored, high = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.HighBit)
-    if precision is not None and precision <= high != stored - 1:
-        raise IngestError(
-            f"(0028,0102) High Bit is {high}, but samples of the compressed picture have {precision} bits: "
-            "must be Bits Stored - 1, or a bit of the samples"
-        )
-    return mask_unused_bits(cells, allocated, stored, high, bool(dataset.PixelRepresentation))

@@ -27,7 +27,7 @@ from medidistill.ingest import decoding
 from medidistill.ingest.codestream import Codestream, Coding, read_codestream
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.dicom import read_header, read_image
-from medidistill.ingest.limits import read_dicom_file
+from medidistill.ingest.dicom_file import read_dicom_file
 from tests.ingest.conftest import make_radiograph
 
 READERS = (read_image, read_header, read_dicom)
@@ -78,17 +78,14 @@ def sequence(items: int, order: str = "little") -> bytes:
     ],
     ids=["length 0", "length too long", "no length", "other elements first", "70,000 bytes first"],
 )
-@pytest.mark.parametrize("command", [b"", bytes.fromhex("000000000400000000000000")], ids=["", "command set"])
-def test_deflated_bomb_whatever_the_file_meta_information_says(
-    tmp_path, radiograph, monkeypatch, meta: bytes, command: bytes
-) -> None:
+def test_deflated_bomb_whatever_the_file_meta_information_says(tmp_path, radiograph, monkeypatch, meta: bytes) -> None:
     syntax = element(0x00020010, b"UI", DeflatedExplicitVRLittleEndian.encode())
-    path = deflated(tmp_path / "a", body(radiograph(np.zeros((800, 800)))), meta + syntax + command)
+    path = deflated(tmp_path / "a", body(radiograph(np.zeros((800, 800)))), meta + syntax)
     for read in READERS:
         read(path)
     monkeypatch.setattr("medidistill.ingest.limits._MOST_BYTES", 1 << 20)
     for read in READERS:
-        with pytest.raises(IngestError, match="holds, or unpacks to, more than 1048576 bytes"):
+        with pytest.raises(IngestError, match="unpacks to more than 1048576 bytes"):
             read(path)
 
 
@@ -278,13 +275,13 @@ def test_native_pixels_under_a_compressed_syntax_are_named(tmp_path, radiograph)
     content = (tmp_path / "a").read_bytes()
     at = content.index(b"\xe0\x7f\x10\x00O") + 8
     (tmp_path / "a").write_bytes(content[:at] + len(data).to_bytes(4, "little") + data)
-    with pytest.raises(IngestError, match="fragments of the pixel data cannot be read"):
+    with pytest.raises(IngestError, match="Pixel Data cannot be read"):
         read_image(tmp_path / "a")
 
 
 def test_the_decoder_may_not_take_all_memory(radiograph) -> None:
     dataset = encapsulated(radiograph, JPEG2000Lossless, [stream_of("J2K")])
-    assert decoding.stored_pixels(dataset).shape == (64, 96)
+    assert decoding.stored_pixels(dataset).values.shape == (64, 96)
     limits = Path(f"/proc/{decoding._decoder._process.pid}/limits").read_text()
     (line,) = (line for line in limits.splitlines() if line.startswith("Max data size"))
     assert line.split()[3] == str(8 << 30)

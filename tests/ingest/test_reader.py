@@ -343,16 +343,34 @@ def compressed(tmp_path, radiograph):
     return tmp_path / "good", expected
 
 
-def test_a_codec_that_crashes_costs_one_file(tmp_path, compressed, capfd):
+def test_samples_of_64_bits_never_reach_a_codec(tmp_path, compressed, capfd):
     """One byte that claims samples of many bits ends the process in GDCM; found by fuzzing."""
     path, expected = compressed
     data = bytearray(path.read_bytes())
     data[data.index(b"\xff\x4f\xff\x51") + 42] = 63
     (tmp_path / "bad").write_bytes(data)
-    with pytest.raises(IngestError, match="the decoder crashed"):
+    decoder = decoding._decoder._running().pid
+    with pytest.raises(IngestError, match="compressed samples of more than 16 bits"):
         read_image(tmp_path / "bad")
     close(read_image(path), expected)
+    assert decoding._decoder._running().pid == decoder
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_codec_that_crashes_costs_one_file(compressed, monkeypatch):
+    path, expected = compressed
+    ask = decoding._ask
+
+    def crash(process, request):
+        os.kill(process.pid, signal.SIGSEGV)
+        process.wait()
+        return ask(process, request)
+
+    monkeypatch.setattr(decoding, "_ask", crash)
+    with pytest.raises(IngestError, match="the decoder crashed"):
+        read_image(path)
+    monkeypatch.undo()
+    close(read_image(path), expected)
 
 
 def test_a_codec_that_takes_for_ever_is_ended(compressed, monkeypatch):
