@@ -24,9 +24,10 @@ _FORMER_SNOMED = frozenset({"SRT", "SNM3", "99SDM"})
 @functools.cache
 def _meanings() -> Mapping[tuple[str, str], str]:
     table: dict[tuple[str, str], str] = {}
-    for scheme, keywords in concepts.items():
+    listed: dict[str, dict[str, dict[str, tuple[str, list[int]]]]] = concepts  # scheme, keyword, code
+    for scheme, keywords in listed.items():
         for codes in keywords.values():
-            for code, (meaning, *_) in codes.items():
+            for code, (meaning, _) in codes.items():
                 table.setdefault((scheme, code), meaning.split(" (")[0][:64])
     return table
 

@@ -44,10 +44,8 @@ def walk(dataset: Dataset, prefix: str = "", charset: tuple[str, ...] = ()) -> I
     """Yield the elements of a dataset and of every item in it, without decoding those that still have their bytes."""
     charset = _charset(dataset) or charset
     for tag in sorted(dataset.keys()):
-        item = dataset.get_item(tag, keep_deferred=True)
+        item: DataElement | RawDataElement = dataset.get_item(tag, keep_deferred=True)
         where = f"{prefix}({tag.group:04X},{tag.element:04X})"
-        if item is None:
-            continue
         known = _known(int(tag))
         if (item.VR or known) == "SQ" or (item.VR in (None, "UN") and known == "SQ"):
             item = dataset[tag]

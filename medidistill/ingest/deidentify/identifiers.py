@@ -206,4 +206,4 @@ def identifiers(source: Dataset, path: Path, *, dates: bool = True, exempt: Iter
             if element.tag == _PIXEL_DATA or (element.tag in left_out and "PN" not in (element.vr, element.known_vr)):
                 continue
             _collect(element, dates, found)
-    return Identifiers(*map(frozenset, (found.texts, found.written, found.phones, found.raw)))
+    return Identifiers(frozenset(found.texts), frozenset(found.written), frozenset(found.phones), frozenset(found.raw))
