@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from medidistill.errors import IngestError
 from medidistill.ingest.dicom_file import read_dicom_file
 
-__all__ = ["read_dicom"]
+__all__ = ["read_as_stored", "read_dicom"]
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -36,3 +36,11 @@ def read_dicom(path: Path) -> Dataset:
     except Exception as error:  # damaged files raise anything, and the message quotes them
         raise IngestError(f"unreadable DICOM ({type(error).__name__})") from error
     return dataset
+
+
+def read_as_stored(path: Path) -> FileDataset | None:
+    """Read a DICOM file that `read_dicom` took, its values not decoded and its pixels left; None for another file."""
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True)
+    except Exception:  # noqa: BLE001 (a file that needs more than this is read by `read_dicom`)
+        return None
