@@ -38,9 +38,9 @@ def read_dicom(path: Path) -> Dataset:
     return dataset
 
 
-def read_as_stored(path: Path) -> FileDataset | None:
+def read_as_stored(path: Path) -> Dataset | None:
     """Read a DICOM file that `read_dicom` took, its values not decoded and its pixels left; None for another file."""
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        return read_dicom_file(path, pixels=False).dataset
     except Exception:  # noqa: BLE001 (a file that needs more than this is read by `read_dicom`)
         return None
