@@ -25,6 +25,7 @@ from medidistill.networks import secret_generator
 from medidistill.pipeline.arms import delivered, method_config
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
+from medidistill.pipeline.release_check import check_after_ingest
 from medidistill.pipeline.released_statistics import release_noise
 from medidistill.pipeline.stages import with_noise
 from medidistill.pipeline.work import Run
@@ -161,6 +162,9 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
     basis = run.require(f"distill/{method}", f"medidistill distill --method {method}")
     data = run.data()
     workers = workers or len(os.sched_getaffinity(0))
+    check = check_after_ingest(run, profile.name)
+    for line in check.lines() if not estimate else ():
+        say(run.progress, line)
     inputs = digest("audit", basis, vars(profile), run.config.seed)
     if run.finished("audit", inputs, audit_file(run)):
         kept: dict[str, Any] = read_json(audit_file(run))
@@ -197,7 +201,12 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
                 on_estimate=on_estimate,
             )
         except _EnoughError as enough:
-            return {"estimate_seconds": enough.seconds, "shadows": profile.shadows, "workers": workers}
+            return {
+                "estimate_seconds": enough.seconds,
+                "shadows": profile.shadows,
+                "workers": workers,
+                "release_check": check.lines(),
+            }
     write_json(audit_file(run), document, mode=0o600)
     write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
     write_text(folder / "privacy-report.html", officer_html(document), mode=0o600)

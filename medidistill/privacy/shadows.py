@@ -42,6 +42,7 @@ __all__ = [
     "ShadowRuns",
     "log_probabilities",
     "plan_shadows",
+    "planted_canaries",
     "run_shadows",
 ]
 
@@ -140,6 +141,11 @@ def _draw_canaries(count: int, channels: int, side: int, generator: torch.Genera
     return (0.5 + 0.25 * fine).clamp(0, 1).expand(-1, channels, -1, -1)
 
 
+def planted_canaries(runs: int, canaries: int) -> int:
+    """Return how many of `canaries` are planted: as many in each of `runs`."""
+    return canaries // runs * runs
+
+
 def plan_shadows(
     pool: Pool, normalisation: Normalisation, *, runs: int, canaries: int, weight: int = 1, seed: int = 0
 ) -> ShadowPlan:
@@ -164,7 +170,7 @@ def plan_shadows(
     members = np.zeros((runs, pool.patients), dtype=bool)
     for patient in range(pool.patients):
         members[generator.permutation(runs)[: runs // 2], patient] = True
-    planted = canaries // runs * runs
+    planted = planted_canaries(runs, canaries)
     _, channels, side, _ = pool.images.shape
     patterns = _draw_canaries(planted, channels, side, stream(seed, "audit", "canaries"))
     return ShadowPlan(
