@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig, digest
+from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig, digest
 from medidistill.distill import distill, train_experts
 from medidistill.distill.noised_statistics import noised_statistics
 from medidistill.distill.public_features import features_of
@@ -21,7 +21,7 @@ from medidistill.distill.statistics_images import distil_statistics
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.errors import DivergedError
 from medidistill.files import read_json, write_json, write_text
-from medidistill.networks import secret_generator
+from medidistill.networks import secret_generator, should_compile
 from medidistill.pipeline.arms import delivered, method_config
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
@@ -66,6 +66,8 @@ class Procedure:
         class_names: in label order.
         normalisation: of the run.
         scratch: where experts are kept while a shadow needs them; holds patient data.
+        compile: compile the steps of experts and distillation. Each process compiles once, for all of its shadows, and
+            finds on disk what the run or another process compiled before; results are equal but for rounding.
     """
 
     network: NetworkConfig
@@ -75,25 +77,28 @@ class Procedure:
     class_names: tuple[str, ...]
     normalisation: Normalisation
     scratch: Path
+    compile: bool = False
 
     def __call__(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Train experts on normalised images and distil them. Raises `DivergedError`."""
         if self.distillation.objective == "statistics":
             return self._released(images, labels, patients, seed)
+        mode = "on" if self.compile else "off"
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             files = train_experts(
                 images,
                 labels,
                 num_classes=len(self.class_names),
                 network=self.network,
-                config=self.experts,
+                config=dataclasses.replace(self.experts, epochs=self._epochs),
                 seed=seed,
                 folder=Path(folder),
                 patients=patients,
+                compile=mode,
             )
             result = distill(
                 files,
-                self.distillation,
+                dataclasses.replace(self.distillation, compile=mode),
                 class_names=self.class_names,
                 normalisation=self.normalisation,
                 training=self.training,
@@ -103,6 +108,14 @@ class Procedure:
         if result.status != "completed":
             raise DivergedError(f"audit: a shadow run ended as {result.status}; lower distill.lr_images")
         return result.distilled
+
+    @property
+    def _epochs(self) -> int:
+        """Epochs of an expert that the distillation reads; those after them change nothing and are not trained."""
+        plan = self.distillation
+        if plan.objective != "trajectory" or plan.label_init == "expert":
+            return self.experts.epochs
+        return min(self.experts.epochs, plan.max_start - 1 + plan.expert_epochs)
 
     def _released(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Make a set as `dp_stats` does, with fresh noise."""
@@ -171,7 +184,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
         return kept
     run.touch("audit", inputs, train=data.train, val=data.val, test=data.test)
     folder = private_folder(run.folder.audit)
-    procedure = _procedure(run, profile, data, private_folder(folder / "work"))
+    procedure = _procedure(run, profile, data, private_folder(folder / "work"), workers)
     release = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
 
     def on_estimate(seconds: float) -> None:
@@ -196,6 +209,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
                 folder=folder / "shadows",
                 seed=run.config.seed,
                 workers=workers,
+                compile=procedure.compile,
                 on_run=on_run,
                 on_part=lambda name: say(run.progress, f"audit: {name}"),
                 on_estimate=on_estimate,
@@ -215,7 +229,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
     return document
 
 
-def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -> Procedure:
+def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path, workers: int) -> Procedure:
     config, method = run.config, delivered(run.config)
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
@@ -234,4 +248,15 @@ def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -
         data.train.class_names,
         data.normalisation,
         scratch,
+        compile=_compilation_pays_off(config, plain, profile, workers),
+    )
+
+
+def _compilation_pays_off(config: RunConfig, plan: DistillConfig, profile: AuditProfile, workers: int) -> bool:
+    """Whether the shadow runs of one process together win back what compiling their steps costs."""
+    batch = plan.batch_size or plan.ipc  # at least
+    each = plan.outer_steps * plan.segments * plan.inner_steps * batch * config.network.width
+    activations = each * config.ingest.image_size**2 * 4  # a way back costs about three ways out
+    return plan.objective != "statistics" and should_compile(
+        config.distill.compile, activations * profile.shadows / workers
     )

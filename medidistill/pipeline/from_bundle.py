@@ -18,8 +18,9 @@ from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.export import load, require_verified, write_bundle
-from medidistill.export.merging import merge_sets, read_part, sources_of
+from medidistill.export.merging import Part, merge_sets, one_sided_classes, read_part, sources_of
 from medidistill.files import save_tensors, sha256_file
+from medidistill.pipeline.class_mapping import load_class_mapping
 from medidistill.pipeline.progress import Bar, say
 from medidistill.record import RunRecord
 
@@ -114,6 +115,7 @@ def merge(
     *,
     name: str,
     rename: Mapping[str, str] | None = None,
+    classes: Path | None = None,
     evaluate: Path | None = None,
     networks: int = 5,
     seed: int = 0,
@@ -126,6 +128,8 @@ def merge(
         output: new folder.
         name: title of the card.
         rename: old class name -> new class name, for hospitals that call one class by different names.
+        classes: mapping file (`medidistill.pipeline.class_mapping`), for hospitals with different sets of classes;
+            instead of `rename`.
         evaluate: labelled X-rays to score the merged set and each part on; None: not evaluated.
         networks: fresh networks a set, with `evaluate`.
         seed: of the evaluation.
@@ -139,7 +143,13 @@ def merge(
         IngestError: a bundle does not verify.
     """
     _check_new(output)
-    parts = [read_part(path, rename) for path in paths]
+    if rename and classes is not None:
+        raise ConfigError("--rename and --classes: give one of them; the mapping file can rename, too")
+    if classes is None:
+        parts = [read_part(path, rename) for path in paths]
+    else:
+        mappings = load_class_mapping(classes, paths)
+        parts = [read_part(path, mapping=mapping) for path, mapping in zip(paths, mappings, strict=True)]
     merged, sources = merge_sets(parts), sources_of(parts)
     comparison = None
     if evaluate is not None:
@@ -152,11 +162,27 @@ def merge(
         name=name,
         record=RunRecord(command="medidistill merge"),
         comparison=None if comparison is None else comparison.to_dict(),
-        notice=" ".join([*(text for text in notices if text), _NOT_TUNED]),
+        notice=" ".join([*(text for text in notices if text), *_about_classes(parts), _NOT_TUNED]),
         sources=sources,
         merged_from=[part.provenance() for part in parts],
     )
     return folder, comparison
+
+
+def _about_classes(parts: Sequence[Part]) -> list[str]:
+    """Say how classes were translated, and which of them one hospital alone contributes."""
+    told = []
+    for number, part in enumerate(parts, 1):
+        changes = [f"{old} to {new}" for old, new in part.translated.items() if new is not None]
+        dropped = [old for old, new in part.translated.items() if new is None]
+        changes += [f"{', '.join(dropped)} left out"] if dropped else []
+        if changes:
+            told.append(f"Classes of part {number} ({part.bundle.facts['name']}): {'; '.join(changes)}.")
+    for name, owner in one_sided_classes(parts).items():
+        told.append(
+            f"All images of class {name} come from {owner}: a network may recognise the hospital instead of the class."
+        )
+    return told
 
 
 def _check_new(output: Path) -> None:
