@@ -75,7 +75,8 @@ def score(
     The notes of the result say by how much the first set's balanced accuracy exceeds each other's.
 
     Args:
-        sets: name -> distilled set; all of one shape, with the same classes and normalisation.
+        sets: name -> distilled set; all of one shape, with the same classes and normalisation. The first has images
+            of every class; others may lack some.
         folder: labelled X-rays in any layout that `medidistill ingest` reads.
         networks: fresh networks a set; network i starts from the same weights on every set.
         seed: of networks and resamples.
@@ -86,7 +87,7 @@ def score(
     """
     one = next(iter(sets.values()))
     images = _real(folder, one, progress)
-    runs = [_run(name, chosen, images, networks, seed, progress) for name, chosen in sets.items()]
+    runs = [_run(name, chosen, one, images, networks, seed, progress) for name, chosen in sets.items()]
     comparison = compare(runs, images.labels, images.patient_ids, images.class_names, seed=seed)
     notes = _advantages(runs, images.labels.numpy()) if networks > 1 else []
     return dataclasses.replace(comparison, notes=(*comparison.notes, *notes))
@@ -206,15 +207,23 @@ def _real(folder: Path, distilled: DistilledSet, progress: bool) -> LabelledImag
     return found.test if len(found.test) else found.train
 
 
-def _run(name: str, distilled: DistilledSet, real: LabelledImages, networks: int, seed: int, progress: bool) -> ArmRun:
+def _run(
+    name: str,
+    distilled: DistilledSet,
+    whole: DistilledSet,
+    real: LabelledImages,
+    networks: int,
+    seed: int,
+    progress: bool,
+) -> ArmRun:
     order = [distilled.class_names.index(one) for one in real.class_names]
     with Bar(f"score {name}", 0, "network", progress) as bar:
         run = run_arm(
             Arm(name, distilled.images, distilled.targets, (distilled.training,)),
             network=distilled.network,
-            # nothing is chosen, so the place of a validation split is taken by the set itself
-            val_images=distilled.images,
-            val_labels=distilled.labels,
+            # nothing is chosen, so the place of a validation split is taken by a set that has images of every class
+            val_images=whole.images,
+            val_labels=whole.labels,
             test_images=distilled.normalisation.apply(real.images),
             num_classes=distilled.num_classes,
             networks=networks,

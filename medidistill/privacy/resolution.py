@@ -6,6 +6,7 @@ requirements below are those of `medidistill.privacy.gate`, which reads them fro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,11 +83,13 @@ class UnresolvableRule:
         return f"rule {self.rule}: {self.available}; needs {self.required}"
 
 
+@functools.cache
 def rate_needs(policy: PolicyConfig, limit: float) -> tuple[int, int]:
     """Return the (members, non-members) with which an attack no better than chance is shown to stay below `limit`."""
     return members_needed(limit, policy.fpr), nonmembers_needed(policy.fpr)
 
 
+@functools.cache
 def canaries_needed(policy: PolicyConfig) -> int | None:
     """Return how many canaries let the one-run bound exceed `policy.proven_epsilon`; None above a million.
 

@@ -40,7 +40,7 @@ def test_enough_of_everything_leaves_nothing_unresolved() -> None:
         ({"member_patients": 282}, "lira", "282 members and 282 non-members (patients)"),
         ({"member_patients": 282}, "rmia", "at most 3 % at 1 % false positives"),
         ({"canaries": 398}, "canaries", "about 199 members and 199 non-members (canaries)"),
-        ({"canaries": 0}, "one_run", "0 canaries cannot prove more than epsilon 0.00; needs 12 canaries"),
+        ({"canaries": 0}, "one_run", "0 canaries cannot prove more than epsilon 0.00; needs 16 canaries"),
         ({"init": "real"}, "start", "the images start from real; needs distill.init=noise"),
     ],
 )
@@ -135,9 +135,8 @@ def _clean_audit(counts: AuditCounts) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("policy", [POLICY, PolicyConfig(linkage_p=0.001, natural_tpr=0.02, canary_tpr=0.05)])
-@pytest.mark.parametrize("released", [1, 7, 12, 13, 25])
+@pytest.mark.parametrize(("released", "canaries"), [(1, 8), (7, 100), (12, 512), (13, 1024), (25, 14)])
 @pytest.mark.parametrize("patients", [(50, 50), (250, 199), (283, 200), (2000, 484)])
-@pytest.mark.parametrize("canaries", [8, 100, 512, 1024])
 def test_the_gate_fails_exactly_these_rules_of_an_audit_that_finds_nothing(
     policy: PolicyConfig, released: int, patients: tuple[int, int], canaries: int
 ) -> None:
