@@ -18,7 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from locked import LOCK, read_lock
+try:
+    from locked import LOCK, read_lock
+except ImportError:  # imported, not started as a script
+    from tools.locked import LOCK, read_lock
 
 __all__ = ["main", "summary"]
 

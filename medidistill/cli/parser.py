@@ -11,7 +11,21 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, audit, config, export, merge, pull, push, receive, status, support, train, verify
+from medidistill.cli import (
+    app,
+    audit,
+    config,
+    export,
+    merge,
+    pipelines,
+    pull,
+    push,
+    receive,
+    status,
+    support,
+    train,
+    verify,
+)
 from medidistill.cli import clean as clean_run
 from medidistill.cli.options import (
     add_again,
@@ -37,6 +51,7 @@ _MODULES: tuple[ModuleType, ...] = (
     clean_run,
     config,
     export,
+    pipelines,
     status,
     support,
     verify,
