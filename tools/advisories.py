@@ -42,14 +42,14 @@ def summary(found: dict[str, Any], pinned: int, service: str, when: datetime.dat
     skipped = [one for one in packages if "skip_reason" in one]
     hit = [(one, bug) for one in packages for bug in one.get("vulns", ())]
     lines = [f"advisories of {when:%Y-%m-%d %H:%M} UTC, from {_SERVICES[service]}"]
-    lines.append(f"{LOCK}: {pinned} packages, {len(packages) - len(skipped)} compared, {len(hit)} known vulnerabilities")
+    compared = len(packages) - len(skipped)
+    lines.append(f"{LOCK}: {pinned} packages, {compared} compared, {len(hit)} known vulnerabilities")
     lines += [f"- not compared: {one['name']} ({one['skip_reason']})" for one in skipped[:_SHOWN]]
     lines += [f"- not compared: {len(skipped) - _SHOWN} more"] if len(skipped) > _SHOWN else []
     for one, bug in hit:
         fixed = ", ".join(bug.get("fix_versions", ())) or "no fixed version"
         lines.append(f"- {one['name']} {one['version']}: {bug['id']} (fixed in: {fixed})")
-    incomplete = len(packages) - len(skipped) < pinned
-    return lines, 1 if hit else 2 if incomplete else 0
+    return lines, 1 if hit else 2 if compared < pinned else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -67,7 +67,8 @@ def read_lock(root: Path = ROOT) -> dict[str, Pinned]:
         hashes = tuple(re.findall(r"--hash=(sha256:[0-9a-f]{64})", block))
         via = re.search(r"# via (.*)", block)
         if head is None or not hashes or via is None:
-            raise ValueError(f"{LOCK}: {block.splitlines()[0]}: needs a pinned version, hashes and `# via`; `make lock`")
+            first = block.splitlines()[0]
+            raise ValueError(f"{LOCK}: {first}: needs a pinned version, hashes and `# via`; run `make lock`")
         name = normalised(head[1])
         if name in found:
             raise ValueError(f"{LOCK}: {name} is there twice")

@@ -1,6 +1,6 @@
 """The bill of materials of the wheel: CycloneDX 1.6, made from the lock alone, so that it is the same on every machine.
 
-    python tools/sbom.py > sbom.json
+python tools/sbom.py > sbom.json
 """
 
 from __future__ import annotations

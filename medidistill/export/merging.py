@@ -240,8 +240,8 @@ def _check(first: Part, part: Part) -> None:
         guess = did_you_mean(extra[0], missing) if extra and missing else ""
         raise ConfigError(
             f"{part.name}: other classes than {first.name}: {', '.join(missing) or 'none'} missing, "
-            f"{', '.join(extra) or 'none'} more{guess}; where names alone differ, give --rename OLD=NEW, else a mapping "
-            "file (--classes FILE)"
+            f"{', '.join(extra) or 'none'} more{guess}; where names alone differ, give --rename OLD=NEW, else a "
+            "mapping file (--classes FILE)"
         )
     for what, a, b in (
         ("image shape", list(ours.images.shape[1:]), list(theirs.images.shape[1:])),

@@ -1,9 +1,9 @@
 """The mapping file of a merge: how each hospital's class names translate into those of the merged set.
 
-    classes: [COVID-19, Normal, Pneumonia]      # of the merged set, in label order
-    bundles:
-      north/bundle: {COVID: COVID-19, Healthy: Normal, Bacterial: Pneumonia, Viral: Pneumonia}
-      south/bundle: {Other: null}               # left out; names that agree need no line
+classes: [COVID-19, Normal, Pneumonia]      # of the merged set, in label order
+bundles:
+  north/bundle: {COVID: COVID-19, Healthy: Normal, Bacterial: Pneumonia, Viral: Pneumonia}
+  south/bundle: {Other: null}               # left out; names that agree need no line
 """
 
 from __future__ import annotations

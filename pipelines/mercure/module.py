@@ -1,4 +1,4 @@
-"""medidistill as a processing module: mercure, MONAI Deploy, and whatever else hands a container a folder of DICOM files.
+"""medidistill as a processing module of mercure, MONAI Deploy, and what else hands a container a folder of DICOM files.
 
 The orchestrator names two folders: MERCURE_IN_DIR and MERCURE_OUT_DIR (mercure), or HOLOSCAN_INPUT_PATH and
 HOLOSCAN_OUTPUT_PATH (a MONAI Application Package). What is to be done stands in `process.settings` of mercure's
@@ -67,16 +67,12 @@ def read_task(environment: Mapping[str, str]) -> Task:
     Raises:
         SettingError: no folders, an unreadable task.json, an unknown setting or action.
     """
-    for ours, theirs, action in (
-        ("MERCURE_IN_DIR", "MERCURE_OUT_DIR", "collect"),
-        ("HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH", "run"),
-    ):
-        if environment.get(ours) and environment.get(theirs):
-            source, target = Path(environment[ours]), Path(environment[theirs])
-            break
-    else:
-        raise SettingError("neither MERCURE_IN_DIR and MERCURE_OUT_DIR nor HOLOSCAN_INPUT_PATH and _OUTPUT_PATH are set")
-    settings = {"action": action, "config": "private", **_of_mercure(source / "task.json")}
+    known = {("MERCURE_IN_DIR", "MERCURE_OUT_DIR"): "collect", ("HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH"): "run"}
+    named = next((pair for pair in known if all(environment.get(name) for name in pair)), None)
+    if named is None:
+        raise SettingError("no folders: needs " + " or ".join(" and ".join(pair) for pair in known))
+    source, target = (Path(environment[name]) for name in named)
+    settings = {"action": known[named], "config": "private", **_of_mercure(source / "task.json")}
     settings |= {name: value for name in _NAMES if (value := environment.get(f"MEDIDISTILL_{name.upper()}"))}
     if settings["action"] not in ACTIONS:
         raise SettingError(f"action={settings['action']!r}: must be one of {', '.join(ACTIONS)}")
@@ -135,7 +131,7 @@ def collect(source: Path, spool: Path) -> int:
 
 def distil(task: Task, films: Path) -> int:
     """De-identify `films`, run, and copy the synthetic images of a released bundle into the target; return the code."""
-    work, key, labels = task.path("work"), task.path("key"), task.path("labels")
+    work, _, labels = task.path("work"), task.path("key"), task.path("labels")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(work / ".lock"):
         # one run for each state of the films and labels: the same task again goes on with it
@@ -145,17 +141,9 @@ def distil(task: Task, films: Path) -> int:
         state = hashlib.sha256("\n".join(names).encode())
         state.update(labels.read_bytes())
         run = work / state.hexdigest()[:16]
-        clean, out = run / "clean", run / "run"
+        out = run / "run"
         run.mkdir(exist_ok=True, mode=0o700)
-        if not (run / "deidentified").exists():
-            shutil.rmtree(clean, ignore_errors=True)  # half of a stopped attempt
-            code = _medidistill("deidentify", films, clean, "--key-file", key, "--labels", labels)
-            if code:
-                return code
-            (run / "deidentified").touch()
-        begin = ["--resume"] if (out / "run.yaml").exists() else ["--config", task.settings["config"]]
-        begin += [] if (out / "run.yaml").exists() else ["--input", str(clean / "images")]
-        code = _medidistill("run", "--output", out, *begin) or _medidistill("verify", out / "bundle")
+        code = 0 if (run / "finished").exists() else _make_bundle(task, films, run)
         if code:
             return code
         released = json.loads((out / "bundle" / "recipe.json").read_text(encoding="utf-8"))["privacy"]["released"]
@@ -164,7 +152,29 @@ def distil(task: Task, films: Path) -> int:
             return 4
         for file in sorted((out / "bundle" / "dicom").glob("*.dcm")):
             shutil.copy(file, task.target / file.name)
-        return _medidistill("clean", out)
+        return 0
+
+
+def _make_bundle(task: Task, films: Path, run: Path) -> int:
+    """De-identify and run, going on where a stopped attempt was; note the end in `run/finished`."""
+    clean, out = run / "clean", run / "run"
+    if not (run / "deidentified").exists():
+        shutil.rmtree(clean, ignore_errors=True)  # half of a stopped attempt
+        options = ("--key-file", task.path("key"), "--labels", task.path("labels"))
+        code = _medidistill("deidentify", films, clean, *options)
+        if code:
+            return code
+        (run / "deidentified").touch()
+    if (out / "run.yaml").exists():
+        code = _medidistill("run", "--output", out, "--resume")
+    else:
+        begin = ("--config", task.settings["config"], "--input", clean / "images")
+        code = _medidistill("run", "--output", out, *begin)
+    code = code or _medidistill("verify", out / "bundle") or _medidistill("clean", out)
+    if code == 0:
+        shutil.rmtree(clean)
+        (run / "finished").touch()
+    return code
 
 
 @contextmanager

@@ -120,7 +120,8 @@ def test_viewers_show_each_class_as_a_series_in_the_order_of_the_set(tmp_path: P
     assert [[int(images[i].InstanceNumber) for i in group] for group in series] == [[1, 2, 3]] * 3
     # file names count through the set, so their order within a class is that of the set
     assert all(group == sorted(group) for group in series)
-    assert [images[group[0]].SeriesDescription.rpartition(" ")[2] for group in series] == ["COVID-19", "Normal", "other"]
+    told = [images[group[0]].SeriesDescription.rpartition(" ")[2] for group in series]
+    assert told == ["COVID-19", "Normal", "other"]
 
 
 def test_images_from_real_ones_do_not_claim_a_removed_identity(tmp_path: Path) -> None:
