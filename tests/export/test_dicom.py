@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from itertools import groupby
@@ -102,6 +104,16 @@ def test_dciodvfy_would_notice(written: Path, tmp_path: Path) -> None:
     said = "\n".join(dicom3tools("dciodvfy", tmp_path / "wrong.dcm"))
     assert "Laterality" in said
     assert "PatientSex" in said or "Patient's Sex" in said
+
+
+@pytest.mark.slow
+def test_dicom_validator_has_nothing_to_say(written: Path) -> None:
+    program, standard = shutil.which("validate_iods"), os.environ.get("MEDIDISTILL_DICOM_STANDARD")
+    if not program or not standard:
+        pytest.skip("needs dicom-validator, and an edition of the standard in the folder MEDIDISTILL_DICOM_STANDARD")
+    command = [program, "--standard-path", standard, "--edition", "local", written / "dicom"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_viewers_show_each_class_as_a_series_in_the_order_of_the_set(tmp_path: Path) -> None:
