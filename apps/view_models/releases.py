@@ -18,7 +18,7 @@ from medidistill.report.wording import measured
 from view_models.runs import RunView
 from view_models.training import final_set
 
-__all__ = ["Standing", "exported", "gate_table", "gate_verdicts", "read_standing"]
+__all__ = ["ReleaseOutlook", "Standing", "exported", "gate_table", "gate_verdicts", "read_outlook", "read_standing"]
 
 _KEPT = {True: "yes", False: "no", None: "no rule"}
 
@@ -38,6 +38,31 @@ class Standing:
     released: bool
     current: bool
     measurements: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class ReleaseOutlook:
+    """What the number of images and patients says about a release.
+
+    Args:
+        hopeless: whether the gate would refuse the set whatever an audit finds.
+        lines: the verdict, then one line a rule.
+    """
+
+    hopeless: bool
+    lines: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the lines as Markdown."""
+        return "\n".join((self.lines[0], "", *self.lines[1:]))
+
+
+def read_outlook(run: RunView) -> ReleaseOutlook | None:
+    """Return what the run noted after it had read its images; None before that. Raises `IngestError`."""
+    if not run.folder.release_check.is_file():
+        return None
+    told = read_json(run.folder.release_check)
+    return ReleaseOutlook(bool(told["unresolvable"]), tuple(told["summary"]))
 
 
 def read_standing(run: RunView) -> Standing | None:

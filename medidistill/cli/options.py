@@ -15,6 +15,7 @@ __all__ = [
     "add_config",
     "add_machine",
     "add_output",
+    "add_release_check",
     "add_settings",
     "add_tls",
     "machine_settings",
@@ -77,9 +78,22 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--deterministic", action="store_const", const="true", help="repeat bit for bit, on a GPU too")
 
 
+def add_release_check(parser: argparse.ArgumentParser) -> None:
+    """Add `--no-release-check`."""
+    parser.add_argument(
+        "--no-release-check",
+        action="store_const",
+        const="false",
+        dest="release_check",
+        help="go on where the privacy gate would refuse the release whatever the audit finds; the same as "
+        "--set privacy.release_check=false",
+    )
+
+
 def machine_settings(arguments: argparse.Namespace) -> list[str]:
-    """Return the settings that the options of `add_machine`, and `--precision`, stand for."""
-    options = {name: name for name in ("threads", "device", "deterministic")} | {"precision": "distill.precision"}
+    """Return the settings that the options of `add_machine`, `--precision` and `--no-release-check` stand for."""
+    options = {name: name for name in ("threads", "device", "deterministic")}
+    options |= {"precision": "distill.precision", "release_check": "privacy.release_check"}
     given = {key: getattr(arguments, option, None) for option, key in options.items()}
     return [f"{key}={value}" for key, value in given.items() if value is not None]
 

@@ -15,7 +15,7 @@ from medidistill.config import RunConfig, as_dict
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.pipeline.resources import preset_files
 
-__all__ = ["HEADER", "differences", "dump_config", "environment_settings", "load_config", "load_section"]
+__all__ = ["HEADER", "differences", "dump_config", "environment_settings", "load_config", "load_section", "read_yaml"]
 
 HEADER = "# medidistill run: the resolved configuration of this folder\n"
 
@@ -58,10 +58,15 @@ def _read(path: Path) -> Any:
             guess = did_you_mean(str(path), presets)
             raise ConfigError(f"{path}: no such configuration file; ready-made: {', '.join(presets)}{guess}")
         path = presets[str(path)]
+    return read_yaml(path)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, by a safe loader. Raises `ConfigError`."""
     try:
         return _parse(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; a configuration is a YAML file") from error
+        raise ConfigError(f"{path}: not UTF-8 text; must be a YAML file") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -26,6 +26,8 @@ from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.networks import make_network, train
 from medidistill.pipeline.arms import compared, methods
 from medidistill.pipeline.memory import distill_need, experts_need
+from medidistill.pipeline.release_check import ReleaseCheck, SplitCounts, check_release, count_splits
+from medidistill.pipeline.releasing import load_policy
 from medidistill.pipeline.status import duration
 from medidistill.seeding import stream
 
@@ -54,12 +56,14 @@ class Plan:
         set_aside: files that would be quarantined before any is decoded.
         stages: in order.
         memory: estimated peak of the process, bytes.
+        release: what the counts say about a release, before any file is decoded or set aside.
     """
 
     images: dict[str, int]
     set_aside: int
     stages: tuple[Stage, ...]
     memory: int
+    release: ReleaseCheck
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -79,6 +83,8 @@ class Plan:
             "",
             f"in all  about {duration(left)}, {disk / _MIB:.0f} MiB on disk, {self.memory / _MIB:.0f} MiB of memory",
         ]
+        if self.release.wanted or self.release.unresolvable:
+            lines += ["", *self.release.lines(), ""]
         return "\n".join(
             [*lines, "nothing was written; times are measured on a few steps on this machine, as it is busy now"]
         )
@@ -96,7 +102,8 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
         IngestError: the input is not usable.
         ConfigError: settings that the probe's experts refuse.
     """
-    counts, aside, reading = _probe_input(config, source)
+    counts, splits, aside, reading = _probe_input(config, source)
+    release = check_release(config, splits)
     total = sum(counts.values())
     side = config.ingest.image_size
     probe = _Probe(config, max(2, len(counts)))
@@ -138,7 +145,8 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
     needs = [experts_need(config, total, classes)]
     needs += [distill_need(config, method, total, classes) for method in methods(config)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Plan(dict(sorted(counts.items())), aside, tuple(stages), peak + round(max(need.bytes for need in needs)))
+    memory = peak + round(max(need.bytes for need in needs))
+    return Plan(dict(sorted(counts.items())), aside, tuple(stages), memory, release)
 
 
 def _full(config: RunConfig) -> TrainingConfig:
@@ -147,10 +155,11 @@ def _full(config: RunConfig) -> TrainingConfig:
     )
 
 
-def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], int, float]:
-    """Return usable images by label, files set aside, and seconds to find and decode one image."""
+def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], SplitCounts, int, float]:
+    """Return usable images by label and by split, files set aside, and seconds to find and decode one image."""
     from medidistill.ingest.loading import load_films
     from medidistill.ingest.sources import find_records, workspace
+    from medidistill.ingest.synthetic import all_marked_synthetic
 
     began = time.perf_counter()
     with workspace(None) as place:
@@ -164,7 +173,10 @@ def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], int, fl
         films = list(load_films(chosen, config.ingest.image_size, "memory", None, 1))
         decoded = sum(not isinstance(film, str) for film in films)  # the run itself will quarantine the others
         reading = finding + (time.perf_counter() - began) / max(1, decoded)
-    return Counter(record.label for record in records), len(found.quarantine), reading
+        ours = not load_policy(config.privacy.policy).patients  # the one policy that asks, of every file
+        phantom = ours and all_marked_synthetic(source, [record.key for record in records])
+    splits = count_splits(records, config, phantom=phantom)
+    return Counter(record.label for record in records), splits, len(found.quarantine), reading
 
 
 class _Probe:

@@ -22,6 +22,7 @@ __all__ = ["RunFolder"]
 _OURS = (
     "record.json",
     "provenance.json",
+    "release-check.json",
     "ingest",
     "experts",
     "distill",
@@ -87,6 +88,11 @@ class RunFolder:
     def provenance(self) -> Path:
         """What touched patients, and by which mechanism."""
         return self.path / "provenance.json"
+
+    @property
+    def release_check(self) -> Path:
+        """Which rules of the gate the counts of the run cannot resolve."""
+        return self.path / "release-check.json"
 
     @property
     def bundle(self) -> Path:
@@ -265,7 +271,7 @@ def _begun(path: Path) -> bool:
 def _grown(before: RunConfig, now: RunConfig) -> set[str]:
     """Return the settings that a continued run may have changed: what is done stays valid, and machines differ."""
     grown = {"distill.checkpoint_every", "evaluate.saliency.arms", "evaluate.saliency.cases"}
-    grown |= {"threads", "device", "deterministic", "memory_check"}
+    grown |= {"threads", "device", "deterministic", "memory_check", "privacy.release_check"}
     if now.distill.outer_steps > before.distill.outer_steps:
         grown.add("distill.outer_steps")
     if now.experts.count > before.experts.count:

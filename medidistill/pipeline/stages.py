@@ -23,6 +23,7 @@ from medidistill.pipeline.arms import check_ipc, method_config, methods, trainin
 from medidistill.pipeline.memory import distill_need, experts_need
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import say
+from medidistill.pipeline.release_check import check_after_ingest
 from medidistill.pipeline.released_statistics import distil_released
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
@@ -42,10 +43,18 @@ def source_of(folder: RunFolder, source: Path | None) -> Path:
 
 def ingest(run: Run, source: Path | None) -> None:
     """Read, split and prepare the images of `source`; `None` continues with the source of the first call."""
-    folder, inputs = run.folder.ingest, digest("ingest", run.config.ingest)
+    inputs = digest("ingest", run.config.ingest)
     source = source_of(run.folder, source)
-    if run.finished("ingest", inputs, folder / "train.safetensors"):
-        return
+    if not run.finished("ingest", inputs, run.folder.ingest / "train.safetensors"):
+        _read(run, source, inputs)
+    check = check_after_ingest(run)
+    if check.wanted or check.unresolvable:
+        for line in check.lines():
+            say(run.progress, line)
+
+
+def _read(run: Run, source: Path, inputs: str) -> None:
+    folder = run.folder.ingest
     say(run.progress, f"ingest: reading {source}")
     # MONAI takes seconds to load, and a run that resumes later stages has no use for it
     from medidistill.ingest import ingest as read_images

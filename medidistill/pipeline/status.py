@@ -21,7 +21,8 @@ def read_status(path: Path) -> dict[str, Any]:
 
     Keys: `format`, `state` (running, stopped, failed, completed; `unknown` for a folder without a status),
     `command`, `stage`, `stages`, `finished`, `step`, `total`, `unit`, `piece`, `figures`, `eta_seconds` (of the
-    stage; None where unknown), `elapsed_seconds`, `pid`, `started`, `updated`, `error`, `exit_code`.
+    stage; None where unknown), `elapsed_seconds`, `pid`, `started`, `updated`, `error`, `exit_code`, `release_check`
+    (see `medidistill.pipeline.release_check`; None before ingest).
     A status that says `running` while no process holds the folder is reported as `failed`.
 
     Raises:
@@ -37,9 +38,18 @@ def read_status(path: Path) -> dict[str, Any]:
         raise IngestError(f"{folder.status_file}: damaged status file; delete it, the run itself is not affected")
     if status["format"] > FORMAT:
         raise IngestError(f"{folder.status_file}: written by a newer medidistill; upgrade this one")
+    status["release_check"] = _release_check(folder.release_check)
     if status["state"] == "running" and not working:
         status |= {"state": "failed", "error": _DIED, "exit_code": None, "eta_seconds": None}
     return status
+
+
+def _release_check(file: Path) -> dict[str, Any] | None:
+    try:
+        found = read_json(file) if file.is_file() else None
+    except IngestError:
+        return None  # it is written again when the run goes on
+    return found if isinstance(found, dict) else None
 
 
 def _from_record(folder: RunFolder) -> dict[str, Any]:
@@ -63,6 +73,9 @@ def describe(status: dict[str, Any], path: Path) -> str:
     lines.append(("finished", ", ".join(finished) or "nothing yet"))
     if status.get("updated"):
         lines.append(("updated", status["updated"]))
+    check = status.get("release_check")
+    if check and (check["wanted"] or check["unresolvable"]):
+        lines += [("release" if number == 0 else "", line) for number, line in enumerate(check["summary"])]
     if status["error"]:
         lines.append(("error", status["error"]))
     if state in ("failed", "stopped"):

@@ -17,6 +17,7 @@ from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.machine import set_up
 from medidistill.pipeline.memory import check, distill_need, experts_need
 from medidistill.pipeline.planning import Plan, make_plan
+from medidistill.pipeline.release_check import check_after_ingest, release_wanted
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.stopping import Stop
@@ -113,6 +114,8 @@ def run(
         The comparison, None where `until` ends before it; everything else is in `output`.
 
     Raises:
+        PrivacyGateError: a release is wanted that the gate would refuse whatever the audit finds; raised after ingest,
+            unless `privacy.release_check` is off.
         MedidistillError: each class with its exit code; finished stages stay on disk.
     """
     names = stage_names(config)
@@ -153,6 +156,8 @@ def _do(work: Run, name: str, source: Path) -> Comparison | None:
         return comparing.evaluate(work)
     if stage == "ingest":
         stages.ingest(work, source)
+        if work.config.privacy.release_check and not work.record.stages.get("export", {}).get("released"):
+            check_after_ingest(work).refuse()
     elif stage == "experts":
         stages.experts(work)
     elif stage == "distill":
@@ -167,9 +172,8 @@ def _do(work: Run, name: str, source: Path) -> Comparison | None:
 
 
 def _export(work: Run) -> None:
-    privacy = work.config.privacy
     try:
-        delivery.export(work, wanted=privacy.audit != "none" or privacy.policy == "phantom")
+        delivery.export(work, wanted=release_wanted(work.config))
     except PrivacyGateError:
         delivery.report(work)  # what was measured stays readable
         raise
