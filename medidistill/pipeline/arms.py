@@ -25,6 +25,7 @@ from medidistill.seeding import derive_seed, stream
 
 __all__ = [
     "Delivery",
+    "candidate_methods",
     "cell_file",
     "check_ipc",
     "compared",
@@ -85,7 +86,7 @@ def delivery(config: RunConfig, folder: RunFolder) -> Delivery:
     Before the evaluation, and where experts are private (a choice on patients would be a touch without a mechanism),
     it takes IADD where that is compared, else the last method.
     """
-    wanted = methods(config)
+    wanted = candidate_methods(config)
     if config.deliver != "auto":
         return Delivery(config.deliver, {})
     cells = {method: cell_file(folder, method, config.evaluate.architectures[0]) for method in wanted}
@@ -94,6 +95,11 @@ def delivery(config: RunConfig, folder: RunFolder) -> Delivery:
         return Delivery("iadd" if "iadd" in wanted else wanted[-1], {})
     scores = {method: ArmRun.load(cell).val_score for method, cell in cells.items()}
     return Delivery(max(scores, key=lambda method: scores[method]), scores)
+
+
+def candidate_methods(config: RunConfig) -> tuple[str, ...]:
+    """Return the methods one of which is delivered, as far as that is known without an evaluation."""
+    return methods(config) if config.deliver == "auto" else (config.deliver,)
 
 
 def cell_file(folder: RunFolder, arm: str, architecture: str) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medidistill.config import RunConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.files import write_json
-from medidistill.pipeline.arms import delivered, method_config
+from medidistill.pipeline.arms import candidate_methods
 from medidistill.pipeline.releasing import load_policy
 from medidistill.privacy import PROFILES
 from medidistill.privacy.resolution import AuditCounts, UnresolvableRule, false_alarm_rates, unresolvable_rules
@@ -125,15 +125,18 @@ def check_release(config: RunConfig, data: SplitCounts, profile: str = "") -> Re
     """
     policy = load_policy(config.privacy.policy)
     name = profile or (config.privacy.audit if config.privacy.audit != "none" else "quick")
-    plan, method, dp = PROFILES[name], method_config(config, delivered(config)), config.experts.dp
+    plan, dp = PROFILES[name], config.experts.dp
+    # which method is delivered may be known after the evaluation alone: the one with the fewest images counts
+    possible = [config.distill_by(method) for method in candidate_methods(config)]
+    fewest = min(possible, key=lambda method: method.images_per_class)
     counts = AuditCounts(
-        released=method.ipc * data.classes,
+        released=fewest.images_per_class * data.classes,
         member_images=data.images["train"],
         member_patients=data.patients["train"],
         other_images=data.images["val"] + data.images["test"],
         other_patients=data.patients["val"] + data.patients["test"],
         canaries=planted_canaries(plan.shadows, plan.canaries),
-        init=method.init,
+        init="real" if any(method.init == "real" for method in possible) else fewest.init,
         phantom=data.phantom,
         guaranteed=dp.enabled and dp.epsilon <= policy.epsilon_agreement,
     )
