@@ -83,7 +83,9 @@ def read_dicom_file(path: Path, *, keywords: Sequence[str] = (), pixels: bool = 
         if syntax is None:
             notices.append(Notice.NO_TRANSFER_SYNTAX)
         stop = _Stop(pixels)
-        tags = [BaseTag(tag) for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
+        tags: list[BaseTag | int] = [
+            BaseTag(tag) for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None
+        ]
         dataset = read_dataset(body, encoding.implicit, encoding.little, stop_when=stop, specific_tags=tags or None)
     if syntax is not None and dataset.original_encoding[0] is not encoding.implicit:
         notices.append(Notice.OTHER_VR_ENCODING)

@@ -37,8 +37,8 @@ from pydicom.uid import (
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest import decoding, ingest
-from medidistill.ingest.dicom import read_header, read_image, render
 from medidistill.ingest.codestream import read_codestream
+from medidistill.ingest.dicom import read_header, read_image, render
 
 SIGNED = np.array([[-2048, -1], [0, 2047]])
 UNSIGNED = np.array([[0, 1000], [2000, 4095]])
