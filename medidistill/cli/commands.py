@@ -112,12 +112,20 @@ def _deidentify(arguments: Namespace, stop: Stop) -> None:
     if arguments.output is None:
         raise ConfigError("OUT is missing: name a new or empty folder")
     config = clean.load_recipe(arguments.recipe) if arguments.recipe else clean.DeidentifyConfig()
-    result = clean.deidentify_folder(arguments.input, arguments.output, config, key, progress=not arguments.quiet)
-    print(f"de-identified: {len(result.written)} images of {result.patients} patients in {arguments.output / 'images'}")
+    result = clean.deidentify_folder(
+        arguments.input, arguments.output, config, key, labels=arguments.labels, progress=not arguments.quiet
+    )
+    images = arguments.output / "images"
+    print(f"de-identified: {len(result.written)} images of {result.patients} patients in {images}")
     print(f"quarantined: {len(result.quarantine)}, see {arguments.output / 'quarantine.csv'}")
-    if arguments.labels is not None:
-        rows = clean.write_labels(arguments.labels, arguments.input, arguments.output, result)
-        print(f"labels: {rows} of {len(result.written)} images, see {arguments.output / 'images' / 'labels.csv'}")
+    if result.others:
+        print(f"no images: {len(result.others)} other files, neither read nor copied")
+    if result.labels is not None:
+        print(f"labels: {result.labels.rows} of {len(result.written)} images, see {images / 'labels.csv'}")
+        if result.labels.withheld:
+            print(f"labels withheld: {result.labels.withheld}, which hold an identifier of their image")
+    elif (table := arguments.input / "labels.csv").is_file():
+        print(f"labels: none written; to carry those of {table} over, add --labels {table}")
 
 
 def _run(arguments: Namespace, stop: Stop) -> None:

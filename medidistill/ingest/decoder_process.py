@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -19,6 +20,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
+
+_MOST_MEMORY = 8 << 30  # bytes; the largest picture that `limits.MOST_PIXELS` allows takes less than 3 GiB
 
 
 def _decode(request: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
@@ -33,6 +36,7 @@ def _decode(request: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
 
 def main() -> None:
     """Answer until stdin ends."""
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(1), "wb")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, get_frame
+from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
@@ -27,11 +27,12 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, R
 from medidistill.errors import IngestError
 from medidistill.ingest.attributes import attribute, whole_number
 from medidistill.ingest.codestream import Codestream, Coding, read_codestream
+from medidistill.ingest.limits import encapsulated_frame
 from medidistill.ingest.notices import Notice
 from medidistill.ingest.pixel_layout import PixelLayout, read_layout
 from medidistill.ingest.samples import Samples, stored_values
 
-__all__ = ["StoredPixels", "stored_pixels"]
+__all__ = ["StoredPixels", "frame_samples", "stored_pixels"]
 
 _PROGRAM = Path(__file__).with_name("decoder_process.py")
 _SECONDS = 300.0  # a film takes less than one; a stream that is made to take for ever must not
@@ -69,8 +70,15 @@ def stored_pixels(dataset: Dataset, frame: int | None = None) -> StoredPixels:
     Raises:
         IngestError: the pixels cannot be decoded, or their attributes contradict them; the message names what.
     """
-    syntax = _syntax(dataset)
     layout, notices = read_layout(dataset)
+    values, found = stored_values(frame_samples(dataset, frame), layout)
+    return StoredPixels(values, layout, (*notices, *found))
+
+
+def frame_samples(dataset: Dataset, frame: int | None = None) -> Samples:
+    """Return the samples of one frame as they were coded, with what their unused bits hold; see `stored_pixels`."""
+    syntax = _syntax(dataset)
+    layout, _ = read_layout(dataset)
     size = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     named = syntax.name
     data = dataset.PixelData
@@ -92,8 +100,7 @@ def stored_pixels(dataset: Dataset, frame: int | None = None) -> StoredPixels:
         raise IngestError(f"unreadable pixels ({named}, {why})") from error
     if samples.values.shape != size:
         raise IngestError(f"unreadable pixels ({named}, another size than the header says)")
-    values, found = stored_values(samples, layout)
-    return StoredPixels(values, layout, (*notices, *found))
+    return samples
 
 
 def _syntax(dataset: Dataset) -> UID:
@@ -130,7 +137,7 @@ def _compressed(dataset: Dataset, syntax: UID, frame: int | None, layout: PixelL
         plugins = False
     if not plugins:
         raise _DecoderError("no decoder")
-    stream = _frame(dataset, frame)
+    stream = encapsulated_frame(dataset, frame or 0, max(1, whole_number(dataset, "NumberOfFrames", 1)))
     if syntax == RLELossless:  # PS3.5 annex G: the bytes of the pixel cells
         plain = PixelLayout(layout.allocated, layout.allocated, layout.allocated - 1, signed=False)
         cells = _decoder.decode(_image_alone(dataset, syntax, stream, plain))
@@ -149,14 +156,6 @@ def _compressed(dataset: Dataset, syntax: UID, frame: int | None, layout: PixelL
         lossy=syntax not in _LOSSLESS,
         knows_sign=header.coding is Coding.JPEG_2000,
     )
-
-
-def _frame(dataset: Dataset, frame: int | None) -> bytes:
-    """Return the codestream of one frame."""
-    frames = max(1, whole_number(dataset, "NumberOfFrames", 1))
-    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-    extended = offsets if all(offsets) else None
-    return get_frame(dataset.PixelData, frame or 0, number_of_frames=frames, extended_offsets=extended)
 
 
 def _check(header: Codestream, syntax: UID) -> None:

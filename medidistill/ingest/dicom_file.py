@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
@@ -27,7 +28,7 @@ from pydicom.uid import (
 
 from medidistill.errors import IngestError
 from medidistill.ingest.file_kind import START, Encoding, data_set_encoding, data_set_offset, unknown_kind
-from medidistill.ingest.limits import inflate
+from medidistill.ingest.limits import RADIOGRAPH, Bounds, check_header, check_items, inflate, read_bounded
 from medidistill.ingest.notices import Notice
 
 __all__ = ["DicomFile", "read_dicom_file"]
@@ -55,47 +56,62 @@ class DicomFile:
     notices: tuple[Notice, ...] = ()
 
 
-def read_dicom_file(path: Path, *, keywords: Sequence[str] = (), pixels: bool = True) -> DicomFile:
-    """Read a DICOM file up to and with its pixel data; what follows them is left unread.
+def read_dicom_file(
+    path: Path, *, keywords: Sequence[str] = (), pixels: bool = True, bounds: Bounds = RADIOGRAPH
+) -> DicomFile:
+    """Read a DICOM file up to and with its pixel data; what follows them is ignored.
+
+    Size is measured on the bytes of the file, and on those that it unpacks to (`medidistill.ingest.limits`).
 
     Args:
         path: the file.
         keywords: read these attributes alone; empty: all.
         pixels: False: stop before the pixel data.
+        bounds: how much there may be besides the pixel data.
 
     Raises:
-        IngestError: what is missing or contradictory, without a value of the header.
+        IngestError: what is missing, contradictory or too large, without a value of the header.
         OSError: it cannot be opened.
     """
-    with open(path, "rb") as file:
-        start = file.read(START)
-        offset = data_set_offset(start)
-        if offset is None:
-            raise IngestError(unknown_kind(path))
-        file.seek(offset)
-        notices = [] if offset == 132 else [Notice.NO_PREAMBLE]
-        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-        syntax = _transfer_syntax(meta)
-        body: BinaryIO = file
-        if syntax == DeflatedExplicitVRLittleEndian:
-            body = io.BytesIO(inflate(file.read()))
-        encoding = _encoding(syntax, _peek(body))
-        if syntax is None:
-            notices.append(Notice.NO_TRANSFER_SYNTAX)
-        stop = _Stop(pixels)
-        tags: list[BaseTag | int] = [
-            BaseTag(tag) for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None
-        ]
-        dataset = read_dataset(body, encoding.implicit, encoding.little, stop_when=stop, specific_tags=tags or None)
+    with open(path, "rb") as opened:
+        data = read_bounded(opened)
+    offset = data_set_offset(data[:START])
+    if offset is None:
+        raise IngestError(unknown_kind(path))
+    check_items(data, bounds)
+    file = io.BytesIO(data)
+    file.seek(offset)
+    notices = [] if offset == 132 else [Notice.NO_PREAMBLE]
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    syntax = _transfer_syntax(meta)
+    body = file
+    if syntax == DeflatedExplicitVRLittleEndian:
+        content = inflate(data[file.tell() :])
+        check_items(content, bounds)
+        body = io.BytesIO(content)
+    encoding = _encoding(syntax, _peek(body))
+    if syntax is None:
+        notices.append(Notice.NO_TRANSFER_SYNTAX)
+    stop, begin = _Stop(pixels), body.tell()
+    tags: list[BaseTag | int] = [tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
+    dataset = read_dataset(body, encoding.implicit, encoding.little, stop_when=stop, specific_tags=tags or None)
+    kept = sum(map(_raw_length, (dataset.get_item(tag) for tag in dataset.keys())))  # noqa: SIM118
+    pixel_data = sum(_raw_length(dataset.get_item(tag)) for tag in _PIXELS)
+    check_header(kept - pixel_data if keywords else body.tell() - begin - pixel_data, bounds)
     if syntax is not None and dataset.original_encoding[0] is not encoding.implicit:
         notices.append(Notice.OTHER_VR_ENCODING)
     if pixels and not keywords:
         _check_whole(dataset, stop)
     if syntax is None and stop.last in _PIXELS and stop.length == _UNDEFINED:
         raise IngestError(f"{_SYNTAX} is missing: compressed pixel data cannot be read without it")
-    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = syntax or UID(_PLAIN[encoding])
     return DicomFile(dataset, tuple(notices))
+
+
+def _raw_length(element: object) -> int:
+    """Return the bytes of an element whose value was not converted yet, 0 for others."""
+    return len(element.value or b"") if isinstance(element, RawDataElement) else 0
 
 
 class _Stop:
