@@ -93,7 +93,7 @@ def read_dicom_file(
     if syntax is None:
         notices.append(Notice.NO_TRANSFER_SYNTAX)
     stop, begin = _Stop(pixels), body.tell()
-    tags = [BaseTag(tag) for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
+    tags: list[BaseTag | int] = [tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
     dataset = read_dataset(body, encoding.implicit, encoding.little, stop_when=stop, specific_tags=tags or None)
     kept = sum(map(_raw_length, (dataset.get_item(tag) for tag in dataset.keys())))  # noqa: SIM118
     pixel_data = sum(_raw_length(dataset.get_item(tag)) for tag in _PIXELS)

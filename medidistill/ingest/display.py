@@ -156,7 +156,7 @@ def _check_contrast(
         return
     values = stored if padding is None else stored[~padding]
     if shown_by and int(values.min()) < int(values.max()):
-        raise IngestError(f"{shown_by} shows every pixel alike")
+        raise IngestError(f"every pixel has the same value after {shown_by}")
 
 
 def _shown(dataset: Dataset, stored: NDArray[Any], layout: PixelLayout) -> _Shown:
