@@ -15,7 +15,7 @@ from tqdm import tqdm
 from medidistill.config import PhantomConfig
 from medidistill.ingest import generate_phantom
 from medidistill.ingest.deidentify.bytesearch import ByteSearch
-from medidistill.ingest.deidentify.identifiers import Identifiers
+from medidistill.ingest.deidentify.identifying_values import Identifiers
 from medidistill.ingest.deidentify.residual import TextSearch, printable_runs
 from medidistill.ingest.deidentify.residual_bytes import ANYWHERE, BETWEEN, SEPARATORS, Pattern, counts, patterns_of
 from medidistill.ingest.quiet import quiet

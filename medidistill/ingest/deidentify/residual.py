@@ -29,7 +29,7 @@ from pydicom.uid import UID
 from medidistill.ingest.deidentify.attributes import RENDERING, is_defined_term
 from medidistill.ingest.deidentify.codes import CODED, meaning_of
 from medidistill.ingest.deidentify.elements import Element, walk
-from medidistill.ingest.deidentify.identifiers import Identifiers
+from medidistill.ingest.deidentify.identifying_values import Identifiers
 from medidistill.ingest.deidentify.residual_bytes import bytes_found
 from medidistill.ingest.deidentify.spelling import decodings, fold, spellings
 
@@ -71,9 +71,8 @@ def residuals(path: Path, needles: Identifiers, *, may_hold: Iterable[str] = ())
             hits.append("file meta" if element.tag >> 16 == 2 else element.where.rpartition("]")[2])
     header = _without(_inflated(data, dataset), apart)
     large = [value for value in binary if len(value) >= _LARGE]
-    if any(search.finds_in_text(run) for value in binary for run in printable_runs(value)) or next(
-        bytes_found(header, large, needles), None
-    ):
+    text = "\n".join(run for value in binary for run in printable_runs(value))
+    if search.finds_in_text(text) or next(bytes_found(header, large, needles), None):
         hits.append("bytes")
     return list(dict.fromkeys(hits))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from anyascii import anyascii
 
 from medidistill.ingest.deidentify.bytesearch import SHORTEST, ByteSearch
-from medidistill.ingest.deidentify.identifiers import Identifiers
+from medidistill.ingest.deidentify.identifying_values import Identifiers
 from medidistill.ingest.deidentify.spelling import ENCODINGS, contractions, fold
 
 __all__ = ["ANYWHERE", "BETWEEN", "SEPARATORS", "Pattern", "bytes_found", "counts", "patterns_of"]
