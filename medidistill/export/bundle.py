@@ -24,7 +24,7 @@ from medidistill.export.reading import SET
 from medidistill.export.recipe import make_recipe
 from medidistill.export.sums import SUMS, sums_text
 from medidistill.export.verifying import verify
-from medidistill.files import translate_os_errors, write_bytes, write_json, write_text
+from medidistill.files import publish_folder, translate_os_errors, write_bytes, write_json, write_text
 from medidistill.record import RunRecord
 
 __all__ = ["write_bundle"]
@@ -82,7 +82,7 @@ def write_bundle(
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
         try:
             _fill(partial, distilled, recipe)
-            partial.chmod(0o755)
+            publish_folder(partial)
             partial.rename(folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)

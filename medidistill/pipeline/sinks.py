@@ -70,7 +70,8 @@ class PrometheusFile:
                 lines += [f"# HELP medidistill_{name} {text}", f"# TYPE medidistill_{name} gauge"]
                 lines.append(f'medidistill_{name}{{run="{run}"{label}}} {value}')
         with contextlib.suppress(MedidistillError):
-            write_text(self._path, "\n".join([*lines, ""]))
+            # numbers and stage names alone, and the collector is another user
+            write_text(self._path, "\n".join([*lines, ""]), mode=0o644)
 
 
 def _label(text: str) -> str:

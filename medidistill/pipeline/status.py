@@ -9,7 +9,6 @@ from medidistill.errors import IngestError
 from medidistill.files import read_json
 from medidistill.pipeline.journal import FORMAT
 from medidistill.pipeline.run_folder import RunFolder
-from medidistill.record import RunRecord
 
 __all__ = ["describe", "read_status"]
 
@@ -43,6 +42,8 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def _from_record(folder: RunFolder) -> dict[str, Any]:
+    from medidistill.record import RunRecord
+
     finished = list(RunRecord.load(folder.record_file).stages) if folder.record_file.is_file() else []
     state = "running" if folder.at_work() else "unknown"
     return {"format": FORMAT, "state": state, "stage": "", "finished": finished, "stages": [], "error": ""}
