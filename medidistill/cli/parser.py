@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, audit, config, export, merge, pull, push, receive, status, support, train, verify
+from medidistill.cli import app, audit, config, export, log, merge, pull, push, receive, status, support, train, verify
 from medidistill.cli import clean as clean_run
 from medidistill.cli.options import add_again, add_command, add_config, add_machine, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
@@ -35,6 +35,7 @@ _MODULES: tuple[ModuleType, ...] = (
     train,
     merge,
     push,
+    log,
 )
 
 _EXIT_CODES = """\
