@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medidistill.tls import Tls
+
+if TYPE_CHECKING:
+    from medidistill.pipeline.config_file import Setting
 
 __all__ = [
     "add_again",
@@ -77,11 +80,13 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--deterministic", action="store_const", const="true", help="repeat bit for bit, on a GPU too")
 
 
-def machine_settings(arguments: argparse.Namespace) -> list[str]:
+def machine_settings(arguments: argparse.Namespace) -> list[Setting]:
     """Return the settings that the options of `add_machine`, and `--precision`, stand for."""
+    from medidistill.pipeline.config_file import Setting
+
     options = {name: name for name in ("threads", "device", "deterministic")} | {"precision": "distill.precision"}
-    given = {key: getattr(arguments, option, None) for option, key in options.items()}
-    return [f"{key}={value}" for key, value in given.items() if value is not None]
+    given = {option: getattr(arguments, option, None) for option in options}
+    return [Setting(f"{options[name]}={value}", f"--{name}") for name, value in given.items() if value is not None]
 
 
 def add_again(parser: argparse.ArgumentParser) -> None:
