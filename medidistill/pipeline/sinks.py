@@ -16,7 +16,8 @@ from medidistill.files import write_text
 
 __all__ = ["Mlflow", "PrometheusFile", "Sink", "TensorBoard", "make_sinks"]
 
-_STATES = ("running", "stopped", "failed", "completed")
+_STATES = ("running", "stopped", "failed", "completed", "not_released")
+_MLFLOW_STATES = {"completed": "FINISHED", "not_released": "FINISHED", "stopped": "KILLED"}
 
 
 class Sink(Protocol):
@@ -137,7 +138,7 @@ class Mlflow:
     def status(self, status: Mapping[str, Any]) -> None:
         """Close the MLflow run when the work has ended."""
         if status.get("state") != "running":
-            ended = {"completed": "FINISHED", "stopped": "KILLED"}.get(status.get("state", ""), "FAILED")
+            ended = _MLFLOW_STATES.get(status.get("state", ""), "FAILED")
             self._client.set_terminated(self._run, ended)
 
 

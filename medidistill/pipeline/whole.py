@@ -77,9 +77,15 @@ def working(
             with contextlib.suppress(MedidistillError):
                 if ranks.writes:
                     folder.close()
-            journal.end(stop.error() if isinstance(error, KeyboardInterrupt) else error)
+            told = stop.error() if isinstance(error, KeyboardInterrupt) else error
+            journal.end(told, released=_released(folder, record))
             raise
-        journal.end(None)
+        journal.end(None, released=_released(folder, record))
+
+
+def _released(folder: RunFolder, record: RunRecord) -> bool | None:
+    """Whether the bundle of a run passed the gate; None without a bundle."""
+    return bool(record.stages.get("export", {}).get("released")) if folder.bundle.is_dir() else None
 
 
 def stage_names(config: RunConfig) -> tuple[str, ...]:
