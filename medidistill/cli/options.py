@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medidistill.tls import Tls
+
+if TYPE_CHECKING:
+    from medidistill.pipeline.config_file import Setting
 
 __all__ = [
     "add_again",
@@ -90,12 +93,17 @@ def add_release_check(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def machine_settings(arguments: argparse.Namespace) -> list[str]:
+def machine_settings(arguments: argparse.Namespace) -> list[Setting]:
     """Return the settings that the options of `add_machine`, `--precision` and `--no-release-check` stand for."""
-    options = {name: name for name in ("threads", "device", "deterministic")}
-    options |= {"precision": "distill.precision", "release_check": "privacy.release_check"}
-    given = {key: getattr(arguments, option, None) for option, key in options.items()}
-    return [f"{key}={value}" for key, value in given.items() if value is not None]
+    from medidistill.pipeline.config_file import Setting
+
+    options = {name: (name, f"--{name}") for name in ("threads", "device", "deterministic")}
+    options["precision"] = ("distill.precision", "--precision")
+    options["release_check"] = ("privacy.release_check", "--no-release-check")
+    given = {name: getattr(arguments, name, None) for name in options}
+    return [
+        Setting(f"{options[name][0]}={value}", options[name][1]) for name, value in given.items() if value is not None
+    ]
 
 
 def add_again(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from medidistill.cli import (
     audit,
     config,
     export,
+    log,
     merge,
     pipelines,
     pull,
@@ -58,6 +59,7 @@ _MODULES: tuple[ModuleType, ...] = (
     train,
     merge,
     push,
+    log,
 )
 
 _EXIT_CODES = """\

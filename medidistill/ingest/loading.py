@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -128,6 +130,8 @@ _worker: list[_Reader] = []  # the reader of this worker process
 
 def _start(image_size: int, cache: str, folder: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the workers
+    logging.disable(logging.CRITICAL)  # what libraries say of a file may name it, and stderr is read by others
+    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     _worker.append(_Reader(image_size, cache, folder))
 

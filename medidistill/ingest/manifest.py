@@ -101,5 +101,6 @@ def check_quarantine(
         table = f"table: {folder / 'quarantine.csv'}"
     raise QuarantineError(
         f"{len(quarantine)} of {total} files were quarantined, more than max_quarantine={config.max_quarantine:g}: "
-        f"{top}; first: {quarantine[0].key}; {table}; mend the files or raise ingest.max_quarantine"
+        f"{top}; {table}; fix the files or raise ingest.max_quarantine",
+        private=[f"{entry.key}: {entry.reason}" for entry in quarantine],
     )

@@ -65,7 +65,11 @@ def _given_splits(records: Sequence[Record], table: str) -> list[str]:
         name = _ALIASES.get(record.split.lower())
         if name is None:
             guess = did_you_mean(record.split.lower(), SPLITS)
-            raise IngestError(f"{table}: split {record.split!r} of {record.key}: must be train, val or test{guess}")
+            # without a guess it is no slip of the pen, and may be a cell of another column
+            shown = f"split {record.split!r}" if guess else "an unknown split"
+            raise IngestError(
+                f"{table}: {shown}: must be train, val or test{guess}", private=[f"{record.key}: {record.split}"]
+            )
         splits.append(name)
     seen: dict[str, set[str]] = defaultdict(set)
     for record, split in zip(records, splits, strict=True):

@@ -120,8 +120,8 @@ def _ingest(
     if not records:
         check_quarantine(gate.quarantine, total, config, folder)
         raise IngestError(
-            f"{source}: no usable images; {total} set aside, "
-            f"first {gate.quarantine[0].key}: {gate.quarantine[0].reason}"
+            f"{source}: no usable images; {total} set aside, first: {gate.quarantine[0].reason}",
+            private=[f"{entry.key}: {entry.reason}" for entry in gate.quarantine],
         )
     classes = class_names(records, config)
     splits = ["test"] * len(records) if whole else assign_splits(records, classes, config)

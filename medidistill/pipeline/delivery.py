@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import shutil
@@ -24,7 +25,7 @@ from medidistill.files import load_tensors, read_json, translate_os_errors, writ
 from medidistill.pipeline.arms import Delivery, cell_file, delivery
 from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared, private_folder
-from medidistill.pipeline.releasing import Override, release
+from medidistill.pipeline.releasing import Override, Release, only_release, release
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 from medidistill.report import Explanations, ExternalResults, ReportData, confounded_sites, render, saliency
@@ -64,13 +65,19 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
                 "`medidistill export --release`"
             )
         return folder  # what the gate let pass stays as it is
-    decided = release(run, distilled, wanted=wanted, overrides=overrides)
-    inputs = digest(work, decided.section)
+    with only_release(run) if wanted else contextlib.nullcontext():
+        decided = release(run, distilled, wanted=wanted, overrides=overrides)
+        _write_bundle(run, distilled, decided, method=method, work=work, released=wanted)
+    return folder
+
+
+def _write_bundle(
+    run: Run, distilled: DistilledSet, decided: Release, *, method: str, work: str, released: bool
+) -> None:
+    """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
+    folder, inputs = run.folder.bundle, digest(work, decided.section)
     if run.finished("export", inputs, folder / "SHA256SUMS"):
-        return folder
-    if folder.is_dir():
-        with translate_os_errors(folder):
-            shutil.rmtree(folder)
+        return
     comparison = read_json(run.folder.evaluate / "comparison.json")
     if decided.claim.kind == "dp":  # digests of the patients' images are no output of the mechanism
         distilled = dataclasses.replace(distilled, recipe={k: v for k, v in distilled.recipe.items() if k != "data"})
@@ -83,10 +90,11 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
         notice=run.config.notice,
         sources=run.config.sources,
         privacy=decided.section,
+        replace=True,
+        publishing=decided.publishing,
     )
     files = [path for path in folder.rglob("*") if path.is_file()]
-    run.note("export", inputs, files, method=method, released=wanted, work=work)
-    return folder
+    run.note("export", inputs, files, method=method, released=released, work=work)
 
 
 def _rounded(chosen: Delivery) -> dict[str, float]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from medidistill.config import RunConfig, as_dict
 from medidistill.distill import Ranks
-from medidistill.errors import ConfigError, PrivacyGateError, did_you_mean
+from medidistill.errors import ConfigError, MedidistillError, PrivacyGateError, did_you_mean
 from medidistill.evaluate import Comparison
+from medidistill.files import private_umask
 from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
@@ -40,6 +41,8 @@ def working(
 ) -> Iterator[Run]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
+    The folder is closed to everybody but its owner, at the beginning and at the end; see `RunFolder`.
+
     Args:
         folder: an existing run folder.
         stop: where requests to stop arrive.
@@ -54,9 +57,10 @@ def working(
     config = load_config(folder.config_file, settings)
     methods(config)
     device = set_up(config)
-    with folder.locked() if ranks.writes else contextlib.nullcontext():
+    with private_umask(), folder.locked() if ranks.writes else contextlib.nullcontext():
         if ranks.writes:
             folder.sweep()
+            folder.close()
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
@@ -67,11 +71,22 @@ def working(
         try:
             with ranks.failing_together():
                 yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks, device)
+            if ranks.writes:
+                folder.close()  # a library that copies a file may copy its mode
         except BaseException as error:
             stop.disarm()
-            journal.end(stop.error() if isinstance(error, KeyboardInterrupt) else error)
+            with contextlib.suppress(MedidistillError):
+                if ranks.writes:
+                    folder.close()
+            told = stop.error() if isinstance(error, KeyboardInterrupt) else error
+            journal.end(told, released=_released(folder, record))
             raise
-        journal.end(None)
+        journal.end(None, released=_released(folder, record))
+
+
+def _released(folder: RunFolder, record: RunRecord) -> bool | None:
+    """Whether the bundle of a run passed the gate; None without a bundle."""
+    return bool(record.stages.get("export", {}).get("released")) if folder.bundle.is_dir() else None
 
 
 def stage_names(config: RunConfig) -> tuple[str, ...]:
