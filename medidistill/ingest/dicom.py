@@ -39,7 +39,7 @@ MODALITIES = ("CR", "DX", "RG")
 _OTHERS = {"CT", "MR", "US", "PT", "NM", "MG", "XA", "RF", "OT", "SC", "SR", "SEG", "DR", "IO", "PX", "ES", "ECG", "PR"}
 _OTHERS |= {"RTDOSE", "RTPLAN", "RTSTRUCT", "RTIMAGE", "KO", "DOC", "BMD", "SM", "XC", "OP"}
 _COLOURS = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
-_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber", "PatientSex", "PatientAge", "NumberOfFrames"]
+_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber", "PatientSex", "PatientAge", "StudyInstanceUID"]
 _FRAME = "\0"  # parts a path from the number of a frame: the one sign that no path can hold
 
 
@@ -53,6 +53,7 @@ class Header:
     sex: str = ""
     age: str = ""
     frames: int = 1
+    study_instance_uid: str = ""
 
 
 def address(path: Path, frame: int | None) -> str:
@@ -76,9 +77,10 @@ def read_header(path: Path) -> Header:
     try:
         check_deflated(path)
         with quiet():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
-            patient, uid, accession, sex, age = (str(dataset.get(t, "") or "").strip() for t in _HEADER_TAGS[:-1])
-            return Header(patient, uid, accession, sex, age, _frames(dataset))
+            wanted = [*_HEADER_TAGS, "NumberOfFrames"]
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+            patient, uid, accession, sex, age, study = (str(dataset.get(t, "") or "").strip() for t in _HEADER_TAGS)
+            return Header(patient, uid, accession, sex, age, _frames(dataset), study)
     except IngestError:
         raise
     except Exception as error:

@@ -14,6 +14,7 @@ from medidistill.config import IngestConfig
 from medidistill.config import digest as config_digest
 from medidistill.errors import QuarantineError
 from medidistill.files import write_text
+from medidistill.ingest.finding import one_line
 
 __all__ = [
     "MANIFEST_COLUMNS",
@@ -29,6 +30,7 @@ MANIFEST_COLUMNS = (
     "key",
     "label",
     "patient_id",
+    "patient_source",
     "site",
     "sex",
     "age",
@@ -45,7 +47,8 @@ class Quarantined:
     """A file or row that was set aside, or used under a warning.
 
     Args:
-        key: its path relative to the source, or the CSV's name and row.
+        key: its path relative to the source, or the table's name and line; bytes of a name that are not valid UTF-8 are
+            written as escapes.
         reason: why; holds no name of a file, so that a report can show it.
         other: key of the film that it is a duplicate of, else empty.
     """
@@ -101,5 +104,5 @@ def check_quarantine(
         table = f"table: {folder / 'quarantine.csv'}"
     raise QuarantineError(
         f"{len(quarantine)} of {total} files were quarantined, more than max_quarantine={config.max_quarantine:g}: "
-        f"{top}; first: {quarantine[0].key}; {table}; mend the files or raise ingest.max_quarantine"
+        f"{top}; first: {one_line(quarantine[0].key)}; {table}; mend the files or raise ingest.max_quarantine"
     )
