@@ -30,10 +30,11 @@ from medidistill.ingest.manifest import (
     write_quarantine,
 )
 from medidistill.ingest.quality import judge
-from medidistill.ingest.sources import PatientCoverage, Record, class_names, find_records, workspace
+from medidistill.ingest.sources import Record, class_names, find_records, workspace
 from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, describe_splits, required_splits
 from medidistill.ingest.synthetic import all_marked_synthetic
 from medidistill.normalisation import fit_normalisation
+from medidistill.patient_units import PatientUnits
 
 __all__ = ["IngestResult", "ingest"]
 
@@ -68,7 +69,7 @@ class IngestResult:
     warned: list[Quarantined] = field(default_factory=list)
     thumbnails: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    patients: PatientCoverage = field(default_factory=PatientCoverage)
+    patients: PatientUnits = field(default_factory=PatientUnits)
     synthetic: bool = False
 
     def write_tables(self, folder: Path) -> None:
@@ -161,7 +162,7 @@ def _ingest(
     required = ("test",) if whole else required_splits(any(record.split for record in records), config)
     check_coverage([row["label"] for row in rows], [row["split"] for row in rows], classes, required)
     manifest = manifest_table(rows)
-    patients = PatientCoverage.of(manifest["patient_source"])
+    patients = PatientUnits.of(manifest["patient_source"])
     used = [str(record.path) for record, film in zip(records, films, strict=True) if film is not None]
     parts = {split: _part(rows, images, split, classes, config.image_size) for split in SPLITS}
     return IngestResult(

@@ -198,6 +198,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
             )
         except _EnoughError as enough:
             return {"estimate_seconds": enough.seconds, "shadows": profile.shadows, "workers": workers}
+    document["patient_units"] = run.patient_units.sentences()
     write_json(audit_file(run), document, mode=0o600)
     write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
     write_text(folder / "privacy-report.html", officer_html(document), mode=0o600)

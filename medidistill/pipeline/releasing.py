@@ -6,7 +6,7 @@ import datetime
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from medidistill.config import PolicyConfig, RunConfig
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.files import read_json, write_text
+from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.config_file import load_section
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
@@ -22,6 +23,7 @@ from medidistill.privacy.accounting import epsilon_spent, mechanisms_of
 from medidistill.privacy.gate import Budget, Override, Verdict, judge, overrule, refuse, terms
 from medidistill.privacy.ledger import Ledger
 from medidistill.privacy.statement import privacy_statement
+from medidistill.record import RunRecord
 
 __all__ = ["Override", "Release", "Verdict", "load_policy", "preview", "release"]
 
@@ -77,10 +79,12 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
     patients = run.data().train.patient_ids if wanted or claim.kind == "dp" else ()
     ledger = Ledger(_ledger_file(run)) if wanted or claim.kind == "dp" else None
     budget = _budget(claim, ledger, patients, name) if ledger is not None else None
+    if budget is not None and run.patient_units.unresolved:
+        budget = replace(budget, by_patient=False)
     verdicts: list[Verdict] = []
     if wanted:
         init = str(distilled.recipe.get("init", "unknown"))
-        verdicts = judge(policy, audit, claim, name=name, init=init, budget=budget)
+        verdicts = judge(policy, audit, claim, name=name, init=init, budget=budget, units=run.patient_units)
         verdicts = overrule(verdicts, overrides)
         refuse(verdicts)
         _log(run, [verdict for verdict in verdicts if verdict.overridden], name)
@@ -96,6 +100,7 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
         budget=budget,
         recipient=run.config.privacy.recipient,
         events=manifest.events,
+        units=run.patient_units,
     )
     return Release(section, claim, verdicts)
 
@@ -116,6 +121,7 @@ def preview(folder: RunFolder, config: RunConfig, distilled: DistilledSet) -> li
         name=name,
         init=str(distilled.recipe.get("init", "unknown")),
         budget=None,
+        units=PatientUnits.from_facts(RunRecord.load(folder.record_file).stages.get("ingest", {})),
     )
 
 

@@ -30,14 +30,12 @@ from medidistill.ingest.sources.folders import from_folders, is_picture
 from medidistill.ingest.sources.labels import class_names, settle_classes
 from medidistill.ingest.sources.layout import split_of
 from medidistill.ingest.sources.medmnist import from_medmnist, is_npz
-from medidistill.ingest.sources.patients import PatientCoverage, PatientSource, hash_patient
+from medidistill.ingest.sources.patients import hash_patient
 from medidistill.ingest.sources.record import Found, Record
 from medidistill.ingest.sources.table import from_table
 
 __all__ = [
     "Found",
-    "PatientCoverage",
-    "PatientSource",
     "Record",
     "class_names",
     "find_records",

@@ -6,11 +6,11 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-__all__ = ["Identity", "PatientCoverage", "PatientSource", "Spellings", "hash_patient", "identify", "normal_id"]
+from medidistill.patient_units import PatientSource
+
+__all__ = ["Identity", "Spellings", "hash_patient", "identify", "normal_id"]
 
 # values that anonymisers and forms put where an identifier belongs; compared without case, spaces and punctuation
 _NOBODY = {
@@ -21,15 +21,6 @@ _NOBODY = {
 _NUMBER = re.compile(r"\d+\.0+")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[,.'\u2019](?=\d))\d{3}(?:[,.'\u2019]\d{3})*")
 _LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
-
-
-class PatientSource(StrEnum):
-    """What tells whose image it is."""
-
-    TABLE = "table"
-    HEADER = "header"
-    STUDY = "study"
-    NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -45,50 +36,6 @@ class Identity:
     raw: str
     source: PatientSource
     placeholder: bool = False
-
-
-@dataclass(frozen=True)
-class PatientCoverage:
-    """How many images are told apart by what.
-
-    Args:
-        table: by the column `patient_id`.
-        header: by Patient ID (0010,0020).
-        study: by Study Instance UID (0020,000D): one patient's second study counts as another patient.
-        nothing: not at all: each image counts as a patient of its own.
-    """
-
-    table: int = 0
-    header: int = 0
-    study: int = 0
-    nothing: int = 0
-
-    @classmethod
-    def of(cls, sources: Iterable[str]) -> PatientCoverage:
-        """Count the sources of images."""
-        found = list(sources)
-        return cls(**{source.value: sum(one == source for one in found) for source in PatientSource})
-
-    @property
-    def images(self) -> int:
-        """All images."""
-        return self.table + self.header + self.study + self.nothing
-
-    def sentences(self) -> list[str]:
-        """Return what a reader of results must know, empty where every image names its patient."""
-        told = []
-        if self.nothing:
-            share = "" if self.nothing == self.images else f" for {self.nothing} of {self.images} images"
-            told.append(
-                f"Patients unknown{share}: split by image. No table and no header tells whose these images are, so "
-                "images of one patient may lie in different splits, and every count of patients is one of images."
-            )
-        if self.study:
-            told.append(
-                f"{self.study} of {self.images} images have no Patient ID: the study (Study Instance UID) stands for "
-                "the patient, so two studies of one patient may lie in different splits."
-            )
-        return told
 
 
 def hash_patient(identifier: str) -> str:

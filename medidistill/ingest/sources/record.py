@@ -12,7 +12,8 @@ from medidistill.ingest.demographics import parse_age, parse_sex
 from medidistill.ingest.dicom import Header, file_kind, read_header
 from medidistill.ingest.finding import Refused, relative_name
 from medidistill.ingest.manifest import Quarantined
-from medidistill.ingest.sources.patients import PatientSource, Spellings, hash_patient, identify
+from medidistill.ingest.sources.patients import Spellings, hash_patient, identify
+from medidistill.patient_units import PatientSource
 
 MOST_FRAMES = 10_000  # a header may claim any number
 _NO_PICTURE = "neither DICOM nor PNG nor JPEG"

@@ -14,9 +14,10 @@ from medidistill.errors import IngestError, did_you_mean
 from medidistill.ingest.dicom import Header, file_kind, read_header
 from medidistill.ingest.finding import one_line
 from medidistill.ingest.sources.lookup import FileLookup
-from medidistill.ingest.sources.patients import PatientSource, identify, normal_id
+from medidistill.ingest.sources.patients import identify, normal_id
 from medidistill.ingest.sources.record import Found
 from medidistill.ingest.sources.sheet import column_word, read_sheet
+from medidistill.patient_units import PatientSource
 
 __all__ = ["from_table", "read_table"]
 
