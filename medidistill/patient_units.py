@@ -48,7 +48,8 @@ class PatientUnits:
     def of(cls, sources: Iterable[str]) -> PatientUnits:
         """Count the sources of images."""
         found = Counter(sources)
-        return cls(*(found[source.value] for source in PatientSource))
+        table, header, study, nothing = (found[source.value] for source in PatientSource)
+        return cls(table, header, study, nothing)
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> PatientUnits:

@@ -12,7 +12,7 @@ from app_pages.live import show_live
 from app_pages.parts import chosen_run, empty, folder_picker, go_to, heading, places, show_run
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
-from view_models.places import plain_name
+from view_models.places import plain_name, readable
 from view_models.presets import Preset, estimate_seconds, measured_step, presets, spoken_duration
 from view_models.runs import start_run
 from view_models.sources import read_source
@@ -105,6 +105,11 @@ def _new_run() -> None:
         st.markdown("First choose the X-rays that the run is to read.")
         go_to("data", "Choose X-rays on the page Data")
         return
+    try:
+        folder = readable(places(), Path(source))  # a link may have taken its place since it was chosen
+    except MedidistillError as error:
+        st.error(str(error))
+        return
     images, classes = _count(source)
     st.markdown(f"X-rays: **{Path(source).name}**, {images} labelled images in {len(classes)} classes.")
     offered = presets()
@@ -129,7 +134,7 @@ def _new_run() -> None:
         expected = spoken_duration(seconds)
         st.markdown(f"Expected time on this machine: **{expected}**. A rough guess from a few measured steps.")
         if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run"):
-            show_run(start_run(places(), name, preset.name, Path(source), settings))
+            show_run(start_run(places(), name, preset.name, folder, settings))
             st.rerun()
     except MedidistillError as error:
         st.error(str(error))

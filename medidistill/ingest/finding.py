@@ -25,6 +25,7 @@ __all__ = [
     "find_files",
     "inside",
     "is_left_behind",
+    "is_utf8",
     "list_folder",
     "not_regular",
     "one_line",
@@ -224,12 +225,13 @@ def scan_folder(folder: Path, *, skip_system: bool = False, allowed: Sequence[st
 def _undecodable(path: Path, root: Path) -> str:
     """Return why the name of a file below the root cannot be written into a table, empty where it can."""
     parts = path.relative_to(root).parts
-    if not _is_utf8(parts[-1]):
+    if not is_utf8(parts[-1]):
         return _NOT_UTF8
-    return "" if all(map(_is_utf8, parts)) else _BELOW_NOT_UTF8
+    return "" if all(map(is_utf8, parts)) else _BELOW_NOT_UTF8
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
+    """Whether the bytes of a name are valid UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8 come as lone surrogates

@@ -20,7 +20,7 @@ __all__ = ["EntryName", "check_readable", "is_folder", "read_name"]
 _UTF8, _ENCRYPTED = 0x800, 0x1  # general purpose flags
 _UNICODE_PATH = 0x7075
 _MS_DOS_FOLDER = 0x10
-_DRIVE = re.compile(r"[A-Za-z]:/")
+_DRIVE = re.compile(r"[A-Za-z]:")  # of Windows: absolute, or relative to where that drive stands
 _READ = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 97: "WavPack", 98: "PPMd", 99: "AES"}
 
