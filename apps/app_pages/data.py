@@ -25,7 +25,7 @@ _LAYOUTS = """\
 The folder may hold DICOM, PNG or JPEG files, and tells the class of each in one of two ways:
 
 - a file `labels.csv` with the columns `path` and `label`, and if known `patient_id`, `site`, `sex`, `age`, `split`;
-- or one sub-folder for each class, named like the class.
+- or one sub-folder for each class, named like the class; these may lie in folders `train`, `val` and `test`.
 """
 
 
@@ -106,7 +106,11 @@ def _preview(path: Path) -> None:
         return
     left, middle, right = st.columns(3)
     left.metric("Images with a label", view.images)
-    middle.metric("Patients", view.patients, help="As the labels or the DICOM headers tell them apart.")
+    middle.metric(
+        "Patients",
+        "unknown" if view.units.nothing else view.patients,
+        help="As the labels or the DICOM headers tell them apart.",
+    )
     right.metric("Classes", len(view.classes))
     if len(view.classes) < 2:
         st.info(
@@ -119,6 +123,10 @@ def _preview(path: Path) -> None:
     if st.session_state.get("source") == str(path):
         st.success("Chosen for the next run.", icon=":material/check:")
         go_to("distil", "Distil them")
+    for sentence in view.units.sentences():
+        st.warning(sentence, icon=":material/warning:")
+    for note in view.notes:
+        st.info(note, icon=":material/info:")
     _balance(view)
     _naming(view)
     st.subheader("Sample images", anchor=False)
@@ -167,7 +175,9 @@ def _of_run() -> None:
     if read is None:
         st.info("The chosen run has not read its X-rays yet, or there is no run.", icon=":material/info:")
         return
-    st.markdown("Images by class and split; a patient is in one split only.")
+    st.markdown("Images by class and split." + ("" if read.notes else " A patient is in one split only."))
+    for note in read.notes:
+        st.warning(note, icon=":material/warning:")
     st.dataframe(read.splits.reset_index(names="class"), hide_index=True, alt="Number of images by class and split")
     if not read.sites.empty:
         st.markdown("Images by class and site.")

@@ -14,7 +14,7 @@ from medidistill.config import METHOD_TITLES, RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
 from medidistill.pipeline.release_check import SplitCounts, check_release
-from view_models.places import plain_name
+from view_models.places import plain_name, readable
 from view_models.presets import Preset, estimate_seconds, measured_step, presets, spoken_duration
 from view_models.runs import start_run
 from view_models.sources import read_source
@@ -128,6 +128,11 @@ def _new_run() -> None:
         st.markdown("First choose the X-rays that the run is to read.")
         go_to("data", "Choose X-rays on the page Data")
         return
+    try:
+        folder = readable(places(), Path(source))  # a link may have taken its place since it was chosen
+    except MedidistillError as error:
+        st.error(str(error))
+        return
     images, classes, splits = _count(source)
     st.markdown(f"X-rays: **{Path(source).name}**, {images} labelled images in {len(classes)} classes.")
     offered = presets()
@@ -154,7 +159,7 @@ def _new_run() -> None:
         more = _release(config, splits)
         start = st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run", disabled=more is None)
         if start and more is not None:
-            show_run(start_run(places(), name, preset.name, Path(source), [*settings, *more]))
+            show_run(start_run(places(), name, preset.name, folder, [*settings, *more]))
             st.rerun()
     except MedidistillError as error:
         st.error(str(error))

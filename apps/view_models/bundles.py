@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
-import stat
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,14 +14,13 @@ import pandas as pd
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import IngestError
 from medidistill.export import examine, load
-from medidistill.files import read_json, sha256_file, translate_os_errors
+from medidistill.files import read_json, sha256_file
+from medidistill.ingest.sources import archive
 from view_models.places import Places, free_folder
 
 __all__ = ["BundleView", "find_bundles", "read_bundle", "receive", "unpack", "zipped"]
 
-_MOST_FILES = 10_000
-_MOST_BYTES = 2_000_000_000
-_MOST_RATIO = 200  # bytes unpacked for each byte packed, over the whole archive
+_LIMITS = archive.ArchiveLimits(files=10_000, size=2_000_000_000, ratio=200, free=1_000_000)
 
 
 @dataclass(frozen=True)
@@ -87,60 +85,32 @@ def _without_front_matter(text: str) -> str:
 def zipped(path: Path) -> bytes:
     """Return the bundle as a ZIP archive; the same bundle gives the same bytes."""
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in sorted(one for one in path.rglob("*") if one.is_file() and not one.is_symlink()):
             name = f"{path.name}/{file.relative_to(path).as_posix()}"
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.external_attr = 0o644 << 16
-            archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
+            packed.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return data.getvalue()
 
 
 def unpack(data: bytes, target: Path) -> Path:
-    """Unpack an archive into the new folder `target`; return the folder that holds the files.
+    """Unpack an archive into the new folder `target`, as a run unpacks one; return the folder that holds the files.
 
     Raises:
-        IngestError: no ZIP archive, or one whose entries lead out of the folder, are links, or are too many or large.
+        IngestError: no readable ZIP archive, or one whose entries lead out of the folder, are links, or are too many or
+            large.
+        ResourceError: the folder cannot be written.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = [one for one in archive.infolist() if not one.is_dir()]
-            _check(entries, len(data))
-            with translate_os_errors(target):
-                target.mkdir(parents=True)
-            try:
-                for entry in entries:
-                    file = target.joinpath(*PurePosixPath(entry.filename).parts)
-                    with translate_os_errors(file):
-                        file.parent.mkdir(parents=True, exist_ok=True)
-                        with archive.open(entry) as source, open(file, "xb") as out:
-                            shutil.copyfileobj(source, out)
-            except BaseException:
-                shutil.rmtree(target, ignore_errors=True)
-                raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise IngestError("not a readable ZIP archive: pack the folder again, without a password") from error
+    found = archive.unpack(io.BytesIO(data), target, name="the archive", limits=_LIMITS)
     inner = list(target.iterdir())
-    return inner[0] if len(inner) == 1 and inner[0].is_dir() else target
-
-
-def _check(entries: list[zipfile.ZipInfo], packed: int) -> None:
-    total = sum(one.file_size for one in entries)
-    if not entries:
+    if not inner:
+        shutil.rmtree(target, ignore_errors=True)
         raise IngestError("the archive is empty")
-    if len(entries) > _MOST_FILES or total > _MOST_BYTES or total > _MOST_RATIO * packed + 1_000_000:
-        raise IngestError(
-            f"the archive unpacks to {len(entries)} files of {total / 1e6:.0f} MB together; at most {_MOST_FILES} "
-            f"files and {_MOST_BYTES / 1e6:.0f} MB are taken: put a larger set into a folder on this machine"
-        )
-    if len({one.filename for one in entries}) < len(entries):
-        raise IngestError("the archive holds a file twice; it was not unpacked")
-    for one in entries:
-        path = PurePosixPath(one.filename)
-        if path.is_absolute() or ".." in path.parts or "\\" in one.filename or ":" in one.filename:
-            raise IngestError("the archive holds a file that leads out of its folder; it was not unpacked")
-        if stat.S_ISLNK(one.external_attr >> 16):
-            raise IngestError("the archive holds a link; it was not unpacked")
+    if found.refused:
+        shutil.rmtree(target, ignore_errors=True)
+        raise IngestError(f"the archive: {len(found.refused)} names in it are longer than the file system allows")
+    return inner[0] if len(inner) == 1 and inner[0].is_dir() else target
 
 
 def find_bundles(places: Places) -> list[Path]:

@@ -15,6 +15,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from medidistill.errors import IngestError
+from medidistill.patient_units import PatientUnits
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.runs import RunView
 
@@ -30,12 +31,14 @@ class Ingested:
         sites: class x site; empty where no site is known.
         confounded: a sentence for each class that shares no site with another.
         quarantine: (reason, number of files).
+        notes: what tells the patients apart, where not every image names its own.
     """
 
     splits: pd.DataFrame
     sites: pd.DataFrame
     confounded: tuple[str, ...]
     quarantine: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_ingested(run: RunView) -> Ingested | None:
@@ -59,6 +62,7 @@ def read_ingested(run: RunView) -> Ingested | None:
         sites,
         tuple(confounded_sites(counted, tuple(map(str, splits.index)))),
         tuple((reason, count) for reason, count, _ in quarantine_by_reason(pairs)),
+        tuple(PatientUnits.from_facts((run.facts or {})["ingest"]).sentences()),
     )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, IngestError
+from medidistill.ingest import finding
 
-__all__ = ["Places", "free_folder", "inside", "plain_name", "short_id", "subfolders"]
+__all__ = ["Places", "class_folder", "free_folder", "inside", "plain_name", "readable", "short_id", "subfolders"]
 
 _MOST_FOLDERS = 500
+_LONGEST_CLASS = 60  # letters: at most 240 bytes
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,43 @@ class Places:
 
 def inside(root: Path, path: Path) -> Path:
     """Return `path` with every link resolved. Raises `ConfigError` when that leaves `root`."""
-    found = path.resolve()
-    if not found.is_relative_to(root.resolve()):
-        raise ConfigError(f"{path.name}: lies outside of the folders that this app may read; start it with --images")
-    return found
+    try:
+        return finding.inside(root, path)
+    except IngestError as error:
+        raise ConfigError(
+            f"{path.name}: lies outside of the folders that this app may read; start it with --images"
+        ) from error
+
+
+def readable(places: Places, path: Path) -> Path:
+    """Return `path` with every link resolved. Raises `ConfigError` when it lies below none of the allowed folders."""
+    for root in places.images[:-1]:
+        try:
+            return inside(root, path)
+        except ConfigError:
+            continue
+    return inside(places.images[-1], path)
 
 
 def subfolders(root: Path, path: Path) -> list[Path]:
-    """Return the folders in `path` that lie below `root`, by name; hidden ones and links that lead out are left out."""
-    found = []
-    for child in sorted(inside(root, path).iterdir(), key=lambda one: one.name.lower()):
-        try:
-            if not child.name.startswith(".") and child.is_dir() and inside(root, child):
-                found.append(child)
-        except (ConfigError, OSError):
-            continue
-    return found[:_MOST_FOLDERS]
+    """Return the folders in `path` that lie below `root`, by name.
+
+    What a scan would not enter is left out: hidden folders, links that lead out, names that are not valid UTF-8.
+    """
+    found = [
+        entry.path
+        for entry in finding.list_folder(inside(root, path), root)
+        if entry.kind is finding.EntryKind.FOLDER
+        and not finding.is_left_behind(entry.path.name)
+        and finding.is_utf8(entry.path.name)
+    ]
+    return sorted(found, key=lambda one: one.name.lower())[:_MOST_FOLDERS]
+
+
+def class_folder(text: str) -> str:
+    """Return a class as the name of a folder: case, spaces and accents stay. Empty where nothing is left."""
+    kept = "".join(c for c in unicodedata.normalize("NFC", text) if c.isprintable() and c not in '/\\:*?"<>|')
+    return " ".join(kept.split()).strip(". ")[:_LONGEST_CLASS].rstrip()
 
 
 def plain_name(text: str) -> str:

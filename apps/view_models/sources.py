@@ -20,11 +20,13 @@ from medidistill.ingest.deidentify.text import MIN_LETTERS
 from medidistill.ingest.dicom import file_kind, read_image
 from medidistill.ingest.phantom import generate_phantom
 from medidistill.ingest.sources import Record, find_records, workspace
+from medidistill.ingest.sources.labels import normal_label
 from medidistill.ingest.synthetic import all_marked_synthetic
+from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.release_check import SplitCounts, count_splits
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.bundles import unpack
-from view_models.places import Places, free_folder, plain_name
+from view_models.places import Places, class_folder, free_folder
 
 __all__ = [
     "Findings",
@@ -67,6 +69,8 @@ class SourceView:
         error: why it cannot be read as X-rays; empty where it can.
         images: labelled images.
         patients: as far as the labels or headers tell them apart.
+        units: what stands for a patient.
+        notes: what was made of the folder, in sentences.
         classes: their names, sorted.
         counts: class x site, or class alone.
         confounded: a sentence for each class that shares no site with another.
@@ -79,6 +83,8 @@ class SourceView:
     error: str = ""
     images: int = 0
     patients: int = 0
+    units: PatientUnits = field(default_factory=PatientUnits)
+    notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     counts: pd.DataFrame = field(default_factory=pd.DataFrame)
     confounded: tuple[str, ...] = ()
@@ -122,6 +128,8 @@ def read_source(path: Path) -> SourceView:
         path,
         images=len(records),
         patients=len({record.patient_id for record in records}),
+        units=PatientUnits.of(record.patient_source for record in records),
+        notes=tuple(found.notes),
         classes=names,
         counts=table,
         confounded=tuple(confounded_sites(sites, names)),
@@ -195,21 +203,22 @@ def keep_upload(places: Places, files: list[tuple[str, bytes]], label: str) -> P
     Raises:
         IngestError: nothing usable in it.
     """
-    if len(files) == 1 and files[0][1][:4] == b"PK\x03\x04":
-        target = free_folder(places.uploads, "upload")
-        found = unpack(files[0][1], target)
-        target.chmod(0o700)
-        return found
     target = free_folder(places.uploads, "upload")
+    if len(files) == 1 and files[0][1].startswith(b"PK"):
+        # unpacked as a run unpacks it: the folder that it came from, names of classes as they are
+        return unpack(files[0][1], target)
     return add_to_upload(target, files, label)
 
 
 def add_to_upload(target: Path, files: list[tuple[str, bytes]], label: str) -> Path:
     """Put images of one class into the folder of an upload. Raises `IngestError` without a class or an image."""
-    if not plain_name(label):
+    name = class_folder(label)
+    if not name:
         raise IngestError("the class of the images is missing: name it, for example normal")
     suffixes = [_suffix(data) for _, data in files]
-    folder = target / plain_name(label)
+    there = [one.name for one in target.iterdir() if one.is_dir()] if target.is_dir() else []
+    # a class that is there already, typed in another way, is that class
+    folder = target / next((one for one in there if normal_label(one) == normal_label(name)), name)
     begin = len(list(folder.glob("image-*"))) if folder.is_dir() else 0
     for number, ((_, data), suffix) in enumerate(zip(files, suffixes, strict=True), start=begin):
         # names of files may hold names of patients: they are not kept

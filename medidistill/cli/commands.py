@@ -201,6 +201,8 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             print(f"{split}: {sum(counts.values())} images of {facts['patients'][split]} patients ({listed})")
         print(f"quarantined: {facts['quarantined']}")
+        for note in facts.get("notes", ()):
+            print(f"note: {note}")
 
 
 def _stage(arguments: Namespace, stop: Stop) -> None:

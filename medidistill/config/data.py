@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from medidistill.config.fields import Validated, choice, names, number, part, text
 from medidistill.config.quality import QualityConfig
+from medidistill.errors import ConfigError
 
 __all__ = ["IngestConfig", "PhantomConfig"]
 
@@ -49,7 +51,31 @@ class IngestConfig(Validated):
         "table",
         "header",
     )
+    follow_links: tuple[str, ...] = names(
+        (), "absolute paths of folders outside the input that symbolic links in it may lead into; empty: none"
+    )
+    similar_classes: str = choice(
+        "refuse",
+        "labels that differ only in case, spaces, hyphens, underscores or number form (1, 1.0): refuse, merge into one "
+        "class, or keep as classes of their own",
+        "refuse",
+        "merge",
+        "keep",
+    )
+    similar_patient_ids: str = choice(
+        "merge",
+        "patient IDs that differ only in case, spaces, leading zeros or number form (12, 012, 12.0): take as one "
+        "patient, or keep apart; reported in either case",
+        "merge",
+        "keep",
+    )
     frames: str = choice("refuse", "DICOM files of several frames: refuse, or each frame a film", "refuse", "split")
     quality: QualityConfig = part(QualityConfig, "which films are fit to learn from")
     cache: str = choice("memory", "MONAI cache: in memory, or on disk (holds patient pixels)", "memory", "disk")
     seed: int = number(0, "seed of the split by patient", 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for folder in self.follow_links:
+            if not PurePath(folder).is_absolute():
+                raise ConfigError(f"IngestConfig.follow_links={folder!r}: must be the absolute path of a folder")

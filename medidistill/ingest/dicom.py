@@ -41,7 +41,7 @@ __all__ = [
     "unknown_kind",
 ]
 
-_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber", "PatientSex", "PatientAge", "NumberOfFrames"]
+_HEADER_TAGS = ["PatientID", "SOPInstanceUID", "AccessionNumber", "PatientSex", "PatientAge", "StudyInstanceUID"]
 _FRAME = "\0"  # parts a path from the number of a frame: the one sign that no path can hold
 
 
@@ -55,6 +55,7 @@ class Header:
     sex: str = ""
     age: str = ""
     frames: int = 1
+    study_instance_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def read_header(path: Path) -> Header:
     """Read the identifiers of a DICOM file without its pixels. Raises `IngestError`."""
     try:
         with quiet():
-            dataset = read_dicom_file(path, keywords=_HEADER_TAGS, pixels=False).dataset
-            patient, uid, accession, sex, age = (str(dataset.get(t, "") or "").strip() for t in _HEADER_TAGS[:-1])
-            return Header(patient, uid, accession, sex, age, number_of_frames(dataset))
+            wanted = [*_HEADER_TAGS, "NumberOfFrames"]
+            dataset = read_dicom_file(path, keywords=wanted, pixels=False).dataset
+            patient, uid, accession, sex, age, study = (str(dataset.get(t, "") or "").strip() for t in _HEADER_TAGS)
+            return Header(patient, uid, accession, sex, age, number_of_frames(dataset), study)
     except IngestError:
         raise
     except Exception as error:

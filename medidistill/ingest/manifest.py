@@ -29,6 +29,7 @@ MANIFEST_COLUMNS = (
     "key",
     "label",
     "patient_id",
+    "patient_source",
     "site",
     "sex",
     "age",
@@ -45,7 +46,8 @@ class Quarantined:
     """A file or row that was set aside, or used under a warning.
 
     Args:
-        key: its path relative to the source, or the CSV's name and row.
+        key: its path relative to the source, or the table's name and line; bytes of a name that are not valid UTF-8 are
+            written as escapes.
         reason: why; holds no name of a file, so that a report can show it.
         other: key of the film that it is a duplicate of, else empty.
     """

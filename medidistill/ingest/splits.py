@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -9,30 +10,22 @@ import torch
 
 from medidistill.config import IngestConfig
 from medidistill.errors import ConfigError, IngestError, did_you_mean
+from medidistill.ingest.sources.layout import split_of
 from medidistill.ingest.sources.record import Record
 from medidistill.seeding import stream
 
-__all__ = ["SPLITS", "assign_splits", "check_coverage", "required_splits"]
+__all__ = ["SPLITS", "assign_splits", "check_coverage", "describe_splits", "required_splits"]
 
 SPLITS = ("train", "val", "test")
-_ALIASES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def assign_splits(records: Sequence[Record], classes: Sequence[str], config: IngestConfig) -> list[str]:
-    """Return the split of each record: as given in the CSV, else drawn by patient from the seed.
+    """Return the split of each record: as the table or the folders give it, else drawn by patient from the seed.
 
-    A drawn split is stratified: each class sends `val_fraction` and `test_fraction` of its patients to
-    validation and test, at least one where the fraction is not 0. A patient with several labels counts
-    for the most frequent one. The patients of one class do not move when another class changes.
+    Where they give training and test only, validation is drawn from the patients of the training split. A drawn split
+    is stratified: each class sends `val_fraction` and `test_fraction` of its patients to validation and test, at least
+    one where the fraction is not 0. A patient with several labels counts for the most frequent one. The patients of
+    one class do not move when another class changes.
 
     Args:
         records: what was found, sorted by key.
@@ -40,13 +33,18 @@ def assign_splits(records: Sequence[Record], classes: Sequence[str], config: Ing
         config: the fractions and the seed.
 
     Raises:
-        IngestError: an unknown split, splits given for some rows only, a patient in two splits, or a
+        IngestError: an unknown split, splits given for some images only, a patient in two splits, or a
             class with fewer patients than the splits need.
         ConfigError: fractions that leave nothing to train on.
     """
-    given = [record.split for record in records]
-    if any(given):
-        return _given_splits(records, config.labels)
+    if any(record.split for record in records):
+        splits = _given_splits(records)
+        if "val" in splits or not config.val_fraction:
+            return splits
+        train = [record for record, split in zip(records, splits, strict=True) if split == "train"]
+        alone = dataclasses.replace(config, test_fraction=0.0)
+        drawn = _draw(_strata(train, classes), alone)
+        return [drawn.get(record.patient_id, split) for record, split in zip(records, splits, strict=True)]
     if config.val_fraction + config.test_fraction >= 1:
         raise ConfigError(
             f"IngestConfig.val_fraction={config.val_fraction:g} and test_fraction={config.test_fraction:g}: "
@@ -56,20 +54,27 @@ def assign_splits(records: Sequence[Record], classes: Sequence[str], config: Ing
     return [drawn[record.patient_id] for record in records]
 
 
-def _given_splits(records: Sequence[Record], table: str) -> list[str]:
+def describe_splits(records: Sequence[Record], config: IngestConfig) -> str:
+    """Return a sentence on where validation comes from, if the input names splits and none for it; else empty."""
+    given = {split_of(record.split) for record in records if record.split}
+    if not given or "val" in given or not config.val_fraction:
+        return ""
+    share = f"{100 * config.val_fraction:g} %"
+    return f"The input names no validation split: {share} of its training patients were drawn for it."
+
+
+def _given_splits(records: Sequence[Record]) -> list[str]:
     empty = sum(not record.split for record in records)
     if empty:
-        raise IngestError(f"{table}: {empty} of {len(records)} rows have no split; fill in all of them or none")
+        raise IngestError(f"{empty} of {len(records)} images have no split; give it for all of them or for none")
     splits = []
     for record in records:
-        name = _ALIASES.get(record.split.lower())
-        if name is None:
+        name = split_of(record.split)
+        if not name:
             guess = did_you_mean(record.split.lower(), SPLITS)
             # without a guess it is no slip of the pen, and may be a cell of another column
             shown = f"split {record.split!r}" if guess else "an unknown split"
-            raise IngestError(
-                f"{table}: {shown}: must be train, val or test{guess}", private=[f"{record.key}: {record.split}"]
-            )
+            raise IngestError(f"{shown}: must be train, val or test{guess}", private=[f"{record.key}: {record.split}"])
         splits.append(name)
     seen: dict[str, set[str]] = defaultdict(set)
     for record, split in zip(records, splits, strict=True):
@@ -78,7 +83,7 @@ def _given_splits(records: Sequence[Record], table: str) -> list[str]:
     if shared:
         names = ", ".join(f"{p} in {' and '.join(s for s in SPLITS if s in seen[p])}" for p in shared[:3])
         raise IngestError(
-            f"{table}: {len(shared)} of {len(seen)} patients have images in more than one split ({names}"
+            f"{len(shared)} of {len(seen)} patients have images in more than one split ({names}"
             f"{', ...' if len(shared) > 3 else ''}; identifiers are hashed); give each patient one split"
         )
     return splits

@@ -30,8 +30,10 @@ from medidistill.ingest.manifest import (
 )
 from medidistill.ingest.quality import judge
 from medidistill.ingest.sources import Record, class_names, find_records, workspace
-from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, required_splits
+from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, describe_splits, required_splits
+from medidistill.ingest.synthetic import all_marked_synthetic
 from medidistill.normalisation import fit_normalisation
+from medidistill.patient_units import PatientUnits
 
 __all__ = ["IngestResult", "ingest"]
 
@@ -44,11 +46,15 @@ class IngestResult:
         train: images of the training split, (N, 1, S, S) float32 in [0, 1], sorted by key.
         val: images of the validation split, likewise.
         test: images of the test split, likewise.
-        manifest: one row an image: key, label, patient_id (hashed), site, sex, age, split, width, height, sha256.
+        manifest: one row an image: key, label, patient_id (hashed), patient_source (what tells the patient), site, sex,
+            age, split, width, height, sha256.
         quarantine: what was set aside, with the reason.
         digest: 16 hexadecimal digits that name files, labels, splits and configuration.
         normalisation: how the images become network input.
         warned: what is used although something speaks against it, with the reason.
+        notes: what was made of the source, sentences without names of files and patients.
+        patients: how many images are told apart by what.
+        synthetic: whether every image says of itself that it is synthetic.
         thumbnails: (1, S, S) of films that were set aside or used under a warning, by key: patients' pixels.
     """
 
@@ -61,6 +67,9 @@ class IngestResult:
     normalisation: Normalisation
     warned: list[Quarantined] = field(default_factory=list)
     thumbnails: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    patients: PatientUnits = field(default_factory=PatientUnits)
+    synthetic: bool = False
 
     def write_tables(self, folder: Path) -> None:
         """Write the manifest, what was set aside or warned of, and its pictures, readable by their owner only."""
@@ -114,8 +123,8 @@ def _ingest(
     workers: int,
     progress: bool,
 ) -> IngestResult:
-    found = find_records(source, config, place)
-    records, gate = found.records, _Gate(found.quarantine)
+    found = find_records(source, config, place, progress=progress)
+    records, gate = found.records, _Gate(found.quarantine, found.warned)
     total = len(records) + len(gate.quarantine)
     if not records:
         check_quarantine(gate.quarantine, total, config, folder)
@@ -123,8 +132,13 @@ def _ingest(
             f"{source}: no usable images; {total} set aside, first: {gate.quarantine[0].reason}",
             private=[f"{entry.key}: {entry.reason}" for entry in gate.quarantine],
         )
-    classes = class_names(records, config)
+    try:
+        classes = class_names(records, config)
+    except IngestError:  # a class that was set aside is no class that is missing
+        check_quarantine(gate.quarantine, total, config, folder)
+        raise
     splits = ["test"] * len(records) if whole else assign_splits(records, classes, config)
+    drawn = "" if whole else describe_splits(records, config)
     loaded = load_films(records, config.image_size, config.cache, folder, workers or worker_count(len(records)))
     bar = tqdm(loaded, "reading X-rays", len(records), unit="image", file=sys.stderr, disable=not progress)
     films = gate.alone(records, bar, config)
@@ -147,6 +161,8 @@ def _ingest(
     required = ("test",) if whole else required_splits(any(record.split for record in records), config)
     check_coverage([row["label"] for row in rows], [row["split"] for row in rows], classes, required)
     manifest = manifest_table(rows)
+    patients = PatientUnits.of(manifest["patient_source"])
+    used = [str(record.path) for record, film in zip(records, films, strict=True) if film is not None]
     parts = {split: _part(rows, images, split, classes, config.image_size) for split in SPLITS}
     return IngestResult(
         **parts,
@@ -156,6 +172,9 @@ def _ingest(
         normalisation=fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images),
         warned=gate.warned,
         thumbnails=gate.thumbnails,
+        notes=(*found.notes, *([drawn] if drawn else ()), *patients.sentences()),
+        patients=patients,
+        synthetic=all_marked_synthetic(Path(), used),
     )
 
 

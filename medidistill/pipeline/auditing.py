@@ -241,6 +241,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
                 "workers": workers,
                 "release_check": check.lines(),
             }
+    document["patient_units"] = run.patient_units.sentences()
     write_json(audit_file(run), document, mode=0o600)
     write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
     write_text(folder / "privacy-report.html", officer_html(document), mode=0o600)

@@ -13,7 +13,7 @@ from medidistill.files import read_json, write_json, write_text
 from medidistill.pipeline.arms import delivery
 from medidistill.pipeline.cells import fingerprint, make_contest, run_cells
 from medidistill.pipeline.clinical import write_clinical
-from medidistill.pipeline.external import external_set
+from medidistill.pipeline.external import external_set, external_units
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.work import Run
 
@@ -81,6 +81,8 @@ def _write_tables(run: Run, data: Prepared, scored: LabelledImages, runs: Sequen
         confidence=config.evaluate.confidence,
         seed=config.seed,
     )
+    units = run.patient_units if scored is data.test else external_units(run)
+    comparison = dataclasses.replace(comparison, notes=(*comparison.notes, *units.sentences()))
     write_text(folder / "comparison.md", comparison.to_markdown())
     write_text(folder / "comparison.csv", comparison.to_csv())
     write_clinical(run, data, scored, runs, folder)

@@ -131,6 +131,8 @@ def report(run: Run) -> Path:
         evolution=_evolution(run, method) if made else (),
         quarantine=_quarantine(run),
         splits=_by_class(run.record.stages["ingest"]["images"]),
+        patient_units=run.patient_units,
+        data_notes=tuple(run.record.stages["ingest"].get("notes", ())),
         sites=_sites(run, data),
         confounded=confounded_sites(_raw_sites(data), data.train.class_names),
         external=_external(run),
@@ -186,6 +188,8 @@ def _without_places(record: RunRecord) -> RunRecord:
     rules = config.get("evaluate", {})
     rules["bundles"] = [Path(place).name for place in rules.get("bundles", ())]
     rules["external"] = Path(rules.get("external", "")).name
+    reading = config.get("ingest", {})
+    reading["follow_links"] = [Path(place).name for place in reading.get("follow_links", ())]
     return dataclasses.replace(record, config=config)
 
 

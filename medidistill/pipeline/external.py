@@ -10,11 +10,12 @@ from medidistill.config import digest
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import IngestError
 from medidistill.files import read_json, write_json
+from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.prepared import Prepared, load_split, private_folder, save_split
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.work import Run
 
-__all__ = ["external_set"]
+__all__ = ["external_set", "external_units"]
 
 
 def external_set(run: Run, data: Prepared) -> LabelledImages | None:
@@ -50,3 +51,12 @@ def external_set(run: Run, data: Prepared) -> LabelledImages | None:
     result.write_tables(folder)
     write_json(note, {"source": str(source), "inputs": inputs}, mode=0o600)
     return result.test
+
+
+def external_units(run: Run) -> PatientUnits:
+    """Return what stands for a patient in the external test set, which has been read."""
+    with open(run.folder.ingest / "external" / "manifest.csv", encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    if rows and "patient_source" not in rows[0]:
+        return PatientUnits(noted=False)
+    return PatientUnits.of(row["patient_source"] for row in rows)

@@ -12,7 +12,7 @@ import datetime
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from medidistill.config import PolicyConfig, RunConfig, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, MedidistillError, PrivacyGateError
 from medidistill.files import read_json, sha256_file, write_text
+from medidistill.patient_units import PatientUnits
 from medidistill.pipeline import release_log
 from medidistill.pipeline.config_file import load_section
 from medidistill.pipeline.run_folder import RunFolder
@@ -29,6 +30,7 @@ from medidistill.privacy.accounting import Sampled, epsilon_spent, mechanisms_of
 from medidistill.privacy.gate import Budget, Override, Verdict, judge, overrule, refuse, terms
 from medidistill.privacy.ledger import Ledger
 from medidistill.privacy.statement import privacy_statement
+from medidistill.record import RunRecord
 
 __all__ = ["Override", "Release", "Verdict", "load_policy", "only_release", "preview", "release"]
 
@@ -141,6 +143,8 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
     patients = run.data().train.patient_ids if wanted or claim.kind == "dp" else ()
     ledger = Ledger(_ledger_file(run)) if wanted or claim.kind == "dp" else None
     budget = _budget(claim, ledger, patients, name) if ledger is not None else None
+    if budget is not None and run.patient_units.unresolved:
+        budget = replace(budget, by_patient=False)
     verdicts: list[Verdict] = []
     entry = None
     if wanted:
@@ -153,7 +157,7 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
             "policy_digest": digest(policy),
         }
         init = str(distilled.recipe.get("init", "unknown"))
-        verdicts = judge(policy, audit, claim, name=name, init=init, budget=budget)
+        verdicts = judge(policy, audit, claim, name=name, init=init, budget=budget, units=run.patient_units)
         try:
             verdicts = overrule(verdicts, overrides)
             refuse(verdicts)
@@ -182,6 +186,7 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
         budget=budget,
         recipient=run.config.privacy.recipient,
         events=manifest.events,
+        units=run.patient_units,
     )
     return Release(section, claim, verdicts, entry)
 
@@ -209,6 +214,7 @@ def preview(folder: RunFolder, config: RunConfig, distilled: DistilledSet) -> li
         name=name,
         init=str(distilled.recipe.get("init", "unknown")),
         budget=None,
+        units=PatientUnits.from_facts(RunRecord.load(folder.record_file).stages.get("ingest", {})),
     )
 
 

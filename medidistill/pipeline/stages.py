@@ -19,6 +19,7 @@ from medidistill.distill import distill as distill_images
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
+from medidistill.patient_units import FACT
 from medidistill.pipeline.arms import check_ipc, method_config, methods, training_of, validation_score
 from medidistill.pipeline.memory import distill_need, experts_need
 from medidistill.pipeline.prepared import Prepared
@@ -58,17 +59,17 @@ def _read(run: Run, source: Path, inputs: str) -> None:
     say(run.progress, f"ingest: reading {source}")
     # MONAI takes seconds to load, and a run that resumes later stages has no use for it
     from medidistill.ingest import ingest as read_images
-    from medidistill.ingest.synthetic import all_marked_synthetic
 
     run.folder.note_source(source)
     result = read_images(source, run.config.ingest, folder=folder, workers=run.config.threads, progress=run.progress)
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}
-    keys = [key for split in (data.train, data.val, data.test) for key in split.keys]
     aside = {"quarantined": len(result.quarantine), "warned": len(result.warned)}
-    facts = {"images": counts, "patients": patients, **aside}
-    origin = "phantom" if all_marked_synthetic(source, keys) else "patients"
+    facts = {"images": counts, "patients": patients, **aside, FACT: result.patients.as_facts(), "notes": result.notes}
+    for note in result.notes:
+        say(run.progress, f"ingest: {note}")
+    origin = "phantom" if result.synthetic else "patients"
     tables = [path for path in folder.iterdir() if path.suffix in (".csv", ".html")]
     run.note("ingest", inputs, tables, data=data.digest, origin=origin, **facts)
     run.touch("read", inputs, train=data.train, val=data.val, test=data.test)

@@ -14,6 +14,7 @@ from medidistill.distill import Ranks
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.files import sha256_file
+from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.memory import Need, check
 from medidistill.pipeline.prepared import Prepared
@@ -89,6 +90,11 @@ class Run:
             number, name = cohort(images.patient_ids)
             manifest.add(Event(kind, split, number, name, mechanism, parameters or {}, origin, inputs))
         manifest.save(self.folder.provenance)
+
+    @property
+    def patient_units(self) -> PatientUnits:
+        """What stands for a patient in the images of this run."""
+        return PatientUnits.from_facts(self.record.stages.get("ingest", {}))
 
     def require(self, stage: str, command: str) -> str:
         """Return the digest of a finished stage, or say which command comes first."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from medidistill.config import PolicyConfig
 from medidistill.errors import PrivacyGateError
+from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim
 from medidistill.privacy.resolution import COPY_HOLDOUT_IMAGES, FALSE_ALARM, NATURAL_RULES, rate_needs
 from medidistill.privacy.statistics import passes_by_chance, trials_needed
@@ -21,6 +22,10 @@ from medidistill.privacy.wording import ABOUT
 __all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "guarantees", "judge", "overrule", "refuse", "terms"]
 
 CONTROLLED = "controlled sharing only"
+_PATIENT_RULES = ("linkage", "copies", "membership_release", "lira", "rmia")
+_NAME_PATIENTS = (
+    "name the patient of each image (column patient_id of the table of labels, or Patient ID), and run again"
+)
 _AUDIT_AGAIN = "run `medidistill audit OUT`, then export again"
 _LEAKS = "distil fewer images or with a shorter schedule, or train the experts with differential privacy (experts.dp)"
 
@@ -57,16 +62,30 @@ class Override:
 
 @dataclass(frozen=True)
 class Budget:
-    """The accountant's bound for a claim of kind `dp`, all releases of the cohort added up."""
+    """The accountant's bound for a claim of kind `dp`, all releases of the cohort added up.
+
+    Args:
+        epsilon: of one unit.
+        delta: likewise.
+        by_patient: whether a unit is a patient; where nothing tells the patients it is an image.
+    """
 
     epsilon: float
     delta: float
+    by_patient: bool = True
 
 
 def judge(
-    policy: PolicyConfig, audit: Mapping[str, Any] | None, claim: Claim, *, name: str, init: str, budget: Budget | None
+    policy: PolicyConfig,
+    audit: Mapping[str, Any] | None,
+    claim: Claim,
+    *,
+    name: str,
+    init: str,
+    budget: Budget | None,
+    units: PatientUnits | None = None,
 ) -> list[Verdict]:
-    """Return one verdict a rule.
+    """Return one verdict a rule. Where nothing tells the patients, no rule by patient is resolved.
 
     Args:
         policy: the rules.
@@ -75,6 +94,7 @@ def judge(
         name: digest of the set that is to leave.
         init: how its images started.
         budget: of a `dp` claim.
+        units: what stands for a patient; None: an identifier, for every image.
     """
     if not policy.patients:
         return [
@@ -105,7 +125,15 @@ def judge(
             verdicts.append(_proven(policy, found["one_run"]))
         if budget is not None:
             verdicts.append(_not_contradicted(found, budget))
-    return verdicts
+    return [_by_patient(verdict, units or PatientUnits()) for verdict in verdicts]
+
+
+def _by_patient(verdict: Verdict, units: PatientUnits) -> Verdict:
+    """Return a verdict of a rule by patient as unresolved where nothing tells the patients."""
+    if verdict.rule not in _PATIENT_RULES or not units.unresolved:
+        return verdict
+    figure = f"not resolvable: {units.unresolved}; counted by image: {verdict.figure}"
+    return replace(verdict, passed=False, figure=figure, remedy=_NAME_PATIENTS)
 
 
 def _is_about(audit: Mapping[str, Any] | None, name: str) -> Verdict:
@@ -176,8 +204,8 @@ def _proven(policy: PolicyConfig, found: Mapping[str, Any]) -> Verdict:
 
 
 def guarantees(policy: PolicyConfig, budget: Budget | None) -> bool:
-    """Whether the accountants' bound is small enough to be printed as a guarantee."""
-    return budget is not None and budget.epsilon <= policy.epsilon_agreement
+    """Whether the accountants' bound is one by patient, and small enough to be printed as a guarantee."""
+    return budget is not None and budget.by_patient and budget.epsilon <= policy.epsilon_agreement
 
 
 def _not_contradicted(found: Mapping[str, Any], budget: Budget) -> Verdict:
@@ -195,7 +223,7 @@ def terms(policy: PolicyConfig, claim: Claim, budget: Budget | None) -> str:
     """Return under which terms the set may leave."""
     if claim.kind == "no_patients":
         return "phantom images of nobody"
-    if claim.kind == "dp" and budget is not None:
+    if claim.kind == "dp" and budget is not None and budget.by_patient:
         if budget.epsilon <= policy.epsilon_open:
             return "open"
         if guarantees(policy, budget):

@@ -70,6 +70,7 @@ def _blocks(document: Mapping[str, Any]) -> list[Block]:
             "A distilled set is made from patients' X-rays and may carry traces of them. Here is what attacks found. "
             "**A good result is no proof of anonymity**, and this page is not legal advice.",
         ),
+        *(("p", f"**{sentence}**") for sentence in document.get("patient_units", ())),
         ("h2", "What was found"),
         (
             "table",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medidistill.config import PolicyConfig
+from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim, Event
 from medidistill.privacy.gate import CONTROLLED, Budget, Verdict, guarantees, terms
 
@@ -25,6 +26,7 @@ def privacy_statement(
     budget: Budget | None,
     recipient: str = "",
     events: Sequence[Event] = (),
+    units: PatientUnits | None = None,
 ) -> dict[str, Any]:
     """Return the privacy section of a bundle, JSON types.
 
@@ -37,6 +39,7 @@ def privacy_statement(
         budget: of a `dp` claim.
         recipient: who receives the set under which terms.
         events: the provenance; numbers of patients stay out of a `dp` bundle, whose guarantee would not cover them.
+        units: what stands for a patient; None: an identifier, for every image.
     """
     guaranteed = guarantees(policy, budget)
     section: dict[str, Any] = {
@@ -48,6 +51,7 @@ def privacy_statement(
         "statement": " ".join(
             [
                 _statement(policy, claim, released, audit is not None, budget, guaranteed, recipient),
+                *(_units(units or PatientUnits(), claim) if claim.kind != "no_patients" else ()),
                 *(f"Overridden: rule {v.rule} ({v.figure}): {v.overridden}." for v in verdicts if v.overridden),
             ]
         ),
@@ -112,6 +116,11 @@ def _statement(
             "this and earlier releases together. The figures of this card (scores, attacks) were computed without a "
             "mechanism and lie outside of it."
         )
+    elif budget is not None and not budget.by_patient:
+        parts.append(
+            f"Trained with noise; epsilon {budget.epsilon:.2f} is a bound for one image and not for a patient: no "
+            "guarantee."
+        )
     elif budget is not None:
         parts.append(f"Trained with noise, but epsilon {budget.epsilon:.1f} is too large to be printed as a guarantee.")
     if claim.kind != "no_patients":
@@ -123,6 +132,12 @@ def _statement(
     if recipient.strip():
         parts.append(f"Recipient: {recipient.strip()}.")
     return " ".join(parts)
+
+
+def _units(units: PatientUnits, claim: Claim) -> list[str]:
+    if units.noted:
+        return units.sentences(counts=claim.kind != "dp")
+    return ["It is not recorded what tells the patients apart."]
 
 
 def _event(event: Event, *, private: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from medidistill.distilled_set import DistilledSet
+from medidistill.patient_units import PatientUnits
 from medidistill.record import RunRecord
 
 __all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData"]
@@ -74,6 +75,8 @@ class ReportData:
         evolution: (outer step, images like `distilled.images`), pictured under the same condition.
         quarantine: (key, reason) of each file set aside; keys are shown as hashes only.
         splits: class -> split -> number of images.
+        patient_units: what stands for a patient.
+        data_notes: what was made of the input folder, in sentences.
         sites: site -> class (and `all`) -> number of images, `hidden` where it is too small to show.
         confounded: a sentence for each class that shares no site with another.
         external: the comparison on a second test set.
@@ -94,6 +97,8 @@ class ReportData:
     evolution: Sequence[tuple[int, Tensor]] = ()
     quarantine: Sequence[tuple[str, str]] = ()
     splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    patient_units: PatientUnits = field(default_factory=PatientUnits)
+    data_notes: Sequence[str] = ()
     sites: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
     confounded: Sequence[str] = ()
     external: ExternalResults | None = None

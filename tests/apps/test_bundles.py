@@ -42,13 +42,13 @@ def test_links_and_bombs_are_not_unpacked(bundles, tmp_path):
         bundles.unpack(archive(("link", "/etc/passwd"), mode=stat.S_IFLNK | 0o777), tmp_path / "new")
     with pytest.raises(IngestError, match="unpacks to"):
         bundles.unpack(archive(("zeros", bytes(20_000_000))), tmp_path / "new")
-    with pytest.raises(IngestError, match="not a readable ZIP"):
+    with pytest.raises(IngestError, match="not a readable zip"):
         bundles.unpack(b"PK\x03\x04 nothing of the kind", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_file_given_twice_leaves_nothing_behind(bundles, tmp_path):
-    with pytest.raises(IngestError, match="a file twice"):
+    with pytest.raises(IngestError, match="there twice"):
         bundles.unpack(archive(("a", "1"), ("a", "2")), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

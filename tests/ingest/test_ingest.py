@@ -250,7 +250,11 @@ def drop_column(rows):
             {},
             "not a readable CSV in UTF-8",
         ),
-        (lambda f, r: table(f, r, COLUMNS[:3]), {}, "not a readable CSV"),
+        (
+            lambda f, r: table(f, [(*x[:3], "train") for x in r], COLUMNS[:3]),
+            {},
+            "not a readable CSV: line 2 has 4 cells, the header has 3",
+        ),
         (lambda f, r: table(f, [*r, (*r[0], "more")]), {}, "not a readable CSV"),
         (lambda f, r: table(f, [*r, r[0]]), {}, r"1 file is listed more than once \(lines 2, 26\)"),
         (lambda f, r: None, {"classes": ("cat", "dgo")}, r"label 'dog' of 12 .*did you mean 'dgo'"),
@@ -259,7 +263,7 @@ def drop_column(rows):
         (lambda f, r: table(f, [x for x in r if "^0" in x[2] or x[1] == "cat"]), {}, "class 'dog' has 1 patient: .* 3"),
         (lambda f, r: None, {"labels": "label.csv"}, r"no such table of labels \(did you mean 'labels.csv'"),
         (lambda f, r: table(f, [(*x[:3], "tets") for x in r]), {}, r"split 'tets' .*did you mean 'test'"),
-        (lambda f, r: table(f, [(*r[0][:3], "test"), *r[1:]]), {}, "23 of 24 rows have no split"),
+        (lambda f, r: table(f, [(*r[0][:3], "test"), *r[1:]]), {}, "23 of 24 images have no split"),
         (
             lambda f, r: table(f, [(*x[:3], "train" if "dog" in x[0] or "^1" in x[2] else "val") for x in r]),
             {},
@@ -302,7 +306,10 @@ def test_links_to_an_archive(tmp_path, config):
     (tmp_path / "in/cat").symlink_to(tmp_path / "archive/cat")
     (tmp_path / "in/dog").symlink_to(tmp_path / "archive/dog")
     table(tmp_path / "in", rows)
-    assert len(ingest(tmp_path / "in", config).manifest) == 24
+    with pytest.raises(QuarantineError, match="24 x a symbolic link that leads out of the input folder"):
+        ingest(tmp_path / "in", config)
+    allowed = IngestConfig(image_size=16, follow_links=(str(tmp_path / "archive"),))
+    assert len(ingest(tmp_path / "in", allowed).manifest) == 24
 
 
 def test_a_class_that_loses_its_files_to_the_quarantine_is_an_error(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest import ingest
 from medidistill.ingest.demographics import parse_age, parse_sex
-from medidistill.ingest.finding import find_files
+from medidistill.ingest.finding import scan_folder
 from medidistill.ingest.sources import find_records, workspace
 from medidistill.ingest.sources.archive import check_archive, unpack
 
@@ -65,9 +66,12 @@ def test_a_circle_of_links_ends_and_hidden_files_are_left_out_on_request(tmp_pat
     (tmp_path / "a/.DS_Store").write_bytes(b"")
     (tmp_path / "a/back").symlink_to(tmp_path)
     (tmp_path / "a/self").symlink_to(tmp_path / "a/self")
-    names = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path, skip_system=True)]
-    assert names == ["a/1.png", "a/self"]
-    assert len(find_files(tmp_path)) == 4
+    listing = scan_folder(tmp_path, skip_system=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in listing.files] == ["a/1.png"]
+    assert [(one.path.name, one.reason) for one in listing.refused] == [
+        ("self", "a symbolic link that leads to itself")
+    ]
+    assert len(scan_folder(tmp_path).files) == 3
 
 
 def test_covid_19_radiography_layout(tmp_path):
@@ -214,12 +218,14 @@ def test_any_other_file_is_refused(tmp_path):
 
 @pytest.fixture
 def disc(tmp_path):
-    """pydicom's example disc by links, with labels for its three CR films."""
+    """pydicom's example disc, its folders named in the other case, as some systems mount a disc."""
     source = Path(get_testdata_file("DICOMDIR")).parent
     (tmp_path / "disc").mkdir()
     for path in source.iterdir():
-        # names in the other case, as some systems mount a disc
-        (tmp_path / "disc" / (path.name if path.is_file() else path.name.lower())).symlink_to(path)
+        if path.is_dir():
+            shutil.copytree(path, tmp_path / "disc" / path.name.lower())
+        else:
+            shutil.copy(path, tmp_path / "disc" / path.name)
     return tmp_path / "disc"
 
 
@@ -237,7 +243,7 @@ def test_dicomdir_reads_what_it_lists(disc, tmp_path):
 def test_dicomdir_sets_aside_what_it_does_not_list_or_have(disc, tmp_path):
     (disc / "labels.csv").write_text("path,label\nextra,a\n")
     (disc / "extra").write_bytes((disc / "77654033/CR1/6154").read_bytes())
-    (disc / "98892003").unlink()
+    shutil.rmtree(disc / "98892003")
     reasons = {entry.key: entry.reason for entry in found(disc / "DICOMDIR", tmp_path).quarantine}
     assert reasons.pop("extra") == "not listed in the DICOMDIR"
     assert set(reasons.values()) == {"listed in the DICOMDIR, but not there"}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medidistill.evaluate.clinical.checklist_items import GUIDELINES
+from medidistill.patient_units import PatientUnits
 from medidistill.record import RunRecord
 
 __all__ = ["checklist"]
@@ -106,7 +107,7 @@ def _from_config(record: RunRecord) -> dict[str, str]:
             f"resized to {ingest.get('image_size')} x {ingest.get('image_size')} pixels, normalisation "
             f"{ingest.get('normalisation')}."
         )
-        facts["splits"] = "training, validation and test; no patient in two of them (checked on reading)."
+        facts["splits"] = f"training, validation and test; {_disjoint(record)}"
     if network:
         depth = network.get("depth")
         facts["model"] = (
@@ -123,6 +124,14 @@ def _from_config(record: RunRecord) -> dict[str, str]:
     if evaluate:
         facts["selection"] = "outer step and training settings by balanced accuracy on validation."
     return facts
+
+
+def _disjoint(record: RunRecord) -> str:
+    units = PatientUnits.from_facts(record.stages.get("ingest", {}))
+    said = units.sentences()
+    if not units.noted:
+        return "split by patient, as far as the input names patients."
+    return said[0][0].lower() + " ".join(said)[1:] if said else "no patient in two of them (checked on reading)."
 
 
 def _external(record: RunRecord) -> str:

@@ -30,7 +30,7 @@ from medidistill.ingest.deidentify.screen import screen_header, screen_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION
 from medidistill.ingest.dicom import file_kind
-from medidistill.ingest.finding import find_files
+from medidistill.ingest.finding import relative_name, scan_folder
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.quiet import quiet
 from medidistill.ingest.sources.table import read_table
@@ -78,12 +78,13 @@ class _Ready:
 
 
 def _name(path: Path, source: Path, key: Key) -> str:
-    return key.token("file", path.relative_to(source).as_posix())
+    return key.token("file", relative_name(path, source))
 
 
 def locate(source: Path, name: str, key: Key) -> Path:
     """Return the input file that a name of the quarantine list stands for. Raises `IngestError`."""
-    for path in find_files(Path(source)):
+    listing = scan_folder(Path(source))
+    for path in (*listing.files, *(entry.path for entry in listing.refused)):
         if _name(path, Path(source), key) == name:
             return path
     raise IngestError(f"no file in the input folder has the name {name} under this key")
@@ -140,8 +141,9 @@ def deidentify_folder(
         raise ConfigError(
             f"wrong key: its fingerprint is {key.fingerprint}, the recipe asks for {config.key_fingerprint}"
         )
-    files = find_files(source)
-    if not files:
+    listing = scan_folder(source)
+    files = list(listing.files)
+    if not files and not listing.refused:
         raise IngestError(f"{source}: holds no files")
     kinds = {path: kind_of_other_file(path, source) for path in files}
     images = [path for path in files if not kinds[path]]
@@ -164,16 +166,19 @@ def deidentify_folder(
                 log.add("no image", source=entry.key, kind=entry.reason)
             for path in tqdm(images, desc="de-identifying", unit="file", file=sys.stderr, disable=not progress):
                 _one(path, source, output, config, key, log, tally)
+            for refused in listing.refused:
+                _refuse(_name(refused.path, source, key), refused.reason, log, tally)
             log.close(written=len(tally.written), quarantined=len(tally.quarantine))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _write_quarantine(output / "quarantine.csv", tally.quarantine)
     with quiet():
         rows = None if labels is None else write_labels(labels, source, output, tally.sources, tally.written)
-    share = len(tally.quarantine) / len(images)
+    total = len(images) + len(listing.refused)
+    share = len(tally.quarantine) / total
     if share > config.max_quarantine:
         raise QuarantineError(
-            f"{len(tally.quarantine)} of {len(images)} images were quarantined ({share:.0%}; at most "
+            f"{len(tally.quarantine)} of {total} images were quarantined ({share:.0%}; at most "
             f"{config.max_quarantine:.0%} allowed by max_quarantine): see {output / 'quarantine.csv'}"
         )
     return DeidentifyResult(
@@ -206,6 +211,10 @@ def _one(
         tally.sources.append(path)
         tally.patients.add(ready.patient)
         return
+    _refuse(name, reason, log, tally)
+
+
+def _refuse(name: str, reason: str, log: AuditLog, tally: _Tally) -> None:
     tally.quarantine.append(Quarantined(name, reason))
     log.add("quarantined", source=name, reason=reason)
 

@@ -2,116 +2,237 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import stat
+import sys
+import unicodedata
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from medidistill.errors import IngestError
+from tqdm import tqdm
+
+from medidistill.errors import IngestError, ResourceError
 from medidistill.files import translate_os_errors
+from medidistill.ingest.finding import is_left_behind
+from medidistill.ingest.sources.archive_names import check_readable, is_folder, read_name
 
-__all__ = ["check_archive", "unpack"]
+__all__ = ["ArchiveLimits", "Unpacked", "check_archive", "unpack"]
 
-_MOST_FILES = 1_000_000
-_MOST_BYTES = 1 << 40  # 1 TiB, where the disk would hold it
-_RATIO, _FREE_BYTES = 200, 64 << 20  # deflate reaches 1032: X-rays stay far below, and small archives are let be
 _CHUNK = 1 << 20
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes, on common file systems
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """Return the files of an archive, after checking what it claims."""
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    if len(members) > _MOST_FILES:
-        raise IngestError(f"{path}: {len(members)} files in the archive: at most {_MOST_FILES}")
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """How much an archive may unpack to.
+
+    Args:
+        files: number of files.
+        size: bytes in all.
+        ratio: bytes for each byte of the archive: deflate reaches 1032, X-rays stay far below.
+        free: bytes that are let be whatever the ratio.
+    """
+
+    files: int = 1_000_000
+    size: int = 1 << 40  # 1 TiB, where the disk would hold it
+    ratio: int = 200
+    free: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out of an archive.
+
+    Args:
+        folder: holds the content.
+        refused: (name, reason) of entries that this file system cannot hold.
+        guessed: number of entries whose names are neither ASCII nor UTF-8.
+    """
+
+    folder: Path
+    refused: tuple[tuple[str, str], ...] = ()
+    guessed: int = 0
+
+
+@dataclass(frozen=True)
+class _Target:
+    number: int
+    member: zipfile.ZipInfo
+    path: PurePosixPath
+
+
+def _members(archive: zipfile.ZipFile, name: str, packed: int, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
+    """Return the entries of an archive, after checking what it claims."""
+    members = archive.infolist()
+    files = sum(not is_folder(member) for member in members)
+    if files > limits.files:
+        raise IngestError(f"{name}: {files} files in the archive: at most {limits.files}")
     size = sum(member.file_size for member in members)
-    packed = path.stat().st_size
-    if size > _MOST_BYTES or size > max(_FREE_BYTES, _RATIO * packed):
+    if size > limits.size:
+        raise IngestError(f"{name}: unpacks to {size} bytes: at most {limits.size}")
+    if size > max(limits.free, limits.ratio * packed):
         raise IngestError(
-            f"{path}: {packed} bytes claim to unpack to {size}: more than {_RATIO} times as much; "
+            f"{name}: {packed} bytes claim to unpack to {size}: more than {limits.ratio} times as much; "
             "unpack it yourself if you trust it, and give the folder"
         )
     return members
 
 
-def _open(path: Path) -> zipfile.ZipFile:
+def _open(source: Path | BinaryIO, name: str) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise IngestError(f"{path}: not a readable zip file ({type(error).__name__})") from error
+        return zipfile.ZipFile(source)
+    except UnicodeDecodeError as error:
+        raise IngestError(f"{name}: not a readable zip file: a name in it is marked as UTF-8 and is not") from error
+    except Exception as error:  # a damaged directory raises anything
+        raise IngestError(
+            f"{name}: not a readable zip file ({type(error).__name__}): it is damaged, cut short, or one part of a "
+            "split archive; copy it again"
+        ) from error
+
+
+def _size(source: Path | BinaryIO) -> int:
+    if isinstance(source, Path):
+        return source.stat().st_size
+    return source.seek(0, os.SEEK_END)
 
 
 def check_archive(path: Path) -> None:
     """Refuse a zip-like file (zip, npz, xlsx) that claims to unpack to far more than it holds. Raises `IngestError`."""
-    with _open(path) as archive:
-        _members(archive, path)
+    with _open(path, str(path)) as archive:
+        _members(archive, str(path), _size(path), ArchiveLimits())
 
 
-def _inside(member: zipfile.ZipInfo, number: int, path: Path) -> PurePosixPath:
-    """Return the relative path of a member. Raises `IngestError`, naming it by number: names can be patients'."""
-    where = f"{path}: entry {number} of the archive"
-    name = member.filename.replace("\\", "/")
-    inside = PurePosixPath(name)
-    if inside.is_absolute() or ".." in inside.parts or ":" in name or not inside.parts:
-        raise IngestError(f"{where} leads out of the folder; refused as a whole")
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG):
-        raise IngestError(f"{where} is a link or a device; refused as a whole")
-    if member.flag_bits & 0x1:
-        raise IngestError(f"{where} is encrypted; unpack it yourself and give the folder")
-    return inside
-
-
-def unpack(path: Path, folder: Path) -> Path:
+def unpack(
+    source: Path | BinaryIO,
+    folder: Path,
+    *,
+    name: str = "",
+    limits: ArchiveLimits | None = None,
+    progress: bool = False,
+) -> Unpacked:
     """Unpack a zip file into a new folder that only its owner can enter.
 
-    Args:
-        path: the archive.
-        folder: a folder that does not exist yet.
+    What operating systems put into archives (`__MACOSX`, `.DS_Store`, `Thumbs.db`) stays in it.
 
-    Returns:
-        The folder that holds the content: where all of it lies in one sub-folder, that one.
+    Args:
+        source: the archive, or a file open for reading.
+        folder: a folder that does not exist yet.
+        name: what messages call the archive; empty: its path.
+        limits: how much it may unpack to.
+        progress: show a progress bar on stderr.
 
     Raises:
-        IngestError: no zip file; an entry that leads out, is a link, is encrypted, damaged, or there twice; more
-            unpacked than claimed, or far more than the archive is large.
+        IngestError: no zip file; an entry that leads out, is a link, is encrypted, damaged, packed by an unknown
+            method, or there twice; more unpacked than claimed, or far more than the archive is large.
         ResourceError: the folder cannot be written, or the disk does not hold it.
     """
-    with _open(path) as archive, translate_os_errors(folder):
-        members = _members(archive, path)
-        targets: dict[str, PurePosixPath] = {}
-        for number, member in enumerate(members, 1):
-            inside = _inside(member, number, path)
-            # two names that differ in case are one file on some file systems
-            if targets.setdefault(str(inside).casefold(), inside) is not inside:
-                raise IngestError(f"{path}: entry {number} of the archive is there twice; refused as a whole")
-        folder.mkdir(mode=0o700, parents=True)
-        size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
-        if size > free:
-            raise IngestError(f"{path}: unpacks to {size} bytes, {free} are free in {folder.parent}")
-        for number, (member, inside) in enumerate(zip(members, targets.values(), strict=True), 1):
-            _extract(archive, member, folder / inside, f"{path}: entry {number} of the archive")
-    inner = list(folder.iterdir())
-    return inner[0] if len(inner) == 1 and inner[0].is_dir() else folder
-
-
-def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, where: str) -> None:
-    """Write one member, counting what comes out: the claimed size can be a lie."""
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    left = member.file_size
-    with open(target, "xb") as file:
+    name = name or str(source)
+    packed = _size(source)
+    with _open(source, name) as archive:
+        members = _members(archive, name, packed, limits or ArchiveLimits())
+        targets, guessed = _targets(members, name)
+        with translate_os_errors(folder):
+            folder.mkdir(mode=0o700, parents=True)
         try:
-            stream = archive.open(member)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
-            raise IngestError(f"{where} cannot be unpacked ({type(error).__name__})") from error
-        with stream:
-            while True:
-                try:
-                    chunk = stream.read(_CHUNK)
-                except Exception as error:  # zlib, lzma and bz2 raise their own
-                    raise IngestError(f"{where} is damaged ({type(error).__name__})") from error
-                if not chunk:
-                    break
+            _extract_all(archive, [one for one in targets if _fits(folder, one.path)], folder, name, progress)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    reason = f"its name is longer than this file system allows ({_LONGEST_NAME} bytes)"
+    refused = tuple((str(target.path), reason) for target in targets if not _fits(folder, target.path))
+    return Unpacked(folder, refused, guessed)
+
+
+def _targets(members: list[zipfile.ZipInfo], name: str) -> tuple[list[_Target], int]:
+    """Return where each file goes, and how many names had to be guessed; refuse what cannot be unpacked safely."""
+    files: dict[str, _Target] = {}
+    folders: dict[str, int] = {}
+    guessed = 0
+    for number, member in enumerate(members, 1):
+        where = f"{name}: entry {number} of the archive"
+        entry = read_name(member, where)
+        check_readable(member, where)
+        path = entry.path
+        if is_folder(member):
+            if member.file_size:
+                raise IngestError(f"{where} is a folder that holds bytes; refused as a whole")
+            continue
+        if not path.parts:
+            raise IngestError(f"{where} has no name; refused as a whole")
+        if any(is_left_behind(part) for part in path.parts):
+            continue
+        guessed += entry.guessed
+        # names that differ in case, or in how accents are composed, are one file on some file systems
+        before = files.setdefault(_folded(path), _Target(number, member, path))
+        if before.number != number:
+            but = "" if before.path == path else ", but for case or composed letters"
+            raise IngestError(f"{where} is there twice (entry {before.number}{but}); refused as a whole")
+        for parent in path.parents:
+            folders.setdefault(_folded(parent), number)
+    for folded, target in files.items():
+        if folded in folders:
+            raise IngestError(
+                f"{name}: entry {target.number} of the archive is a file where entry {folders[folded]} needs a folder; "
+                "refused as a whole"
+            )
+    return list(files.values()), guessed
+
+
+def _folded(path: PurePosixPath) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _fits(folder: Path, path: PurePosixPath) -> bool:
+    parts = [len(part.encode("utf-8", "surrogateescape")) for part in path.parts]
+    return max(parts) <= _LONGEST_NAME and len(str(folder)) + sum(parts) + len(parts) <= _LONGEST_PATH
+
+
+def _extract_all(archive: zipfile.ZipFile, targets: Sequence[_Target], folder: Path, name: str, progress: bool) -> None:
+    size, free = sum(one.member.file_size for one in targets), shutil.disk_usage(folder).free
+    if size > free:
+        raise ResourceError(f"{name}: unpacks to {size} bytes, {free} are free in {folder.parent}")
+    with tqdm(
+        desc="unpacking", total=size, unit="B", unit_scale=True, file=sys.stderr, disable=not progress, leave=False
+    ) as bar:
+        for target in targets:
+            _extract(archive, target, folder / target.path, name, bar.update)
+
+
+def _extract(
+    archive: zipfile.ZipFile, target: _Target, path: Path, name: str, advance: Callable[[int], object]
+) -> None:
+    """Write one member, counting what comes out: the claimed size can be a lie."""
+    where = f"{name}: entry {target.number} of the archive"
+    left = target.member.file_size
+    with translate_os_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(path, "xb") as file:
+            for chunk in _chunks(archive, target.member, where):
                 left -= len(chunk)
                 if left < 0:
                     raise IngestError(f"{where} is larger than it claims")
                 file.write(chunk)
+                advance(len(chunk))
+
+
+def _chunks(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
+    """Yield the bytes of a member. Raises `IngestError` for whatever the codecs raise, and no `OSError`."""
+    try:
+        with archive.open(member) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+    except IngestError:
+        raise
+    except Exception as error:  # zipfile, zlib, lzma and bz2 raise their own, an OSError among them
+        raise IngestError(
+            f"{where} is damaged ({_damage(error)}): the archive was changed or cut on its way; copy it again"
+        ) from error
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, zipfile.BadZipFile) and "CRC" in str(error):
+        return "checksum differs"
+    return "it ends too early" if isinstance(error, EOFError) else type(error).__name__

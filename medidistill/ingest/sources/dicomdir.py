@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pydicom
@@ -10,7 +11,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from medidistill.errors import IngestError
 from medidistill.ingest.dicom_file import read_dicom_file
-from medidistill.ingest.finding import find_files
+from medidistill.ingest.finding import scan_folder
 from medidistill.ingest.limits import DIRECTORY
 from medidistill.ingest.quiet import quiet
 
@@ -27,11 +28,15 @@ def is_dicomdir(path: Path) -> bool:
         return False
 
 
-def listed_files(directory: Path) -> tuple[list[Path], list[str]]:
+def listed_files(directory: Path, allowed: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
     """Return the files below the folder of a DICOMDIR that it lists, sorted, and the names of those that are missing.
 
     The records are taken as the flat sequence they are stored in, not by the offsets that chain them: a chain can
     run in a circle. Names are compared without regard to case, as discs are mounted in either.
+
+    Args:
+        directory: the DICOMDIR.
+        allowed: folders outside of its own that symbolic links may lead into.
 
     Raises:
         IngestError: the DICOMDIR cannot be read, or lists nothing.
@@ -49,6 +54,7 @@ def listed_files(directory: Path) -> tuple[list[Path], list[str]]:
     if not names:
         raise IngestError(f"{directory}: lists no files")
     # only what lies below the folder can be found: an entry that leads out of it is missing
-    there = {path.relative_to(directory.parent).as_posix().casefold(): path for path in find_files(directory.parent)}
+    files = scan_folder(directory.parent, allowed=allowed).files
+    there = {path.relative_to(directory.parent).as_posix().casefold(): path for path in files}
     wanted = dict.fromkeys(os.path.normpath(name.replace("\\", "/")).casefold() for name in names)
     return sorted(there[name] for name in wanted if name in there), [name for name in wanted if name not in there]

@@ -1,8 +1,8 @@
-"""Labels from the layout of a folder: one sub-folder a class, or the COVID-19 Radiography Database."""
+"""Labels from the layout of a folder: a folder for each class, with or without folders for the splits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,66 +10,120 @@ import openpyxl
 
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
+from medidistill.ingest.dicom import file_kind
+from medidistill.ingest.finding import Listing
 from medidistill.ingest.sources.archive import check_archive
-from medidistill.ingest.sources.record import Found, make_record
+from medidistill.ingest.sources.layout import IMAGE_FOLDERS, NO_CLASS, Layout, Place, folder_word, read_layout
+from medidistill.ingest.sources.record import Found
 
-__all__ = ["from_folders", "from_radiography", "is_radiography"]
+__all__ = ["from_folders", "is_picture"]
 
 _DIRECTORY = "dicomdir"
+_WORKBOOK = ".metadata.xlsx"
+_MOST_CLASSES = 20
+_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz")
 
 
-def from_folders(source: Path, files: Sequence[Path], config: IngestConfig) -> Found:
-    """Return the files below the sub-folders of a folder, each labelled by the sub-folder it lies in."""
-    found = Found()
-    for path in files:
-        parts = path.relative_to(source).parts
-        if len(parts) < 2 or path.name.lower() == _DIRECTORY:
-            continue
-        key = "/".join(parts)
-        try:
-            found.records.append(make_record(key, path, parts[0], config))
-        except (IngestError, OSError) as error:
-            found.set_aside(key, error)
-    if not found.records and not found.quarantine:
-        tables = sorted(path.name for path in source.glob("*.csv"))
-        hint = f"; set ingest.labels to {tables[0]}" if tables else ""
-        raise IngestError(f"{source}: no labels: neither {config.labels} nor a sub-folder for each class{hint}")
-    return found
+def is_picture(path: Path) -> bool:
+    """Whether a file is DICOM, PNG or JPEG by its content; one that cannot be opened is not."""
+    return bool(_kind(path))
 
 
-def _classes(source: Path) -> list[Path]:
-    return sorted(folder for folder in source.iterdir() if (folder / "images").is_dir())
+def _kind(path: Path) -> str:
+    try:
+        return "" if path.name.lower() == _DIRECTORY else file_kind(path)
+    except OSError:
+        return ""
 
 
-def is_radiography(source: Path) -> bool:
-    """Whether a folder is laid out as the COVID-19 Radiography Database: `CLASS/images` beside `CLASS.metadata.xlsx`.
+def from_folders(source: Path, listing: Listing, config: IngestConfig) -> Found:
+    """Return the files below a folder, labelled by the folders that they lie in; see `layout`.
 
-    The masks that lie beside the images of that database are no X-rays: as a folder for each class they would be read.
-    """
-    return any((source / f"{folder.name}.metadata.xlsx").is_file() for folder in _classes(source))
+    Where a class folder has a sub-folder `images`, only what lies in that is read, and `CLASS.metadata.xlsx` beside the
+    class folder, as in the COVID-19 Radiography Database, names the sites.
 
-
-def from_radiography(source: Path, files: Sequence[Path], config: IngestConfig) -> Found:
-    """Return the X-rays below `CLASS/images`; the URL of a row in `CLASS.metadata.xlsx` becomes the site.
-
-    The database names no patients: each file is its own, and near duplicates are all that links two films.
+    Args:
+        source: the folder.
+        listing: what lies below it.
+        config: class names, and whether headers give sex and age.
 
     Raises:
-        IngestError: a workbook that cannot be read.
+        IngestError: no class folders, an ambiguous layout, or a workbook that cannot be read.
     """
-    found = Found()
-    for folder in _classes(source):
-        workbook = source / f"{folder.name}.metadata.xlsx"
-        sites = _sites(workbook) if workbook.is_file() else {}
-        for path in files:
-            if not path.is_relative_to(folder / "images"):
-                continue
-            key = path.relative_to(source).as_posix()
-            try:
-                found.records.append(make_record(key, path, folder.name, config, site=sites.get(path.stem.lower(), "")))
-            except (IngestError, OSError) as error:
-                found.set_aside(key, error)
+    places = {path: path.relative_to(source).parts for path in listing.files if path.name.lower() != _DIRECTORY}
+    kinds = {path: _kind(path) for path in places}
+    pictures = [path for path, kind in kinds.items() if kind]
+    if not any(len(parts) > 1 for parts in places.values()) and not listing.refused:
+        raise _no_labels(source, listing, config)
+    try:
+        layout = read_layout([places[path][:-1] for path in pictures], config.classes)
+    except IngestError as error:
+        raise IngestError(f"{source}: {error}; or label the pictures by a table {config.labels}") from error
+    classes = {label for place, _, label in (layout.place(places[path][:-1]) for path in pictures) if label}
+    if len(classes) > _MOST_CLASSES and not config.classes:
+        raise IngestError(
+            f"{source}: {len(classes)} folders would be classes, more than {_MOST_CLASSES}: they look like patients or "
+            f"studies; label the pictures by a table {config.labels}, or list the folders in ingest.classes"
+        )
+    found, masks = Found(notes=list(layout.notes)), 0
+    for entry in listing.refused:
+        found.refuse(entry, source)
+    inner = _classes_with_images(layout, places, pictures)
+    sites = _sites_of(source, listing, layout)
+    for path, parts in places.items():
+        place, split, label = layout.place(parts[:-1])
+        key = "/".join(parts)
+        if place is Place.MASK:
+            masks += bool(kinds[path])
+        elif place is Place.NO_CLASS:
+            if kinds[path]:  # licences and tables beside the classes are no pictures that were lost
+                found.set_aside(key, NO_CLASS)
+        elif label in inner and not _in_images(parts[:-1]):
+            found.set_aside(key, "lies beside the folder images of its class")
+        else:
+            site = sites.get(label, {}).get(path.stem.lower(), "")
+            found.add(key, path, label, config, split=split, site=site, kind=kinds[path] or None)
+    if masks:
+        found.notes.append(f"{masks} pictures in folders of masks were left out.")
+    if not found.records and not found.quarantine:
+        raise _no_labels(source, listing, config)
     return found
+
+
+def _no_labels(source: Path, listing: Listing, config: IngestConfig) -> IngestError:
+    tables = sorted(path.name for path in listing.files if path.parent == source and path.suffix.lower() in _TABLES)
+    hint = f"; set ingest.labels to {tables[0]}" if tables else ""
+    if any(path.suffix.lower() in _ARCHIVES for path in listing.files):
+        hint += "; it holds an archive: unpack it, or give a zip itself as the input"
+    return IngestError(f"{source}: no labels: neither {config.labels} nor a sub-folder for each class{hint}")
+
+
+_TABLES = (".csv", ".tsv", ".xlsx")
+
+
+def _in_images(folders: Sequence[str]) -> bool:
+    return any(folder_word(name) in IMAGE_FOLDERS for name in folders)
+
+
+def _classes_with_images(
+    layout: Layout, places: Mapping[Path, Sequence[str]], pictures: Sequence[Path]
+) -> frozenset[str]:
+    """Return the classes that keep their pictures in a sub-folder `images`."""
+    inner = set()
+    for path in pictures:
+        folders = places[path][:-1]
+        place, _, label = layout.place(folders)
+        if place is Place.LABELLED and any(folder_word(name) in IMAGE_FOLDERS for name in folders[1:]):
+            inner.add(label)
+    return frozenset(inner)
+
+
+def _sites_of(source: Path, listing: Listing, layout: Layout) -> dict[str, dict[str, str]]:
+    """Return for each class with a workbook its sites by file name."""
+    if layout.splits is not None:
+        return {}
+    books = [path for path in listing.files if path.parent == source and path.name.lower().endswith(_WORKBOOK)]
+    return {path.name[: -len(_WORKBOOK)]: _sites(path) for path in books}
 
 
 def _sites(workbook: Path) -> dict[str, str]:

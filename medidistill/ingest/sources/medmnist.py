@@ -16,7 +16,7 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.files import translate_os_errors
 from medidistill.ingest.sources.archive import check_archive
-from medidistill.ingest.sources.record import Found, make_record
+from medidistill.ingest.sources.record import Found
 
 __all__ = ["from_medmnist", "is_npz"]
 
@@ -27,10 +27,13 @@ _KNOWN = {"pneumoniamnist": ("normal", "pneumonia")}
 
 def is_npz(path: Path) -> bool:
     """Whether a file is a zip of NumPy arrays."""
-    if not zipfile.is_zipfile(path):
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # noqa: BLE001 (a damaged directory raises anything; whoever unpacks it says so)
         return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
@@ -81,5 +84,5 @@ def from_medmnist(path: Path, folder: Path, config: IngestConfig) -> Found:
             with translate_os_errors(folder / key):
                 Image.fromarray(image).save(folder / key, compress_level=1)
             name = names[label] if names else str(label)
-            found.records.append(make_record(key, folder / key, name, config, split=split))
+            found.add(key, folder / key, name, config, split=split)
     return found

@@ -1,11 +1,10 @@
-"""A CSV of labels: each row names a file by path, SOP Instance UID or accession number."""
+"""A table of labels: each row names a file by path, SOP Instance UID or accession number."""
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,12 @@ import pandas as pd
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError, did_you_mean
 from medidistill.ingest.dicom import Header, file_kind, read_header
-from medidistill.ingest.sources.record import Found, make_record
+from medidistill.ingest.finding import one_line
+from medidistill.ingest.sources.lookup import FileLookup
+from medidistill.ingest.sources.patients import identify, normal_id
+from medidistill.ingest.sources.record import Found
+from medidistill.ingest.sources.sheet import column_word, read_sheet
+from medidistill.patient_units import PatientSource
 
 __all__ = ["from_table", "read_table"]
 
@@ -30,31 +34,24 @@ _COLUMNS = {
     "split": ("split",),
 }
 _KEYS = ("path", "sop_instance_uid", "accession_number")
+_KNOWN = {alias for aliases in _COLUMNS.values() for alias in aliases}
 
 
 def read_table(table: Path) -> pd.DataFrame:
-    """Return the CSV as text with the columns of `_COLUMNS`, empty where absent, indexed by line number.
+    """Return the table as text with the columns of `_COLUMNS`, empty where absent, indexed by line (or row) number.
+
+    The number counts lines of the file: a quotation with a line break in it does not shift those below.
 
     Raises:
-        IngestError: not a CSV in UTF-8, without rows, or without a column that is needed.
+        IngestError: neither CSV nor xlsx, no rows, a column that is needed is missing, or one is there twice.
     """
-    try:
-        with warnings.catch_warnings():
-            # rows longer than the header: pandas would drop what is left over, or shift the columns
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                table, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False, index_col=False
-            )
-    except (
-        pd.errors.ParserError,
-        pd.errors.ParserWarning,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-    ) as error:
-        raise IngestError(f"{table}: not a readable CSV in UTF-8 ({str(error).splitlines()[0]})") from error
-    except OSError as error:
-        raise IngestError(f"{table}: cannot be read ({error.strerror})") from error
-    present = {str(name).strip().lower(): name for name in frame.columns}
+    sheet = read_sheet(table, _KNOWN)
+    words = [column_word(name) for name in sheet.header]
+    for word, count in Counter(words).items():
+        if count > 1 and word in _KNOWN:
+            where = ", ".join(str(i) for i, one in enumerate(words, 1) if one == word)
+            raise IngestError(f"{table}: the column {word} is there {count} times (columns {where}); keep one")
+    present = {word: place for place, word in enumerate(words) if word}
     known = {name: next((present[a] for a in aliases if a in present), None) for name, aliases in _COLUMNS.items()}
     missing = []
     if known["label"] is None:
@@ -71,79 +68,119 @@ def read_table(table: Path) -> pd.DataFrame:
             "the first line must name the columns",
             private=[f"first line: {', '.join(present)}"],
         )
-    tidy = pd.DataFrame(
-        {name: frame[c].str.strip() if c is not None else "" for name, c in known.items()}, index=frame.index
-    )
-    tidy.index = pd.RangeIndex(2, len(tidy) + 2)  # line 1 is the header
-    tidy = tidy[(tidy != "").any(axis=1)]
-    if tidy.empty:
+    places = {name: place for name, place in known.items() if place is not None}
+    used = [(line, cells) for line, cells in sheet.rows if any(cells[place] for place in places.values())]
+    if not used:
         raise IngestError(f"{table}: has no rows")
-    return tidy
+    return pd.DataFrame(
+        {name: [cells[places[name]] if name in places else "" for _, cells in used] for name in _COLUMNS},
+        index=pd.Index([line for line, _ in used], name=sheet.unit),
+        dtype=str,
+    )
 
 
 def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestConfig) -> Found:
     """Return what the rows of a table name. The first of path, UID, accession number that is filled in counts.
 
     Args:
-        source: the folder that paths are relative to, and that no path may leave.
-        table: the CSV.
-        files: the files that identifiers are looked up in.
-        config: whether headers give sex and age.
+        source: the folder that paths are relative to, and that no path may leave, symbolic links included.
+        table: CSV or xlsx.
+        files: the files that identifiers and other spellings of a path are looked up in.
+        config: whether headers give sex and age, and which links are followed.
 
     Raises:
         IngestError: an unusable table, or a file that two rows name.
     """
     frame = read_table(table)
+    unit = str(frame.index.name)
     key_column = next(name for name in _KEYS if (frame[name] != "").any())
-    index = _headers(files) if key_column != "path" else {}
+    index = _headers(source, files) if key_column != "path" else {}
+    lookup = FileLookup(source, files, config.follow_links)
     found, lines = Found(), defaultdict(list)
-    for line, row in zip(frame.index, frame.to_dict("records"), strict=True):
-        where = f"{config.labels} line {line}"
-        if not row["label"]:
+    rows: list[_Row] = []
+    for line, *values in frame.itertuples():
+        cells = dict(zip(map(str, frame.columns), map(str, values), strict=True))
+        where = f"{config.labels} {unit} {line}"
+        if not cells["label"]:
             found.set_aside(where, "no label")
             continue
         if key_column == "path":
-            paths, name = [source / row["path"]], row["path"] or where
+            paths, name = [cells["path"]] if cells["path"] else [], one_line(cells["path"]) or where
         else:
             # identifiers of a study or an image stay out of the tables: the line number is enough
-            paths, name = index.get((key_column, row[key_column]), []), where
+            paths, name = index.get((key_column, cells[key_column]), []), where
         if not paths:
-            found.set_aside(name, f"no file with this {key_column}")
+            found.set_aside(name, "no path" if key_column == "path" else f"no file with this {key_column}")
         for path in paths:
             try:
-                key = _key(source, path)
-                lines[key].append(line)
-                rest = {field: row[field] for field in ("split", "site", "sex", "age", "view")}
-                record = make_record(key, path, row["label"], config, patient=row["patient_id"], **rest)
+                key, file = lookup.find(path)
             except (IngestError, OSError) as error:
                 found.set_aside(name, error)
                 continue
-            found.records.append(record)
+            lines[key].append(line)
+            rows.append(_Row(key, name, file, cells))
     twice = {key: numbers for key, numbers in lines.items() if len(numbers) > 1}
     if twice:
         numbers = next(iter(twice.values()))
         raise IngestError(
             f"{table}: {len(twice)} file{' is' if len(twice) == 1 else 's are'} listed more than once "
-            f"(lines {', '.join(map(str, numbers))}); keep one row a file",
-            private=[f"{key} in lines {', '.join(map(str, lines))}" for key, lines in twice.items()],
+            f"({unit}s {', '.join(map(str, numbers))}); keep one row a file",
+            private=[f"{key} in {unit}s {', '.join(map(str, found))}" for key, found in twice.items()],
+        )
+    linked = _linked_patients(rows)
+    for row in rows:
+        rest = {field: row.cells[field] for field in ("split", "site", "sex", "age", "view")}
+        patient = linked.get(row.key, row.cells["patient_id"])
+        found.add(row.key, row.path, row.cells["label"], config, name=row.name, patient=patient, **rest)
+    if linked:
+        found.notes.append(
+            f"The column patient_id is filled for some rows only; {len(linked)} images without it have the header's "
+            "Patient ID of an image with it and are taken as that patient's."
         )
     return found
 
 
-def _key(source: Path, path: Path) -> str:
-    """Return the path relative to the source. Raises `IngestError` for what is no file inside it."""
-    # `..` is resolved but links are not: a folder of links to an archive is a usual source
-    inside, root = (Path(os.path.normpath(p.absolute())) for p in (path, source))
-    if not inside.is_relative_to(root):
-        raise IngestError("outside the input folder")
-    if not inside.is_file():
-        raise IngestError("no such file")
-    return inside.relative_to(root).as_posix()
+@dataclass(frozen=True)
+class _Row:
+    """A row that names a file: its key, the name it is set aside by, its path, its cells."""
+
+    key: str
+    name: str
+    path: Path
+    cells: dict[str, str]
+
+    @property
+    def names_patient(self) -> bool:
+        return identify(self.key, self.cells["patient_id"], "", "").source is PatientSource.TABLE
 
 
-def _headers(files: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
-    """Return the DICOM files by (column, value) for the two identifiers a row may be keyed on."""
-    found: dict[tuple[str, str], list[Path]] = defaultdict(list)
+def _linked_patients(rows: Sequence[_Row]) -> dict[str, str]:
+    """Return the patient of the table for files whose row names none, where the headers link them to rows that do.
+
+    A table that names some patients and headers that name the others may number the same people in two ways.
+    """
+    named = [row for row in rows if row.names_patient]
+    others = [row for row in rows if not row.names_patient]
+    by_header: dict[str, str] = {}
+    for row in named if others else ():
+        if header := _patient_in_header(row):
+            by_header[header] = min(by_header.get(header, row.cells["patient_id"]), row.cells["patient_id"])
+    found = {row.key: by_header.get(_patient_in_header(row), "") for row in (others if by_header else ())}
+    return {key: patient for key, patient in found.items() if patient}
+
+
+def _patient_in_header(row: _Row) -> str:
+    try:
+        header = read_header(row.path) if file_kind(row.path) == "dicom" else Header()
+    except (IngestError, OSError):
+        return ""  # it will be set aside for that when it is added
+    who = identify(row.key, "", header.patient_id, "")
+    return normal_id(who.raw) if who.source is PatientSource.HEADER else ""
+
+
+def _headers(source: Path, files: Sequence[Path]) -> dict[tuple[str, str], list[str]]:
+    """Return the keys of DICOM files by (column, value) for the two identifiers a row may be keyed on."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in files:
         try:
             header = read_header(path) if file_kind(path) == "dicom" else Header()
@@ -151,5 +188,5 @@ def _headers(files: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
             continue  # a file that no row can name is no part of the data set
         for column in ("sop_instance_uid", "accession_number"):
             if value := getattr(header, column):
-                found[column, value].append(path)
+                found[column, value].append(path.relative_to(source).as_posix())
     return found
