@@ -9,7 +9,7 @@ from pathlib import Path
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest.demographics import parse_age, parse_sex
-from medidistill.ingest.dicom import Header, file_kind, read_header
+from medidistill.ingest.dicom import Header, file_kind, read_header, unknown_kind
 from medidistill.ingest.finding import Refused, relative_name
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.sources.patients import Spellings, hash_patient, identify
