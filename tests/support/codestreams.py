@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import gdcm
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
@@ -66,17 +65,17 @@ def htj2k_picture() -> np.ndarray:
 
 
 def encode(pixels: np.ndarray, syntax: UID, bits: int) -> bytes:
-    """Return one frame of unsigned `pixels` of `bits` bits in a compressed syntax."""
+    """Return one frame of unsigned `pixels` of `bits` bits in a compressed syntax; DCT has 8 bits."""
     if syntax in HIGH_THROUGHPUT:
         assert np.array_equal(pixels, htj2k_picture())
         return _HTJ2K
     cells = np.ascontiguousarray(pixels, "u1" if bits <= 8 else "<u2")
-    if syntax in EIGHT_BITS and bits == 8:
+    if syntax in EIGHT_BITS:
         buffer = io.BytesIO()
         Image.fromarray(cells).save(buffer, "JPEG", quality=90)
         return buffer.getvalue()
     if syntax in JPEG:
-        return _gdcm(cells, syntax, bits)
+        return _lossless_jpeg(cells, bits, 1 if syntax == JPEGLosslessSV1 else 7)
     how: dict[str, Any] = {JPEG2000: {"j2k_cr": [2]}, JPEGLSNearLossless: {"jls_error": 2}}.get(syntax, {})
     frame = get_encoder(syntax).encode(
         cells,
@@ -97,23 +96,31 @@ def encode(pixels: np.ndarray, syntax: UID, bits: int) -> bytes:
     return bytes(frame)
 
 
-def _gdcm(cells: np.ndarray, syntax: UID, bits: int) -> bytes:
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((cells.shape[1], cells.shape[0], 1))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 8 * cells.itemsize, bits, bits - 1, 0))
-    grey = gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2)
-    image.SetPhotometricInterpretation(grey)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetByteStringValue(cells.tobytes())
-    image.SetDataElement(element)
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.ExplicitVRLittleEndian))
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
-    change.SetInput(image)
-    assert change.Change()
-    fragment = change.GetOutput().GetDataElement().GetSequenceOfFragments().GetFragment(0)
-    return fragment.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape").rstrip(b"\0")
+def _lossless_jpeg(cells: np.ndarray, bits: int, predictor: int) -> bytes:
+    """Lossless JPEG (T.81 annex H) with a Huffman table whose 17 codes have 5 bits each."""
+    rows, columns = cells.shape
+    values = cells.astype(np.int64)
+    left, above, corner = (np.zeros_like(values) for _ in range(3))
+    left[:, 1:], above[1:], corner[1:, 1:] = values[:, :-1], values[:-1], values[:-1, :-1]
+    predicted = {1: left, 7: (left + above) >> 1, 4: left + above - corner}[predictor]
+    predicted[0], predicted[1:, 0] = left[0], above[1:, 0]
+    predicted[0, 0] = 1 << (bits - 1)
+    code = []
+    for difference in ((values - predicted + 32768) % 65536 - 32768).ravel().tolist():
+        size = abs(difference).bit_length() if difference != -32768 else 16
+        extra = difference if difference > 0 else difference + (1 << size) - 1
+        code.append(f"{size:05b}" + (f"{extra:0{size}b}" if 0 < size < 16 else ""))
+    text = "".join(code)
+    text += "1" * (-len(text) % 8)
+    scan = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = bytes([bits]) + rows.to_bytes(2, "big") + columns.to_bytes(2, "big") + b"\1\1\x11\0"
+    table = b"\0" + bytes([0, 0, 0, 0, 17, *[0] * 11]) + bytes(range(17))
+    head = _segment(0xC3, frame) + _segment(0xC4, table) + _segment(0xDA, bytes([1, 1, 0, predictor, 0, 0]))
+    return b"\xff\xd8" + head + scan + b"\xff\xd9"
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + (len(content) + 2).to_bytes(2, "big") + content
 
 
 def put(dataset: Dataset, syntax: UID, *frames: bytes, has_bot: bool = True) -> Dataset:
@@ -160,10 +167,6 @@ def jp2(stream: bytes, extra: bytes = b"", **how: bool) -> bytes:
     return start + header + extra + box(b"jp2c", stream, **how)
 
 
-def _segment(marker: int, content: bytes) -> bytes:
-    return b"\xff" + bytes([marker]) + (len(content) + 2).to_bytes(2, "big") + content
-
-
 def _scan(stream: bytes) -> int:
     return stream.index(b"\xff\xda")
 
@@ -174,8 +177,7 @@ def _quantization_table(text: bytes) -> bytes:
 
 def _huffman_table(text: bytes) -> bytes:
     """A second AC table that no scan refers to; its symbols are the text."""
-    symbols = bytes(dict.fromkeys(text))
-    return _segment(0xC4, b"\x13" + bytes(15) + bytes([len(symbols)]) + symbols)
+    return _segment(0xC4, b"\x13" + bytes(15) + bytes([len(text)]) + text)
 
 
 def _in_tile_part(stream: bytes, text: bytes) -> bytes:
@@ -269,8 +271,6 @@ def places(syntax: UID) -> dict[str, Place]:
     return {name: place for name, place in _JPEG_PLACES.items() if syntax in JPEG or name not in tables}
 
 
-def all_places() -> Iterator[tuple[UID, str]]:
-    """Yield each compressed syntax with each of its places."""
-    for syntax in COMPRESSED:
-        for name in places(syntax):
-            yield syntax, name
+def all_places() -> list[tuple[UID, str]]:
+    """Return each compressed syntax with each of its places."""
+    return [(syntax, name) for syntax in COMPRESSED for name in places(syntax)]

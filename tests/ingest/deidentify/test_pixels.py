@@ -10,18 +10,16 @@ import pydicom
 import pytest
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
+    MPEG2MPML,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -41,7 +39,9 @@ from medidistill.ingest.quiet import quiet
 from tests.ingest.conftest import make_radiograph
 from tests.support.codestreams import (
     COMPRESSED,
+    HIGH_THROUGHPUT,
     JPEG,
+    JPEG_LS,
     LOSSY,
     all_places,
     compressed,
@@ -67,8 +67,8 @@ def through(dataset: Dataset, key: Key, folder: Path) -> tuple[Dataset, bytes]:
         dcmwrite(
             folder / "in.dcm",
             dataset,
-            implicit_vr=syntax.is_implicit_VR,
-            little_endian=syntax.is_little_endian,
+            implicit_vr=syntax == ImplicitVRLittleEndian,
+            little_endian=syntax != ExplicitVRBigEndian,
             enforce_file_format=True,
         )
         result = deidentify(read_dicom(folder / "in.dcm"), PLAIN, key)
@@ -100,7 +100,8 @@ def native(syntax: UID, pixels: np.ndarray, **attributes: object) -> Dataset:
     [
         *((one, one) for one in NATIVE),
         *((one, JPEGLSLossless) for one in (*JPEG, JPEGLSLossless, JPEGLSNearLossless)),
-        *((one, JPEG2000Lossless) for one in (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)),
+        *((one, JPEG2000Lossless) for one in (JPEG2000Lossless, JPEG2000)),
+        *((one, JPEGLSLossless) for one in HIGH_THROUGHPUT),  # the picture is too small for OpenJPEG
         (RLELossless, RLELossless),
     ],
 )
@@ -137,6 +138,10 @@ def test_a_text_in_a_codestream_is_cut(syntax: UID, place: str, key: Key, tmp_pa
     clean = compressed(syntax)
     expected, frame = stored(clean), frame_of(clean)
     planted = put(clean, syntax, places(syntax)[place](frame, TEXT))
+    if place == "reserved extension segment" or (place == "slack of the entropy coder" and syntax in JPEG_LS):
+        with pytest.raises(IngestError, match="unreadable pixels"):  # by the decoder
+            through(planted, key, tmp_path)
+        return
     new, data = through(planted, key, tmp_path)
     assert holds_a_word((tmp_path / "in.dcm").read_bytes())
     assert not holds_a_word(data)
@@ -236,18 +241,14 @@ def test_text_drawn_in_unused_bits_is_cleared(
     shift = high + 1 - bits
     free = 0xFFFF & ~((2**bits - 1) << shift)
     cells = (((values % 2**bits) << shift) | (text & free)).astype(np.uint16)
-    dataset = (
-        native(syntax, cells)
-        if syntax in NATIVE
-        else put(make_radiograph(cells, bits=16), syntax, encode(cells, syntax, 16))
-    )
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
-        16,
-        bits,
-        high,
-        int(signed),
-    )
-    dataset.add_new(0x60000102, "US", 15)  # said or not, it makes no difference
+    if syntax in NATIVE:
+        dataset = native(syntax, cells)
+    else:
+        dataset = put(make_radiograph(cells, bits=16), syntax, encode(cells, syntax, 16))
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits, high
+    dataset.PixelRepresentation = int(signed)
+    dataset.add_new(0x60000100, "US", 16)  # said or not, it makes no difference
+    dataset.add_new(0x60000102, "US", 0 if shift else 15)
     new, _ = through(dataset, key, tmp_path)
     assert (new.BitsStored, new.HighBit, new.PixelRepresentation) == (bits, bits - 1, int(signed))
     assert np.array_equal(stored(new), values)
@@ -336,9 +337,8 @@ def test_lossy_samples_above_bits_stored_are_refused(key: Key, tmp_path: Path) -
 def test_a_stream_that_is_cut_short_is_refused(syntax: UID, key: Key, tmp_path: Path) -> None:
     dataset = compressed(syntax)
     frame = frame_of(dataset)
-    for length in sorted(
-        {2, 30, *(len(frame) * tenth // 10 for tenth in range(1, 10)), len(frame) - 2, len(frame) - 1}
-    ):
+    tenths = [len(frame) * tenth // 10 for tenth in range(1, 10)]
+    for length in (2, 30, *tenths, len(frame) - 2, len(frame) - 1):
         if syntax == RLELossless and length > len(frame) - 3:
             continue  # may be the padding of a segment
         with pytest.raises(IngestError):
@@ -349,15 +349,14 @@ def test_pixels_stay_native_where_no_encoder_gives_them_back(key: Key, tmp_path:
     def fails(*_: object, **__: object) -> bytes:
         raise RuntimeError("Koch")
 
-    dataset = compressed(JPEG2000Lossless)
+    dataset, plain = compressed(JPEG2000Lossless), encode(picture(), RLELossless, 12)
+    other = encode(picture(seed=1), RLELossless, 12)
     monkeypatch.setattr("pydicom.pixels.encoders.base.Encoder.encode", fails)
     new, _ = through(dataset, key, tmp_path)
     assert new.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert np.array_equal(stored(new), picture())
-    monkeypatch.setattr(
-        "pydicom.pixels.encoders.base.Encoder.encode", lambda *_, **__: encode(picture(seed=1), RLELossless, 12)
-    )
-    new, _ = through(compressed(RLELossless), key, tmp_path)
+    monkeypatch.setattr("pydicom.pixels.encoders.base.Encoder.encode", lambda *_, **__: other)
+    new, _ = through(put(dataset, RLELossless, plain), key, tmp_path)
     assert new.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert np.array_equal(stored(new), picture())
 
@@ -367,15 +366,18 @@ def test_pixels_stay_native_where_no_encoder_gives_them_back(key: Key, tmp_path:
     [{"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, {"PhotometricInterpretation": "PALETTE COLOR"}],
 )
 def test_colour_is_refused(attributes: dict[str, object], key: Key, tmp_path: Path) -> None:
-    with pytest.raises(IngestError, match="must be MONOCHROME1 or MONOCHROME2"):
+    with pytest.raises(IngestError, match=r"\(0028,0004\)|must be MONOCHROME1 or MONOCHROME2"):
         through(make_radiograph(picture(), **attributes), key, tmp_path)
 
 
 def test_a_syntax_without_decoder_is_refused(key: Key, tmp_path: Path) -> None:
-    dataset = put(make_radiograph(picture()), UID("1.2.840.10008.1.2.4.110"), TEXT)  # JPEG XL
-    with pytest.raises(IngestError, match="transfer syntax that is not decoded here"):
+    dataset = put(make_radiograph(picture()), MPEG2MPML, TEXT)
+    with pytest.raises(IngestError, match="not decoded here"):
         through(dataset, key, tmp_path)
-    twelve = put(make_radiograph(picture()), JPEGExtended12Bit, encode(picture(), JPEGExtended12Bit, 12))
+    eight = encode(picture(bits=8), JPEGExtended12Bit, 8)
+    twelve = put(
+        make_radiograph(picture()), JPEGExtended12Bit, eight.replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc1\0\x0b\x0c")
+    )
     with pytest.raises(IngestError, match="JPEG Extended"):
         through(twelve, key, tmp_path)
 
@@ -404,6 +406,11 @@ def _waveform(dataset: Dataset) -> None:
     dataset.WaveformSequence = Sequence([item])
 
 
+def _tags(text: bytes) -> list[int]:
+    """Tags whose bytes in a little endian file are a text."""
+    return [int(group) << 16 | int(element) for group, element in np.frombuffer(text, "<u2").reshape(-1, 2)]
+
+
 OTHER_BULK = {
     "icon": _icon,
     "pixel data of an item": _nested,
@@ -418,9 +425,9 @@ OTHER_BULK = {
     "overlay label": lambda d: d.add_new(0x60001500, "LO", TEXT.decode()),
     "palette": lambda d: d.add_new(0x00281201, "OW", TEXT + b"\0"),
     "segmented palette": lambda d: d.add_new(0x00281221, "OW", TEXT + b"\0"),
-    "smallest value as text": lambda d: d.add_new(0x00280106, "US", list(np.frombuffer(TEXT + b"\0", "<u2"))),
-    "padding value as text": lambda d: d.add_new(0x00280120, "US", list(np.frombuffer(TEXT + b"\0", "<u2"))),
-    "frame increment pointer": lambda d: d.add_new(0x00280009, "AT", list(np.frombuffer(TEXT + bytes(3), "<u4"))),
+    "smallest value as text": lambda d: d.add_new(0x00280106, "US", np.frombuffer(TEXT + b"\0", "<u2").tolist()),
+    "padding value as text": lambda d: d.add_new(0x00280120, "US", np.frombuffer(TEXT + b"\0", "<u2").tolist()),
+    "frame increment pointer": lambda d: d.add_new(0x00280009, "AT", _tags(TEXT + bytes(3))),
     "variable pixel data": lambda d: d.add_new(0x7F000010, "OW", TEXT + b"\0"),
     "coefficients": lambda d: d.add_new(0x7FE00020, "OW", TEXT + b"\0"),
     "digital signature": lambda d: d.add_new(0x04000120, "OB", TEXT + b"\0"),
@@ -430,15 +437,20 @@ OTHER_BULK = {
 }
 
 
+# attributes of the picture itself, and two kinds of pixels at once
+REFUSED_BULK = {"padding value as text", "smallest value as text", "float pixel data", "double float pixel data"}
+
+
 @pytest.mark.parametrize("kind", OTHER_BULK)
 def test_a_text_in_other_bulk_data_goes_or_is_refused(kind: str, key: Key, tmp_path: Path) -> None:
     dataset = make_radiograph(picture())
     OTHER_BULK[kind](dataset)
-    try:
-        new, data = through(dataset, key, tmp_path)
-    except IngestError as error:
-        assert not holds_a_word(str(error).encode())
+    if kind in REFUSED_BULK:
+        with pytest.raises(IngestError) as caught:
+            through(dataset, key, tmp_path)
+        assert not holds_a_word(str(caught.value).encode())
         return
+    new, data = through(dataset, key, tmp_path)
     assert holds_a_word((tmp_path / "in.dcm").read_bytes())
     assert not holds_a_word(data)
     assert np.array_equal(stored(new), picture())
@@ -462,11 +474,3 @@ def test_bytes_behind_the_data_set_are_not_read(key: Key, tmp_path: Path) -> Non
     buffer = io.BytesIO()
     dcmwrite(buffer, result.dataset, enforce_file_format=True)
     assert not holds_a_word(buffer.getvalue())
-
-
-def test_encapsulated_pixels_under_a_native_syntax_are_refused(key: Key, tmp_path: Path) -> None:
-    dataset = make_radiograph(picture())
-    dataset.PixelData = encapsulate([dataset.PixelData + TEXT + b"\0"])
-    dataset["PixelData"].is_undefined_length = True
-    with pytest.raises(IngestError):
-        through(dataset, key, tmp_path)
