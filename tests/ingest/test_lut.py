@@ -265,16 +265,16 @@ def test_modality_lut_beside_rescale_is_used_and_said(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
-@pytest.mark.parametrize(("signed", "bits"), [(False, 16), (False, 8), (True, 16)])
-def test_agrees_with_pydicom_on_tables_that_follow_the_standard(tmp_path, name, signed, bits):
+@pytest.mark.parametrize("signed", [False, True])
+def test_agrees_with_pydicom_on_tables_that_follow_the_standard(tmp_path, name, signed):
     first = -2048 if signed else 0
-    item = lut_item(first, bits, CURVE if bits == 16 else BYTES, "OW" if bits == 16 else "US")
+    item = lut_item(first, 16, CURVE)
     film = make_film(chest() + first, signed=signed, **{name: as_sequence(item)})
     path = save_film(tmp_path / "a", film)
     path = retype(path, DESCRIPTOR, "US", "SS") if signed else path
     dataset = pydicom.dcmread(path)
     apply = apply_voi_lut if name == "VOILUTSequence" else apply_modality_lut
-    close(shown(path).picture, apply(dataset.pixel_array, dataset) / (2**bits - 1))
+    close(shown(path).picture, apply(dataset.pixel_array, dataset) / 65535)
 
 
 def test_agrees_with_highdicom(tmp_path):
