@@ -202,7 +202,7 @@ def log_probabilities(
         )
         batches = stream(seed, "audit", "student", number, "batches")
         train(network, distilled.images, distilled.targets, distilled.training, batches, compile=compile)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         found.append(predict(network, images, _PREDICTED_AT_ONCE).double().clamp_min(_FLOOR).log())
     return torch.stack(found).mean(0)
 
