@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
 
 from medidistill.errors import IngestError
@@ -32,7 +32,7 @@ from medidistill.ingest.notices import Notice
 from medidistill.ingest.pixel_layout import PixelLayout, read_layout
 from medidistill.ingest.samples import Samples, stored_values
 
-__all__ = ["StoredPixels", "frame_samples", "stored_pixels"]
+__all__ = ["StoredPixels", "check_encapsulation", "frame_samples", "stored_pixels"]
 
 _PROGRAM = Path(__file__).with_name("decoder_process.py")
 _SECONDS = 300.0  # a film takes less than one; a stream that is made to take for ever must not
@@ -77,17 +77,10 @@ def stored_pixels(dataset: Dataset, frame: int | None = None) -> StoredPixels:
 
 def frame_samples(dataset: Dataset, frame: int | None = None) -> Samples:
     """Return the samples of one frame as they were coded, with what their unused bits hold; see `stored_pixels`."""
-    syntax = _syntax(dataset)
+    syntax = check_encapsulation(dataset)
     layout, _ = read_layout(dataset)
     size = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     named = syntax.name
-    data = dataset.PixelData
-    if not data:
-        raise IngestError(f"{_PIXELS} is empty")
-    if syntax.is_encapsulated and data[:4] != _ITEM:
-        raise IngestError(f"{_SYNTAX} says compressed pixels, {_PIXELS} is not encapsulated")
-    if not syntax.is_encapsulated and data[:4] == _ITEM and dataset["PixelData"].is_undefined_length:
-        raise IngestError(f"{_SYNTAX} says uncompressed pixels, {_PIXELS} is encapsulated")
     try:
         if syntax.is_encapsulated:
             samples = _compressed(dataset, syntax, frame, layout)
@@ -101,6 +94,18 @@ def frame_samples(dataset: Dataset, frame: int | None = None) -> Samples:
     if samples.values.shape != size:
         raise IngestError(f"unreadable pixels ({named}, another size than the header says)")
     return samples
+
+
+def check_encapsulation(dataset: Dataset) -> UID:
+    """Return the transfer syntax of an image whose pixel data are encapsulated as it says. Raises `IngestError`."""
+    syntax, data = _syntax(dataset), dataset.PixelData
+    if not data:
+        raise IngestError(f"{_PIXELS} is empty")
+    if syntax.is_encapsulated and data[:4] != _ITEM:
+        raise IngestError(f"{_SYNTAX} says compressed pixels, {_PIXELS} is not encapsulated")
+    if not syntax.is_encapsulated and data[:4] == _ITEM and dataset["PixelData"].is_undefined_length:
+        raise IngestError(f"{_SYNTAX} says uncompressed pixels, {_PIXELS} is encapsulated")
+    return syntax
 
 
 def _syntax(dataset: Dataset) -> UID:
@@ -138,7 +143,9 @@ def _compressed(dataset: Dataset, syntax: UID, frame: int | None, layout: PixelL
     if not plugins:
         raise _DecoderError("no decoder")
     stream = encapsulated_frame(dataset, frame or 0, max(1, whole_number(dataset, "NumberOfFrames", 1)))
-    if syntax == RLELossless:  # PS3.5 annex G: the bytes of the pixel cells
+    if syntax == RLELossless:  # PS3.5 annex G: the bytes of the pixel cells, behind the offsets of their segments
+        if not 1 <= int.from_bytes(stream[:4], "little") <= 15 or stream[4:8] != b"\x40\0\0\0":
+            raise _DecoderError("no RLE segments")
         plain = PixelLayout(layout.allocated, layout.allocated, layout.allocated - 1, signed=False)
         cells = _decoder.decode(_image_alone(dataset, syntax, stream, plain))
         return Samples(cells, layout.allocated)

@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
@@ -39,6 +39,7 @@ _PLAIN = {
     Encoding(implicit=False, little=True): ExplicitVRLittleEndian,
     Encoding(implicit=False, little=False): ExplicitVRBigEndian,
 }
+_ELEMENT_HEAD = 8  # bytes of the shortest element
 _UNDEFINED = 0xFFFFFFFF  # length of encapsulated pixel data
 _SYNTAX = "(0002,0010) Transfer Syntax UID"
 
@@ -93,7 +94,7 @@ def read_dicom_file(
     if syntax is None:
         notices.append(Notice.NO_TRANSFER_SYNTAX)
     stop, begin = _Stop(pixels), body.tell()
-    tags = [BaseTag(tag) for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
+    tags: list[BaseTag | int] = [tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
     dataset = read_dataset(body, encoding.implicit, encoding.little, stop_when=stop, specific_tags=tags or None)
     kept = sum(map(_raw_length, (dataset.get_item(tag) for tag in dataset.keys())))  # noqa: SIM118
     pixel_data = sum(_raw_length(dataset.get_item(tag)) for tag in _PIXELS)
@@ -101,7 +102,7 @@ def read_dicom_file(
     if syntax is not None and dataset.original_encoding[0] is not encoding.implicit:
         notices.append(Notice.OTHER_VR_ENCODING)
     if pixels and not keywords:
-        _check_whole(dataset, stop)
+        _check_whole(dataset, stop, body.seek(0, io.SEEK_END))
     if syntax is None and stop.last in _PIXELS and stop.length == _UNDEFINED:
         raise IngestError(f"{_SYNTAX} is missing: compressed pixel data cannot be read without it")
     dataset.file_meta = FileMetaDataset(meta)
@@ -164,13 +165,17 @@ def _encoding(syntax: UID | None, start: bytes) -> Encoding:
     return stated
 
 
-def _check_whole(dataset: Dataset, stop: _Stop) -> None:
+def _check_whole(dataset: Dataset, stop: _Stop, size: int) -> None:
     """Refuse a data set that ends within an element. Raises `IngestError`."""
     where = "(7FE0,0010) Pixel Data" if stop.last in _PIXELS else "its header"
     if stop.last not in dataset:  # pydicom drops all it has read
         raise IngestError(f"the file ends within {where}, or is damaged there")
-    element = dataset.get_item(stop.last)
+    element: Any = dataset.get_item(stop.last)
     value = getattr(element, "value", None)
     spare = 1 if stop.last in _PIXELS else 0  # a pad byte; `decoding` counts the pixels
-    if isinstance(value, bytes) and stop.length != _UNDEFINED and len(value) + spare < stop.length:
+    cut = isinstance(value, bytes) and stop.length != _UNDEFINED and len(value) + spare < stop.length
+    if isinstance(element, RawDataElement) and stop.last not in _PIXELS:
+        rest = size - element.value_tell - len(element.value or b"")
+        cut = cut or 0 < rest < _ELEMENT_HEAD
+    if cut:
         raise IngestError(f"the file ends within {where}")

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from medidistill.errors import IngestError
 from medidistill.ingest.attributes import attribute, items, number, numbers, text, whole_number
-from medidistill.ingest.decoding import StoredPixels, stored_pixels
+from medidistill.ingest.decoding import StoredPixels, check_encapsulation, stored_pixels
 from medidistill.ingest.limits import check_size
 from medidistill.ingest.lut import LookupTable, LutKind, read_lookup_table
 from medidistill.ingest.notices import Notice
@@ -89,6 +89,7 @@ def _check(dataset: Dataset, frame: int | None) -> None:
         named = photometric if photometric in _COLOURS else "of another kind" if photometric else "not stated"
         raise IngestError(f"photometric interpretation {named}: must be MONOCHROME1 or MONOCHROME2")
     read_layout(dataset)
+    check_encapsulation(dataset)
     check_size(dataset, frames)
 
 
@@ -156,7 +157,7 @@ def _check_contrast(
         return
     values = stored if padding is None else stored[~padding]
     if shown_by and int(values.min()) < int(values.max()):
-        raise IngestError(f"{shown_by} shows every pixel alike")
+        raise IngestError(f"every pixel has the same value after {shown_by}")
 
 
 def _shown(dataset: Dataset, stored: NDArray[Any], layout: PixelLayout) -> _Shown:

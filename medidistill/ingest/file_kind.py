@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
@@ -22,8 +23,6 @@ _OTHERS = (
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
     (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"P5", "PGM"),
     (b"\x93NUMPY", "NumPy"),
     (b"PK\x03\x04", "zip"),
     (b"\x1f\x8b", "gzip"),
@@ -31,6 +30,7 @@ _OTHERS = (
     (b"NRRD", "NRRD"),
     (b"\x5c\x01\0\0", "NIfTI"),
 )
+_PICTURES = ("TIFF", "BigTIFF", "JPEG 2000", "JPEG XL", "BMP", "PGM", "WebP")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def data_set_encoding(start: bytes) -> Encoding | None:
 
 def _element(data: bytes, at: int, encoding: Encoding) -> tuple[int, int] | None:
     """Return the tag of the element at a place and where its value ends; None where there is none."""
-    order = "little" if encoding.little else "big"
+    order: Literal["little", "big"] = "little" if encoding.little else "big"
     head = data[at : at + 12]
     if len(head) < 8:
         return None
@@ -123,10 +123,14 @@ def unknown_kind(path: Path) -> str:
     start = _start(path)
     if not start:
         return "empty file"
+    name = next((name for magic, name in _OTHERS if start.startswith(magic)), "")
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return "WebP: must be DICOM, PNG or JPEG"
-    for magic, name in _OTHERS:
-        if start.startswith(magic):
-            hint = "; convert it to PNG with all its bits" if name in ("TIFF", "BigTIFF", "JPEG 2000", "PGM") else ""
-            return f"{name}: must be DICOM, PNG or JPEG{hint}"
-    return "neither DICOM nor PNG nor JPEG"
+        name = "WebP"
+    elif start.startswith(b"BM") and start[6:10] == bytes(4):
+        name = "BMP"
+    elif start[:2] in (b"P2", b"P5") and start[2:3].isspace():
+        name = "PGM"
+    if not name:
+        return "neither DICOM nor PNG nor JPEG"
+    hint = "; convert it to PNG with all its bits" if name in _PICTURES else ""
+    return f"{name}: must be DICOM, PNG or JPEG{hint}"

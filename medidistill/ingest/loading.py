@@ -118,9 +118,9 @@ class _Reader:
             return str(error)
         except OSError as error:
             return f"unreadable ({error.strerror})"
-        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped", "view", "body_part")
-        names += ("shown_by", "notices")
-        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in names})
+        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped")
+        said = ("view", "body_part", "shown_by", "notices")
+        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in (*names, *said)})
 
 
 _worker: list[_Reader] = []  # the reader of this worker process

@@ -56,7 +56,7 @@ class LookupTable:
         """Return the outputs of values of any shape; outside the table its first and last entry hold."""
         last = len(self.entries) - 1
         index = np.clip(np.rint(values).astype(np.int64) - self.first, 0, last)
-        return self.entries[index].astype(np.float64)
+        return np.asarray(self.entries[index], dtype=np.float64)
 
 
 def read_lookup_table(kind: LutKind, item: Dataset, low: float, high: float, little_endian: bool = True) -> LookupTable:

@@ -89,7 +89,7 @@ def read_deep_samples(path: Path, header: PngHeader) -> NDArray[np.uint16]:
         high, low = (
             np.asarray(Image.frombytes(mode, size, data, "zip", f"{mode};16{order}", interlaced)) for order in "BL"
         )
-    return high.astype(np.uint16) << 8 | low
+    return np.asarray(high.astype(np.uint16) << 8 | low, dtype=np.uint16)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
