@@ -16,7 +16,7 @@ from medidistill.config import PhantomConfig
 from medidistill.ingest import generate_phantom
 from medidistill.ingest.deidentify.bytesearch import ByteSearch
 from medidistill.ingest.deidentify.identifying_values import Identifiers
-from medidistill.ingest.deidentify.residual import TextSearch, printable_runs
+from medidistill.ingest.deidentify.residual import TextSearch, text_runs
 from medidistill.ingest.deidentify.residual_bytes import ANYWHERE, BETWEEN, SEPARATORS, Pattern, counts, patterns_of
 from medidistill.ingest.quiet import quiet
 
@@ -39,7 +39,7 @@ _RULES = (
     ("4 letters, anywhere: not used", 4, 4, False),
     ("3 letters, between separators: not used", 3, 3, True),
 )
-_RUNS = "2 letters and more, in printable runs of 16"
+_RUNS = "2 letters and more, in runs that read like text"
 
 
 def _pixels(data: str | None) -> Iterator[tuple[str, bytes]]:
@@ -99,7 +99,8 @@ def search_alarms(data: str | None) -> list[dict[str, Any]]:
                 }
                 pairs[kind, rule] = pairs.get((kind, rule), 0) + sum(shortest <= len(n) <= longest for n in names)
                 hits[kind, rule] = hits.get((kind, rule), 0) + len(chance)
-            text = " \n ".join(printable_runs(pixels))
+            text = " \n ".join(text_runs(pixels))
             pairs[kind, _RUNS] = pairs.get((kind, _RUNS), 0) + len(names)
-            hits[kind, _RUNS] = hits.get((kind, _RUNS), 0) + sum(one.finds_in_text(text) for one in in_text.values())
+            found_here = sum(one.finds_in_text(text) for one in in_text.values()) if text else 0
+            hits[kind, _RUNS] = hits.get((kind, _RUNS), 0) + found_here
     return [{"data": kind, "rule": rule, "pairs": pairs[kind, rule], "found": hits[kind, rule]} for kind, rule in pairs]

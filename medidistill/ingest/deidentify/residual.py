@@ -7,9 +7,9 @@ where it is looked for (the rates were measured on radiographs: docs/deidentific
 
 ==================================  =================================================================
 text of elements                    whole words of 2 letters, whole numbers of 4 digits; 5 letters anywhere
-printable text among binary values  the same, in runs of 16 characters and more
 bytes outside binary values         whole words of 3 letters, whole numbers of 4 digits; 5 letters anywhere
 binary values, pixels among them    4 and 5 letters or digits between separators; 6 anywhere
+what reads like text among those    as in the text of elements, in runs of 16 characters and more
 ==================================  =================================================================
 """
 
@@ -33,13 +33,14 @@ from medidistill.ingest.deidentify.identifying_values import Identifiers
 from medidistill.ingest.deidentify.residual_bytes import bytes_found
 from medidistill.ingest.deidentify.spelling import decodings, fold, spellings
 
-__all__ = ["TextSearch", "printable_runs", "residuals"]
+__all__ = ["TextSearch", "residuals", "text_runs"]
 
 _BINARY = frozenset({"OB", "OW", "OD", "OF", "OL", "OV", "UN", "OB or OW", "US or OW"})
 _TYPES = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "UV": "u8", "SV": "i8", "FL": "f4", "FD": "f8", "AT": "u2"}
 _NUMERIC = frozenset({*_TYPES, "US or SS", "DS", "IS"})
 _LARGE = 64  # a binary value of fewer bytes is searched as a header is
 _RUN = re.compile(rb"[\x20-\x7e]{16,}")
+_NO_SEPARATOR = str.maketrans(dict.fromkeys("`[]{}|~@#$%&*+!?\\_", "0"))
 _SUBSTRING = 5  # letters from which on a word counts inside another
 _CODE_TAGS = frozenset({*CODED, 0x00080102, 0x00080104})
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -69,9 +70,11 @@ def residuals(path: Path, needles: Identifiers, *, may_hold: Iterable[str] = ())
             apart.append(element)
         elif search.finds(element):
             hits.append("file meta" if element.tag >> 16 == 2 else element.where.rpartition("]")[2])
+        elif element.tag in RENDERING and element.vr in ("DS", "IS"):
+            apart.append(element)  # a short number may stand here
     header = _without(_inflated(data, dataset), apart)
     large = [value for value in binary if len(value) >= _LARGE]
-    text = "\n".join(run for value in binary for run in printable_runs(value))
+    text = "\n".join(run for value in binary for run in text_runs(value))
     if search.finds_in_text(text) or next(bytes_found(header, large, needles), None):
         hits.append("bytes")
     return list(dict.fromkeys(hits))
@@ -115,10 +118,16 @@ def _each(body: bytes, tag: bytes, start: int) -> Iterator[int]:
         start += 1
 
 
-def printable_runs(value: bytes) -> Iterator[str]:
-    """Yield the runs of 16 printable characters of ASCII and more."""
+def text_runs(value: bytes) -> Iterator[str]:
+    """Yield what reads like text among binary values: 16 printable characters, nine tenths letters, digits or blanks.
+
+    Grey values of a smooth picture are printable too, but hold no blanks and much that no text has; what stands in no
+    name or sentence parts no words here.
+    """
     for found in _RUN.finditer(value):
-        yield found.group().decode("ascii")
+        run = found.group().decode("ascii")
+        if sum(sign.isalnum() or sign == " " for sign in run) >= 0.9 * len(run):
+            yield run.translate(_NO_SEPARATOR)
 
 
 def _coded_values(dataset: Dataset) -> Iterator[tuple[str, bytes]]:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from anyascii import anyascii
 from pydicom import charset
 
+from medidistill.ingest.quiet import quiet
+
 __all__ = ["ENCODINGS", "contractions", "decodings", "fold", "parts_of_name", "spellings", "words"]
 
 # Every coding that the standard names (PS3.3 C.12.1.1.2), and those of PCs that write files without naming one
@@ -55,6 +57,7 @@ _ROMANIZATIONS = (
     _scheme("гиіїєґ", "h y i i ie g"),  # Ukrainian passports
     _scheme("ηυωχξψθφβ", "i y o ch x ps th f v"),  # ELOT 743
     _scheme("ηυωχξψθφβ", "i i o h x ps th f v"),
+    _scheme("ηυωχξψθφβ", "e y o ch x ps th ph b"),  # classical
 )
 _ACCENTS = {"COMBINING ACUTE ACCENT", "COMBINING GRAVE ACCENT", "COMBINING GREEK PERISPOMENI"}
 _GREEK_DIGRAPHS = dict(
@@ -145,7 +148,8 @@ def decodings(raw: bytes, declared: Sequence[str] = ()) -> frozenset[str]:
     for names in (list(declared), _ESCAPES if b"\x1b" in raw else None):
         if names:
             try:
-                found.add(charset.decode_bytes(raw, charset.convert_encodings(names), _DELIMITERS))
+                with quiet():  # it quotes what the file declares
+                    found.add(charset.decode_bytes(raw, charset.convert_encodings(names), _DELIMITERS))
             except (LookupError, UnicodeError, ValueError):
                 continue
     for name in ENCODINGS:

@@ -167,7 +167,7 @@ def test_descriptions_keep_the_words_of_the_vocabulary(phantom: FileDataset, key
     phantom.ViewCodeSequence = Sequence([view, local])
     new = deidentify(phantom, PLAIN, key).dataset
     assert new.StudyDescription == "CHEST PA"
-    assert [item.CodeMeaning for item in new.ViewCodeSequence] == ["Antero-posterior projection"]
+    assert [item.CodeMeaning for item in new.ViewCodeSequence] == ["antero-posterior"]
 
 
 def test_changes_name_the_element_and_hash_the_value(phantom: FileDataset, key: Key) -> None:

@@ -42,7 +42,7 @@ from medidistill.ingest.deidentify.spelling import (
         ("ﾌｧﾝﾄﾑ", {"fuantomu"}),
         ("환영사", {"hwanyeongsa"}),
         ("幻影", {"huanying"}),
-        ("רוח", {"rvkh"}),
+        ("רוח", {"rvh"}),
         ("شبح", {"shbh"}),
         ("ผี", {"phi"}),
     ],

@@ -136,10 +136,10 @@ def test_patient_characteristics_are_these() -> None:
 @pytest.mark.parametrize(
     ("scheme", "code", "meaning"),
     [
-        ("SCT", "399348003", "Antero-posterior projection"),
-        ("SRT", "R-10206", "Antero-posterior projection"),
+        ("SCT", "399348003", "antero-posterior"),
+        ("SRT", "R-10206", "antero-posterior"),
         ("SNM3", "T-D3000", "Thoracic structure"),
-        ("99SDM", "T-28000", "Lung structure"),
+        ("99SDM", "T-28000", "Lung"),
         ("DCM", "113100", "Basic Application Confidentiality Profile"),
         ("SCT", "399348004", ""),  # no concept of the standard
         ("SCT", "47110815", ""),
