@@ -1,6 +1,6 @@
 """The planted set with its answers in the form of the MIDI-B challenge: one row an element and action.
 
-The challenge's validation script (CBIIT/MIDI_validation_script 3.14) reads the table `answer_data` of an SQLite file
+The validation script of the challenge (CBIIT/MIDI_validation_script) reads the table `answer_data` of an SQLite file
 and two mappings, `id_old` to `id_new`, that the tool under test gives. The same rows are written as CSV for readers.
 
 Source: Medical Image De-Identification Benchmark Challenge, arXiv 2507.23608, section 2.4.
