@@ -29,6 +29,7 @@ from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.dicom import read_header, read_image
 from medidistill.ingest.dicom_file import read_dicom_file
 from tests.ingest.conftest import make_radiograph
+from tests.support.codestreams import box, jp2
 
 READERS = (read_image, read_header, read_dicom)
 PIXELS = np.arange(64 * 96).reshape(64, 96) % 4096
@@ -155,18 +156,6 @@ def stream_of(syntax: str, pixels=PIXELS) -> bytes:
     dataset.compress({"JPEG-LS": JPEGLSLossless}.get(syntax, JPEG2000Lossless))
     stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
     return jp2(stream) if syntax == "JP2" else stream
-
-
-def box(kind: bytes, content: bytes, *, wide: bool = False, to_the_end: bool = False) -> bytes:
-    if wide:
-        return b"\0\0\0\1" + kind + (len(content) + 16).to_bytes(8, "big") + content
-    return (0 if to_the_end else len(content) + 8).to_bytes(4, "big") + kind + content
-
-
-def jp2(stream: bytes, **how: bool) -> bytes:
-    size = stream[12:16] + stream[8:12]
-    header = box(b"jp2h", box(b"ihdr", size + b"\0\1\x0b\7\0\0") + box(b"colr", b"\1\0\0\0\0\0\x11"))
-    return box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + header + box(b"jp2c", stream, **how)
 
 
 @pytest.mark.parametrize("syntax", ["JPEG", "JPEG-LS", "J2K", "JP2"])

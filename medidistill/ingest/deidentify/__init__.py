@@ -6,7 +6,7 @@
 from medidistill.ingest.deidentify.audit import verify_audit
 from medidistill.ingest.deidentify.engine import Change, Deidentified, deidentify
 from medidistill.ingest.deidentify.folder import DeidentifyResult, deidentify_folder, locate
-from medidistill.ingest.deidentify.identifiers import Identifiers, identifiers
+from medidistill.ingest.deidentify.identifying_values import Identifiers, identifiers
 from medidistill.ingest.deidentify.keys import KEY_VARIABLE, Key, load_key
 from medidistill.ingest.deidentify.labels import LabelsWritten, write_labels
 from medidistill.ingest.deidentify.residual import residuals

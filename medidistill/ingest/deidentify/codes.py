@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sr._concepts_dict import concepts
@@ -24,7 +25,7 @@ _FORMER_SNOMED = frozenset({"SRT", "SNM3", "99SDM"})
 @functools.cache
 def _meanings() -> Mapping[tuple[str, str], str]:
     table: dict[tuple[str, str], str] = {}
-    listed: dict[str, dict[str, dict[str, tuple[str, list[int]]]]] = concepts  # scheme, keyword, code
+    listed: Any = concepts  # scheme -> keyword -> code -> (meaning, context groups)
     for scheme, keywords in listed.items():
         for codes in keywords.values():
             for code, (meaning, _) in codes.items():

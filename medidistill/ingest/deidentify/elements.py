@@ -74,9 +74,8 @@ def _raw(item: DataElement | RawDataElement) -> bytes:
 
 
 def _one(value: object) -> bytes:
-    if isinstance(value, PersonName):
-        original = value.original_string
-        return original if isinstance(original, bytes) else str(original).encode("utf-8", "surrogateescape")
+    if isinstance(value, PersonName) and isinstance(value.original_string, bytes):
+        return value.original_string
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
 
 

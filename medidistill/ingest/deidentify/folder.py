@@ -19,7 +19,7 @@ from medidistill.errors import ConfigError, IngestError, QuarantineError, Resour
 from medidistill.files import translate_os_errors, write_bytes, write_text
 from medidistill.ingest.deidentify.audit import AuditLog
 from medidistill.ingest.deidentify.engine import Change, deidentify, written_by_engine
-from medidistill.ingest.deidentify.identifiers import Identifiers, identifiers
+from medidistill.ingest.deidentify.identifying_values import Identifiers, identifiers
 from medidistill.ingest.deidentify.keys import Key
 from medidistill.ingest.deidentify.labels import LabelsWritten, write_labels
 from medidistill.ingest.deidentify.other_files import kind_of_other_file

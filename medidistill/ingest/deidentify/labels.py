@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medidistill.config import IngestConfig
 from medidistill.files import write_text
-from medidistill.ingest.deidentify.identifiers import identifiers
+from medidistill.ingest.deidentify.identifying_values import identifiers
 from medidistill.ingest.deidentify.reading import read_as_stored
 from medidistill.ingest.deidentify.residual import TextSearch
 from medidistill.ingest.sources.table import from_table

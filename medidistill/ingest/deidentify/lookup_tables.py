@@ -32,6 +32,8 @@ def trim_lookup_tables(target: Dataset, little_endian: bool = True) -> None:
             for item in element.value or ():
                 trim_lookup_tables(item, little_endian)
     if _DATA not in target:
+        if _DESCRIPTOR in target:
+            raise IngestError("(0028,3002) LUT Descriptor without (0028,3006) LUT Data, or with data of another VR")
         return
     try:
         count, _, bits = (int(value) for value in target[_DESCRIPTOR].value)

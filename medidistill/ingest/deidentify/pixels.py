@@ -20,9 +20,12 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -52,6 +55,7 @@ _WRITTEN_AS = {
     **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), JPEGLSLossless),
     **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), JPEGLSLossless),
 }
+_NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 _ENCODERS = {RLELossless: "pylibjpeg", JPEG2000Lossless: "pylibjpeg", JPEGLSLossless: "pyjpegls"}
 _METHODS = {  # PS3.3 C.7.6.1.1.5.1
     JPEGBaseline8Bit: "ISO_10918_1",
@@ -60,6 +64,7 @@ _METHODS = {  # PS3.3 C.7.6.1.1.5.1
     JPEG2000: "ISO_15444_1",
     HTJ2K: "ISO_15444_15",
 }
+_SMALLEST_2000 = 32  # rows and columns that the five decompositions of OpenJPEG need
 _PICTURE_BITS = 6  # a picture has so many bits at least
 _FEW = 8  # grey values: fewer are markers or padding, not a picture below an overlay
 
@@ -106,7 +111,7 @@ def _check_grey(source: Dataset, syntax: UID) -> None:
     photometric = str(source.get("PhotometricInterpretation", "") or "")
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or whole_number(source, "SamplesPerPixel", 1) != 1:
         raise IngestError("photometric interpretation: must be MONOCHROME1 or MONOCHROME2, one sample a pixel")
-    if syntax.is_encapsulated and syntax not in _WRITTEN_AS:
+    if syntax not in _NATIVE and syntax not in _WRITTEN_AS:
         raise IngestError("a transfer syntax that is not decoded here")
 
 
@@ -167,6 +172,8 @@ def _write(values: Sequence[NDArray[Any]], layout: PixelLayout, source: Dataset,
         _prove(target, syntax, values)
         return syntax
     written = _WRITTEN_AS[syntax]
+    if written == JPEG2000Lossless and min(values[0].shape) < _SMALLEST_2000:
+        written = JPEGLSLossless
     try:
         _put_compressed(target, values, layout, written)
         _prove(target, written, values)

@@ -7,9 +7,9 @@ where it is looked for (the rates were measured on radiographs: docs/deidentific
 
 ==================================  =================================================================
 text of elements                    whole words of 2 letters, whole numbers of 4 digits; 5 letters anywhere
-printable text among binary values  the same, in runs of 16 characters and more
 bytes outside binary values         whole words of 3 letters, whole numbers of 4 digits; 5 letters anywhere
 binary values, pixels among them    4 and 5 letters or digits between separators; 6 anywhere
+what reads like text among those    as in the text of elements, in runs of 16 characters and more
 ==================================  =================================================================
 """
 
@@ -19,52 +19,31 @@ import io
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from anyascii import anyascii
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from medidistill.ingest.deidentify.attributes import RENDERING, is_defined_term
-from medidistill.ingest.deidentify.bytesearch import SHORTEST, ByteSearch
 from medidistill.ingest.deidentify.codes import CODED, meaning_of
 from medidistill.ingest.deidentify.elements import Element, walk
-from medidistill.ingest.deidentify.identifiers import Identifiers
-from medidistill.ingest.deidentify.spelling import ENCODINGS, contractions, decodings, fold, spellings
+from medidistill.ingest.deidentify.identifying_values import Identifiers
+from medidistill.ingest.deidentify.residual_bytes import bytes_found
+from medidistill.ingest.deidentify.spelling import decodings, fold, spellings
 
-__all__ = ["TextSearch", "residuals"]
-
-
-def _ascii(text: str) -> str:
-    """Return a letter beyond ASCII as small letters of ASCII; an empty text for anything else."""
-    return fold(anyascii(text)) if text.isalpha() and not text.isascii() else ""
-
+__all__ = ["TextSearch", "residuals", "text_runs"]
 
 _BINARY = frozenset({"OB", "OW", "OD", "OF", "OL", "OV", "UN", "OB or OW", "US or OW"})
 _TYPES = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "UV": "u8", "SV": "i8", "FL": "f4", "FD": "f8", "AT": "u2"}
 _NUMERIC = frozenset({*_TYPES, "US or SS", "DS", "IS"})
 _LARGE = 64  # a binary value of fewer bytes is searched as a header is
 _RUN = re.compile(rb"[\x20-\x7e]{16,}")
-_SEPARATORS = frozenset(b" \0^=\\,;:./-_\r\n\t\"'<>()")
-_ALNUM = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_SUBSTRING, _ANYWHERE = 5, 6  # letters from which on a word counts inside another: in text, in binary values
+_NO_SEPARATOR = str.maketrans(dict.fromkeys("`[]{}|~@#$%&*+!?\\_", "0"))
+_SUBSTRING = 5  # letters from which on a word counts inside another
 _CODE_TAGS = frozenset({*CODED, 0x00080102, 0x00080104})
-# letters with marks, of Latin-1 and of two bytes in UTF-8: a name may stand there in full where the header reduced it
-_BASE_LETTERS = bytes((_ascii(chr(one)) or chr(one)).encode("latin-1")[0] for one in range(256))
-_MARKED = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-
-
-@dataclass(frozen=True)
-class _Pattern:
-    """One text as bytes: how many signs it has, whether they are all digits, and how many bytes a sign takes."""
-
-    signs: int
-    digits: bool
-    width: int
 
 
 def residuals(path: Path, needles: Identifiers, *, may_hold: Iterable[str] = ()) -> list[str]:
@@ -91,9 +70,12 @@ def residuals(path: Path, needles: Identifiers, *, may_hold: Iterable[str] = ())
             apart.append(element)
         elif search.finds(element):
             hits.append("file meta" if element.tag >> 16 == 2 else element.where.rpartition("]")[2])
+        elif element.tag in RENDERING and element.vr in ("DS", "IS"):
+            apart.append(element)  # a short number may stand here
     header = _without(_inflated(data, dataset), apart)
     large = [value for value in binary if len(value) >= _LARGE]
-    if any(search.finds_in_text(run) for value in binary for run in _runs(value)) or _in_bytes(header, large, needles):
+    text = "\n".join(run for value in binary for run in text_runs(value))
+    if search.finds_in_text(text) or next(bytes_found(header, large, needles), None):
         hits.append("bytes")
     return list(dict.fromkeys(hits))
 
@@ -136,9 +118,16 @@ def _each(body: bytes, tag: bytes, start: int) -> Iterator[int]:
         start += 1
 
 
-def _runs(value: bytes) -> Iterator[str]:
+def text_runs(value: bytes) -> Iterator[str]:
+    """Yield what reads like text among binary values: 16 printable characters, nine tenths letters, digits or blanks.
+
+    Grey values of a smooth picture are printable too, but hold no blanks and much that no text has; what stands in no
+    name or sentence parts no words here.
+    """
     for found in _RUN.finditer(value):
-        yield found.group().decode("ascii")
+        run = found.group().decode("ascii")
+        if sum(sign.isalnum() or sign == " " for sign in run) >= 0.9 * len(run):
+            yield run.translate(_NO_SEPARATOR)
 
 
 def _coded_values(dataset: Dataset) -> Iterator[tuple[str, bytes]]:
@@ -234,80 +223,3 @@ def _expression(needles: Iterable[str]) -> re.Pattern[str] | None:
             literal = rf"(?<![^\W_]){literal}(?![^\W_])"
         parts.append(literal)
     return re.compile("|".join(parts)) if parts else None
-
-
-def _patterns(needles: Identifiers) -> dict[bytes, _Pattern]:
-    """Return every identifier in every encoding and case, as small letters of ASCII."""
-    found: dict[bytes, _Pattern] = {}
-    texts = set(needles.texts | needles.written | needles.phones)
-    texts |= {one for text in needles.texts if text.isascii() for one in contractions(text)}
-    for text in texts:
-        cases = {text} if text.isascii() else {text, text.casefold(), text.upper(), text.title()}
-        number = text.isdigit() and text not in needles.phones
-        for case in cases:
-            for encoding in ENCODINGS:
-                try:
-                    raw = case.encode(encoding).lower()
-                except UnicodeError:
-                    continue
-                width = 2 if encoding.startswith("utf-16") else 1
-                signs = len(text) if text.isascii() else len(raw) // width
-                if len(raw) >= SHORTEST and signs >= SHORTEST:
-                    found.setdefault(raw, _Pattern(signs, number, width))
-    for raw in needles.raw:
-        if len(raw) >= SHORTEST:
-            found.setdefault(raw.lower(), _Pattern(len(raw), digits=False, width=1))
-    return found
-
-
-def _in_bytes(header: bytes, large: list[bytes], needles: Identifiers) -> bool:
-    """Return whether the bytes of a file, those of the large values and those around them, hold an identifier."""
-    patterns = _patterns(needles)
-    if not patterns:
-        return False
-    short = ByteSearch(patterns)
-    long = ByteSearch(raw for raw, one in patterns.items() if one.signs >= _ANYWHERE - 2)
-    plain = ByteSearch(raw for raw in patterns if len(raw) >= _ANYWHERE and raw.isascii() and b"\0" not in raw)
-    return (
-        any(_counts(header, at, raw, patterns[raw], _SUBSTRING, None) for raw, at in short.find(header))
-        or any(
-            _counts(value, at, raw, patterns[raw], _ANYWHERE, _SEPARATORS)
-            for value in large
-            for raw, at in long.find(value)
-        )
-        or any(
-            _counts(view, at, raw, patterns[raw], _ANYWHERE, _SEPARATORS)
-            for value in (header, *large)
-            for view in (value.translate(_BASE_LETTERS), _MARKED.sub(_base_letter, value))
-            for raw, at in plain.find(view)
-        )
-    )
-
-
-def _base_letter(found: re.Match[bytes]) -> bytes:
-    return _ascii(found.group().decode("utf-8")).encode() or b"?"
-
-
-def _counts(
-    data: bytes, at: int, raw: bytes, pattern: _Pattern, anywhere: int, separators: frozenset[int] | None
-) -> bool:
-    """Return whether a place counts, by what stands before and behind it.
-
-    Args:
-        data: what was searched.
-        at: where the pattern begins.
-        raw: the pattern.
-        pattern: what it is.
-        anywhere: from how many signs on it counts wherever it is.
-        separators: what must stand around a shorter one; None: anything but letters and digits of ASCII.
-    """
-    end, big_endian = at + len(raw), pattern.width == 2 and raw[0] == 0
-    before = data[at - pattern.width + big_endian] if at >= pattern.width else 0
-    after = data[end + big_endian] if end + big_endian < len(data) else 0
-    if pattern.digits and pattern.signs >= anywhere:
-        return not (48 <= before <= 57 or 48 <= after <= 57)
-    if pattern.signs >= anywhere:
-        return True
-    if separators is not None:
-        return before in separators and after in separators
-    return before not in _ALNUM and after not in _ALNUM

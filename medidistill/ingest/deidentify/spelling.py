@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from anyascii import anyascii
 from pydicom import charset
 
+from medidistill.ingest.quiet import quiet
+
 __all__ = ["ENCODINGS", "contractions", "decodings", "fold", "parts_of_name", "spellings", "words"]
 
 # Every coding that the standard names (PS3.3 C.12.1.1.2), and those of PCs that write files without naming one
@@ -24,6 +26,7 @@ ENCODINGS = (
     *("iso2022_kr", "utf-16-le", "utf-16-be"),
 )
 _ESCAPES = [f"ISO 2022 IR {n}" for n in (6, 87, 159, 13, 149, 58, 100, 101, 109, 110, 144, 127, 126, 138, 148, 166)]
+_LONGEST_KEPT = 256  # letters of a text whose spellings are remembered
 _DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C, 0x5E, 0x3D}
 
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc\u02b9\u02bb\u00b4\u0060\u2032\uff07\ua78c\u05f3"), "'")
@@ -54,6 +57,7 @@ _ROMANIZATIONS = (
     _scheme("гиіїєґ", "h y i i ie g"),  # Ukrainian passports
     _scheme("ηυωχξψθφβ", "i y o ch x ps th f v"),  # ELOT 743
     _scheme("ηυωχξψθφβ", "i i o h x ps th f v"),
+    _scheme("ηυωχξψθφβ", "e y o ch x ps th ph b"),  # classical
 )
 _ACCENTS = {"COMBINING ACUTE ACCENT", "COMBINING GRAVE ACCENT", "COMBINING GREEK PERISPOMENI"}
 _GREEK_DIGRAPHS = dict(
@@ -61,9 +65,13 @@ _GREEK_DIGRAPHS = dict(
 )
 
 
-@functools.lru_cache(maxsize=4096)
 def fold(text: str) -> str:
     """Return a text without case, marks and width; invisible characters go, dashes and apostrophes are ASCII."""
+    return _fold(text) if len(text) <= _LONGEST_KEPT else _fold.__wrapped__(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fold(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES).casefold())
     kept = []
     for letter in plain:
@@ -73,7 +81,6 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(kept)).strip()
 
 
-@functools.lru_cache(maxsize=4096)
 def spellings(text: str) -> frozenset[str]:
     """Return the folded text and each way it is written in ASCII.
 
@@ -83,6 +90,11 @@ def spellings(text: str) -> frozenset[str]:
     Returns:
         `fold(text)` among them; without the empty text.
     """
+    return _spellings(text) if len(text) <= _LONGEST_KEPT else _spellings.__wrapped__(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _spellings(text: str) -> frozenset[str]:
     found = {fold(text)}
     if not text.isascii():
         small = unicodedata.normalize("NFC", text.casefold())
@@ -136,7 +148,8 @@ def decodings(raw: bytes, declared: Sequence[str] = ()) -> frozenset[str]:
     for names in (list(declared), _ESCAPES if b"\x1b" in raw else None):
         if names:
             try:
-                found.add(charset.decode_bytes(raw, charset.convert_encodings(names), _DELIMITERS))
+                with quiet():  # it quotes what the file declares
+                    found.add(charset.decode_bytes(raw, charset.convert_encodings(names), _DELIMITERS))
             except (LookupError, UnicodeError, ValueError):
                 continue
     for name in ENCODINGS:
