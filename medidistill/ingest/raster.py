@@ -14,7 +14,7 @@ from medidistill.errors import IngestError
 from medidistill.ingest.codestream import Coding, read_codestream
 from medidistill.ingest.limits import MOST_PIXELS
 from medidistill.ingest.notices import Notice
-from medidistill.ingest.png import read_deep_samples, read_png_header
+from medidistill.ingest.png import PngHeader, read_deep_samples, read_png_header
 
 __all__ = ["Raster", "read_raster", "read_raster_file"]
 
@@ -60,7 +60,7 @@ def read_raster_file(path: Path) -> Raster:
             _check_size(picture)
             said = _colour_management(picture)
             samples = read_deep_samples(path, png) if png is not None and png.deep_colour else None
-            found = _eight_bits(picture) if samples is None else _sixteen_bits(picture, samples)
+            found = _eight_bits(picture, png) if samples is None else _sixteen_bits(picture, samples)
     except IngestError:
         raise
     except Image.DecompressionBombError as error:
@@ -99,9 +99,12 @@ def _colour_management(picture: Image.Image) -> tuple[Notice, ...]:
     return ((Notice.GAMMA,) if odd else ()) + ((Notice.COLOUR_PROFILE,) if info.get("icc_profile") else ())
 
 
-def _eight_bits(picture: Image.Image) -> Raster:
+def _eight_bits(picture: Image.Image, png: PngHeader | None) -> Raster:
     """Return a picture that Pillow reads in all its bits: 8 bits or fewer, or 16 bits of grey."""
     key = picture.info.get("transparency")
+    if png is not None and isinstance(key, int) and png.colour == 0 and png.bits in (2, 4):
+        # Pillow stretches these samples to 8 bits, but not the one that is transparent
+        key = picture.info["transparency"] = key * 255 // (2**png.bits - 1)
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):  # PNG of 16 bits
         values = np.asarray(upright).astype(np.int64)
