@@ -126,8 +126,8 @@ def read_layout(folders: Sequence[Sequence[str]], known: Collection[str] = ()) -
         notes.append(f"Split as the folders are named: {_counted(seen)}.")
         if len(seen) < 2:
             raise IngestError(
-                f"the folders {_named({one[0] for one in paths})} are named after the split {next(iter(seen))} and after no "
-                "other: rename them"
+                f"the folders {_named({one[0] for one in paths})} are named after the split {next(iter(seen))} and "
+                "after no other: rename them"
             )
     elif splits == 1:
         seen = Counter(split_of(one[1]) for one in paths)
