@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs wheel schema constraints hashes sbom audit clean
+.PHONY: help demo test lint format docs wheel schema lock sbom audit clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -16,14 +16,30 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "cannot create $(VENV); on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-# The stamps make a second run start at once. The install is editable, so sources need no new one.
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+# What is installed is what the lock names, each file compared with its hash; the project itself comes without a question
+# to an index. The stamps make a second run start at once. The install is editable, so sources need no new one.
+LOCK := constraints-hashes.txt
+locked = $(BIN)/python tools/locked.py $(1) > $(VENV)/locked.txt && \
+  $(BIN)/python -m pip install --require-hashes --no-deps --requirement $(VENV)/locked.txt
+editable = $(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+
+$(VENV)/.installed: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call locked,runtime build)
+	$(editable)
 	@touch $@
 
-$(VENV)/.installed-checks: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[test,lint]'
-	@touch $@ $(VENV)/.installed
+$(VENV)/.installed-checks: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call locked,runtime build test lint)
+	$(editable)
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-build
+
+$(VENV)/.installed-build: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call locked,build)
+	@touch $@
+
+$(VENV)/.installed-supply: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call locked,supply)
+	@touch $@
 
 # every demo gets a folder of its own: results are never overwritten
 demo: $(VENV)/.installed
@@ -50,42 +66,32 @@ docs: $(VENV)/.installed-checks
 	  $$(find medidistill -name '*.py' ! -name __main__.py | sed 's|/__init__||; s|\.py$$||; s|/|.|g' | sort)
 	@echo "open build/docs/index.html"
 
-# make wheel  build the wheel into dist/
-wheel: $(VENV)/.installed-checks
+# make wheel  build the wheel into dist/, with its bill of materials; needs no test package
+wheel: $(VENV)/.installed-build
 	$(BIN)/python -m build --wheel --no-isolation
 
 # make schema write the JSON Schema of the configuration, for editors; run it after each change of a setting
 schema: $(VENV)/.installed
 	$(BIN)/medidistill config schema > schema.new && mv schema.new pipelines/configs/medidistill.schema.json
 
-# make constraints  take today's newest versions that pyproject.toml allows; run the tests before you commit them
-constraints:
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
-	  "$$tmp"/bin/python -m pip install '.[test,lint]' && \
-	  { echo "# The exact versions that the tests ran with, on Linux and Python 3.11. Written by \`make constraints\`."; \
-	    "$$tmp"/bin/python -m pip freeze --all --exclude medidistill --exclude pip; } > constraints.txt.new && \
-	  mv constraints.txt.new constraints.txt
+# make lock   write the lock and its pins after a change of pyproject.toml; versions stay where they still fit.
+#             make lock UPGRADE=--upgrade takes today's newest; run the tests before you commit them
+lock: $(VENV)/.installed-supply
+	@{ echo "# The lock: one version of each package for every platform, with the SHA-256 of every file that an index may hand"; \
+	   echo "# out for it. Written by \`make lock\`; constraints.txt is the same without hashes, tools/locked.py reads groups."; \
+	   $(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
+	     $(if $(UPGRADE),,--constraint constraints.txt) --no-header --annotation-style line --no-emit-index-url --quiet \
+	   | sed -e 's/, -c constraints.txt//; s/# via -c constraints.txt, /# via /; s/medidistill (pyproject.toml)/medidistill/'; \
+	 } > $(LOCK).new && mv $(LOCK).new $(LOCK)
+	@$(BIN)/python tools/locked.py --pins > constraints.txt.new && mv constraints.txt.new constraints.txt
 
-# make hashes  write constraints-hashes.txt, for `pip install --require-hashes`; run it after each change of constraints.txt
-hashes: | $(BIN)/python
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
-	  "$$tmp"/bin/python -m pip install --quiet uv && \
-	  "$$tmp"/bin/uv pip compile constraints.txt --no-deps --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --python-version 3.11 --quiet --output-file "$$tmp"/hashes.txt && \
-	  { echo "# constraints.txt with the SHA-256 of every file that an index may hand out for it. Written by \`make hashes\`."; \
-	    cat "$$tmp"/hashes.txt; } > constraints-hashes.txt.new && mv constraints-hashes.txt.new constraints-hashes.txt
+# make sbom   write the bill of materials (CycloneDX) of the locked runtime packages, as the wheel carries it, to sbom.json
+sbom: $(VENV)/.installed-build
+	$(BIN)/python tools/sbom.py > sbom.json.new && mv sbom.json.new sbom.json
 
-# make sbom   write sbom.json, the bill of materials (CycloneDX) of what is installed in .venv
-sbom: $(VENV)/.installed
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
-	  "$$tmp"/bin/python -m pip install --quiet cyclonedx-bom && \
-	  "$$tmp"/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json $(BIN)/python
-
-# make audit  compare constraints.txt with the known vulnerabilities; needs the network, and fails where a package is unknown there
-audit: | $(BIN)/python
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
-	  "$$tmp"/bin/python -m pip install --quiet pip-audit && \
-	  "$$tmp"/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+# make audit  compare the lock with the known vulnerabilities and say as of when; needs the network
+audit: $(VENV)/.installed-supply
+	$(BIN)/python tools/advisories.py
 
 # make clean  remove caches and build results; demo-output/ and .venv stay
 clean:

@@ -30,6 +30,7 @@ _STATES = {
     "stopped": (":orange-badge[:material/pause: stopped]", "stopped"),
     "failed": (":red-badge[:material/error: failed]", "failed"),
     "completed": (":green-badge[:material/check: finished]", "finished"),
+    "not_released": (":orange-badge[:material/block: finished, not released]", "finished, not released"),
     "unknown": (":gray-badge[not finished]", "not finished"),
 }
 

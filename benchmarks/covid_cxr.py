@@ -44,7 +44,7 @@ from medidistill.pipeline.prepared import Prepared
 from medidistill.record import hardware, versions
 
 HERE = Path(__file__).parent
-CONFIG = HERE.parent / "pipelines" / "configs" / "covid-cxr.yaml"
+CONFIG = HERE / "covid_cxr.yaml"
 SEEDS = range(5)
 IPC = (1, 5, 10)
 ABLATION_IPC = 5

@@ -1,15 +1,17 @@
 """Recall of the de-identification by place, and hits and false alarms of its text detector.
 
-    python -m benchmarks.deidentification [--write]
+    python -m benchmarks.deidentification [--write] [--answers FOLDER]
 
 Needs no data; with MEDIDISTILL_DATA set, real radiographs are screened too. `--write` renews the JSON in
-benchmarks/results and the tables in docs/deidentification.md.
+benchmarks/results and the tables in docs/deidentification.md. `--answers` writes the planted set with its answers in
+the form of the MIDI-B challenge, and what this version made of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -30,8 +32,12 @@ from pydicom.filewriter import dcmwrite
 from tqdm import tqdm
 
 import medidistill
-from benchmarks.planted import CHARSETS, PLACES, Planted, burn_in, holds, plant
+from benchmarks.answer_key import Answer, answers, score, write_answers, write_mappings
+from benchmarks.planted import KINDS, Planted, burn_in, holds, plant
+from benchmarks.planted_pixels import hidden_text
+from benchmarks.search_alarms import search_alarms
 from medidistill.config import PhantomConfig
+from medidistill.errors import IngestError
 from medidistill.files import write_json, write_text
 from medidistill.ingest import generate_phantom
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify, deidentify_folder, letters_in_row
@@ -47,69 +53,84 @@ _TEXTS = ("PHANTOM^ADA *12.03.1961", "PHANTOM ADA  ID 4711-0815", "St. Phantom H
 
 def bytes_of(path: Path) -> bytes:
     """Return what a DICOM file holds: its bytes, and the text that its pixels may carry in their upper bits."""
-    data = path.read_bytes()
-    pixels = pydicom.dcmread(path).get("PixelData", b"")
-    high = np.frombuffer(pixels[: len(pixels) // 2 * 2], "<u2") >> 12
-    high = high[: len(high) // 2 * 2].reshape(-1, 2)
-    return data + b"\n" + (high[:, 0] << 4 | high[:, 1]).astype(np.uint8).tobytes()
+    with quiet():
+        return path.read_bytes() + b"\n" + hidden_text(pydicom.dcmread(path))
 
 
-def make_files(folder: Path, copies: int) -> list[Planted]:
-    """Write phantoms with planted values, `copies` for each place."""
+def make_files(folder: Path, copies: int) -> tuple[list[Planted], list[Answer]]:
+    """Write phantoms with planted values below `folder`, `copies` for each kind; return them and their answers."""
     phantoms = folder / "phantoms"
     generate_phantom(phantoms, PhantomConfig(patients_per_class=5, images_per_patient=1, size=128))
     sources = sorted(phantoms.rglob("*.dcm"))
-    names = [*PLACES, *(f"PN, {charset}" for charset in CHARSETS)]
-    work = [(place, copy) for place in names for copy in range(copies)]
-    planted = [
-        plant(pydicom.dcmread(sources[number % len(sources)]), place, number, folder / "planted")
-        for number, (place, _) in enumerate(work)
-    ]
-    for one in planted:
-        if not all(holds(bytes_of(one.path) + str(one.path).encode(), value) for value in one.values):
-            raise AssertionError(f"{one.place}: the value is not in the input, so nothing would be measured")
-    return planted
+    work = [(kind, copy) for kind in KINDS for copy in range(copies)]
+    planted: list[Planted] = []
+    rows: list[Answer] = []
+    with quiet():
+        for number, (kind, _) in enumerate(work):
+            source = sources[number % len(sources)]
+            one = plant(pydicom.dcmread(source), kind, number, folder / "planted")
+            planted.append(one)
+            rows += answers(one, pydicom.dcmread(source))
+            if not all(holds(bytes_of(one.path) + str(one.path).encode(), value) for value in one.values):
+                raise AssertionError(f"{one.place}: the value is not in the input, so nothing would be measured")
+    return planted, rows
 
 
 def engine_leaks(planted: Iterable[Planted], key: Key, folder: Path) -> dict[str, int]:
-    """Return by place how many files the engine alone, without screens and check, lets a value through in."""
+    """Return by kind how many files the engine alone, without screens and check, lets a value through in."""
     leaks: dict[str, int] = {}
     with quiet():
         for one in planted:
-            result = deidentify(read_dicom(one.path), DeidentifyConfig(), key)
-            dcmwrite(folder / "engine.dcm", result.dataset, enforce_file_format=True)
-            found = any(holds(bytes_of(folder / "engine.dcm"), value) for value in one.values)
+            try:
+                result = deidentify(read_dicom(one.path), DeidentifyConfig(), key)
+            except IngestError:
+                found = False  # refused: nothing is written
+            else:
+                dcmwrite(folder / "engine.dcm", result.dataset, enforce_file_format=True)
+                found = any(holds(bytes_of(folder / "engine.dcm"), value) for value in one.values)
             leaks[one.place] = leaks.get(one.place, 0) + found
     return leaks
 
 
-def measure_places(copies: int) -> dict[str, Any]:
-    """Return by place: files, values that the engine let through, files quarantined, values in OUT."""
+def measure_places(copies: int, keep: Path | None = None) -> dict[str, Any]:
+    """Return by kind: files, values that the engine let through, files quarantined, values in OUT; and the score.
+
+    Args:
+        copies: files for each kind.
+        keep: a new folder for the planted set, its answers and the mappings of this version; None: nowhere.
+    """
     with tempfile.TemporaryDirectory() as temporary:
-        folder, key = Path(temporary), Key(secrets.token_bytes(32))
-        planted = make_files(folder, copies)
-        leaks = engine_leaks(planted, key, folder)
+        folder, key = keep or Path(temporary), Key(secrets.token_bytes(32))
+        planted, answer_rows = make_files(folder, copies)
+        leaks = engine_leaks(planted, key, Path(temporary))
         rows: dict[str, Any] = {}
+        pairs: list[tuple[Path, Path]] = []
         start = time.perf_counter()
-        for place in tqdm(dict.fromkeys(one.place for one in planted), desc="places"):
-            files = [one for one in planted if one.place == place]
-            source, output = folder / "in" / place, folder / "out" / place
+        for number, kind in enumerate(tqdm(KINDS, desc="kinds")):
+            files = [one for one in planted if one.place == kind]
+            source, output = Path(temporary) / "in" / str(number), Path(temporary) / "out" / str(number)
             for one in files:
                 target = source / one.path.relative_to(folder / "planted")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(one.path.read_bytes())
             result = deidentify_folder(source, output, DeidentifyConfig(max_quarantine=1.0), key)
+            pairs += [(old, output / new) for old, new in zip(result.sources, result.written, strict=True)]
             images = b"\n".join(bytes_of(output / name) for name in result.written)
             rest = b"".join((output / name).read_bytes() for name in ("audit.jsonl", "quarantine.csv"))
             names = "\n".join(str(path.relative_to(output)) for path in output.rglob("*")).encode()
-            rows[place] = {
+            rows[kind] = {
                 "files": len(files),
-                "engine_leaks": leaks[place],
+                "engine_leaks": leaks[kind],
                 "quarantined": len(result.quarantine),
                 "released": len(result.written),
                 "leaks_in_output": sum(holds(images + rest + names, v) for one in files for v in one.values),
             }
-        return {"places": rows, "seconds_per_file": (time.perf_counter() - start) / len(planted)}
+        seconds = (time.perf_counter() - start) / len(planted)
+        if keep is not None:
+            write_answers(keep, answer_rows, planted)
+            write_mappings(keep, pairs)
+        actions = dataclasses.asdict(score(answer_rows, pairs))
+        return {"places": rows, "seconds_per_file": seconds, "answers": actions}
 
 
 def _share(values: list[int]) -> dict[str, int]:
@@ -172,13 +193,20 @@ def tables(result: dict[str, Any]) -> str:
     text = io.StringIO()
     print("| planted in | files | engine alone lets through | quarantined | in the output |", file=text)
     print("|---|---|---|---|---|", file=text)
-    for place in (*PLACES, *(f"PN, {charset}" for charset in CHARSETS)):
+    for place in KINDS:
         row = result["places"][place]
         cells = (place, row["files"], row["engine_leaks"], row["quarantined"], row["leaks_in_output"])
         print("| " + " | ".join(map(str, cells)) + " |", file=text)
     print("\n| text in the pixels | images | flagged |\n|---|---|---|", file=text)
     for name, row in sorted(result["text"].items()):
         print(f"| {name} | {row['images']} | {row['flagged']} ({row['flagged'] / row['images']:.1%}) |", file=text)
+    print("\n| name searched in pixel data | rule | pairs of film and name | found by chance |", file=text)
+    print("|---|---|---|---|", file=text)
+    for row in result["search_alarms"]:
+        found = f"{row['found']} ({row['found'] / row['pairs']:.3%})"
+        print(f"| {row['data']} | {row['rule']} | {row['pairs']} | {found} |", file=text)
+    actions = result["answers"]
+    print(f"\nActions of the answer key: {actions['correct']} of {actions['actions']} taken.", file=text)
     return text.getvalue().strip()
 
 
@@ -187,8 +215,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", type=int, default=5, help="files for each place (default: 5)")
     parser.add_argument("--write", action="store_true", help="renew the JSON and the tables of the docs page")
+    parser.add_argument("--answers", type=Path, metavar="FOLDER", help="new folder for the planted set and its answers")
     arguments = parser.parse_args()
-    result = measure_places(arguments.copies)
+    if arguments.answers is not None:
+        arguments.answers.mkdir(parents=True)
+    result = measure_places(arguments.copies, arguments.answers)
+    result["search_alarms"] = search_alarms(os.environ.get("MEDIDISTILL_DATA"))
     result["text"] = phantom_text()
     if data := os.environ.get("MEDIDISTILL_DATA"):
         result["text"] |= real_text(Path(data))

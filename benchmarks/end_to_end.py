@@ -80,7 +80,7 @@ def _small(**settings: Any) -> DistillConfig:
 
 
 _SHORT = ExpertConfig(count=3, epochs=6, augment=_MILD)
-_FOLDER = load_config(Path(__file__).parents[1] / "pipelines" / "configs" / "covid-cxr.yaml")
+_FOLDER = load_config(Path(__file__).parent / "covid_cxr.yaml")
 FOLDER = Work(
     _FOLDER.distill,
     dataclasses.replace(_FOLDER.experts, count=3),
@@ -110,7 +110,7 @@ SCALES = {
 
 
 def work_on(data: str, scale: str) -> Work:
-    """Return the work of a scale; on a folder of X-rays, that of the configuration `covid-cxr` with three experts."""
+    """Return the work of a scale; on a folder of X-rays, that of `benchmarks/covid_cxr.yaml` with three experts."""
     return FOLDER if data and Path(data).is_dir() else SCALES[scale]
 
 

@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-import io
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ComputedRadiographyImageStorage, JPEGBaseline8Bit
+from pydicom.tag import Tag
+from pydicom.uid import UID
 
-__all__ = ["CHARSETS", "PLACES", "Planted", "burn_in", "holds", "plant"]
+from benchmarks.planted_pixels import PIXEL_PLACES
+
+__all__ = ["CHARSETS", "KINDS", "MISDECLARED", "PLACES", "REDUCED", "Planted", "burn_in", "holds", "plant"]
+
+Put = Callable[[Dataset, str], None]
 
 _ENCODINGS = (
-    *("utf-8", "latin-1", "utf-16-le", "utf-16-be", "iso8859-5", "iso8859-6", "iso8859-7", "cp1251"),
-    *("shift_jis", "euc_jp", "iso2022_jp", "gb18030", "euc_kr"),
+    *("utf-8", "latin-1", "utf-16-le", "utf-16-be", "iso8859-2", "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8"),
+    *("iso8859-9", "cp874", "cp1251", "shift_jis", "euc_jp", "iso2022_jp", "gb18030", "big5", "euc_kr"),
 )
 CHARSETS: dict[str, tuple[str | list[str], str]] = {
     "Latin-1 diacritics": ("ISO_IR 100", "Phäntömsen^Ünïté"),
+    "Latin-2": ("ISO_IR 101", "Fantomłowski^Łucjaż"),
+    "Turkish": ("ISO_IR 148", "Hayaletoğlu^Iş\u0131lt\u0131"),
     "Cyrillic": ("ISO_IR 144", "Фантомов^Призрак"),
     "Greek": ("ISO_IR 126", "Φάντασμα^Είδωλο"),
     "Arabic": ("ISO_IR 127", "شبح^خيال"),
+    "Hebrew": ("ISO_IR 138", "רוחרפאים^צללית"),
+    "Thai": ("ISO_IR 166", "ผีหลอก^เงามืด"),
     "Japanese ideographs": (["", "ISO 2022 IR 87"], "Phantomata^Tarou=幻影田^太郎虚=まぼろし^たろうか"),
+    "Japanese half-width": ("ISO_IR 13", "ﾌｧﾝﾄﾑﾀ^ﾕｳﾚｲ"),
     "Korean": (["", "ISO 2022 IR 149"], "Hwanyeong^Gasang=환영사^가상인"),
     "Chinese, GB18030": ("GB18030", "Huanyingzi^Xuxiang=幻影子^虚像人"),
     "Chinese, UTF-8": ("ISO_IR 192", "Huanyingzi^Xuxiang=幻影子^虚像人"),
+}
+# bytes in one coding, and what the file says of them (None: nothing)
+MISDECLARED: dict[str, tuple[str, str | None, str]] = {
+    "Latin-1, none declared": ("latin-1", None, "Phäntömsen^Ünïté"),
+    "Latin-1, declared as UTF-8": ("latin-1", "ISO_IR 192", "Phäntömsen^Ünïté"),
+    "UTF-8, declared as Latin-1": ("utf-8", "ISO_IR 100", "Phäntömsen^Ünïté"),
+    "UTF-8, a term that does not exist": ("utf-8", "Not Supplied", "Phäntömsen^Ünïté"),
+    "Cyrillic of Windows, declared as Latin-1": ("cp1251", "ISO_IR 100", "Фантомов^Призрак"),
+    "Shift-JIS, none declared": ("shift_jis", None, "Phantomata^Tarou=幻影田^太郎虚"),
+    "GB18030, declared as UTF-8": ("gb18030", "ISO_IR 192", "Huanyingzi^Xuxiang=幻影子^虚像人"),
+    "ISO 2022 escapes, none declared": ("iso2022_jp", None, "Phantomata^Tarou=幻影田^太郎虚"),
+}
+# a name as the header writes it, and what is left of it in ASCII elsewhere
+REDUCED: dict[str, tuple[str, str]] = {
+    "l with stroke": ("Fantomłowska^Jadwiłga", "Fantomlowska"),
+    "o with slash": ("Spøgelsesen^Bjørnhild", "Spogelsesen"),
+    "o with slash as oe": ("Spøgelsesen^Bjørnhild", "Spoegelsesen"),
+    "sharp s": ("Geistesgroß^Fantomeß", "Geistesgross"),
+    "umlaut as two letters": ("Phäntömsen^Ünïté", "Phaentoemsen"),
+    "dotless i": ("Hayaletl\u0131oğlu^Iş\u0131lt\u0131", "Hayaletlioglu"),
+    "ligature": ("Phantom\ufb01nder^Ada", "Phantomfinder"),
+    "typographic apostrophe": ("O\u2019Phantomery^Ada", "O'Phantomery"),
+    "typographic hyphen": ("Phantom\u2010Spectre^Ada", "Phantom-Spectre"),
+    "Cyrillic romanised": ("Фантомщёв^Призрак", "Fantomshchyov"),
+    "Greek romanised": ("Φαντασμάτου^Είδωλο", "Fantasmatou"),
+    "kana romanised": ("=まぼろしだ^たろうか", "Maboroshida"),
+    "hangul romanised": ("=환영사^가상인", "HwanYeongSa"),
 }
 
 
@@ -40,7 +76,7 @@ class Planted:
     """One file with values at one place.
 
     Args:
-        place: a key of `PLACES`.
+        place: a key of `PLACES`, or a kind of character set.
         path: the file.
         values: what must be in no byte of the output.
     """
@@ -51,7 +87,10 @@ class Planted:
 
 
 def holds(data: bytes, value: str) -> bool:
-    """Return whether bytes hold a value, or a part of a name, in any of the usual encodings and either case."""
+    """Return whether bytes hold a value, or a part of a name, in any of the usual encodings and either case.
+
+    A part of four letters or digits counts as a whole word: random bytes and hexadecimal digits hold it by chance.
+    """
     parts = [part for group in value.split("=") for part in group.split("^")] if {"^", "="} & set(value) else [value]
     lower = data.lower()
     for part, encoding in itertools.product(parts, _ENCODINGS):
@@ -59,19 +98,35 @@ def holds(data: bytes, value: str) -> bool:
             raw = part.encode(encoding)
         except UnicodeEncodeError:
             continue
-        # three bytes turn up in pixels by chance
-        if len(raw) >= 4 and (raw.lower() in lower or part.upper().encode(encoding, "ignore") in data):
+        if len(raw) < 4 or not (raw.lower() in lower or part.upper().encode(encoding, "ignore") in data):
+            continue
+        if len(raw) > 4 or re.search(rb"(?<!\w)" + re.escape(raw.lower()) + rb"(?!\w)", lower):
             return True
     return False
 
 
+_SHORT_NAME, _SHORT_NUMBER = "Zyqx", "4713"
+
+
+def _letters(number: int) -> str:
+    return "".join("bcdfghjklmnprstvwz"[(number // 18**i) % 18] + "aeiou"[(number // 5**i) % 5] for i in range(4))
+
+
 def _name(number: int) -> str:
-    letters = "".join("bcdfghjklmnprstvwz"[(number // 18**i) % 18] + "aeiou"[(number // 5**i) % 5] for i in range(4))
-    return f"Phantom{letters}"
+    return f"Phantom{_letters(number)}"
+
+
+def _stranger(number: int) -> str:
+    """Return a name that shares no word with the header of a phantom, so that no search for those can find it."""
+    return f"Umbra{_letters(number)}"
 
 
 def _number(number: int) -> str:
     return f"7{number * 7919 % 10**8:08d}3"
+
+
+def _phone(number: int) -> str:
+    return f"0{795550000 + number * 37 % 10000}"
 
 
 def _date(number: int) -> str:
@@ -105,27 +160,6 @@ def _overlay(dataset: Dataset, value: str) -> None:
     dataset.add_new(0x60000022, "LO", f"marks of {value}")
     dataset.add_new(0x60003000, "OW", value.encode().ljust(64, b"\0"))
     dataset.add_new(0x60004000, "LT", value)
-
-
-def _unused_bits(dataset: Dataset, value: str) -> None:
-    pixels = np.frombuffer(dataset.PixelData, "<u2").copy()
-    # 12 bits of 16 are stored: four bits of the text ride above each pixel
-    nibbles = [half for byte in value.encode() for half in (byte >> 4, byte & 15)]
-    pixels[: len(nibbles)] |= np.array(nibbles, "<u2") << 12
-    dataset.PixelData = pixels.tobytes()
-
-
-def _codec_comment(dataset: Dataset, value: str) -> None:
-    buffer = io.BytesIO()
-    grey = (np.frombuffer(dataset.PixelData, "<u2").reshape(dataset.Rows, dataset.Columns) >> 4).astype(np.uint8)
-    Image.fromarray(grey).save(buffer, "JPEG", comment=value.encode(), quality=90)
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
-    dataset.WindowCenter, dataset.WindowWidth = "128", "256"
-    dataset.SOPClassUID = ComputedRadiographyImageStorage
-    dataset.Modality = "CR"
-    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset.PixelData = encapsulate([buffer.getvalue()])
-    dataset["PixelData"].VR = "OB"
 
 
 def burn_in(dataset: Dataset, text: str, *, size: int, bottom: bool, value: int = 4095) -> None:
@@ -171,11 +205,78 @@ def _known_text(dataset: Dataset, value: str) -> None:
     dataset.WindowCenterWidthExplanation = value
 
 
+def _unknown_text(dataset: Dataset, value: str) -> None:
+    """Names that no element of persons holds: of whoever serviced the device."""
+    dataset.Manufacturer = f"Siemens for Dr. {value}"
+    dataset.ManufacturerModelName = f"DRX-1 room 7 {value}"
+    dataset.SoftwareVersions = ["V2.1", f"user {value}"]
+
+
+def _explanations(dataset: Dataset, value: str) -> None:
+    dataset.WindowCenter, dataset.WindowWidth = [2048, 1800], [4096, 2500]
+    dataset.WindowCenterWidthExplanation = [f"DR {value}", "BONE"]
+    lut = _item(LUTExplanation=f"PRESET {value} 2", ModalityLUTType="OD")
+    lut.add_new(0x00283002, "US", [4096, 0, 12])
+    lut.add_new(0x00283006, "OW", np.arange(4096).astype("<u2").tobytes())
+    dataset.VOILUTSequence = Sequence([lut])
+
+
+def _code_strings(dataset: Dataset, value: str) -> None:
+    text = value.upper()[:16]
+    for tag in (0x00189004, 0x00080008, 0x00185101, 0x00200060, 0x00181508, 0x00080068):
+        dataset.add(DataElement(tag, "CS", text))
+    dataset.add(DataElement(0x00180015, "CS", f"CHEST {text}"))
+    dataset.PatientOrientation = ["L", text]
+
+
 def _other_vr(dataset: Dataset, value: str) -> None:
     dataset.PatientName = value
     for tag in (0x00080008, 0x00180015, 0x00200062):
         dataset.add(DataElement(tag, "CS", value.upper()[:16]))
     dataset.add(DataElement(0x00280A02, "CS", value))
+
+
+def _raw(dataset: Dataset, tag: int, vr: str, raw: bytes) -> None:
+    raw += b" " * (len(raw) % 2)
+    dataset[Tag(tag)] = RawDataElement(Tag(tag), vr, len(raw), raw, 0, False, True)
+
+
+def _wrong_vr(dataset: Dataset, value: str) -> None:
+    for tag, vr in ((0x00180060, "DS"), (0x00181150, "IS"), (0x00080020, "DA"), (0x00080030, "TM"), (0x00101010, "AS")):
+        _raw(dataset, tag, vr, value.encode())
+    _raw(dataset, 0x00281080, "US", value.encode())  # retired, and no text
+    _raw(dataset, 0x00181405, "IS", b"12.5 " + value.encode())
+
+
+def _dates_in_numbers(dataset: Dataset, value: str) -> None:
+    dataset.PatientBirthDate = value
+    for tag in (0x00183100, 0x00181405, 0x00200013, 0x00181152):
+        dataset.add_new(tag, "IS", value)
+    dataset.add_new(0x00181411, "DS", f"{value}.0")
+    dataset.add_new(0x00189073, "FD", float(value))
+    dataset.add_new(0x00186018, "UL", int(value))
+
+
+def _phones_in_numbers(dataset: Dataset, value: str) -> None:
+    dataset.PatientTelephoneNumbers = f"+41 {value[1:3]} {value[3:6]} {value[6:8]} {value[8:]}"
+    dataset.add_new(0x00181411, "DS", value)
+    dataset.add_new(0x00181152, "IS", value)
+    dataset.SoftwareVersions = f"call {value[:3]}.{value[3:6]}.{value[6:]}"
+
+
+def _short(dataset: Dataset, value: str) -> None:
+    """A surname of four letters and a number of four digits, where longer ones would be found."""
+    dataset.PatientName, dataset.PatientID = f"{value}^Eva", _SHORT_NUMBER
+    dataset.InstanceNumber = dataset.SeriesNumber = dataset.ExposureIndex = _SHORT_NUMBER
+    dataset.Manufacturer, dataset.SoftwareVersions = f"Siemens {value}", f"V2.1 {_SHORT_NUMBER}"
+    dataset.SeriesDescription = f"chest {value} {_SHORT_NUMBER}"
+    dataset.BodyPartExamined = f"CHEST {value.upper()}"
+
+
+def _five_parts(dataset: Dataset, value: str) -> None:
+    dataset.PatientName = f"{value}^Ada{value}^Eve{value}^Prof {value}^MdB"
+    dataset.SeriesDescription = f"chest of Ada{value} Eve{value}"
+    dataset.Manufacturer = f"Siemens Prof {value}"
 
 
 def _decimal(dataset: Dataset, value: str) -> None:
@@ -198,6 +299,18 @@ def _unknown(dataset: Dataset, value: str) -> None:
 def _curve(dataset: Dataset, value: str) -> None:
     dataset.add_new(0x50000022, "LO", value)
     dataset.add_new(0x50003000, "OW", value.encode().ljust(32, b"\0"))
+
+
+def _structure(dataset: Dataset, value: str) -> None:
+    """Elements that earlier editions had, private elements without a creator, and two of one."""
+    dataset.add_new(0x00080010, "SH", value)  # Recognition Code, retired
+    dataset.add_new(0x00184000, "LT", value)  # Acquisition Comments, retired
+    dataset.add_new(0x00204000, "LT", value)
+    dataset.add_new(0x00290010, "LO", "PHANTOM 1")
+    dataset.add_new(0x00290011, "LO", "PHANTOM 1")
+    dataset.add_new(0x00291001, "UN", value.encode())
+    dataset.add_new(0x00291101, "LO", value)
+    dataset.add_new(0x00311001, "LO", value)
 
 
 def _uids(dataset: Dataset, value: str) -> None:
@@ -228,18 +341,27 @@ def _nothing(dataset: Dataset, value: str) -> None:
     pass
 
 
-PLACES: dict[str, tuple[Callable[[int], str], Callable[[Dataset, str], None]]] = {
+PLACES: dict[str, tuple[Callable[[int], str], Put]] = {
     "names and addresses, top level": (_name, _top_level),
+    "names of five parts": (_name, _five_parts),
     "numbers, top level": (_number, _numbers),
     "dates, top level": (_date, _dates),
     "free text and comments": (_name, _free_text),
     "short texts of the equipment": (_name, _known_text),
+    "short texts of the equipment, a name that stands nowhere else": (_stranger, _unknown_text),
+    "explanations of windows and look-up tables, likewise": (_stranger, _explanations),
+    "code strings, likewise": (_stranger, _code_strings),
+    "surname of 4 letters, number of 4 digits": (lambda _: _SHORT_NAME, _short),
     "in a value representation that is not for text": (_name, _other_vr),
+    "text in numbers, dates and times": (_name, _wrong_vr),
     "patient number in a decimal string": (_number, _decimal),
+    "birth date in numbers": (_date, _dates_in_numbers),
+    "telephone number in numbers": (_phone, _phones_in_numbers),
     "coded entries": (_name, _codes),
     "sequence, 1 deep": (_name, lambda dataset, value: _nested(dataset, value, 1)),
     "sequence, 3 deep": (_name, lambda dataset, value: _nested(dataset, value, 3)),
     "private elements": (_name, _private),
+    "retired elements, private ones without a creator": (_name, _structure),
     "unknown and UN elements, bulk data": (_name, _unknown),
     "curves": (_name, _curve),
     "overlays": (_name, _overlay),
@@ -247,10 +369,15 @@ PLACES: dict[str, tuple[Callable[[int], str], Callable[[Dataset, str], None]]] =
     "file meta information": (_name, _meta),
     "preamble": (_name, _preamble),
     "after the last pixel": (_name, _trailing),
-    "unused bits of the pixels": (_name, _unused_bits),
-    "comment of the JPEG stream": (_name, _codec_comment),
+    **{place: (_stranger, put) for place, put in PIXEL_PLACES.items()},
     "file and folder names": (_name, _nothing),
 }
+KINDS: tuple[str, ...] = (
+    *PLACES,
+    *(f"PN, {charset}" for charset in CHARSETS),
+    *(f"PN, {coding}" for coding in MISDECLARED),
+    *(f"reduced, {kind}" for kind in REDUCED),
+)
 
 
 def _charset_name(dataset: Dataset, charset: str | list[str], value: str) -> None:
@@ -260,26 +387,60 @@ def _charset_name(dataset: Dataset, charset: str | list[str], value: str) -> Non
     dataset.AnatomicRegionSequence = Sequence([_item(PatientName=value)])
 
 
+def _misdeclared_name(dataset: Dataset, coding: str, declared: str | None, value: str) -> None:
+    raw = value.encode(coding)
+    for tag in (0x00100010, 0x00080090):
+        _raw(dataset, tag, "PN", raw)
+    for tag in (0x00080070, 0x00081090, 0x00181020, 0x0008103E, 0x00081030):
+        _raw(dataset, tag, "LO", raw.replace(b"^", b" "))
+    if declared is None:
+        dataset.pop(0x00080005, None)
+    else:
+        _raw(dataset, 0x00080005, "CS", declared.encode())
+
+
+def _reduced_name(dataset: Dataset, value: str, reduced: str) -> None:
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientName = value
+    dataset.Manufacturer, dataset.ManufacturerModelName = f"Siemens {reduced}", reduced
+    dataset.SeriesDescription, dataset.SoftwareVersions = f"chest of {reduced.upper()}", f"V2.1 {reduced}"
+    dataset.WindowCenterWidthExplanation = reduced
+    dataset.BodyPartExamined = reduced.upper()[:16]
+    dataset.ViewCodeSequence = Sequence(
+        [_item(CodeValue="399348003", CodingSchemeDesignator="SCT", CodeMeaning=f"AP {reduced}")]
+    )
+
+
 def plant(dataset: Dataset, place: str, number: int, folder: Path) -> Planted:
     """Write a copy of a phantom with values planted at one place, and return what must not come out.
 
     Args:
         dataset: a phantom, changed in place.
-        place: a key of `PLACES`, or ``PN, `` and a key of `CHARSETS`.
+        place: one of `KINDS`.
         number: makes the values and the UIDs those of this file alone.
         folder: where to write it.
     """
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.5.{number}.77")
-    if place.startswith("PN, "):
-        charset, value = CHARSETS[place.removeprefix("PN, ")]
+    kind, _, detail = place.partition(", ")
+    values: tuple[str, ...]
+    if kind == "PN" and detail in CHARSETS:
+        charset, value = CHARSETS[detail]
         _charset_name(dataset, charset, value)
+        values = (value,)
+    elif kind == "PN":
+        _misdeclared_name(dataset, *MISDECLARED[detail])
+        values = (MISDECLARED[detail][2],)
+    elif kind == "reduced":
+        _reduced_name(dataset, *REDUCED[detail])
+        values = REDUCED[detail]
     else:
         make, put = PLACES[place]
         value = make(number)
         put(dataset, value)
+        values = (value, _SHORT_NUMBER) if value == _SHORT_NAME else (value,)
     path = folder / f"image-{number:04d}"
     if place == "file and folder names":
-        path = folder / f"{value} ward" / f"{value}.dcm"
+        path = folder / f"{values[0]} ward" / f"{values[0]}.dcm"
     path.parent.mkdir(parents=True, exist_ok=True)
     dcmwrite(path, dataset, enforce_file_format=True)
-    return Planted(place, path, (value,))
+    return Planted(place, path, values)

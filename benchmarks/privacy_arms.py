@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.public_network import PUBLIC_NETWORK, PublicNetwork
 from medidistill.config import AugmentConfig, DistillConfig, DPConfig, ExpertConfig, NetworkConfig, TrainingConfig
 from medidistill.distill import distill, train_experts
-from medidistill.distill.noised_statistics import noised_statistics
+from medidistill.distill.noised_statistics import FeatureStatistics, noised_statistics
 from medidistill.distill.public_features import features_of
 from medidistill.distill.statistics_images import distil_statistics
 from medidistill.distilled_set import DistilledSet
@@ -22,14 +22,13 @@ from medidistill.files import read_json, write_json
 from medidistill.networks import (
     PatientGradient,
     make_network,
-    noised_class_counts,
     predict,
     secret_generator,
     train,
     train_on_distilled,
-    train_private,
 )
 from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.private_rival import COUNTS_SHARE, fit_private
 from medidistill.privacy.accounting import noise_beside, noise_for
 from medidistill.seeding import stream
 
@@ -42,7 +41,6 @@ EXPERTS = ExpertConfig(count=5, epochs=6, lr=RATE)
 PLAIN_EXPERTS = ExpertConfig(count=5, epochs=6, batch_size=64, lr=0.02)
 DISTILL = DistillConfig(ipc=IPC, outer_steps=100, inner_steps=5, expert_epochs=2, max_start=4, alpha=0.1, compile="off")
 SMALL = TrainingConfig(steps=150, batch_size=30, lr=0.05, momentum=0.0, schedule="constant")
-COUNTS_SHARE = 0.05  # of the budget, for the classes' numbers of patients
 
 
 @dataclass(frozen=True)
@@ -104,11 +102,6 @@ def _noise_beside_counts(work: Path, epsilon: float, sampling_rate: float, steps
     return float(kept["noise_multiplier"]), float(kept["counts"])
 
 
-def _equally_likely(probabilities: Tensor, counts: Tensor) -> Tensor:
-    """Take the classes' shares among patients out of probabilities: most patients of one class are few of another's."""
-    return torch.softmax(probabilities.clamp_min(1e-12).log() - (counts / counts.sum()).log(), dim=-1)
-
-
 def _network(task: Task, seed: int, *names: str) -> nn.Module:
     generator = stream(seed, *names)
     side = task.images.shape[-1]
@@ -137,6 +130,17 @@ def public_net(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], f
     return _linear_model(task, cell, work, network.features(task.images), network.features(task.test_images))
 
 
+def _release(task: Task, features: Tensor, sigma: float) -> FeatureStatistics:
+    return noised_statistics(
+        features,
+        task.labels,
+        task.patients,
+        num_classes=task.classes,
+        noise_multiplier=sigma,
+        generator=secret_generator(),
+    )
+
+
 def _linear_model(
     task: Task, cell: Cell, work: Path, features: Tensor, test_features: Tensor
 ) -> tuple[dict[str, Tensor], float]:
@@ -145,14 +149,7 @@ def _linear_model(
         _read(network, features, task.labels, cell.seed)
         return {"accuracy": predict(network, _as_images(test_features))}, 0.0
     sigma = _noise(work, cell.epsilon, 1.0, 1)
-    released = noised_statistics(
-        features,
-        task.labels,
-        task.patients,
-        num_classes=task.classes,
-        noise_multiplier=sigma,
-        generator=secret_generator(),
-    )
+    released = _release(task, features, sigma)
     weight, bias = released.discriminant()
     return {"accuracy": torch.softmax(released.centred(test_features) @ weight.T + bias, dim=1)}, sigma
 
@@ -172,11 +169,8 @@ def classifier(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], f
     sigma, of_counts = _noise_beside_counts(work, cell.epsilon, DP.sampling_rate, STEPS)
     config, generator = dataclasses.replace(DP, noise_multiplier=sigma), secret_generator()
     gradient = PatientGradient(network, task.images, task.labels, task.patients, config, AugmentConfig(), generator)
-    train_private(network, gradient, steps=STEPS, lr=RATE)
-    counts = noised_class_counts(
-        task.labels, task.patients, num_classes=task.classes, noise_multiplier=of_counts, generator=generator
-    )
-    return {"accuracy": _equally_likely(predict(network, task.test_images), counts)}, sigma
+    fit_private(network, gradient, steps=STEPS, lr=RATE, of_counts=of_counts, num_classes=task.classes)
+    return {"accuracy": predict(network, task.test_images)}, sigma
 
 
 def distilled(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
@@ -213,16 +207,8 @@ def dp_stats(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], flo
     """Release feature statistics once, make images from them; test probabilities and sigma as in `distilled`."""
     none = math.isinf(cell.epsilon)
     sigma = 1e-9 if none else _noise(work, cell.epsilon, 1.0, 1)
-    released = noised_statistics(
-        task.features,
-        task.labels,
-        task.patients,
-        num_classes=task.classes,
-        noise_multiplier=sigma,
-        generator=secret_generator(),
-    )
     made = distil_statistics(
-        released,
+        _release(task, task.features, sigma),
         ipc=IPC,
         shape=(1, *task.images.shape[2:]),
         class_names=task.data.train.class_names,

@@ -10,13 +10,12 @@ runs are long; this reads them. A run each: noise and sampling of a private run 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medidistill.files import read_json, write_json
-from medidistill.record import hardware, versions
+from benchmarks.finished_runs import collect
+from medidistill.files import read_json
 
 RESULT = Path(__file__).parent / "results" / "private_run.json"
 _PROTECTION = {"dp_full": "the same epsilon, a model and no images"}
@@ -62,15 +61,5 @@ def _figures(arm: Mapping[str, Any]) -> str:
     return " | ".join(f"{one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in found)
 
 
-def main() -> None:
-    """Parse, read and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
-    runs = [read(folder) for folder in parser.parse_args().runs]
-    command = "medidistill run --config private"
-    write_json(RESULT, {"command": command, "runs": runs, "hardware": hardware(), "versions": versions()})
-    print(table(read_json(RESULT)))
-
-
 if __name__ == "__main__":
-    main()
+    collect(__doc__, "medidistill run --config private", RESULT, read, table)

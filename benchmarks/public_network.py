@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from benchmarks.data import load
 from medidistill.config import IngestConfig
+from medidistill.distill.public_features import whitening
 from medidistill.files import load_tensors, save_tensors
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.seeding import global_seed, stream
 
 SIDE, WIDTHS, CLASSES = 32, (32, 64, 128), 10
 EPOCHS, BATCH, PEAK, SHIFT = 8, 128, 0.1, 3
-LARGEST, FLOOR = 240, 0.3
 PUBLIC_NETWORK = "public-network.safetensors"  # in the work folder of `benchmarks.privacy_table`
 
 
@@ -106,11 +106,7 @@ def make(root: Path) -> PublicNetwork:
     maps = _maps(blocks, tested)
     right = float((head(maps).argmax(1) == data.test.labels).double().mean())
     print(f"public network: {right:.3f} of the test pictures are right")
-    mean, deviation = maps.mean(0), maps.std(0).clamp_min(1e-6)
-    standard = ((maps - mean) / deviation).double()
-    values, vectors = torch.linalg.eigh(standard.T @ standard / len(maps))
-    order = values.argsort(descending=True)[:LARGEST]
-    return PublicNetwork(blocks, mean, deviation, (vectors[:, order] / (values[order] + FLOOR).sqrt()).float())
+    return PublicNetwork(blocks, *whitening(maps))
 
 
 def main() -> None:

@@ -10,13 +10,12 @@ Writes benchmarks/results/quick_audit.json. Only the audit is long; this reads w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medidistill.files import read_json, write_json
-from medidistill.record import hardware, versions
+from benchmarks.finished_runs import collect
+from medidistill.files import read_json
 
 RESULT = Path(__file__).parent / "results" / "quick_audit.json"
 _ATTACKS = ("membership_release", "lira", "rmia", "canaries")
@@ -60,15 +59,5 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Parse, read and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of audited runs")
-    runs = [read(folder) for folder in parser.parse_args().runs]
-    command = "medidistill audit OUT --profile quick"
-    write_json(RESULT, {"command": command, "runs": runs, "hardware": hardware(), "versions": versions()})
-    print(table(read_json(RESULT)))
-
-
 if __name__ == "__main__":
-    main()
+    collect(__doc__, "medidistill audit OUT --profile quick", RESULT, read, table)

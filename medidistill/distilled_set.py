@@ -6,6 +6,7 @@ intensities become network input, shipped with every set) under the name that it
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig, as_
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.normalisation import Normalisation
+from medidistill.packed_images import PackedImages
 
 __all__ = ["FORMAT", "DistilledSet", "LabelledImages", "Normalisation"]
 
 T = TypeVar("T")
-FORMAT = 1
+FORMAT = 2  # 2: images may be packed (`PackedImages`); sets that are not are still written as format 1
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class DistilledSet:
     """A distilled set and its recipe. Synthetic images; distillation alone gives no privacy guarantee.
 
     Args:
-        images: (S, C, H, W) float32, network input (already normalised; do not normalise again).
+        images: (S, C, H, W) float32, network input (already normalised; do not normalise again); decoded where the set
+            is packed.
         labels: (S,) int64, the class each image was made for.
         soft_labels: (S, K) float32 probabilities to train on, or None for hard labels.
         alpha: learned inner learning rate.
@@ -107,6 +110,7 @@ class DistilledSet:
         augment: siamese augmentation it was distilled under.
         importance: name of parameter -> learned weight w, float32, scalar or shaped like the parameter.
         recipe: everything else that describes the set: method, init, J, K, digests, versions.
+        packed: the stored images that `images` are decoded from, (S, C, h, h); None where `images` are stored.
     """
 
     images: Tensor
@@ -119,6 +123,7 @@ class DistilledSet:
     soft_labels: Tensor | None = None
     importance: Mapping[str, Tensor] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    packed: PackedImages | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.labels) != len(self.images):
@@ -131,6 +136,11 @@ class DistilledSet:
         soft = self.soft_labels
         if soft is not None and (soft.shape != (len(self.labels), k) or not bool(torch.isfinite(soft).all())):
             raise ConfigError(f"soft labels {tuple(soft.shape)}: must be finite and ({len(self.labels)}, {k})")
+        if self.packed is not None:
+            count, channels, _, _ = self.packed.codes.shape
+            decoded = (count, channels, self.packed.side, self.packed.side)
+            if tuple(self.images.shape) != decoded:
+                raise ConfigError(f"images {tuple(self.images.shape)}: the stored ones decode to {decoded}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -145,9 +155,26 @@ class DistilledSet:
         """What to train on: soft labels where learned, else the class indices."""
         return self.labels if self.soft_labels is None else self.soft_labels
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of what is trained from: the images as they are stored, and the soft labels."""
+        images = self.images.numel() * self.images.element_size() if self.packed is None else self.packed.nbytes
+        soft = self.soft_labels
+        return images + (0 if soft is None else soft.numel() * soft.element_size())
+
+    def quantised(self, bits: int) -> DistilledSet:
+        """Return the set with its stored images rounded to `bits` (32, 8, 4 or 2) bits a value.
+
+        `images` become what the rounded ones decode to. Raises `ConfigError` for another number of bits.
+        """
+        packed = self.packed or PackedImages(self.images.detach().float().cpu().contiguous(), self.images.shape[-1])
+        packed = packed.quantised(bits)
+        return dataclasses.replace(self, packed=packed, images=packed.decode())
+
     def save(self, path: Path) -> None:
         """Write the set as one safetensors file: tensors plus a JSON header. Same set, same bytes."""
-        tensors = {"images": self.images, "labels": self.labels}
+        tensors = {"images": self.images} if self.packed is None else self.packed.tensors()
+        tensors["labels"] = self.labels
         if self.soft_labels is not None:
             tensors["soft_labels"] = self.soft_labels
         tensors.update({f"importance/{name}": value for name, value in self.importance.items()})
@@ -156,9 +183,11 @@ class DistilledSet:
 
     def header(self) -> dict[str, Any]:
         """Return everything but the tensors, as JSON types."""
+        stored = {} if self.packed is None else {"packed": self.packed.header()}
         return {
             "kind": "distilled_set",
-            "format": FORMAT,
+            "format": 1 if self.packed is None else FORMAT,
+            **stored,
             "alpha": self.alpha,
             "class_names": list(self.class_names),
             "normalisation": as_dict(self.normalisation),
@@ -178,8 +207,10 @@ class DistilledSet:
                 raise IngestError(f"{path}: format {header['format']} is newer than {FORMAT}; upgrade medidistill")
             training = dict(header["training"])
             training["augment"] = AugmentConfig(**training["augment"])
+            packed = PackedImages.read(header["packed"], tensors) if "packed" in header else None
             return cls(
-                images=tensors["images"],
+                images=tensors["images"] if packed is None else packed.decode(),
+                packed=packed,
                 labels=tensors["labels"],
                 soft_labels=tensors.get("soft_labels"),
                 alpha=header["alpha"],

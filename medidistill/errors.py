@@ -34,10 +34,20 @@ __all__ = [
 
 
 class MedidistillError(Exception):
-    """Base of every error that medidistill raises on purpose."""
+    """Base of every error that medidistill raises on purpose.
+
+    Args:
+        message: one line that anybody may read; it names no file of the input and no patient.
+        private: what may name one, a line each. Commands write it into a file that its owner alone can read, never on
+            stderr: the output of a night's run is mailed and kept by others.
+    """
 
     exit_code: int = 1
     quiet: bool = False  # another process of the same command prints it
+
+    def __init__(self, message: str = "", *, private: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.private = tuple(private)
 
 
 class ConfigError(MedidistillError):

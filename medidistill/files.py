@@ -1,7 +1,8 @@
 """Files that are either whole or not there: write beside the target, flush to disk, rename.
 
 A full disk or a refused permission becomes a `ResourceError` that names the path and the remedy;
-the file that was there before stays as it was.
+the file that was there before stays as it was. torch is imported only where tensors are read or written, so that
+commands that need neither start at once.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as safetensors_save
+from typing import TYPE_CHECKING, Any
 
 from medidistill.errors import IngestError, ResourceError
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = [
+    "close_folder",
     "load_tensors",
+    "private_folder",
+    "private_umask",
+    "publish_folder",
     "read_checked_json",
     "read_json",
     "save_tensors",
@@ -36,13 +41,15 @@ __all__ = [
 ]
 
 _REMEDY = {
-    errno.ENOSPC: "the disk is full; free space or choose another --output, then run again with --resume",
-    errno.EDQUOT: "the disk quota is used up; free space or choose another --output, then run again with --resume",
-    errno.EROFS: "the file system is read-only; choose another --output",
+    errno.ENOSPC: "the disk is full; free space or choose a folder elsewhere, then run the command again",
+    errno.EDQUOT: "the disk quota is used up; free space or choose a folder elsewhere, then run the command again",
+    errno.EROFS: "the file system is read-only; choose a folder elsewhere",
     errno.EACCES: "permission denied; check the owner and mode of the folder",
     errno.EPERM: "operation not permitted; check the owner and mode of the folder",
-    errno.ENAMETOOLONG: "the path is too long for this file system; choose a shorter --output",
+    errno.ENAMETOOLONG: "the path is too long for this file system; choose a shorter one",
 }
+_PRIVATE = 0o077  # what group and others would need
+_caller_umask: int | None = None  # the umask outside of `private_umask`
 
 
 @contextlib.contextmanager
@@ -55,18 +62,104 @@ def translate_os_errors(path: Path) -> Iterator[None]:
         raise ResourceError(f"cannot write {path}: {remedy}") from error
 
 
-def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` by `data` atomically; create its folder. Raises `ResourceError`."""
+@contextlib.contextmanager
+def private_umask() -> Iterator[None]:
+    """Let every file and folder that this process makes inside the block be readable by its owner alone.
+
+    This holds for what libraries write as well: figures, tables, databases, caches. The umask belongs to the process,
+    so other threads are bound by it too. Blocks may be nested.
+    """
+    global _caller_umask
+    before = os.umask(_PRIVATE)
+    outermost = _caller_umask is None
+    if outermost:
+        _caller_umask = before
+    try:
+        yield
+    finally:
+        os.umask(before)
+        if outermost:
+            _caller_umask = None
+
+
+def private_folder(path: Path) -> Path:
+    """Create `path` where it is absent, close it to everybody but its owner (mode 0700), and return it.
+
+    Raises:
+        ResourceError: it cannot be made, or the file system does not keep its mode.
+    """
+    with translate_os_errors(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(path.stat().st_mode) & _PRIVATE:
+            path.chmod(0o700)
+        mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & _PRIVATE:
+        raise ResourceError(
+            f"{path}: others can read it (mode {mode:04o}) and the file system does not let that be changed; "
+            "patients' data need a folder that only you can read: choose one elsewhere"
+        )
+    return path
+
+
+def close_folder(path: Path, *, but: Path | None = None) -> None:
+    """Close a folder and all that it holds to everybody but its owner: folders 0700, files 0600. Links stay.
+
+    Args:
+        path: the folder.
+        but: a folder directly below it whose content stays as it is.
+
+    Raises:
+        ResourceError: a mode cannot be changed.
+    """
+    private_folder(path)
+    for here, folders, files in os.walk(path):
+        if but is not None and Path(here) == path:
+            folders[:] = [name for name in folders if name != but.name]
+        for names, closed in ((folders, 0o700), (files, 0o600)):
+            for name in names:
+                one = Path(here, name)
+                with translate_os_errors(one):
+                    mode = one.lstat().st_mode
+                    if stat.S_IMODE(mode) & _PRIVATE and not stat.S_ISLNK(mode):
+                        one.chmod(closed)
+
+
+def publish_folder(path: Path) -> None:
+    """Give a folder and its content the modes that the user's umask asks for, also inside `private_umask`.
+
+    With the umask 022 they are readable by everybody (0755, 0644), with 077 by the owner alone.
+    """
+    umask = os.umask(_PRIVATE) if _caller_umask is None else _caller_umask
+    if _caller_umask is None:
+        os.umask(umask)
+    for one in (path, *path.rglob("*")):
+        if not one.is_symlink():
+            one.chmod((0o755 if one.is_dir() else 0o644) & ~umask)
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Replace `path` by `data` atomically; create its folder.
+
+    Args:
+        path: the file.
+        data: its content.
+        mode: its permissions whatever the umask; None: as the umask says.
+
+    Raises:
+        ResourceError: it cannot be written; what was there before stays.
+    """
     path = Path(path)
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
-            os.chmod(name, mode)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -74,12 +167,12 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             raise
 
 
-def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
     """Replace `path` by UTF-8 `text` atomically."""
     write_bytes(path, text.encode("utf-8"), mode=mode)
 
 
-def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
+def write_json(path: Path, value: Any, *, mode: int | None = None) -> None:
     """Replace `path` by `value` as indented, key-sorted JSON, atomically. NaN is refused."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", mode=mode)
 
@@ -94,7 +187,7 @@ def read_json(path: Path) -> Any:
         raise IngestError(f"{path}: not valid JSON ({error})") from error
 
 
-def write_checked_json(path: Path, value: Mapping[str, Any], *, mode: int = 0o644) -> None:
+def write_checked_json(path: Path, value: Mapping[str, Any], *, mode: int | None = None) -> None:
     """Write a mapping as `write_json` does, but in its own order, with a digest of its content under ``sha256``."""
     signed = {**value, "sha256": _json_digest(value)}
     write_text(path, json.dumps(signed, indent=2, allow_nan=False) + "\n", mode=mode)
@@ -126,13 +219,15 @@ def sha256_file(path: Path) -> str:
 
 
 def save_tensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], *, mode: int = 0o644
+    path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], *, mode: int | None = None
 ) -> None:
     """Write tensors and a JSON header as one safetensors file, atomically; same input, same bytes.
 
     The header travels in the file's metadata under the key ``medidistill``. Its entry ``sha256``, added here, is a
     digest of header and tensors that `load_tensors` compares.
     """
+    from safetensors.torch import save as safetensors_save
+
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     signed = {**header, "sha256": _content_digest(header, ready)}
     # one key alone: safetensors writes several in an order that changes from process to process
@@ -142,6 +237,8 @@ def save_tensors(
 
 def _content_digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 of a header and the names, types, shapes and bytes of tensors."""
+    import torch
+
     plain = {name: value for name, value in header.items() if name != "sha256"}
     total = hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode())
     for name in sorted(tensors):
@@ -159,6 +256,8 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises:
         IngestError: the file is missing, damaged, carries no medidistill header, or is not what was written.
     """
+    from safetensors import SafetensorError, safe_open
+
     path = Path(path)
     if not path.is_file():
         raise IngestError(f"{path}: no such file")

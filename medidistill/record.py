@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from medidistill.errors import IngestError
 from medidistill.files import read_checked_json, write_checked_json
@@ -22,17 +19,21 @@ _PACKAGES = ("medidistill", "torch", "torchvision", "monai", "pydicom", "scikit-
 
 def versions() -> dict[str, str]:
     """Return the installed versions of what decides a result; packages that are absent are left out."""
+    from importlib import metadata  # a tenth of a second; a status is read without it
+
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found
 
 
 def hardware() -> dict[str, Any]:
     """Return processor, cores, threads and accelerator, as a benchmark result should state them."""
+    import torch  # takes seconds; a status is read without it
+
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

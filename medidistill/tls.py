@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medidistill.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Tls"]
 
@@ -35,6 +38,8 @@ class Tls:
         Raises:
             ConfigError: a certificate without an authority to check the answer by, or a file that is not usable.
         """
+        import ssl  # slow to load, and most commands never need it
+
         if self.authority is None:
             if self.certificate is not None:
                 raise ConfigError("--tls-cert: needs the authority of the other side as well, --tls-ca")
@@ -47,6 +52,8 @@ class Tls:
         Raises:
             ConfigError: an authority without a certificate to show, or a file that is not usable.
         """
+        import ssl
+
         if self.certificate is None:
             if self.authority is not None:
                 raise ConfigError("--tls-ca: to be called by TLS needs a certificate to show as well, --tls-cert")
@@ -58,6 +65,8 @@ class Tls:
         return context
 
     def _with_authority(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        import ssl
+
         try:
             context.load_verify_locations(self.authority)
         except (OSError, ssl.SSLError) as error:
@@ -65,6 +74,8 @@ class Tls:
         return context
 
     def _with_certificate(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        import ssl
+
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certificate is not None:
             try:

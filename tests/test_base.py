@@ -133,7 +133,7 @@ def test_a_full_disk_says_what_to_do() -> None:
         with translate_os_errors(full), full.open("w") as file:
             file.write("x")
 
-    with pytest.raises(ResourceError, match="the disk is full; free space or choose another --output") as caught:
+    with pytest.raises(ResourceError, match="the disk is full; free space or choose a folder elsewhere") as caught:
         fill()
     assert caught.value.exit_code == 5
 

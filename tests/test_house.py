@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from medidistill.pipeline.resources import PIPELINES
 
 BLOCKED = [
     "jinja2",
@@ -146,8 +150,54 @@ def test_the_wheel_carries_what_runs_outside_the_checkout(root: Path, wheel: Pat
         files = [path for path in (root / here).rglob("*") if path.suffix in (".py", ".yaml", ".toml", ".json")]
         assert files
         assert {f"medidistill/{there}/{path.relative_to(root / here).as_posix()}" for path in files} <= names
+    for name in PIPELINES:
+        files = [path for path in (root / "pipelines" / name).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        assert files
+        below = {f"medidistill/_pipelines/{path.relative_to(root / 'pipelines').as_posix()}" for path in files}
+        assert below <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "tests/" in name or "__pycache__" in name]
+
+
+def test_the_wheel_says_where_it_runs_and_names_no_address_that_is_not_ours_to_name(root: Path, wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(archive.read(name))
+    classifiers = metadata.get_all("Classifier")
+    assert "Operating System :: POSIX :: Linux" in classifiers
+    versions = [line.rpartition(" ")[2] for line in classifiers if line.startswith("Programming Language :: Python")]
+    assert versions == ["3.11", "3.12", "3.13"]
+    cited = set(re.findall(r'url: "([^"]+)"', (root / "CITATION.cff").read_text()))
+    assert {line.rpartition(", ")[2] for line in metadata.get_all("Project-URL")} == cited
+
+
+def test_the_wheel_carries_the_bill_of_materials_of_its_lock(root: Path, wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if ".dist-info/sboms/" in name]
+    document = json.loads(archive.read(name))
+    pins = (line.partition(" ;")[0].split("==") for line in (root / "constraints.txt").read_text().splitlines()[1:])
+    pinned = {canonicalize_name(one[0]): one[1] for one in pins}
+    found = {one["name"]: one["version"] for one in document["components"]}
+    assert found == {name: pinned[name] for name in found}
+    needed = closure(project(root)["dependencies"])  # type: ignore[arg-type]
+    assert needed.keys() <= found.keys()
+    assert "pytest" not in found
+    refs = {one["bom-ref"] for one in document["components"]} | {document["metadata"]["component"]["bom-ref"]}
+    assert {one["ref"] for one in document["dependencies"]} == refs
+    assert {ref for one in document["dependencies"] for ref in one["dependsOn"]} <= refs
+    assert all(one["externalReferences"][0]["hashes"] for one in document["components"])
+
+
+def test_a_wheel_is_built_without_a_package_of_the_tests(root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, root / "tools" / "locked.py", "build"], check=True, capture_output=True, text=True
+    )
+    names = {line.partition("==")[0] for line in done.stdout.splitlines() if "==" in line}
+    assert {"build", "hatchling", "editables"} <= names
+    assert not names & {"pytest", "torch", "ruff"}
+    makefile = (root / "Makefile").read_text()
+    assert "wheel: $(VENV)/.installed-build\n" in makefile
+    assert "$(call locked,build)\n" in makefile
 
 
 def test_the_command_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
@@ -156,7 +206,8 @@ def test_the_command_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, 'site')\n"
         "import medidistill; assert 'site' in medidistill.__file__, medidistill.__file__\n"
         "from medidistill.pipeline import load_config; assert load_config('demo').distill.ipc >= 1\n"
-        "from medidistill.cli import main; sys.exit(main(['--version']))\n"
+        "from medidistill.cli import main; assert main(['pipelines', 'copy', 'nightly', 'copied']) == 0\n"
+        "sys.exit(main(['--version']))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from medidistill.config import (
@@ -10,17 +12,20 @@ from medidistill.config import (
     METHODS,
     AugmentConfig,
     DistillConfig,
+    DPConfig,
     EvaluateConfig,
     ExpertConfig,
     ImportanceConfig,
     RunConfig,
+    TrainingConfig,
     as_dict,
     digest,
     with_settings,
 )
 from medidistill.errors import ConfigError
-from medidistill.pipeline import load_config
-from medidistill.pipeline.arms import delivered, methods
+from medidistill.evaluate import ArmRun
+from medidistill.pipeline import RunFolder, load_config
+from medidistill.pipeline.arms import Delivery, cell_file, delivery, methods
 
 
 def test_each_method_is_the_shared_settings_with_its_own_changes():
@@ -54,8 +59,9 @@ def test_methods_come_from_yaml_and_reach_the_digest(tmp_path):
     run = load_config(file)
     assert run.distill_by("bptt").alpha == 0.2
     assert methods(run) == ("mtt", "bptt")
-    assert delivered(run) == "bptt"
-    assert delivered(RunConfig()) == "iadd"
+    empty = RunFolder(tmp_path / "empty")
+    assert delivery(run, empty).method == "bptt"
+    assert delivery(RunConfig(), empty).method == "iadd"
     assert as_dict(run)["methods"] == {"bptt": {"alpha": 0.2}}
     assert digest(run) != digest(load_config(file, ["methods.bptt.alpha=0.3"]))
     assert load_config(file, ["methods.bptt.alpha=0.3"]).distill_by("bptt").alpha == 0.3
@@ -79,7 +85,40 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     flat = {name for name, (_, experts) in made.items() if experts.rho > 0}
     assert flat == FLAT_EXPERTS
     reads_real = {name for name, (distill, _) in made.items() if distill.reads_real}
-    assert reads_real == {"dc", "dsa", "dm", "bptt", "bptt_soft", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
+    by_batches = {"dc", "dsa", "dm", "kernel", "bptt", "bptt_soft"}
+    assert reads_real == by_batches | {"snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
+
+
+def test_a_method_that_begins_with_anothers_set_needs_that_method():
+    with pytest.raises(ConfigError, match=r"iadd_warm begins with the set of 'snapshots'.*add it to evaluate.arms"):
+        methods(RunConfig(evaluate=EvaluateConfig(arms=("full", "iadd_warm"))))
+    arms = ("full", "iadd_warm", "snapshots")
+    assert methods(RunConfig(evaluate=EvaluateConfig(arms=arms))) == ("snapshots", "iadd_warm")
+
+
+@pytest.mark.parametrize(
+    ("factor", "coarse", "small"), [(4, 2, (2, 40)), (1, 2, (1, 10)), (2, 4, (1, 40)), (3, 2, (1, 90))]
+)
+def test_the_coarse_side_has_as_many_images(factor, coarse, small):
+    config = DistillConfig(ipc=10, factor=factor, coarse=coarse, outer_steps=300, coarse_steps=50)
+    made = config.at_coarse_side()
+    assert (made.factor, made.ipc) == small
+    assert made.images_per_class == config.images_per_class
+    assert (made.coarse, made.outer_steps, made.stored_bits, made.validate_every) == (1, 50, 32, 0)
+
+
+def test_delivery_takes_the_best_on_validation_and_the_rule_where_it_is_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    run = RunConfig(evaluate=EvaluateConfig(arms=("full", "snapshots", "mtt", "iadd")))
+    for method, score in (("snapshots", 0.7), ("mtt", 0.8), ("iadd", 0.6)):
+        ArmRun(method, "convnet", 0, TrainingConfig(), 9, 3, (score,)).save(cell_file(folder, method, "convnet"))
+    assert delivery(run, folder).method == "mtt"
+    assert delivery(run, folder).scores == {"snapshots": 0.7, "mtt": 0.8, "iadd": 0.6}
+    assert delivery(dataclasses.replace(run, deliver="iadd"), folder) == Delivery("iadd", {})
+    private = dataclasses.replace(run, experts=ExpertConfig(dp=DPConfig(enabled=True, noise_multiplier=1.0)))
+    assert delivery(private, folder) == Delivery("iadd", {})
+    with pytest.raises(ConfigError, match=r"deliver='dm': is not compared; add it to evaluate.arms"):
+        dataclasses.replace(run, deliver="dm")
 
 
 def test_a_run_whose_experts_are_flat_already_has_one_pool():

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import re
+import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tools import advisories, locked
 
 LOADERS = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
 
@@ -20,12 +25,60 @@ def _pins(text: str) -> dict[str, str]:
 def test_the_hashes_are_of_the_pinned_versions(root: Path) -> None:
     hashed_text = (root / "constraints-hashes.txt").read_text()
     pinned, hashed = _pins((root / "constraints.txt").read_text()), _pins(hashed_text)
-    differing = {name: (pinned.get(name), one) for name, one in hashed.items() if pinned.get(name) != one}
-    assert differing == {}, "run `make hashes`"
+    assert pinned == hashed, "run `make lock`"
     assert len(hashed) > 100
     blocks = re.split(r"(?m)^(?=[A-Za-z0-9])", hashed_text)[1:]
     assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", block) for block in blocks)
     assert "://" not in hashed_text
+
+
+def test_the_lock_has_a_way_to_each_requirement_of_the_project(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    groups = ["runtime", *project["optional-dependencies"]]
+    lock = locked.read_lock(root)
+    assert {one.name for one in locked.select(groups, root)} == lock.keys(), "run `make lock`"
+    for requirement in map(Requirement, project["dependencies"]):
+        one = lock[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(one.version), f"{requirement}: run `make lock`"
+        assert "medidistill" in one.needed_by
+    runtime = {one.name for one in locked.select(["runtime"], root)}
+    assert {"torch", "numpy", "pydicom", "sympy"} <= runtime  # sympy: by way of torch alone
+    assert not runtime & {"pytest", "ruff", "mypy", "hatchling"}
+
+
+def test_what_a_group_needs_is_what_pip_takes(root: Path) -> None:
+    text = "\n".join(one.line() for one in locked.select(["runtime"], root))
+    for block in re.split(r"(?m)^(?=[a-z0-9])", text)[1:]:
+        assert re.match(r"[a-z0-9.-]+==\S+( ; [^\\]+)? \\\n    --hash=sha256:[0-9a-f]{64}", block), block
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("six>=1 \\\n    --hash=sha256:" + "0" * 64 + "\n    # via medidistill\n", "needs a pinned version"),
+        ("six==1\n    # via medidistill\n", "needs a pinned version, hashes"),
+        ("six==1 \\\n    --hash=sha256:" + "0" * 64 + "\n", "and `# via`"),
+        (2 * ("six==1 \\\n    --hash=sha256:" + "0" * 64 + "\n    # via medidistill\n"), "six is there twice"),
+    ],
+)
+def test_a_lock_that_says_too_little_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / locked.LOCK).write_text(text)
+    with pytest.raises(ValueError, match=said):
+        locked.read_lock(tmp_path)
+
+
+def test_the_advisory_check_says_as_of_when_and_no_answer_is_no_clean_bill() -> None:
+    when = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
+    good = {"name": "six", "version": "1", "vulns": []}
+    bad = {"name": "seven", "version": "2", "vulns": [{"id": "PYSEC-0", "fix_versions": ["3"]}]}
+    unknown = {"name": "eight", "skip_reason": "not found"}
+    lines, code = advisories.summary({"dependencies": [good]}, 1, "pypi", when)
+    assert lines[0].startswith("advisories of 2026-01-02 03:04 UTC")
+    assert code == 0
+    lines, code = advisories.summary({"dependencies": [good, bad]}, 2, "pypi", when)
+    assert (lines[-1], code) == ("- seven 2: PYSEC-0 (fixed in: 3)", 1)
+    lines, code = advisories.summary({"dependencies": [good, unknown]}, 2, "osv", when)
+    assert ("1 compared" in lines[1], lines[-1], code) == (True, "- not compared: eight (not found)", 2)
 
 
 def test_no_module_unpickles(root: Path) -> None:

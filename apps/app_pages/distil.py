@@ -10,8 +10,10 @@ import streamlit as st
 
 from app_pages.live import show_live
 from app_pages.parts import chosen_run, empty, folder_picker, go_to, heading, places, show_run
+from medidistill.config import METHOD_TITLES, RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
+from medidistill.pipeline.release_check import SplitCounts, check_release
 from view_models.places import plain_name, readable
 from view_models.presets import Preset, estimate_seconds, measured_step, presets, spoken_duration
 from view_models.runs import start_run
@@ -19,8 +21,11 @@ from view_models.sources import read_source
 
 _ARMS = {
     "full": "all real images (the bar to reach)",
+    "packed": "real images drawn at random, in the same bytes",
     "random": "as many real images, drawn at random",
     "kmeans": "as many real images, chosen by k-means",
+    "herding": "as many real images, chosen by herding",
+    "snapshots": "snapshots: distilled, features matched",
     "mtt": "MTT: distilled, all weights one",
     "iadd": "IADD: distilled, with importance weights",
 }
@@ -28,9 +33,26 @@ _AUDITS = {"none": "none", "quick": "quick: 16 repetitions", "full": "full: 64 r
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting the images ...", ttl=60)
-def _count(source: str) -> tuple[int, tuple[str, ...]]:
+def _count(source: str) -> tuple[int, tuple[str, ...], SplitCounts | None]:
     view = read_source(Path(source))
-    return view.images, view.classes
+    return view.images, view.classes, view.splits
+
+
+def _release(config: RunConfig, splits: SplitCounts | None) -> list[str] | None:
+    """Say what the numbers of images and patients mean for a release.
+
+    Returns settings that the run needs, None while it may not start.
+    """
+    check = check_release(config, splits) if splits is not None else None
+    if check is None or not check.wanted:
+        return []
+    first, *rules = check.lines()
+    if not check.unresolvable:
+        st.caption("\n".join((first, "", *rules)))
+        return []
+    st.warning("\n".join((first, "", *rules)))
+    goes_on = st.checkbox("Run it without a release: the set is made and measured, and stays inside", key="unreleased")
+    return ["privacy.release_check=false"] if goes_on else None
 
 
 def _settings(preset: Preset, classes: Sequence[str]) -> list[str]:
@@ -53,11 +75,12 @@ def _settings(preset: Preset, classes: Sequence[str]) -> list[str]:
         steps = st.number_input(
             "Outer steps", 1, 100_000, config.distill.outer_steps, help="Updates of the images; time grows with it."
         )
+        others = {name: f"{name}: {title}" for name, title in METHOD_TITLES.items() if name not in _ARMS}
         arms = st.multiselect(
             "Compare",
-            list(_ARMS),
+            [*_ARMS, *others],
             list(config.evaluate.arms),
-            format_func=_ARMS.__getitem__,
+            format_func=(_ARMS | others).__getitem__,
             help="What is trained on.",
         )
         networks = st.multiselect(
@@ -110,7 +133,7 @@ def _new_run() -> None:
     except MedidistillError as error:
         st.error(str(error))
         return
-    images, classes = _count(source)
+    images, classes, splits = _count(source)
     st.markdown(f"X-rays: **{Path(source).name}**, {images} labelled images in {len(classes)} classes.")
     offered = presets()
     preset = st.radio(
@@ -133,8 +156,10 @@ def _new_run() -> None:
         seconds = estimate_seconds(config, images, step, image, max(2, len(classes)))
         expected = spoken_duration(seconds)
         st.markdown(f"Expected time on this machine: **{expected}**. A rough guess from a few measured steps.")
-        if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run"):
-            show_run(start_run(places(), name, preset.name, folder, settings))
+        more = _release(config, splits)
+        start = st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run", disabled=more is None)
+        if start and more is not None:
+            show_run(start_run(places(), name, preset.name, folder, [*settings, *more]))
             st.rerun()
     except MedidistillError as error:
         st.error(str(error))

@@ -77,6 +77,12 @@ def _buttons(run: RunView, state: RunState) -> None:
             go_to("compare", "Compare")
             go_to("export", "Export")
         return
+    if state.state == "not_released":
+        st.warning(f"**Finished, not released.** {state.error}", icon=":material/block:")
+        with st.container(horizontal=True):
+            go_to("compare", "Compare")
+            go_to("privacy", "Privacy")
+        return
     if state.state == "failed":
         st.error(f"**The run ended with an error.** {state.error}", icon=":material/error:")
     elif state.state == "stopped":

@@ -7,7 +7,7 @@ import streamlit as st
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places
 from medidistill.privacy import PROFILES
 from view_models.audits import officer_report, read_audits
-from view_models.releases import exported, read_standing
+from view_models.releases import exported, read_outlook, read_standing
 from view_models.runs import RunView, resume_run, start_audit
 
 _PROFILES = {
@@ -40,6 +40,13 @@ def _found(run: RunView) -> None:
             if at_rest(run) and st.button("Write bundle and report again", key="again", icon=":material/refresh:"):
                 resume_run(places(), run.folder.path)
                 st.switch_page("app_pages/distil.py")
+
+
+def _outlook(run: RunView) -> None:
+    """Say which rules the number of images and patients cannot decide."""
+    outlook = read_outlook(run)
+    if outlook is not None:
+        (st.warning if outlook.hopeless else st.caption)(outlook.text())
 
 
 def _measure(run: RunView) -> None:
@@ -94,6 +101,7 @@ def main() -> None:
             "that hold for the patients' data."
         )
     _found(run)
+    _outlook(run)
     _measure(run)
     report = officer_report(run.folder.path / "audit")
     if report:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from medidistill.config import AugmentConfig, NetworkConfig, RunConfig
+from medidistill.config import DistillConfig, NetworkConfig, RunConfig, TrainingConfig
 from medidistill.networks import make_network
 from medidistill.pipeline import load_config, methods, preset_files
 from medidistill.privacy import profile_named
@@ -96,34 +96,50 @@ def estimate_seconds(config: RunConfig, images: int, step: float, image: float, 
     """
     experts, distill, evaluate = config.experts, config.distill, config.evaluate
     share = 1 - config.ingest.val_fraction - config.ingest.test_fraction
-    real, made = max(1, round(images * share)), distill.ipc * classes
+    real, made = max(1, round(images * share)), distill.images_per_class * classes
     epoch = math.ceil(real / experts.batch_size) * step + real * image
-    few = min(distill.batch_size or made, made)
-    outer = distill.segments * distill.inner_steps * _PASSES * (step + few * image)
-    batch = min(evaluate.small.batch_size or made, made)
-    small = evaluate.small.steps * (step + batch * image)
-    scored = distill.outer_steps // distill.validate_every if distill.validate_every else 0
-    one_method = distill.outer_steps * outer + scored * _TRIED * small
-    candidates = 6 if evaluate.small.augment != AugmentConfig() else 3
+
+    def training(rules: TrainingConfig) -> float:
+        return rules.steps * (step + min(rules.batch_size, made) * image)
+
+    small, adaptive = training(evaluate.small), training(evaluate.adaptive)
+    distilling = {
+        name: _distilling(config.distill_by(name), classes, step, image)
+        + _scores(config.distill_by(name)) * _TRIED * (small if config.distill_by(name).learns_alpha else adaptive)
+        for name in methods(config)
+    }
     arms = 0.0
     for arm in evaluate.arms:
-        if arm == "full":
-            arms += evaluate.networks * evaluate.full_epochs * epoch
+        if arm == "full":  # by SGD, and by AdamW for one and two times the epochs, are tried
+            arms += (2 * evaluate.networks + 4 * _TRIED) * evaluate.full_epochs * epoch
         else:
-            arms += (evaluate.networks + candidates * _TRIED) * small
+            arms += evaluate.networks * max(small, adaptive) + _TRIED * (4 * small + 2 * adaptive)
     audit = 0.0
     if config.privacy.audit != "none":
         profile = profile_named(config.privacy.audit)
         count = min(experts.count, profile.experts or experts.count)
-        repetition = count * experts.epochs * epoch / 2 + distill.outer_steps * outer
+        repetition = count * experts.epochs * epoch / 2 + max(distilling.values())
         audit = profile.shadows * repetition / len(os.sched_getaffinity(0))
     return (
         images * 0.02
         + audit
         + experts.count * experts.epochs * epoch
-        + len(methods(config)) * one_method
+        + sum(distilling.values())
         + len(evaluate.architectures) * arms
     )
+
+
+def _scores(distill: DistillConfig) -> int:
+    return distill.outer_steps // distill.validate_every if distill.validate_every else 0
+
+
+def _distilling(distill: DistillConfig, classes: int, step: float, image: float) -> float:
+    """Return about how many seconds the outer steps of one method take."""
+    made = distill.images_per_class * classes
+    if not distill.learns_alpha:  # nothing is unrolled
+        return distill.outer_steps * (step + min(distill.match_batch * classes or made, made) * image)
+    few = min(distill.batch_size or made, made)
+    return distill.outer_steps * distill.segments * distill.inner_steps * _PASSES * (step + few * image)
 
 
 def spoken_duration(seconds: float) -> str:

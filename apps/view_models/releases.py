@@ -11,14 +11,14 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.files import read_json
 from medidistill.pipeline import methods
-from medidistill.pipeline.arms import delivered
+from medidistill.pipeline.arms import delivery
 from medidistill.pipeline.releasing import Verdict, preview
 from medidistill.privacy import set_digest
 from medidistill.report.wording import measured
 from view_models.runs import RunView
 from view_models.training import final_set
 
-__all__ = ["Standing", "exported", "gate_table", "gate_verdicts", "read_standing"]
+__all__ = ["ReleaseOutlook", "Standing", "exported", "gate_table", "gate_verdicts", "read_outlook", "read_standing"]
 
 _KEPT = {True: "yes", False: "no", None: "no rule"}
 
@@ -38,6 +38,31 @@ class Standing:
     released: bool
     current: bool
     measurements: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class ReleaseOutlook:
+    """What the number of images and patients says about a release.
+
+    Args:
+        hopeless: whether the gate would refuse the set whatever an audit finds.
+        lines: the verdict, then one line a rule.
+    """
+
+    hopeless: bool
+    lines: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the lines as Markdown."""
+        return "\n".join((self.lines[0], "", *self.lines[1:]))
+
+
+def read_outlook(run: RunView) -> ReleaseOutlook | None:
+    """Return what the run noted after it had read its images; None before that. Raises `IngestError`."""
+    if not run.folder.release_check.is_file():
+        return None
+    told = read_json(run.folder.release_check)
+    return ReleaseOutlook(bool(told["unresolvable"]), tuple(told["summary"]))
 
 
 def read_standing(run: RunView) -> Standing | None:
@@ -65,7 +90,9 @@ def read_standing(run: RunView) -> Standing | None:
 
 def exported(run: RunView) -> DistilledSet | None:
     """Return the set that a run exports; None before it is finished."""
-    return final_set(run, delivered(run.config)) if run.config and methods(run.config) else None
+    if not run.config or not methods(run.config):
+        return None
+    return final_set(run, delivery(run.config, run.folder).method)
 
 
 def gate_verdicts(run: RunView) -> tuple[list[Verdict], str]:

@@ -39,7 +39,7 @@ VIEWS = {
     "probabilities": "Probabilities",
     "confusion": "What is taken for what",
 }
-_REAL = ("full", "dp_full", "random", "kmeans", "herding")
+_REAL = ("full", "dp_full", "random", "packed", "kmeans", "herding")
 _UNDEFINED = "not defined"
 _LOW_BAR = (
     "The bar is low: networks trained on all real images do no better here than networks trained on a few of them. "

@@ -75,8 +75,9 @@ class RunState:
     """How a run stands.
 
     Args:
-        state: `running`, `stopped`, `failed`, `completed`, or `unknown`: no process, and nobody said how it ended.
-        error: why it ended, in one line.
+        state: `running`, `stopped`, `failed`, `completed`, `not_released` (finished, and the policy refused the
+            release), or `unknown`: no process, and nobody said how it ended.
+        error: why it ended or was not released, in one line.
         stage: in work.
         done: of the stage, in [0, 1]; None where that is not known.
         text: what the stage counts, in words.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from medidistill.config import IngestConfig, PhantomConfig
-from medidistill.errors import IngestError
+from medidistill.config import IngestConfig, PhantomConfig, RunConfig
+from medidistill.errors import IngestError, MedidistillError
 from medidistill.files import write_bytes
 from medidistill.ingest.deidentify import letters_in_row
 from medidistill.ingest.deidentify.reading import read_dicom
@@ -20,7 +21,9 @@ from medidistill.ingest.dicom import file_kind, read_image
 from medidistill.ingest.phantom import generate_phantom
 from medidistill.ingest.sources import Record, find_records, workspace
 from medidistill.ingest.sources.labels import normal_label
+from medidistill.ingest.synthetic import all_marked_synthetic
 from medidistill.patient_units import PatientUnits
+from medidistill.pipeline.release_check import SplitCounts, count_splits
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.bundles import unpack
 from view_models.places import Places, class_folder, free_folder
@@ -73,6 +76,7 @@ class SourceView:
         confounded: a sentence for each class that shares no site with another.
         set_aside: (reason, number of files), no file name.
         files: what is labelled, for samples.
+        splits: images and patients by split, as a run would begin with; None where the labels do not allow one.
     """
 
     path: Path
@@ -86,6 +90,7 @@ class SourceView:
     confounded: tuple[str, ...] = ()
     set_aside: tuple[tuple[str, int], ...] = ()
     files: tuple[tuple[Path, str], ...] = ()
+    splits: SplitCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,15 @@ def read_source(path: Path) -> SourceView:
         confounded=tuple(confounded_sites(sites, names)),
         set_aside=tuple((reason, count) for reason, count, _ in quarantine_by_reason(pairs)),
         files=tuple((record.path, record.label) for record in records),
+        splits=_split_counts(path, records),
     )
+
+
+def _split_counts(path: Path, records: list[Record]) -> SplitCounts | None:
+    with contextlib.suppress(MedidistillError):  # the run itself will say what is wrong with labels or splits
+        phantom = all_marked_synthetic(path, [record.key for record in records])
+        return count_splits(records, RunConfig(), phantom=phantom)
+    return None
 
 
 def _counts(records: list[Record]) -> pd.DataFrame:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from medidistill.cli.parser import make_parser
-from medidistill.errors import as_known
 
 __all__ = ["main", "run"]
 
@@ -18,27 +16,23 @@ _STOPPED = (130, 143)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `medidistill.errors`)."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
-    try:
-        # torch and its kin load only now: `--help` and usage errors answer at once
-        from medidistill.cli.commands import run_command
+    typed = sys.argv[1:] if argv is None else list(argv)
+    arguments = make_parser().parse_args(typed)
+    from medidistill.cli.private_output import fail, keep_library_messages
 
-        run_command(arguments)
-        sys.stdout.flush()
+    try:
+        with keep_library_messages(arguments):
+            # torch and related imports load only now: `--help` and usage errors answer at once
+            from medidistill.cli.commands import run_command
+
+            run_command(arguments)
+            sys.stdout.flush()
     except BrokenPipeError:
         # the reader of stdout (`| head`) has gone; nothing is left to say to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _fail("stopped by SIGINT", 130)
-    except Exception as error:  # noqa: BLE001 (the last resort: one line instead of a traceback)
-        if arguments.debug:
-            traceback.print_exc()
-        known = as_known(error)
-        if known is None:
-            return _fail(f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)", 1)
-        return known.exit_code if known.quiet else _fail(str(known), known.exit_code)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 (the last resort: one line instead of a traceback)
+        return fail(error, arguments, typed)
     return 0
 
 
@@ -55,8 +49,3 @@ def run() -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"medidistill: error: {' '.join(message.split())}", file=sys.stderr)
-    return code

@@ -81,16 +81,16 @@ def give_demo(root: Path) -> None:
     """Unpack the finished demo into `root`, where nothing is yet. Raises `ResourceError` where it cannot be written."""
     import zipfile
 
-    from medidistill.files import translate_os_errors
-    from medidistill.pipeline import app_file
-    from medidistill.pipeline.prepared import private_folder
+    from medidistill.files import private_umask, publish_folder, translate_os_errors
+    from medidistill.pipeline import RunFolder, app_file
 
-    archive = app_file().parent / "demo.zip"
+    archive, demo = app_file().parent / "demo.zip", RunFolder(root / "demo")
     with translate_os_errors(root):
         if archive.is_file() and not any(root.iterdir()):
-            private_folder(root / "demo" / "ingest")  # phantoms, but every run keeps what it read to itself
-            with zipfile.ZipFile(archive) as packed:
-                packed.extractall(root / "demo")
+            # phantoms, but it is closed to others as every run is
+            with private_umask(), zipfile.ZipFile(archive) as packed:
+                packed.extractall(demo.path)
+                publish_folder(demo.bundle)
 
 
 def _app(arguments: Namespace, stop: Any) -> None:
@@ -114,7 +114,7 @@ def _app(arguments: Namespace, stop: Any) -> None:
     if arguments.login and importlib.util.find_spec("authlib") is None:
         raise ConfigError("--login: needs Authlib; install it with: pip install 'medidistill[login]'")
     with translate_os_errors(root):
-        root.mkdir(exist_ok=True)
+        root.mkdir(mode=0o700, exist_ok=True)
     give_demo(root)
     command = [
         sys.executable,
@@ -130,4 +130,5 @@ def _app(arguments: Namespace, stop: Any) -> None:
         "MEDIDISTILL_IMAGES": os.pathsep.join(str(folder.resolve()) for folder in arguments.images),
         "MEDIDISTILL_LOGIN": "1" if arguments.login else "",
     }
-    subprocess.run(command, env=environment, check=False)  # noqa: S603 (our own script)
+    # uploads, jobs and what the app's runs leave are for its user alone
+    subprocess.run(command, env=environment, umask=0o077, check=False)  # noqa: S603 (our own script)

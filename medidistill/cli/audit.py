@@ -46,6 +46,7 @@ def _audit(arguments: Namespace, stop: Stop) -> None:
     with working(folder, stop=stop, progress=not arguments.quiet) as work:
         document = auditing.audit(work, arguments.profile, workers=arguments.workers, estimate=arguments.estimate)
         if arguments.estimate and "estimate_seconds" in document:
+            print("\n".join(document["release_check"]))
             minutes = document["estimate_seconds"] / 60
             print(
                 f"profile {arguments.profile}: {document['shadows']} shadow runs, about {minutes:.1f} min on "

@@ -1,4 +1,7 @@
-"""One function a sub-command. They call the pipeline and print; nothing is computed here."""
+"""One function a sub-command. They call the pipeline and print; nothing is computed here.
+
+What they need is imported when they are called: torch takes seconds, and `status` must not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,16 @@ import re
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medidistill.cli.options import machine_settings
-from medidistill.config import PhantomConfig, RunConfig
-from medidistill.distill import Ranks, join_ranks
 from medidistill.errors import ConfigError
-from medidistill.pipeline import (
-    RunFolder,
-    Stop,
-    comparing,
-    delivery,
-    environment_settings,
-    load_config,
-    make_sinks,
-    methods,
-    plan,
-    run,
-    stages,
-    train_shard,
-    working,
-)
-from medidistill.pipeline.sinks import Sink
+
+if TYPE_CHECKING:
+    from medidistill.config import PhantomConfig, RunConfig
+    from medidistill.distill import Ranks
+    from medidistill.pipeline import Stop
+    from medidistill.pipeline.sinks import Sink
 
 __all__ = ["run_command"]
 
@@ -36,6 +28,8 @@ _DEMO_PATIENTS = 80  # in each class: enough for intervals that say something, s
 
 def run_command(arguments: Namespace) -> None:
     """Do what the parsed arguments ask for. Raises `MedidistillError`."""
+    from medidistill.pipeline.stopping import Stop
+
     _check_ranks(arguments)
     with Stop(_advice(arguments)).listening() as stop:
         handler = getattr(arguments, "handler", None) or _COMMANDS[arguments.command]
@@ -69,6 +63,8 @@ def _record_of(arguments: Namespace) -> str:
 
 
 def _config_of(arguments: Namespace) -> RunConfig:
+    from medidistill.pipeline import RunFolder, load_config
+
     folder = RunFolder(arguments.output)
     if arguments.resume and arguments.config is None and folder.holds_run():
         return load_config(folder.config_file, settings_of(arguments))
@@ -77,15 +73,21 @@ def _config_of(arguments: Namespace) -> RunConfig:
 
 def settings_of(arguments: Namespace) -> list[str]:
     """Return the single settings that are stronger than the file: the environment's, then the options'."""
+    from medidistill.pipeline import environment_settings
+
     return [*environment_settings(os.environ), *machine_settings(arguments), *getattr(arguments, "overrides", ())]
 
 
 def _check_input(arguments: Namespace) -> None:
+    from medidistill.pipeline import RunFolder
+
     if arguments.input is None and not (arguments.resume and RunFolder(arguments.output).holds_run()):
         raise ConfigError("--input is missing: name the folder of X-rays")
 
 
 def _phantom(arguments: Namespace, stop: Stop) -> None:
+    from medidistill.config import PhantomConfig
+
     config = PhantomConfig(
         patients_per_class=arguments.patients_per_class,
         images_per_patient=arguments.images_per_patient,
@@ -112,32 +114,49 @@ def _deidentify(arguments: Namespace, stop: Stop) -> None:
     if arguments.output is None:
         raise ConfigError("OUT is missing: name a new or empty folder")
     config = clean.load_recipe(arguments.recipe) if arguments.recipe else clean.DeidentifyConfig()
-    result = clean.deidentify_folder(arguments.input, arguments.output, config, key, progress=not arguments.quiet)
-    print(f"de-identified: {len(result.written)} images of {result.patients} patients in {arguments.output / 'images'}")
+    result = clean.deidentify_folder(
+        arguments.input, arguments.output, config, key, labels=arguments.labels, progress=not arguments.quiet
+    )
+    images = arguments.output / "images"
+    print(f"de-identified: {len(result.written)} images of {result.patients} patients in {images}")
     print(f"quarantined: {len(result.quarantine)}, see {arguments.output / 'quarantine.csv'}")
-    if arguments.labels is not None:
-        rows = clean.write_labels(arguments.labels, arguments.input, arguments.output, result)
-        print(f"labels: {rows} of {len(result.written)} images, see {arguments.output / 'images' / 'labels.csv'}")
+    if result.others:
+        print(f"no images: {len(result.others)} other files, neither read nor copied")
+    if result.labels is not None:
+        print(f"labels: {result.labels.rows} of {len(result.written)} images, see {images / 'labels.csv'}")
+        if result.labels.withheld:
+            print(f"labels withheld: {result.labels.withheld}, which hold an identifier of their image")
+    elif (table := arguments.input / "labels.csv").is_file():
+        print(f"labels: none written; to carry those of {table} over, add --labels {table}")
 
 
 def _run(arguments: Namespace, stop: Stop) -> None:
     _check_input(arguments)
     if arguments.dry_run:
+        from medidistill.pipeline import plan
+
         print(plan(_config_of(arguments), arguments.input, arguments.output, until=arguments.until))
         return
     _whole(arguments, stop, _config_of(arguments), arguments.input, arguments.output)
 
 
 def _demo(arguments: Namespace, stop: Stop) -> None:
+    from medidistill.config import PhantomConfig
+    from medidistill.files import private_umask
+    from medidistill.pipeline import load_config
+
     arguments.config = "demo"
     phantoms, output = arguments.output / "phantoms", arguments.output / "run"
     config = load_config("demo", settings_of(arguments))
-    if not (phantoms / "labels.csv").is_file():
-        _make_phantoms(phantoms, PhantomConfig(patients_per_class=_DEMO_PATIENTS, seed=config.seed), arguments)
-    _whole(arguments, stop, config, phantoms, output)
+    with private_umask():  # nobody's images, but a folder as a run on patients' would make it
+        if not (phantoms / "labels.csv").is_file():
+            _make_phantoms(phantoms, PhantomConfig(patients_per_class=_DEMO_PATIENTS, seed=config.seed), arguments)
+        _whole(arguments, stop, config, phantoms, output)
 
 
 def _whole(arguments: Namespace, stop: Stop, config: RunConfig, source: Path | None, output: Path) -> None:
+    from medidistill.pipeline import RunFolder, run
+
     comparison = run(
         config,
         source,
@@ -161,11 +180,15 @@ def _whole(arguments: Namespace, stop: Stop, config: RunConfig, source: Path | N
 
 
 def _sinks(arguments: Namespace) -> tuple[Sink, ...]:
+    from medidistill.pipeline import make_sinks
+
     names = ("prometheus", "tensorboard", "mlflow")
     return make_sinks(**{name: getattr(arguments, name, None) for name in names}, name=arguments.command)
 
 
 def _ingest(arguments: Namespace, stop: Stop) -> None:
+    from medidistill.pipeline import RunFolder, stages, working
+
     _check_input(arguments)
     config = _config_of(arguments)
     again = {"resume": arguments.resume, "force": arguments.force}
@@ -183,8 +206,11 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
 
 
 def _stage(arguments: Namespace, stop: Stop) -> None:
+    from medidistill.distill import join_ranks
+    from medidistill.pipeline import RunFolder, train_shard
+
     if getattr(arguments, "shard", None) is not None:
-        folder = RunFolder.open(arguments.output)
+        folder = RunFolder.open(arguments.output, option="--output")
         settings = machine_settings(arguments)
         train_shard(folder, _shard(arguments.shard), stop=stop, progress=not arguments.quiet, settings=settings)
         return
@@ -194,7 +220,9 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
 
 
 def _work(arguments: Namespace, stop: Stop, ranks: Ranks) -> None:
-    folder, command = RunFolder.open(arguments.output), f"medidistill {arguments.command}"
+    from medidistill.pipeline import RunFolder, comparing, delivery, methods, stages, working
+
+    folder, command = RunFolder.open(arguments.output, option="--output"), f"medidistill {arguments.command}"
     with working(
         folder,
         stop=stop,

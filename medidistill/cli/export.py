@@ -41,5 +41,5 @@ def _export(arguments: Namespace, stop: Stop) -> None:
     if (arguments.override or arguments.reason or arguments.by) and not arguments.release:
         raise ConfigError("--override, --reason and --by: need --release; nothing is judged without it")
     overrides = [Override(rule, arguments.reason, arguments.by) for rule in arguments.override]
-    with working(RunFolder.open(arguments.output), stop=stop, progress=not arguments.quiet) as work:
+    with working(RunFolder.open(arguments.output, option="--output"), stop=stop, progress=not arguments.quiet) as work:
         print(delivery.export(work, wanted=arguments.release, overrides=overrides))

@@ -18,10 +18,11 @@ def add(commands: Any) -> None:
         commands,
         "merge",
         "put bundles of several hospitals together",
-        "Verifies each bundle and writes one with the images, sources and provenances of all. Classes, normalisation, "
-        "network and image size must agree, and the licences must go together; if not, the difference is named and "
-        "nothing is written. With --evaluate, fresh networks trained on the merged set and on each part alone are "
-        "scored on a folder of labelled X-rays, and the card shows the table.",
+        "Verifies each bundle and writes one with the images, sources and provenances of all. Normalisation, network "
+        "and image size must agree, and the licences must go together; if not, the difference is named and nothing is "
+        "written. Classes are matched by name; where hospitals use other names or other sets of classes, a mapping "
+        "file translates them (docs/bundle.md). With --evaluate, fresh networks trained on the merged set and on each "
+        "part alone are scored on a folder of labelled X-rays, and the card shows the table.",
         "medidistill merge north/bundle south/bundle --output both --rename COVID=COVID-19 --evaluate xrays",
     )
     merge.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="two or more bundles")
@@ -33,6 +34,12 @@ def add(commands: Any) -> None:
         default=[],
         metavar="OLD=NEW",
         help="call a class of a bundle by another name; may be repeated",
+    )
+    merge.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="YAML file that maps the classes of each bundle, see docs/bundle.md",
     )
     merge.add_argument("--evaluate", type=Path, metavar="DIR", help="labelled X-rays to score merged set and parts on")
     merge.add_argument("--networks", type=int, default=5, metavar="N", help="fresh networks a set (default: 5)")
@@ -48,6 +55,7 @@ def _merge(arguments: Namespace, stop: Any) -> None:
         arguments.output,
         name=arguments.name,
         rename=dict(map(_pair, arguments.rename)),
+        classes=arguments.classes,
         evaluate=arguments.evaluate,
         networks=arguments.networks,
         seed=arguments.seed,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medidistill.tls import Tls
+
+if TYPE_CHECKING:
+    from medidistill.pipeline.config_file import Setting
 
 __all__ = [
     "add_again",
@@ -15,6 +18,7 @@ __all__ = [
     "add_config",
     "add_machine",
     "add_output",
+    "add_release_check",
     "add_settings",
     "add_tls",
     "machine_settings",
@@ -77,11 +81,29 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--deterministic", action="store_const", const="true", help="repeat bit for bit, on a GPU too")
 
 
-def machine_settings(arguments: argparse.Namespace) -> list[str]:
-    """Return the settings that the options of `add_machine`, and `--precision`, stand for."""
-    options = {name: name for name in ("threads", "device", "deterministic")} | {"precision": "distill.precision"}
-    given = {key: getattr(arguments, option, None) for option, key in options.items()}
-    return [f"{key}={value}" for key, value in given.items() if value is not None]
+def add_release_check(parser: argparse.ArgumentParser) -> None:
+    """Add `--no-release-check`."""
+    parser.add_argument(
+        "--no-release-check",
+        action="store_const",
+        const="false",
+        dest="release_check",
+        help="go on where the privacy gate would refuse the release whatever the audit finds; the same as "
+        "--set privacy.release_check=false",
+    )
+
+
+def machine_settings(arguments: argparse.Namespace) -> list[Setting]:
+    """Return the settings that the options of `add_machine`, `--precision` and `--no-release-check` stand for."""
+    from medidistill.pipeline.config_file import Setting
+
+    options = {name: (name, f"--{name}") for name in ("threads", "device", "deterministic")}
+    options["precision"] = ("distill.precision", "--precision")
+    options["release_check"] = ("privacy.release_check", "--no-release-check")
+    given = {name: getattr(arguments, name, None) for name in options}
+    return [
+        Setting(f"{options[name][0]}={value}", options[name][1]) for name, value in given.items() if value is not None
+    ]
 
 
 def add_again(parser: argparse.ArgumentParser) -> None:

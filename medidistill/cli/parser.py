@@ -11,9 +11,32 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, audit, config, export, merge, pull, push, receive, status, support, train, verify
+from medidistill.cli import (
+    app,
+    audit,
+    config,
+    export,
+    log,
+    merge,
+    pipelines,
+    pull,
+    push,
+    receive,
+    status,
+    support,
+    train,
+    verify,
+)
 from medidistill.cli import clean as clean_run
-from medidistill.cli.options import add_again, add_command, add_config, add_machine, add_output, add_settings
+from medidistill.cli.options import (
+    add_again,
+    add_command,
+    add_config,
+    add_machine,
+    add_output,
+    add_release_check,
+    add_settings,
+)
 from medidistill.config import METHODS, PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
 
@@ -29,12 +52,14 @@ _MODULES: tuple[ModuleType, ...] = (
     clean_run,
     config,
     export,
+    pipelines,
     status,
     support,
     verify,
     train,
     merge,
     push,
+    log,
 )
 
 _EXIT_CODES = """\
@@ -83,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_again(demo)
     add_settings(demo)
     add_machine(demo)
+    add_release_check(demo)
 
     phantom = add_command(
         commands,
@@ -142,6 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_again(run)
     add_settings(run)
     add_machine(run)
+    add_release_check(run)
     stage = "ingest, experts, distill, evaluate, export or report"
     run.add_argument("--from", dest="from_stage", metavar="STAGE", help=f"with --resume: do anew from {stage}")
     run.add_argument("--until", metavar="STAGE", help="end after this stage")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.cli.options import add_command, add_tls, tls_of
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, PrivacyGateError
 
 __all__ = ["add"]
 
@@ -22,7 +22,9 @@ def add(commands: Any) -> None:
         "push",
         "send the DICOM part of a bundle to an archive",
         "Verifies a bundle and sends its Secondary Capture images, which are marked as synthetic, to a PACS (C-STORE) "
-        "or a DICOMweb service (STOW-RS). Sending twice is safe: the identifiers follow from the content. Needs "
+        "or a DICOMweb service (STOW-RS). Sending twice is safe: the identifiers follow from the content. A bundle "
+        "that passed no privacy gate is refused; --unreleased sends it all the same. What is sent where is written "
+        "into the log of releases, see `medidistill log`. Needs "
         f"`pip install 'medidistill[pacs]'`; a bearer token for DICOMweb is read from {_TOKEN}.",
         "medidistill push runs/first/bundle --pacs pacs.example:11112 --called-aet ARCHIVE\n"
         "  medidistill push runs/first/bundle --dicomweb https://pacs.example/dicom-web",
@@ -36,12 +38,18 @@ def add(commands: Any) -> None:
     add_tls(push, "with --pacs: use TLS, trust this authority (PEM)", "certificate to show to an archive that asks")
     push.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds to wait for an answer")
     push.add_argument("--public-key", type=Path, metavar="FILE", help="send only what this key has signed")
+    push.add_argument("--unreleased", action="store_true", help="send a bundle that no privacy gate released; logged")
+    push.add_argument(
+        "--log", type=Path, metavar="FILE", help="log of releases (default: that of the run, else beside the bundle)"
+    )
     push.set_defaults(handler=_push)
 
 
 def _push(arguments: Namespace, stop: Any) -> None:
     from medidistill.export import require_verified
     from medidistill.export.push import Peer, dicom_part, push_dicomweb, push_dimse
+    from medidistill.files import sha256_file
+    from medidistill.pipeline import release_log
     from medidistill.pipeline.progress import Bar
 
     peer = None
@@ -54,7 +62,22 @@ def _push(arguments: Namespace, stop: Any) -> None:
             tls=tls_of(arguments),
         )
     require_verified(arguments.bundle, public_key=arguments.public_key)
+    privacy = _privacy(arguments.bundle)
+    if not privacy.get("released") and not arguments.unreleased:
+        raise PrivacyGateError(
+            f"{arguments.bundle}: not released: it passed no privacy gate and is for use inside; release it with "
+            "`medidistill export --release`, or send it all the same with --unreleased"
+        )
     files = dicom_part(arguments.bundle)
+    log, where = arguments.log or release_log.log_of_bundle(arguments.bundle), arguments.pacs or arguments.dicomweb
+    facts = {
+        "bundle": sha256_file(arguments.bundle / "SHA256SUMS"),
+        "set": privacy["set"],
+        "released": bool(privacy.get("released")),
+        "policy": privacy.get("policy", ""),
+        "where": where,
+    }
+    release_log.note(log, "sending", **facts)
     with Bar("push", len(files), "image", not arguments.quiet) as bar:
         if peer is not None:
             warnings = push_dimse(files, peer, bar.at)
@@ -63,7 +86,18 @@ def _push(arguments: Namespace, stop: Any) -> None:
             warnings = push_dicomweb(files, arguments.dicomweb, token=token, on_sent=bar.at, timeout=arguments.timeout)
     for warning in warnings:
         print(f"warning: {warning}")
-    print(f"stored: {len(files)} images in {arguments.pacs or arguments.dicomweb}")
+    release_log.note(log, "sent", **facts, images=len(files))
+    print(f"stored: {len(files)} images in {where}")
+
+
+def _privacy(bundle: Path) -> dict[str, Any]:
+    """Return what a verified bundle says of its release, and the digest of its set."""
+    from medidistill.export import load
+    from medidistill.privacy import set_digest
+
+    loaded = load(bundle)
+    section = loaded.facts.get("privacy")
+    return {**(section if isinstance(section, dict) else {}), "set": set_digest(loaded)}
 
 
 def _address(text: str) -> tuple[str, int]:

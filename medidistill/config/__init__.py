@@ -13,12 +13,13 @@ from medidistill.config.privacy import DPConfig, PolicyConfig, PrivacyConfig
 from medidistill.config.quality import QualityConfig
 from medidistill.config.run import RunConfig
 from medidistill.config.sources import Licence, SourceConfig, combine
-from medidistill.config.training import AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
+from medidistill.config.training import AdaptiveTraining, AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
 
 __all__ = [
     "FLAT_EXPERTS",
     "METHODS",
     "METHOD_TITLES",
+    "AdaptiveTraining",
     "AugmentConfig",
     "ClinicalConfig",
     "DPConfig",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from medidistill.config.fields import Validated, choice, flag, number, part
+from medidistill.config.fields import Validated, choice, flag, number, part, text
 from medidistill.config.training import AugmentConfig
 from medidistill.errors import ConfigError
 
@@ -97,16 +97,44 @@ class DistillConfig(Validated):
         "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images); "
         "gradient, the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
         "distribution, the distance of mean features of random networks (DM; reads real images); "
+        "snapshots, the distance of mean features at the experts' snapshots (reads real images once a snapshot); "
+        "kernel, the real images' loss of a ridge regression on features of networks trained on the set (reads real "
+        "images); "
         "statistics, the distance to moments of public features, released once with noise (dp_stats; no expert)",
         "trajectory",
         "student_loss",
         "gradient",
         "distribution",
+        "snapshots",
+        "kernel",
         "statistics",
     )
-    ipc: int = number(5, "distilled images per class", 1, 100_000)
+    ipc: int = number(5, "stored images per class; `factor` makes more training images of them", 1, 100_000)
+    factor: int = number(
+        1,
+        "f: the bytes of one image hold f x f small ones, each decoded to a training image of full size; must divide "
+        "the side",
+        1,
+        64,
+    )
+    decoder: str = choice("bilinear", "how a small stored image becomes a training image", "bilinear", "dct")
     init: str = choice(
         "noise", "start of the images; `real` copies patients' images and is recorded in the set", "noise", "real"
+    )
+    start_from: str = text(
+        "",
+        "begin with the images of another method's set, for example snapshots; that method must be compared too; "
+        "empty: begin as `init` says",
+    )
+    coarse: int = number(
+        1,
+        "distil first at a side of 1 / coarse, with experts trained at that side, then upsample and refine; 1: at full "
+        "side alone",
+        1,
+        8,
+    )
+    coarse_steps: int = number(
+        0, "coarse: outer steps at the small side before the `outer_steps` at full side; 0: as many", 0, 10_000_000
     )
     noise: float = number(0.2, "deviation of the noise start, in normalised units", 1e-3, 10.0)
     outer_steps: int = number(200, "updates of images, labels, alpha and W", 1, 10_000_000)
@@ -123,6 +151,20 @@ class DistillConfig(Validated):
     real_batch: int = number(
         126, "real images in the loss of an objective that reads them, equally many of each class", 1, 100_000
     )
+    max_snapshot: int = number(
+        16, "snapshots: features are matched after 0, 1, 2, 4, 8, ... epochs of an expert, up to this one", 0, 10_000
+    )
+    class_weight: float = number(
+        1.0, "snapshots: weight of the cross-entropy of the images under later snapshots", 0.0, 1e3
+    )
+    spread_weight: float = number(
+        0.0, "snapshots: weight of the distance of the features' standard deviations within a class", 0.0, 1e3
+    )
+    match_batch: int = number(0, "snapshots: images of each class in an outer step; 0: all", 0, 100_000)
+    pool_networks: int = number(10, "kernel: networks trained on the set at the same time", 1, 1000)
+    pool_steps: int = number(100, "kernel: steps after which a network of the pool begins anew", 1, 100_000)
+    ridge: float = number(1e-6, "kernel: ridge, as a share of the mean eigenvalue", 1e-12, 1e3)
+    kernel_loss: str = choice("squared", "kernel: loss of the regression on real images", "squared", "softmax")
     segments: int = number(1, "expert segments averaged in one outer step", 1, 1000)
     image_optimizer: str = choice("adam", "optimiser of the images", "adam", "sgd")
     basis: str = choice(
@@ -132,7 +174,13 @@ class DistillConfig(Validated):
         "pixels",
     )
     spectrum: float = number(1.0, "cosine: the amplitude falls as 1 / frequency to this power", 0.0, 4.0)
+    bits: int = number(
+        0, "bits of a stored value: 32, 8, 4 or 2; 0: 8 where images are packed (`factor` above 1), else 32", 0, 32
+    )
     lr_images: float = number(0.05, "learning rate of the images", 0.0, 1e6)
+    lr_schedule: str = choice(
+        "constant", "rate of the images over the outer steps: constant, or cosine to 0", "constant", "cosine"
+    )
     alpha: float = number(0.03, "initial inner learning rate", 1e-6, 5.0)
     lr_alpha: float = number(0.01, "learning rate of log alpha (Adam)", 0.0, 100.0)
     soft_labels: bool = flag(False, "learn soft labels too")
@@ -186,8 +234,38 @@ class DistillConfig(Validated):
                 f"DistillConfig.first_max_start={self.first_max_start}: must be 0 or in "
                 f"[{self.min_start + 1}, {self.max_start}]"
             )
+        if self.bits not in (0, 2, 4, 8, 32):
+            raise ConfigError(f"DistillConfig.bits={self.bits}: must be 0, 2, 4, 8 or 32")
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
+
+    @property
+    def images_per_class(self) -> int:
+        """Training images of each class that the stored ones decode to."""
+        return self.ipc * self.factor**2
+
+    @property
+    def learns_alpha(self) -> bool:
+        """Whether the inner rate alpha takes part: what is matched at fixed networks has none."""
+        return self.objective not in ("snapshots", "kernel")
+
+    def at_coarse_side(self) -> DistillConfig:
+        """Return the settings of the distillation at side / `coarse`: as many images, not rounded, none chosen."""
+        factor = self.factor // self.coarse if self.factor % self.coarse == 0 else 1
+        return replace(
+            self,
+            coarse=1,
+            factor=factor,
+            ipc=self.images_per_class // factor**2,
+            outer_steps=self.coarse_steps or self.outer_steps,
+            bits=32,
+            validate_every=0,
+        )
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of a stored value."""
+        return self.bits or (8 if self.factor > 1 else 32)
 
     @property
     def fits_real(self) -> bool:

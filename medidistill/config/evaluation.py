@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medidistill.config.fields import Validated, choice, names, number, part, text
 from medidistill.config.methods import METHODS
-from medidistill.config.training import TrainingConfig
+from medidistill.config.training import AdaptiveTraining, TrainingConfig
 
 __all__ = ["ClinicalConfig", "EvaluateConfig", "SaliencyConfig"]
 
@@ -43,6 +43,7 @@ class EvaluateConfig(Validated):
         "what to compare",
         "full",
         "random",
+        "packed",
         "kmeans",
         "herding",
         *METHODS,
@@ -53,9 +54,14 @@ class EvaluateConfig(Validated):
         ("convnet",), "architectures to train", "convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit"
     )
     networks: int = number(5, "fresh networks for each arm and architecture", 1, 1000)
-    full_epochs: int = number(20, "epochs of the networks trained on all real data", 1, 10_000)
+    full_epochs: int = number(
+        20, "epochs of the networks trained on all real data; twice as many are tried too, on validation", 1, 10_000
+    )
     full_lr: float = number(0.01, "learning rate of the networks trained on all real data", 0.0, 100.0)
-    small: TrainingConfig = part(TrainingConfig, "training on a small set (random, k-means, distilled)")
+    small: TrainingConfig = part(TrainingConfig, "training on a small set by SGD (random, k-means, distilled)")
+    adaptive: AdaptiveTraining = part(
+        AdaptiveTraining, "training by AdamW, tried beside SGD for every arm alike; validation chooses"
+    )
     compile: str = choice(
         "auto", "torch.compile of the training step; auto: where a cell is long enough to repay it", "auto", "on", "off"
     )

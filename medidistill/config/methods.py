@@ -27,8 +27,13 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dsa": {**_PLAIN, "objective": "gradient"},
     # mean features of random networks
     "dm": {**_PLAIN, "objective": "distribution"},
+    # mean features at snapshots of experts, with a class constraint from later ones
+    "snapshots": {**_PLAIN, "objective": "snapshots", "lr_schedule": "cosine"},
+    # the real images' loss of a ridge regression on features of networks that train on the set
+    "kernel": {**_PLAIN, "objective": "kernel", "lr_schedule": "cosine", "soft_labels": True},
     # where the student ends against where an expert went
     "mtt": _PLAIN,
+    "mtt_warm": {**_PLAIN, "start_from": "snapshots"},
     "mtt_soft": {**_PLAIN, "soft_labels": True},
     "ftd": {**_PLAIN, "ema": 0.9995},
     "datm": {**_PLAIN, **_GROWTH, "ema": 0.9995},
@@ -47,6 +52,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "iadd_entropic": {"importance": {"constraint": "entropic", "direction": "descend"}},
     "iadd_fisher": {"importance": {"start": "fisher"}},
     "iadd_soft": {"soft_labels": True},
+    "iadd_warm": {"start_from": "snapshots"},
     "iadd_flat": {"ema": 0.9995},
     "iadd_datm": {**_GROWTH, "ema": 0.9995},
     "iadd": {},
@@ -66,7 +72,10 @@ METHOD_TITLES: Mapping[str, str] = {
     "dc": "matching of gradients (DC; arXiv 2006.05929)",
     "dsa": "matching of gradients under shared augmentation (DSA; arXiv 2102.08259)",
     "dm": "matching of mean features (DM; arXiv 2110.04181)",
+    "snapshots": "matching of mean features at expert snapshots (as TGDD; arXiv 2512.02469)",
+    "kernel": "ridge regression on features of networks trained on the set (as FRePo; arXiv 2206.00719)",
     "mtt": _MTT,
+    "mtt_warm": f"{_MTT} from a set matched at snapshots",
     "mtt_soft": f"{_MTT} with soft labels",
     "ftd": f"{_MTT} on flat experts (as FTD; arXiv 2211.11004)",
     "datm": f"{_MTT} from growing start epochs with soft labels (as DATM; arXiv 2310.05773)",
@@ -82,6 +91,7 @@ METHOD_TITLES: Mapping[str, str] = {
     "iadd_entropic": f"{_IADD}, W under a pull to uniform",
     "iadd_fisher": f"{_IADD}, W beginning at the experts' Fisher information",
     "iadd_soft": f"{_IADD} with soft labels",
+    "iadd_warm": f"{_IADD} from a set matched at snapshots",
     "iadd_flat": f"{_IADD} on flat experts",
     "iadd_datm": f"{_IADD} on flat experts, from growing start epochs with soft labels",
     "iadd": _IADD,

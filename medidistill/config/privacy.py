@@ -52,6 +52,9 @@ class PrivacyConfig(Validated):
     audit: str = choice(
         "none", "audit that a whole run makes; without one its bundle is not released", "none", "quick", "full"
     )
+    release_check: bool = flag(
+        True, "end a run after ingest where the gate would refuse its release whatever the audit finds"
+    )
     recipient: str = text("", "who receives the set and under which terms; part of the record")
     ledger: str = text(
         "", "JSON file that adds up the releases of a cohort; empty: privacy-ledger.json beside the run folder"

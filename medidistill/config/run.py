@@ -37,6 +37,13 @@ class RunConfig(Validated):
     network: NetworkConfig = part(NetworkConfig, "network of experts and students")
     experts: ExpertConfig = part(ExpertConfig, "expert trajectories")
     distill: DistillConfig = part(DistillConfig, "distillation")
+    deliver: str = choice(
+        "auto",
+        "method whose set is audited and exported; auto: the one that trains the best networks on validation, where "
+        "nothing is private",
+        "auto",
+        *METHODS,
+    )
     methods: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict,
         hash=False,
@@ -55,6 +62,10 @@ class RunConfig(Validated):
                     f"known: {', '.join(METHODS)}"
                 )
             self.distill_by(method)
+        if self.deliver != "auto" and self.deliver not in self.evaluate.arms:
+            raise ConfigError(
+                f"RunConfig.deliver={self.deliver!r}: is not compared; add it to evaluate.arms, or use deliver=auto"
+            )
         self._check_private()
         last = self.distill.max_start - 1 + self.distill.expert_epochs
         if last > self.experts.epochs:

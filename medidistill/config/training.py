@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from medidistill.config.fields import Validated, choice, flag, number, part
 from medidistill.config.privacy import DPConfig
 
-__all__ = ["AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
+__all__ = ["AdaptiveTraining", "AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,53 @@ class AugmentConfig(Validated):
 
 @dataclass(frozen=True)
 class TrainingConfig(Validated):
-    """Plain supervised training by SGD."""
+    """Plain supervised training."""
 
-    steps: int = number(300, "SGD steps", 1, 10_000_000)
+    optimizer: str = choice("sgd", "optimiser", "sgd", "adamw")
+    steps: int = number(300, "optimiser steps", 1, 10_000_000)
     batch_size: int = number(64, "images a step (all of them if there are fewer)", 1, 100_000)
     lr: float = number(0.01, "learning rate", 0.0, 100.0)
-    momentum: float = number(0.9, "momentum", 0.0, 0.999)
-    weight_decay: float = number(5e-4, "weight decay", 0.0, 1.0)
+    momentum: float = number(0.9, "sgd: momentum", 0.0, 0.999)
+    weight_decay: float = number(5e-4, "weight decay; adamw: decoupled from the gradient", 0.0, 1.0)
     schedule: str = choice(
-        "step", "rate over time: constant, x0.1 at half, or cosine to 0", "constant", "step", "cosine"
+        "step",
+        "rate over time: constant, x0.1 at half, cosine to 0, or one_cycle: up for three tenths of the steps, then "
+        "cosine to 0",
+        "constant",
+        "step",
+        "cosine",
+        "one_cycle",
     )
     augment: AugmentConfig = part(AugmentConfig, "augmentation of each batch")
+
+
+@dataclass(frozen=True)
+class MildAugmentation(AugmentConfig):
+    """The augmentation of adaptive training: what a change of bedside and patient does to a frontal X-ray."""
+
+    shift: float = number(0.05, "largest translation, share of the side", 0.0, 0.5)
+    scale: float = number(0.1, "largest relative zoom, both ways", 0.0, 0.9)
+    rotate: float = number(5.0, "largest rotation, degrees", 0.0, 180.0)
+    brightness: float = number(0.1, "largest added offset, in normalised units", 0.0, 2.0)
+    contrast: float = number(0.1, "largest relative change of contrast", 0.0, 0.9)
+
+
+@dataclass(frozen=True)
+class AdaptiveTraining(TrainingConfig):
+    """Training by AdamW with a one-cycle rate and mild augmentation; the fields are those of `TrainingConfig`."""
+
+    optimizer: str = choice("adamw", "optimiser", "sgd", "adamw")
+    steps: int = number(400, "optimiser steps", 1, 10_000_000)
+    lr: float = number(2e-3, "learning rate", 0.0, 100.0)
+    weight_decay: float = number(1e-2, "weight decay; adamw: decoupled from the gradient", 0.0, 1.0)
+    schedule: str = choice("one_cycle", "rate over time, as in `small`", "constant", "step", "cosine", "one_cycle")
+    augment: MildAugmentation = part(MildAugmentation, "augmentation of each batch")
+
+    def plain_training(self) -> TrainingConfig:
+        """Return the same settings as a `TrainingConfig`, which is what sets and results hold."""
+        augment = AugmentConfig(**{item.name: getattr(self.augment, item.name) for item in fields(AugmentConfig)})
+        values = {item.name: getattr(self, item.name) for item in fields(TrainingConfig)}
+        return TrainingConfig(**{**values, "augment": augment})
 
 
 @dataclass(frozen=True)

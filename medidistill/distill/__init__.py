@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medidistill.distill.coarse import at_coarse_side
 from medidistill.distill.experts import finished_experts, train_experts
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.loop import DistillResult, distill
@@ -20,6 +21,7 @@ __all__ = [
     "MetaGradient",
     "Ranks",
     "adjoint_gradient",
+    "at_coarse_side",
     "distill",
     "draw_plan",
     "expert_file",

@@ -11,34 +11,14 @@ stays as it is.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from medidistill.config import DistillConfig, NetworkConfig
 from medidistill.distill.objective import Sample
 from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import DistillState
-from medidistill.errors import ConfigError
-from medidistill.networks import augment, draw, make_network
+from medidistill.networks import augment, draw, make_network, penultimate
 
-__all__ = ["DistributionMatching", "features"]
-
-
-def features(network: nn.Module, images: Tensor) -> Tensor:
-    """Return what goes into the network's last linear layer, (N, F); differentiable.
-
-    Raises:
-        ConfigError: the network has no linear layer.
-    """
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ConfigError("distill.objective='distribution' needs a network with a linear layer at its end")
-    kept: list[Tensor] = []
-    handle = layers[-1].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
-    try:
-        network(images)
-    finally:
-        handle.remove()
-    return kept[0].flatten(1)
+__all__ = ["DistributionMatching"]
 
 
 class DistributionMatching:
@@ -68,9 +48,10 @@ class DistributionMatching:
         for name in range(classes):
             real = self.real.draw(name, each, generator)
             shared = draw(1, generator).to(self.device)
-            own = pixels[name * config.ipc : (name + 1) * config.ipc]
-            wanted = features(network, augment(real, config.augment, shared.expand(each, -1))).mean(0)
-            found = features(network, augment(own, config.augment, shared.expand(config.ipc, -1))).mean(0)
+            own = pixels[name * config.images_per_class : (name + 1) * config.images_per_class]
+            wanted = penultimate(network, augment(real, config.augment, shared.expand(each, -1)))[0].mean(0)
+            made = augment(own, config.augment, shared.expand(config.images_per_class, -1))
+            found = penultimate(network, made)[0].mean(0)
             part = (wanted - found).square().mean() / classes
             slope += torch.autograd.grad(part, pixels)[0]
             loss += float(part.detach())

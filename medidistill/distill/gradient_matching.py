@@ -80,11 +80,11 @@ class GradientMatching:
         for name in range(classes):
             real = self.real.draw(name, each, generator)
             shared = draw(1, generator).to(self.device)
-            own = slice(name * config.ipc, (name + 1) * config.ipc)
+            own = slice(name * config.images_per_class, (name + 1) * config.images_per_class)
             truth = torch.full((each,), name, device=self.device)
             _, wanted = self.step.gradient(theta, augment(real, config.augment, shared.expand(each, -1)), truth)
             leaf = theta.detach().requires_grad_()
-            x = augment(pixels[own], config.augment, shared.expand(config.ipc, -1))
+            x = augment(pixels[own], config.augment, shared.expand(config.images_per_class, -1))
             (found,) = torch.autograd.grad(self.step.loss(leaf, x, labels[own]), leaf, create_graph=True)
             part = row_distance(wanted, found, self.layout) / classes
             for slope, more in zip(slopes, torch.autograd.grad(part, (pixels, labels)), strict=True):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig
-from medidistill.distill.state import initial_images
+from medidistill.distill.state import initial_images, parameterization
 from medidistill.distill.trajectory import Experts
 from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout
@@ -51,7 +51,7 @@ def mean_logits(logits: Tensor, labels: Tensor, num_classes: int, ipc: int) -> T
 def first_images(
     experts: Experts, config: DistillConfig, real: tuple[Tensor, Tensor] | None, seed: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return images and, where an expert gives them, label logits at step 0.
+    """Return the stored images and, where an expert gives them, label logits at step 0.
 
     Args:
         experts: give the shapes, and the logits.
@@ -71,8 +71,9 @@ def first_images(
     last = experts.epochs
     said = expert_logits(experts, real[0], last)
     if config.init == "noise":
-        logits = mean_logits(said, real[1], shape.num_classes, config.ipc)
+        logits = mean_logits(said, real[1], shape.num_classes, config.images_per_class)
         return initial_images(config, size, shape.num_classes, None, seed), logits
-    right = rightly_classified(said, real[1], shape.num_classes, least=config.ipc)
-    images = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), seed)
-    return images, expert_logits(experts, images, last)
+    right = rightly_classified(said, real[1], shape.num_classes, least=config.images_per_class)
+    stored = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), seed)
+    shown = parameterization(config, shape.image_size).decode(stored)
+    return stored, expert_logits(experts, shown, last)

@@ -7,6 +7,7 @@ roll-backs, and what is written.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import signal
 import time
@@ -16,18 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.distribution_matching import DistributionMatching
 from medidistill.distill.fisher import pool_information
 from medidistill.distill.gradient_matching import GradientMatching
+from medidistill.distill.kernel_regression import KernelRegression
 from medidistill.distill.label_start import first_images
 from medidistill.distill.matching import TrajectoryMatching
-from medidistill.distill.objective import Objective
+from medidistill.distill.objective import LearningObjective, Objective
 from medidistill.distill.outer_step import OuterStep
 from medidistill.distill.ranks import Ranks
 from medidistill.distill.real_batches import RealBatches
+from medidistill.distill.snapshots import SnapshotMatching
 from medidistill.distill.state import Checkpoint, DistillState
 from medidistill.distill.student_loss import StudentLoss
 from medidistill.distill.trajectory import Experts
@@ -42,7 +46,9 @@ from medidistill.seeding import stream
 __all__ = ["DistillResult", "distill"]
 
 CHECKPOINT_FORMAT = 1  # files of before it was written have none
+_SMALLEST_LABEL = 1e-4  # a label probability of 0 has no logit
 _PICTURES = 8  # images are kept at step 0 and at this many later steps
+_OBJECTIVE = "objective/"  # in a checkpoint: what the objective learns for itself
 _GOOD = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
 
 
@@ -84,6 +90,7 @@ def distill(
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    start: DistilledSet | None = None,
 ) -> DistillResult:
     """Distil expert trajectories into a few synthetic images.
 
@@ -105,6 +112,9 @@ def distill(
         ranks: the processes that share the segments (`join_ranks`), all called with the same arguments and reading
             the same files; rank 0 alone scores and writes. None: this process alone.
         weights: start of W by parameter name, as a set's `importance`; None: all 1.
+        start: a set to begin with, of as many images of each class, in place of `config.init`; images, and labels
+            where they are learned, are taken from it, resampled to the stored side. Its origin is its own: `init` of
+            the result is that of `start`.
 
     Returns:
         A result in every case that is not an error of the caller: divergence is a status.
@@ -119,6 +129,8 @@ def distill(
     loop = _Loop(pool, config, tuple(class_names), normalisation, training, seed, recipe, real, device, ranks)
     if weights is not None:
         loop.start_weights(weights)
+    if start is not None:
+        loop.start_images(start)
     checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
     if resume and checkpoint is not None and checkpoint.is_file():
         loop.restore(checkpoint)
@@ -130,7 +142,13 @@ def distill(
 
 
 def _method(config: DistillConfig) -> str:
-    named = {"student_loss": "bptt", "gradient": "dsa", "distribution": "dm"}
+    named = {
+        "student_loss": "bptt",
+        "gradient": "dsa",
+        "distribution": "dm",
+        "snapshots": "snapshots",
+        "kernel": "kernel",
+    }
     if config.objective != "trajectory":
         return named[config.objective]
     return "iadd" if config.importance.enabled else "mtt"
@@ -180,7 +198,7 @@ class _Loop:
             )
         shape = experts.architecture
         last = config.max_start - 1 + config.expert_epochs
-        if last > experts.epochs:
+        if config.objective in ("trajectory", "gradient") and last > experts.epochs:
             raise ConfigError(
                 f"max_start={config.max_start} with expert_epochs={config.expert_epochs} needs snapshot {last}; "
                 f"the experts end at epoch {experts.epochs}"
@@ -189,12 +207,15 @@ class _Loop:
             raise ConfigError(f"{len(class_names)} class names for experts of {shape.num_classes} classes")
         self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
         self.class_names, self.normalisation, self.training = class_names, normalisation, training
-        self.recipe, self.ranks = dict(recipe or {}), ranks
+        self.recipe, self.ranks, self.init = dict(recipe or {}), ranks, config.init
         network = shape.make_network(stream(seed, "layout")).to(self.device)
         layout = ParameterLayout.of(network)
-        self.labels = torch.arange(shape.num_classes).repeat_interleave(config.ipc)
-        batch = min(config.batch_size or len(self.labels), len(self.labels))
-        work = config.outer_steps * config.segments * config.inner_steps * batch
+        self.labels = torch.arange(shape.num_classes).repeat_interleave(config.images_per_class)
+        whole = len(self.labels)
+        batch = min(config.batch_size or whole, whole) * config.inner_steps
+        if config.objective in ("snapshots", "kernel"):  # nothing is unrolled
+            batch = min(config.match_batch * shape.num_classes or whole, whole)
+        work = config.outer_steps * config.segments * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
         tangents = torch.bfloat16 if config.precision == "bfloat16" else None
         step = InnerStep(
@@ -204,15 +225,22 @@ class _Loop:
             tangents=tangents,
             keep=config.keep_maps * 1e6,
         )
-        self.outer_step = OuterStep(self._objective(step, layout, real), config, seed, ranks)
-        images, logits = first_images(experts, config, real, seed)
+        self.objective = self._objective(step, layout, real, compiled)
+        self.outer_step = OuterStep(self.objective, config, seed, ranks)
+        stored, logits = first_images(experts, config, real, seed)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
         if config.importance.reads_real:
             weights.start_by(self._information(network, real))
         self.state = DistillState(
-            config, images.to(self.device), self.labels.to(self.device), shape.num_classes, weights, logits
+            config,
+            stored.to(self.device),
+            shape.image_size,
+            self.labels.to(self.device),
+            shape.num_classes,
+            weights,
+            logits,
         )
-        self.good = self.state.save()
+        self.good = self._capture()
         # steps that may be added later, and how often to write, do not change what a step computes
         free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
         plain = {k: v for k, v in as_dict(config).items() if k not in free}
@@ -220,7 +248,9 @@ class _Loop:
         origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
         self.digest = digest(plain, origins, seed, list(class_names), training, normalisation)
 
-    def _objective(self, step: InnerStep, layout: ParameterLayout, real: tuple[Tensor, Tensor] | None) -> Objective:
+    def _objective(
+        self, step: InnerStep, layout: ParameterLayout, real: tuple[Tensor, Tensor] | None, compiled: bool
+    ) -> Objective:
         config, shape, device = self.config, self.experts.architecture, self.device
         if config.objective == "trajectory":
             return TrajectoryMatching(self.experts, config, step, device)
@@ -230,7 +260,20 @@ class _Loop:
             raise ConfigError(
                 f"distill.objective={config.objective!r} needs the real images; use objective='trajectory'"
             )
+        if config.objective == "snapshots":
+            return SnapshotMatching(self.experts, config, real, self.seed, device, compile=compiled)
         batches = RealBatches(*real, shape.num_classes, device)
+        if config.objective == "kernel":
+            return KernelRegression(
+                shape.network,
+                config,
+                batches,
+                num_classes=shape.num_classes,
+                shape=(shape.channels, shape.image_size, shape.image_size),
+                seed=self.seed,
+                device=device,
+                compile=compiled,
+            )
         if config.objective == "student_loss":
             return StudentLoss(shape.network, config, step, batches, device)
         if config.objective == "gradient":
@@ -248,8 +291,35 @@ class _Loop:
     def start_weights(self, values: Mapping[str, Tensor]) -> None:
         """Begin with given weights W; a checkpoint made with others is another run's."""
         self.state.weights.start_at(values)
-        self.good = self.state.save()
+        self.good = self._capture()
         content = {name: digest(value.double().flatten().tolist()) for name, value in values.items()}
+        self.digest = digest(self.digest, content)
+
+    def start_images(self, start: DistilledSet) -> None:
+        """Begin with the images of another set; a checkpoint made with others is another run's."""
+        if not torch.equal(start.labels, self.labels):
+            wanted = self.config.images_per_class
+            raise ConfigError(
+                f"start: {len(start)} images, {dict(enumerate(torch.bincount(start.labels).tolist()))} by class; "
+                f"must be {wanted} of each class, class by class: use the same distill.ipc and factor"
+            )
+        maps, state = self.state.parameterization, self.state
+        stored = start.images if start.packed is None else start.packed.values()
+        if stored.shape[-1] != maps.stored_side:
+            way = "area" if stored.shape[-1] > maps.stored_side else "bilinear"
+            corners = None if way == "area" else False
+            stored = F.interpolate(stored, size=maps.stored_side, mode=way, align_corners=corners)
+        stored = stored.to(self.device)
+        with torch.no_grad():
+            state.coordinates.copy_(maps.coordinates(stored))
+            if start.soft_labels is not None and self.config.soft_labels:
+                state.logits.copy_(start.soft_labels.clamp_min(_SMALLEST_LABEL).log())
+        state.images = maps.images(state.coordinates)
+        state.average = state.stored()
+        self.init = str(start.recipe.get("init", self.config.init))
+        self.good = self._capture()
+        parts = [start.images, *([] if start.soft_labels is None else [start.soft_labels])]
+        content = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest() for part in parts]
         self.digest = digest(self.digest, content)
 
     def restore(self, path: Path) -> None:
@@ -269,12 +339,27 @@ class _Loop:
         tensors = {name: value.to(self.device) for name, value in tensors.items()}
         good = {name.removeprefix(_GOOD): value for name, value in tensors.items() if name.startswith(_GOOD)}
         now = {name: value for name, value in tensors.items() if not name.startswith(_GOOD)}
-        self.state.load((now, header["progress"]))
-        self.good = (good, header["good"]) if good else self.state.save()
+        self._return_to((now, header["progress"]))
+        self.good = (good, header["good"]) if good else self._capture()
+
+    def _capture(self) -> Checkpoint:
+        """Return copies of all that the steps change: the state, and what the objective learns for itself."""
+        tensors, progress = self.state.save()
+        if isinstance(self.objective, LearningObjective):
+            tensors |= {_OBJECTIVE + name: value for name, value in self.objective.save().items()}
+        return tensors, progress
+
+    def _return_to(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly from what `_capture` returned."""
+        tensors, progress = checkpoint
+        own = {name.removeprefix(_OBJECTIVE): tensors[name] for name in tensors if name.startswith(_OBJECTIVE)}
+        self.state.load(({name: tensors[name] for name in tensors if not name.startswith(_OBJECTIVE)}, progress))
+        if isinstance(self.objective, LearningObjective):
+            self.objective.load(own)
 
     def _keep(self, path: Path | None) -> None:
         """Make the present state the one that a roll-back returns to, and write it."""
-        self.good = self.state.save()
+        self.good = self._capture()
         self._write_checkpoint(path, self.good, {}, None)
 
     def _keep_aside(self, path: Path | None) -> None:
@@ -282,7 +367,7 @@ class _Loop:
         tensors, progress = self.good
         # copies: safetensors refuses tensors that share memory, and an old best set is in both states
         good = {_GOOD + name: value.clone() for name, value in tensors.items()}
-        self._write_checkpoint(path, self.state.save(), good, progress)
+        self._write_checkpoint(path, self._capture(), good, progress)
 
     def _write_checkpoint(
         self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: dict[str, Any] | None
@@ -302,7 +387,7 @@ class _Loop:
         config, state = self.config, self.state
         pictures = {round(k * config.outer_steps / _PICTURES) for k in range(_PICTURES + 1)}
         if state.progress.step == 0:
-            state.evolution[0] = state.images.clone()
+            state.evolution[0] = self._pictured()
         while state.progress.step < config.outer_steps:
             started = time.perf_counter()
             entry, problem = self.outer_step(state)
@@ -314,7 +399,7 @@ class _Loop:
             progress = state.progress
             progress.step += 1
             if progress.step in pictures:
-                state.evolution[progress.step] = state.images.clone()
+                state.evolution[progress.step] = self._pictured()
             at_last = progress.step == config.outer_steps
             if score is not None and config.validate_every and (progress.step % config.validate_every == 0 or at_last):
                 self._validate(score, entry)
@@ -327,6 +412,12 @@ class _Loop:
             if progress.step % config.checkpoint_every == 0 or at_last:
                 self._keep(checkpoint)
         return "completed"
+
+    def _pictured(self) -> Tensor:
+        """Return the images that the evolution keeps: of a packed set the first `ipc` of each class."""
+        config, images = self.config, self.state.images
+        by_class = images.view(-1, config.images_per_class, *images.shape[1:])
+        return by_class[:, : config.ipc].reshape(-1, *images.shape[1:]).clone()
 
     def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
         value = self._score(score) if self.ranks.writes else None
@@ -346,7 +437,7 @@ class _Loop:
 
     def _roll_back(self, problem: str) -> None:
         failed, before = self.state.progress.step + 1, self.state.progress
-        self.state.load(self.good)
+        self._return_to(self.good)
         progress = self.state.progress
         progress.rollbacks = before.rollbacks + 1
         progress.events = [*before.events, {"step": failed, "problem": problem, "back_to": progress.step}]
@@ -354,12 +445,20 @@ class _Loop:
     def distilled(self, learned: Mapping[str, Tensor]) -> DistilledSet:
         """Return the set that `learned` describes (see `DistillState.learned`)."""
         config, shape = self.config, self.experts.architecture
-        alpha = float(learned["log_alpha"].exp())
+        alpha = float(learned["log_alpha"].exp()) if config.learns_alpha else self.training.lr
         weights = make_weights(self.state.weights.layout, config.importance, self.state.weights.moving, self.seed)
         weights.load_state(learned["s"])
         soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
+        maps = self.state.parameterization
+        if config.factor > 1:
+            stored = learned["average"] if config.ema else maps.stored(learned["coordinates"])
+        else:
+            stored = learned["average" if config.ema else "images"]
+        packed = maps.pack(stored, config.stored_bits)
+        images = stored.cpu().clone() if packed is None else packed.decode()
         return DistilledSet(
-            images=learned["average" if config.ema else "images"].cpu().clone(),
+            images=images,
+            packed=packed,
             labels=self.labels.clone(),
             soft_labels=soft,
             alpha=alpha,
@@ -371,7 +470,7 @@ class _Loop:
             recipe={
                 **self.recipe,
                 "method": self.recipe.get("method", _method(config)),
-                "init": config.init,
+                "init": self.init,
                 "seed": self.seed,
                 "distill": as_dict(config),
                 "experts": {"count": len(self.experts), "epochs": self.experts.epochs},
@@ -380,7 +479,7 @@ class _Loop:
 
     def result(self, status: str) -> DistillResult:
         """Return the outcome; the best set where one was scored, else the last good one."""
-        tensors, reached = self.good if status != "completed" else self.state.save()
+        tensors, reached = self.good if status != "completed" else self._capture()
         progress = self.state.progress
         if self.state.best:  # scored, hence finite, even if it came after the last good checkpoint
             distilled, best_step = self.distilled(self.state.best), progress.best_step

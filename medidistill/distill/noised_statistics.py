@@ -32,6 +32,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.errors import ConfigError
+from medidistill.networks import patient_weights
 
 __all__ = ["FeatureStatistics", "noised_statistics"]
 
@@ -118,7 +119,7 @@ def noised_statistics(
             f"dp_stats: noise_multiplier={noise_multiplier}, {len(features)} images, {len(patients)} names of "
             "patients: must be > 0, with one name for each image"
         )
-    weights, wide = _weights(patients), features.shape[1]
+    weights, wide = patient_weights(patients), features.shape[1]
 
     def noised(total: Tensor, share: float) -> Tensor:
         sigma: float = noise_multiplier / share**0.5
@@ -136,13 +137,6 @@ def noised_statistics(
         second=(second + second.T) / 2,
         noise_multiplier=noise_multiplier,
     )
-
-
-def _weights(patients: Sequence[str]) -> Tensor:
-    """Return one over the number of images of each image's patient, (N,)."""
-    number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
-    owner = torch.tensor([number[name] for name in patients])
-    return 1 / torch.bincount(owner)[owner]
 
 
 def _part(share: float) -> float:

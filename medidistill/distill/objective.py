@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from medidistill.distill.state import DistillState
 
-__all__ = ["Objective", "Sample"]
+__all__ = ["LearningObjective", "Objective", "Sample"]
 
 
 @dataclass(frozen=True)
@@ -37,4 +38,17 @@ class Objective(Protocol):
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
         """Return one sample at `state`, which stays as it is."""
+        ...
+
+
+@runtime_checkable
+class LearningObjective(Protocol):
+    """An objective with tensors of its own that its calls change; a checkpoint holds them."""
+
+    def save(self) -> dict[str, Tensor]:
+        """Return copies of the tensors, by name."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from what `save` returned."""
         ...

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from medidistill.seeding import stream
 
-__all__ = ["features_of", "public_features"]
+__all__ = ["features_of", "public_features", "whitening"]
 
 _DIRECTIONS, _CELLS, _FIELDS, _FLOOR, _LARGEST = 8, 4, 1500, 0.3, 240
 
@@ -86,10 +86,17 @@ def _whitening(channels: int, height: int, width: int) -> tuple[Tensor, Tensor, 
     fields = torch.fft.ifft2(torch.fft.fft2(noise) / frequency).real
     fields = fields / fields.std(dim=(1, 2, 3), keepdim=True)
     with torch.no_grad():
-        features = torch.cat([_waves(part) for part in torch.split(fields, 256)])
-        mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
-        standard = ((features - mean) / deviation).double()
-        values, vectors = torch.linalg.eigh(standard.T @ standard / _FIELDS)
-        order = values.argsort(descending=True)[:_LARGEST]
-        basis = vectors[:, order] / (values[order] + _FLOOR).sqrt()
+        return whitening(torch.cat([_waves(part) for part in torch.split(fields, 256)]))
+
+
+def whitening(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (D',), deviation (D',) and basis (D', D), D <= 240, of features (N, D') of what is public.
+
+    `((x - mean) / deviation) @ basis` are the coordinates along the directions of largest variance, scaled by it.
+    """
+    mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
+    standard = ((features - mean) / deviation).double()
+    values, vectors = torch.linalg.eigh(standard.T @ standard / len(features))
+    order = values.argsort(descending=True)[:_LARGEST]
+    basis = vectors[:, order] / (values[order] + _FLOOR).sqrt()
     return mean, deviation, basis.float()

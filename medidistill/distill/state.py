@@ -9,17 +9,40 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import DistillConfig
-from medidistill.distill.basis import make_basis
 from medidistill.distill.importance import ImportanceWeights
+from medidistill.distill.parameterization import Parameterization
 from medidistill.errors import ConfigError
 from medidistill.seeding import stream
 
-__all__ = ["DistillState", "Progress", "initial_images"]
+__all__ = ["DistillState", "Progress", "initial_images", "parameterization"]
 
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def parameterization(config: DistillConfig, side: int, device: torch.device | str = "cpu") -> Parameterization:
+    """Return how the numbers that `config` learns become training images of `side` pixels.
+
+    Raises:
+        ConfigError: `factor` does not divide the side, or leaves stored images of fewer than 4 x 4 values.
+    """
+    if side % config.factor or side // config.factor < 4:
+        allowed = [f for f in range(1, side // 4 + 1) if side % f == 0]
+        raise ConfigError(
+            f"distill.factor={config.factor}: must divide the side of the images, {side} pixels, and leave at least 4; "
+            f"use one of {', '.join(map(str, allowed))}"
+        )
+    return Parameterization(
+        config.basis,
+        side,
+        factor=config.factor,
+        exponent=config.spectrum,
+        decoder=config.decoder,
+        device=device,
+    )
 
 
 def initial_images(
@@ -29,23 +52,26 @@ def initial_images(
     real: tuple[Tensor, Tensor] | None,
     seed: int,
 ) -> Tensor:
-    """Return the images at step 0: noise, or, on request, copies of real ones.
+    """Return the stored images at step 0: noise, or, on request, real ones averaged down to the stored size.
 
     Args:
-        config: ipc and init.
-        shape: (C, H, W).
-        num_classes: K; the result has K * ipc images, class by class.
+        config: ipc, factor and init.
+        shape: (C, H, W) of a training image.
+        num_classes: K.
         real: normalised real images and labels; needed for `init="real"`.
         seed: stream (seed, "init").
 
+    Returns:
+        (K * n, C, H / f, W / f), class by class, n = ipc * f^2 with f the factor.
+
     Raises:
-        ConfigError: `init="real"` without real images or with images of another shape, or ipc above the size of
-            a class.
+        ConfigError: `init="real"` without real images or with images of another shape, or more images than a class has.
     """
     generator = stream(seed, "init")
+    maps = parameterization(config, shape[-1])
+    count, size = config.images_per_class, (shape[0], maps.stored_side, maps.stored_side)
     if config.init == "noise":
-        white = torch.randn(num_classes * config.ipc, *shape, generator=generator) * config.noise
-        return make_basis(config.basis, shape[-1], config.spectrum, "cpu").images(white)
+        return maps.stored(torch.randn(num_classes * count, *size, generator=generator) * config.noise)
     if real is None:
         raise ConfigError("distill.init='real' needs the real images; use init='noise'")
     images, labels = real
@@ -54,10 +80,14 @@ def initial_images(
     chosen = []
     for name in range(num_classes):
         members = torch.nonzero(labels == name).flatten()
-        if len(members) < config.ipc:
-            raise ConfigError(f"distill.ipc={config.ipc}: class {name} has only {len(members)} training images")
-        chosen.append(members[torch.randperm(len(members), generator=generator)[: config.ipc]])
-    return images[torch.cat(chosen)].clone()
+        if len(members) < count:
+            raise ConfigError(
+                f"distill.ipc={config.ipc} with factor={config.factor}: class {name} has only {len(members)} training "
+                f"images, {count} are needed"
+            )
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    picked = images[torch.cat(chosen)].clone()
+    return picked if config.factor == 1 else F.interpolate(picked, size=size[1:], mode="area")
 
 
 @dataclass
@@ -82,7 +112,8 @@ class DistillState:
 
     Args:
         config: learning rates and optimisers.
-        images: (S, C, H, W) start.
+        stored: (S, C, h, h) start of the stored images.
+        side: rows and columns of a training image, pixels.
         labels: (S,) int64.
         num_classes: K.
         weights: W.
@@ -92,17 +123,18 @@ class DistillState:
     def __init__(
         self,
         config: DistillConfig,
-        images: Tensor,
+        stored: Tensor,
+        side: int,
         labels: Tensor,
         num_classes: int,
         weights: ImportanceWeights,
         logits: Tensor | None = None,
     ) -> None:
         self.config = config
-        self.basis = make_basis(config.basis, images.shape[-1], config.spectrum, images.device)
-        self.coordinates = self.basis.coordinates(images)
-        self.images = self.basis.images(self.coordinates)
-        self.average = self.images.clone()
+        self.parameterization = parameterization(config, side, stored.device)
+        self.coordinates = self.parameterization.coordinates(stored)
+        self.images = images = self.parameterization.images(self.coordinates)
+        self.average = self.stored()
         one_hot = torch.nn.functional.one_hot(labels, num_classes).to(images.dtype)
         smooth = one_hot * (1 - config.label_smoothing) + config.label_smoothing / num_classes
         self.one_hot = one_hot
@@ -129,23 +161,32 @@ class DistillState:
         """Inner learning rate, a scalar of the images' dtype."""
         return self.log_alpha.exp().to(self.images.dtype)
 
+    def stored(self) -> Tensor:
+        """Return the stored images (S, C, h, h), a copy; where nothing is packed, the training images."""
+        if self.config.factor == 1:
+            return self.images.clone()
+        return self.parameterization.stored(self.coordinates)
+
     def targets(self) -> Tensor:
         """Label probabilities (S, K)."""
         return torch.softmax(self.logits, dim=1) if self.config.soft_labels else self.one_hot
 
     def apply(self, slopes: Mapping[str, Tensor]) -> None:
         """Take one optimiser step for each of images, log_alpha and, where learned, logits."""
-        slopes = {**slopes, "coordinates": self.basis.pull(slopes["images"])}
+        slopes = {**slopes, "coordinates": self.parameterization.vjp(slopes["images"])}
         for name, optimizer in self.optimizers.items():
-            optimizer.param_groups[0]["lr"] = self._rates[name] * self.progress.rate_scale
+            rate = self._rates[name] * self.progress.rate_scale
+            if name == "coordinates" and self.config.lr_schedule == "cosine":
+                rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / self.config.outer_steps))
+            optimizer.param_groups[0]["lr"] = rate
             value = getattr(self, name)
             value.grad = slopes[name].to(value.dtype)
             optimizer.step()
             value.grad = None
-        self.images = self.basis.images(self.coordinates)
+        self.images = self.parameterization.images(self.coordinates)
         # a short memory at first, or a run of a few hundred steps would deliver its start
         decay = min(self.config.ema, (1 + self.progress.step) / (10 + self.progress.step))
-        self.average = torch.lerp(self.images, self.average, decay)
+        self.average = torch.lerp(self.stored(), self.average, decay)
 
     def is_finite(self) -> bool:
         """Whether images, labels, alpha and W are all finite."""
@@ -190,8 +231,8 @@ class DistillState:
         with torch.no_grad():
             for name in ("coordinates", "logits", "log_alpha"):
                 getattr(self, name).copy_(groups["now"][name])
-        self.images = self.basis.images(self.coordinates)
-        self.average = groups["now"].get("average", self.images).clone()
+        self.images = self.parameterization.images(self.coordinates)
+        self.average = groups["now"].get("average", self.stored()).clone()
         self.weights.load_state(groups["now"]["s"])
         self.best = groups["best"]
         self.evolution = {int(step): images for step, images in groups["evolution"].items()}

@@ -35,6 +35,7 @@ __all__ = ["Comparison", "compare"]
 
 FloatArray = npt.NDArray[np.float64]
 _BLOCK = 4_000_000  # image weights held at once, 32 MB
+_REAL = ("full", "dp_full", "random", "packed", "kmeans", "herding")
 _FEW_PATIENTS = 10
 _METRICS = ("balanced_accuracy", "macro_auroc")
 
@@ -82,7 +83,8 @@ def compare(
         seed: decides the resamples.
 
     Returns:
-        Rows in the order of `runs`; differences `iadd` - `mtt` and every arm - `random`, where these were run.
+        Rows in the order of `runs`; differences `iadd` - `mtt`, every arm - `random`, and every arm that is not real
+        images - `packed`, where these were run.
 
     Raises:
         ConfigError: nothing to compare, a run without test probabilities or twice, shapes that do not fit,
@@ -132,7 +134,8 @@ def _grouped(
         seen = grouped.setdefault((run.architecture, run.arm), [])
         if run.seed in [other.seed for other in seen]:
             raise ConfigError(f"{where}: given twice")
-        if seen and seen[0].training_images != run.training_images:
+        packed = "factor" in run.info  # how densely it is packed was chosen on validation, seed by seed
+        if seen and seen[0].training_images != run.training_images and not packed:
             raise ConfigError(f"{where}: {run.training_images} training images, {seen[0].training_images} elsewhere")
         seen.append(run)
     return grouped
@@ -183,7 +186,7 @@ def _make_row(group: _Group, labels: npt.NDArray[np.int64], classes: int, confid
     return Row(
         arm=first.arm,
         architecture=first.architecture,
-        training_images=first.training_images,
+        training_images=max(run.training_images for run in group.runs),
         networks=len(group.per_network),
         seeds=tuple(run.seed for run in group.runs),
         unit=group.unit,
@@ -202,7 +205,9 @@ def _make_row(group: _Group, labels: npt.NDArray[np.int64], classes: int, confid
 
 def _pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
     pairs = [("iadd", "mtt")] if {"iadd", "mtt"} <= set(arms) else []
-    return pairs + [(arm, "random") for arm in arms if "random" in arms and arm != "random"]
+    pairs += [(arm, "random") for arm in arms if "random" in arms and arm != "random"]
+    made = [arm for arm in arms if arm not in _REAL] if "packed" in arms else []
+    return pairs + [(arm, "packed") for arm in made]
 
 
 def _differences(
@@ -236,6 +241,11 @@ def _notes(
         patients = len(set(names[labels == k]))
         if patients < _FEW_PATIENTS:
             notes.append(f"Class {name} has {patients} test patients: its intervals are too narrow to be trusted.")
+    for (architecture, arm), group in groups.items():
+        sizes = sorted({run.training_images for run in group.runs})
+        if len(sizes) > 1:
+            counted = ", ".join(map(str, sizes))
+            notes.append(f"{arm}, {architecture}: {counted} training images, by the packing that validation chose.")
     if redrawn:
         notes.append(f"{redrawn} patient resamples lacked a class and were drawn again.")
     if any(len(group.units) == 1 for group in groups.values()):

@@ -43,6 +43,8 @@ class Arm:
         info: JSON-safe facts to keep beside the results (ipc, digest of the distilled set, best step).
         fit: `fit(network, images, labels)` trains a fresh network in place of SGD by the candidate, which then only
             says what was done.
+        forms: the same thing in other forms, for example packed more densely; each is tried with its own candidates,
+            and the best on validation takes the place of the arm.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Arm:
     candidates: tuple[TrainingConfig, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
     fit: Callable[[torch.nn.Module, Tensor, Tensor], None] | None = None
+    forms: tuple[Arm, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) == 0 or len(self.labels) != len(self.images):
@@ -63,7 +66,12 @@ class Arm:
 
     def to(self, device: torch.device | str) -> Arm:
         """Return the same arm, trained on `device`."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        forms = tuple(form.to(device) for form in self.forms)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), forms=forms)
+
+    def options(self) -> list[tuple[Arm, TrainingConfig]]:
+        """Return every form with every way to train it, in the order in which ties are decided."""
+        return [(form, training) for form in (self, *self.forms) for training in form.candidates]
 
 
 @dataclass(frozen=True)
@@ -220,11 +228,12 @@ def run_arm(
     """
     if networks < 1:
         raise ConfigError(f"networks={networks}: must be >= 1")
-    trials = len(arm.candidates) * CHOOSING_NETWORKS if len(arm.candidates) > 1 else 0
+    options = arm.options()
+    trials = len(options) * CHOOSING_NETWORKS if len(options) > 1 else 0
     done = 0
 
     def fresh(
-        training: TrainingConfig, *purpose: str | int
+        arm: Arm, training: TrainingConfig, *purpose: str | int
     ) -> tuple[torch.nn.Module, float | None, npt.NDArray[np.float32]]:
         """Train one network; return it, its score (None if not finite) and its probabilities on validation."""
         nonlocal done
@@ -238,14 +247,14 @@ def run_arm(
 
     scores: tuple[float | None, ...] = ()
     if trials:
-        tried = [[fresh(c, "choose", i)[1] for i in range(CHOOSING_NETWORKS)] for c in arm.candidates]
+        tried = [[fresh(*option, "choose", i)[1] for i in range(CHOOSING_NETWORKS)] for option in options]
         scores = tuple(_mean_or_none(one) for one in tried)
-    training = arm.candidates[_best(arm, scores)] if trials else arm.candidates[0]
+    form, training = options[_best(arm, scores)] if trials else options[0]
 
     val_scores, val = [], []
     unseen: dict[str, list[npt.NDArray[np.float32]]] = {"test": [], "external": []}
     for i in range(networks):
-        model, score, guess = fresh(training, i)
+        model, score, guess = fresh(form, training, i)
         if score is None:
             raise DivergedError(
                 f"arm {arm.name}, {network.name}, network {i}: predictions are not finite after {training.steps} steps "
@@ -261,12 +270,12 @@ def run_arm(
         architecture=network.name,
         seed=seed,
         chosen=training,
-        training_images=len(arm.images),
+        training_images=len(form.images),
         num_classes=num_classes,
         val_balanced_accuracy=tuple(val_scores),
         candidate_scores=scores,
         test_probabilities=np.stack(unseen["test"]) if unseen["test"] else None,
-        info=dict(arm.info),
+        info={**arm.info, **form.info},
         val_probabilities=np.stack(val),
         external_probabilities=np.stack(unseen["external"]) if unseen["external"] else None,
     )

@@ -1,6 +1,7 @@
 """Write a bundle.
 
-It appears whole or not at all: it is written into a hidden folder beside its target, which is renamed at the end.
+It appears whole or not at all: it is written into a hidden folder beside its target, which is renamed at the end. What
+was there before stays until then.
 `SHA256SUMS` lists every other file. A bundle without checksums, provenance or privacy section is not written.
 """
 
@@ -10,7 +11,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from medidistill.export.reading import SET
 from medidistill.export.recipe import make_recipe
 from medidistill.export.sums import SUMS, sums_text
 from medidistill.export.verifying import verify
-from medidistill.files import translate_os_errors, write_bytes, write_json, write_text
+from medidistill.files import publish_folder, translate_os_errors, write_bytes, write_json, write_text
 from medidistill.record import RunRecord
 
 __all__ = ["write_bundle"]
@@ -41,12 +43,14 @@ def write_bundle(
     sources: Sequence[SourceConfig] = (),
     privacy: Mapping[str, Any] | None = None,
     merged_from: Sequence[Mapping[str, Any]] = (),
+    replace: bool = False,
+    publishing: Callable[[Path], AbstractContextManager[None]] | None = None,
 ) -> Path:
     """Write the bundle of a distilled set.
 
     Args:
         distilled: the set; its recipe must say `method` and `init`.
-        folder: where the bundle will be; must not exist.
+        folder: where the bundle will be; must not exist, unless `replace` is set.
         name: title of the card, and in plain letters the name of the npz file.
         record: the run that made the set; versions and digests go into the bundle, paths and commands do not.
         comparison: `Comparison.to_dict()`, shown in the card; None where nothing was evaluated.
@@ -55,6 +59,9 @@ def write_bundle(
         privacy: what an audit found (`audited`, `statement`, `verdict`, `measurements`, optionally `guarantee` and
             `reasons`; the schema of the recipe says more); None where no audit was made, and the card says so.
         merged_from: name, digest and recipe of each bundle that this one was put together from.
+        replace: take the place of the bundle that is there.
+        publishing: entered with the complete bundle, under its hidden name, before it appears under its own, and left
+            after that; an error leaves it by that error, and there is no new bundle.
 
     Returns:
         The folder.
@@ -65,7 +72,7 @@ def write_bundle(
         ResourceError: it cannot be written; nothing is left behind.
     """
     folder = Path(folder)
-    if os.path.lexists(folder):
+    if os.path.lexists(folder) and not replace:
         raise ConfigError(f"{folder}: exists; a bundle is never overwritten: name a new folder or remove this one")
     recipe = make_recipe(
         distilled,
@@ -82,12 +89,30 @@ def write_bundle(
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
         try:
             _fill(partial, distilled, recipe)
-            partial.chmod(0o755)
-            partial.rename(folder)
+            publish_folder(partial)
+            with publishing(partial) if publishing is not None else nullcontext():
+                _put(partial, folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     return folder
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Give the new bundle its name; one that was there before comes back where that fails."""
+    if not os.path.lexists(folder):
+        partial.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.replaced.part")
+    if os.path.lexists(old):
+        shutil.rmtree(old)
+    folder.rename(old)
+    try:
+        partial.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def _fill(folder: Path, distilled: DistilledSet, recipe: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
         f"# {recipe['name']}\n\n{warning}{_what(recipe)}",
         f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'])}",
         _how(recipe),
-        _files(npz_name),
+        _files(recipe, npz_name),
         _origin(recipe),
         privacy_text(recipe),
     ]
@@ -48,11 +48,13 @@ def _what(recipe: Mapping[str, Any]) -> str:
     shape = f"{net['image_size']} x {net['image_size']} pixels, {net['channels']} channel(s)"
     start = "noise" if recipe["init"] == "noise" else "real images (init: real)"
     method = _METHODS.get(recipe["method"], recipe["method"])
+    storage = recipe.get("storage", {"packed": False})
+    packed = f"Stored in {storage['bytes']} bytes, from which all images are decoded. " if storage["packed"] else ""
     return (
         f"{recipe['images']} synthetic chest X-rays ({shape}) in {len(recipe['classes'])} classes: "
         f"{', '.join(recipe['classes'])}.\nThey were not acquired from a patient: they were optimised, starting from "
         f"{start}, by {method},\nso that a network trained on them moves as one trained on the real images does. "
-        f"Labels: {recipe['labels']}. Learned rate alpha: {recipe['alpha']:.4g}.\n"
+        f"{packed}Labels: {recipe['labels']}. Learned rate alpha: {recipe['alpha']:.4g}.\n"
     )
 
 
@@ -84,8 +86,9 @@ def _how(recipe: Mapping[str, Any]) -> str:
     remarks = []
     if recipe["architecture"]["name"] != "convnet":
         remarks.append(f"The set was distilled with {recipe['architecture']['name']}; these lines train a ConvNet.")
-    if any(recipe["training"]["augment"].values()):
-        remarks.append("The recipe also augments each batch (`training.augment`), which these lines leave out.")
+    augment = recipe["training"]["augment"]
+    if augment.get("cutout") or augment.get("flip"):
+        remarks.append("The recipe also erases squares or flips images (`training.augment`); these lines do not.")
     hints = "".join(f"{remark}\n" for remark in remarks)
     side = recipe["architecture"]["image_size"]
     return f"""## How to train from it
@@ -100,12 +103,24 @@ What `predict` sees must be a frontal X-ray resized to {side} x {side}, air dark
 """
 
 
-def _files(npz_name: str) -> str:
+def _stored(recipe: Mapping[str, Any]) -> str:
+    """Return how the images lie in the tensor file, normalised in every case."""
+    storage = recipe.get("storage", {"packed": False})
+    if not storage["packed"]:
+        return "`images` float32, normalised already"
+    side = storage["shape"][-1]
+    return (
+        f"`packed/codes`, {side} x {side} values of {storage['bits']} bits an image, and `packed/matrix`, which "
+        "decodes them; normalised already"
+    )
+
+
+def _files(recipe: Mapping[str, Any], npz_name: str) -> str:
     return f"""## Files
 
 | file | what |
 |---|---|
-| `distilled.safetensors` | `images` float32, normalised already; `labels` int64; `soft_labels` where learned |
+| `distilled.safetensors` | {_stored(recipe)}; `labels` int64; `soft_labels` where learned |
 | `recipe.json` | classes, normalisation, architecture, training, evaluation, sources, privacy, versions, digests |
 | `png/` | 8-bit copies to look at, with `metadata.csv` (Hugging Face imagefolder) |
 | `{npz_name}` | the same copies under MedMNIST's keys |

@@ -5,6 +5,9 @@ source object; every identifier follows from the content of the set, so that the
 second push to an archive changes nothing. One-channel images keep 16 bits: `stored x slope + intercept` is the
 network input to within (largest - smallest) / 131070, or the picture where the set is ZCA-whitened, and the window
 shows what the PNG copies show.
+
+A class is a series whose instances count from 1, in the order of the set: viewers without a spatial position to sort
+by (OHIF, Weasis) show them by Instance Number. There is no Frame of Reference, since nothing was measured in space.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,6 +34,8 @@ from medidistill.export.copies import display_pixels, file_stem
 __all__ = ["dicom_files"]
 
 _TOP = 65535
+# part of every identifier: a header that says something else than an earlier version's is another object
+_HEADER_REVISION = 2
 _TIME = "000000"
 
 
@@ -42,11 +48,13 @@ def dicom_files(distilled: DistilledSet, recipe: Mapping[str, Any]) -> Iterator[
     """
     name, created, software = recipe["name"], recipe["created"], recipe["versions"].get("medidistill", "unknown")
     identity = hashlib.sha256(distilled.images.detach().cpu().contiguous().numpy().tobytes())
-    identity.update(repr((distilled.labels.tolist(), name, created)).encode())
+    identity.update(repr((distilled.labels.tolist(), name, created, _HEADER_REVISION)).encode())
     seed = identity.hexdigest()
     pixels, scaling = _stored(distilled)
+    places: Counter[int] = Counter()
     for number, label in enumerate(distilled.labels.tolist()):
         class_name = distilled.class_names[label]
+        places[label] += 1
         image = SCImage(
             pixel_array=pixels[number],
             photometric_interpretation="MONOCHROME2" if scaling else "RGB",
@@ -57,7 +65,7 @@ def dicom_files(distilled: DistilledSet, recipe: Mapping[str, Any]) -> Iterator[
             series_instance_uid=_uid(seed, "series", label),
             series_number=label + 1,
             sop_instance_uid=_uid(seed, "image", number),
-            instance_number=number + 1,
+            instance_number=places[label],
             manufacturer="medidistill",
             patient_id=f"SYN-{seed[:12].upper()}",
             patient_name="PHANTOM^DISTILLED SET",
@@ -110,6 +118,11 @@ def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, c
     day = created.replace("-", "")
     real = distilled.recipe["init"] == "real"
     image.SyntheticData = "YES"
+    image.ConversionType = "SYN"
+    if distilled.images.shape[1] == 1:
+        image.BodyPartExamined = "CHEST"
+    else:
+        image.Laterality = ""  # of an unknown part of the body: required, and empty where not known (type 2C)
     image.BurnedInAnnotation = "NO"
     # an image that began as a patient's X-ray may still show it
     image.PatientIdentityRemoved = "NO" if real else "YES"
@@ -124,6 +137,7 @@ def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, c
     image.ImageComments = _text(f"Synthetic; made to teach a network the class {class_name}. Not for diagnosis.", 1024)
     image.StudyDescription = _text(f"Synthetic distilled set: {name}", 64)
     image.SpecificCharacterSet = "ISO_IR 192"
+    image.SeriesDate, image.SeriesTime = day, _TIME
     for date, time in (
         ("InstanceCreationDate", "InstanceCreationTime"),
         ("ContentDate", "ContentTime"),

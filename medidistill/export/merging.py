@@ -1,8 +1,11 @@
 """Put distilled sets of several hospitals together, or say exactly why they do not go together.
 
-Classes, normalisation, network and image shape must agree. The training is that of the part with the most images;
-nothing was tuned on the merged set, and the card says so. Importance weights stay behind: they belong to one
-distillation each and training does not use them.
+Normalisation, network and image shape must agree. Classes must, too, unless a `ClassMapping` says how the vocabulary
+of each hospital translates: names may differ, several classes of one hospital may be one of the merged set, and a
+class may be left out or be known to one hospital alone. Nothing is matched by guessing.
+
+The training is that of the part with the most images; nothing was tuned on the merged set, and the card says so.
+Importance weights stay behind: they belong to one distillation each and training does not use them.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,61 @@ from medidistill.export.sums import SUMS
 from medidistill.export.verifying import require_verified
 from medidistill.files import sha256_file
 
-__all__ = ["Part", "merge_sets", "read_part", "sources_of"]
+__all__ = ["ClassMapping", "Part", "merge_sets", "one_sided_classes", "read_part", "sources_of"]
+
+
+@dataclass(frozen=True)
+class ClassMapping:
+    """How the classes of one bundle translate into those of the merged set.
+
+    Args:
+        classes: names of the merged set, in label order.
+        targets: class of the bundle -> class of the merged set, or None to leave its images out. A class that is not
+            mentioned keeps its name.
+
+    Raises:
+        ConfigError: fewer than two classes, a name twice, or a target that is none of them.
+    """
+
+    classes: tuple[str, ...]
+    targets: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) < max(2, len(self.classes)):
+            raise ConfigError(f"classes {', '.join(self.classes)}: must be at least two different names")
+        for name, target in self.targets.items():
+            if target is not None and target not in self.classes:
+                guess = did_you_mean(target, self.classes)
+                raise ConfigError(
+                    f"class {name!r} is mapped to {target!r}, which is not one of {', '.join(self.classes)}{guess}; "
+                    "add it to `classes`, or map to null to leave its images out"
+                )
+
+    def resolve(self, names: Sequence[str], where: str) -> dict[str, str | None]:
+        """Return the target of each of `names`, the classes of a bundle.
+
+        Args:
+            names: classes of the bundle.
+            where: the bundle, for messages.
+
+        Raises:
+            ConfigError: a class that is mapped but not there, one that is there but not mapped, or all left out.
+        """
+        for name in self.targets:
+            if name not in names:
+                raise ConfigError(
+                    f"{where}: has no class {name!r}{did_you_mean(name, names)}; its classes: {', '.join(names)}"
+                )
+        found = {name: self.targets.get(name, name) for name in names}
+        for name, target in found.items():
+            if target is not None and target not in self.classes:
+                raise ConfigError(
+                    f"{where}: class {name!r} is not mapped and none of {', '.join(self.classes)}; map it to one of "
+                    "them, or to null to leave its images out"
+                )
+        if not any(found.values()):
+            raise ConfigError(f"{where}: every class is left out; leave the bundle out instead")
+        return found
 
 
 @dataclass(frozen=True)
@@ -35,36 +92,89 @@ class Part:
 
     Args:
         name: its folder's name as the user gave it, for messages.
-        bundle: the set, its classes renamed as asked.
+        bundle: the set, its classes renamed or translated as asked.
         sha256sums: SHA-256 of its `SHA256SUMS`, which names every byte of it.
+        translated: class of the bundle -> class of the merged set (None: left out), where that differs.
     """
 
     name: str
     bundle: Bundle
     sha256sums: str
+    translated: Mapping[str, str | None] = field(default_factory=dict)
 
     def provenance(self) -> dict[str, Any]:
         """Return what the merged bundle keeps of this one."""
-        return {"name": self.bundle.facts["name"], "sha256sums": self.sha256sums, "recipe": dict(self.bundle.facts)}
+        kept = {"name": self.bundle.facts["name"], "sha256sums": self.sha256sums, "recipe": dict(self.bundle.facts)}
+        return {**kept, "classes": dict(self.translated)} if self.translated else kept
 
 
-def read_part(path: Path, rename: Mapping[str, str] | None = None) -> Part:
+def read_part(path: Path, rename: Mapping[str, str] | None = None, mapping: ClassMapping | None = None) -> Part:
     """Verify a bundle and read it.
 
     Args:
         path: the bundle.
         rename: old class name -> new class name; names that this bundle does not have are left alone.
+        mapping: into the classes of the merged set; instead of `rename`.
 
     Raises:
         IngestError: it does not verify.
-        ConfigError: two of its classes would get the same name.
+        ConfigError: `rename` gives two of its classes one name, or `mapping` does not fit its classes.
     """
     require_verified(path)
-    bundle = load(path)
+    bundle, digest = load(path), sha256_file(Path(path) / SUMS)
+    if mapping is not None:
+        targets = mapping.resolve(bundle.class_names, str(path))
+        changed = {name: target for name, target in targets.items() if name != target}
+        return Part(str(path), _translate(bundle, mapping.classes, targets, str(path)), digest, changed)
     names = tuple((rename or {}).get(name, name) for name in bundle.class_names)
     if len(set(names)) < len(names):
-        raise ConfigError(f"{path}: --rename gives two classes one name ({', '.join(names)}); keep them apart")
-    return Part(str(path), dataclasses.replace(bundle, class_names=names), sha256_file(Path(path) / SUMS))
+        raise ConfigError(
+            f"{path}: --rename gives two classes one name ({', '.join(names)}); keep them apart, or join them on "
+            "purpose with a mapping file (--classes)"
+        )
+    changed = {old: new for old, new in zip(bundle.class_names, names, strict=True) if old != new}
+    return Part(str(path), dataclasses.replace(bundle, class_names=names), digest, changed)
+
+
+def _translate(bundle: Bundle, classes: tuple[str, ...], targets: Mapping[str, str | None], where: str) -> Bundle:
+    """Return the bundle with the classes of the merged set: labels translated, left-out images removed."""
+    places = [-1 if target is None else classes.index(target) for target in targets.values()]
+    labels = torch.tensor(places, dtype=torch.int64)[bundle.labels]
+    kept = labels >= 0
+    soft = bundle.soft_labels
+    if soft is not None:
+        columns = torch.zeros(len(soft), len(classes), dtype=soft.dtype)
+        for column, place in enumerate(places):
+            if place >= 0:
+                columns[:, place] += soft[:, column]
+        soft = columns[kept]
+        mass = soft.sum(1, keepdim=True)
+        if bool((mass <= 0).any()):
+            raise ConfigError(
+                f"{where}: the learned labels of {int((mass <= 0).sum())} images lie on left-out classes alone; map "
+                "these classes instead of leaving them out"
+            )
+        soft = soft / mass
+    return dataclasses.replace(
+        bundle,
+        images=bundle.images[kept],
+        labels=labels[kept],
+        soft_labels=soft,
+        class_names=classes,
+        importance={},
+    )
+
+
+def one_sided_classes(parts: Sequence[Part]) -> dict[str, str]:
+    """Return each class of which one part alone has images, with the name of that part.
+
+    A network can tell such a class by anything that sets the hospital apart.
+    """
+    owners: dict[str, list[str]] = {name: [] for name in parts[0].bundle.class_names}
+    for part in parts:
+        for label in sorted(set(part.bundle.labels.tolist())):
+            owners[part.bundle.class_names[label]].append(str(part.bundle.facts["name"]))
+    return {name: found[0] for name, found in owners.items() if len(found) == 1}
 
 
 def merge_sets(parts: Sequence[Part]) -> DistilledSet:
@@ -85,6 +195,9 @@ def merge_sets(parts: Sequence[Part]) -> DistilledSet:
         seen[content] = part.name
     largest = max((part.bundle for part in parts), key=len)
     names = first.bundle.class_names
+    empty = set(range(len(names))) - {int(k) for part in parts for k in _labels(part.bundle, names)}
+    if empty:
+        raise ConfigError(f"no image of class {', '.join(names[k] for k in sorted(empty))} in any bundle; remove it")
     soft = any(part.bundle.soft_labels is not None for part in parts)
     starts = sorted({str(part.bundle.recipe["init"]) for part in parts})
     ways = sorted({str(part.bundle.recipe["method"]) for part in parts})
@@ -127,7 +240,8 @@ def _check(first: Part, part: Part) -> None:
         guess = did_you_mean(extra[0], missing) if extra and missing else ""
         raise ConfigError(
             f"{part.name}: other classes than {first.name}: {', '.join(missing) or 'none'} missing, "
-            f"{', '.join(extra) or 'none'} more{guess}; where names alone differ, give --rename OLD=NEW"
+            f"{', '.join(extra) or 'none'} more{guess}; where names alone differ, give --rename OLD=NEW, else a "
+            "mapping file (--classes FILE)"
         )
     for what, a, b in (
         ("image shape", list(ours.images.shape[1:]), list(theirs.images.shape[1:])),

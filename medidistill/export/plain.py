@@ -19,7 +19,25 @@ _RATES = {
     "constant": 'plan["lr"]',
     "step": 'plan["lr"] * (0.1 if step >= plan["steps"] / 2 else 1)',
     "cosine": 'plan["lr"] * 0.5 * (1 + math.cos(math.pi * step / plan["steps"]))',
+    "one_cycle": 'plan["lr"] * min((step + 1) / rising, (1 + math.cos(math.pi * max(0, step - rising) / falling)) / 2)',
 }
+_OPTIMISERS = {
+    "sgd": 'torch.optim.SGD(weights, plan["lr"], plan["momentum"], weight_decay=plan["weight_decay"])',
+    "adamw": 'torch.optim.AdamW(weights, plan["lr"], weight_decay=plan["weight_decay"])',
+}
+_AUGMENT = [
+    "def augmented(x):",
+    '    strength, u = plan["augment"], torch.rand(len(x), 6) * 2 - 1',
+    '    zoom, angle = (1 + strength["scale"]) ** u[:, 0], math.radians(strength["rotate"]) * u[:, 1]',
+    '    cos, sin, shift = torch.cos(angle) / zoom, torch.sin(angle) / zoom, 2 * strength["shift"] * u[:, 2:4]',
+    "    maps = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], dim=1).view(-1, 2, 3)",
+    "    grid = nn.functional.affine_grid(maps, list(x.shape), align_corners=False)",
+    '    x = nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)',
+    "    mean, last = x.mean((1, 2, 3), keepdim=True), (len(x), 1, 1, 1)",
+    '    x = (x - mean) * ((1 + strength["contrast"]) ** u[:, 4]).view(last) + mean',
+    '    return x + (strength["brightness"] * u[:, 5]).view(last)',
+    "",
+]
 _NORMALISE = {
     "per_image": [
         "    mean = x.mean((1, 2, 3), keepdim=True)",
@@ -34,19 +52,41 @@ _NORMALISE = {
 }
 
 
+def _images(storage: Mapping[str, Any] | None) -> list[str]:
+    """Return the lines that define `images` (N, C, H, W); bundles of older formats do not say how they are stored."""
+    if storage is None or not storage["packed"]:
+        return ['images = tensors["images"]']
+    if storage["bits"] == 32:
+        values = ['stored = tensors["packed/codes"]']
+    else:
+        values = ['storage, codes = recipe["storage"], tensors["packed/codes"]']
+        if storage["bits"] < 8:
+            mask = 2 ** storage["bits"] - 1
+            values += [
+                f"codes = torch.stack([codes >> bit & {mask} for bit in range(0, 8, {storage['bits']})], dim=1)",
+                'codes = codes.flatten()[: math.prod(storage["shape"])].view(storage["shape"])',
+            ]
+        values += ['stored = storage["offset"] + storage["step"] * codes.float()']
+    return [*values, 'images = tensors["packed/matrix"] @ stored @ tensors["packed/matrix"].T']
+
+
+def is_augmented(recipe: Mapping[str, Any]) -> bool:
+    """Whether the lines augment as the recipe does: they know all of it but erased squares and flips."""
+    return any(recipe["training"]["augment"].values())
+
+
 def training_code(recipe: Mapping[str, Any]) -> str:
     """Return Python source that trains `network` and defines `predict`, to be run inside the bundle."""
     norm, bias = _NORMS[recipe["architecture"]["norm"]]
-    schedule = recipe["training"]["schedule"]
-    lines = [
-        "import json",
-        *(["import math"] if schedule == "cosine" else []),
-        "import torch",
-        "from safetensors.torch import load_file",
-        "from torch import nn",
-        "",
-        'recipe, tensors = json.load(open("recipe.json")), load_file("distilled.safetensors")',
-        'images, targets = tensors["images"], tensors.get("soft_labels", tensors["labels"])',
+    plan = recipe["training"]
+    schedule, augmented = plan["schedule"], is_augmented(recipe)
+    rate = []
+    if schedule == "one_cycle":
+        rate = ['rising = max(1, round(0.3 * plan["steps"]))', 'falling = max(1, plan["steps"] - rising)']
+    images = _images(recipe.get("storage"))
+    body = [
+        *images,
+        'targets = tensors.get("soft_labels", tensors["labels"])',
         'net, plan = recipe["architecture"], recipe["training"]',
         'width, side = net["width"], net["image_size"] >> net["depth"]',
         "layers = []",
@@ -54,14 +94,17 @@ def training_code(recipe: Mapping[str, Any]) -> str:
         f'    layers += [nn.Conv2d(width if block else net["channels"], width, 3, padding=1, bias={bias}),',
         f"               {norm}, nn.ReLU(), nn.AvgPool2d(2)]",
         'network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side**2, net["num_classes"]))',
-        'options = {name: plan[name] for name in ("lr", "momentum", "weight_decay")}',
-        "optimizer = torch.optim.SGD(network.parameters(), **options)",
+        *(["", *_AUGMENT] if augmented else []),
+        "weights = network.parameters()",
+        f"optimizer = {_OPTIMISERS[plan.get('optimizer', 'sgd')]}",
+        *rate,
         'size, queue = min(plan["batch_size"], len(images)), torch.empty(0, dtype=torch.long)',
         'for step in range(plan["steps"]):',
         f'    optimizer.param_groups[0]["lr"] = {_RATES[schedule]}',
         "    queue = queue if len(queue) >= size else torch.randperm(len(images))",
         "    batch, queue = queue[:size], queue[size:]",
-        "    loss = nn.functional.cross_entropy(network(images[batch]), targets[batch])",
+        f"    output = network({'augmented(images[batch])' if augmented else 'images[batch]'})",
+        "    loss = nn.functional.cross_entropy(output, targets[batch])",
         "    optimizer.zero_grad()",
         "    loss.backward()",
         "    optimizer.step()",
@@ -71,4 +114,13 @@ def training_code(recipe: Mapping[str, Any]) -> str:
         "    with torch.no_grad():",
         "        return network(x).softmax(dim=1)",
     ]
-    return "\n".join(lines) + "\n"
+    head = [
+        "import json",
+        *(["import math"] if any("math." in line for line in body) else []),
+        "import torch",
+        "from safetensors.torch import load_file",
+        "from torch import nn",
+        "",
+        'recipe, tensors = json.load(open("recipe.json")), load_file("distilled.safetensors")',
+    ]
+    return "\n".join([*head, *body]) + "\n"

@@ -1,7 +1,8 @@
 """`recipe.json`: everything but the pixels, for programs that know nothing of medidistill; its versioned schema.
 
-Format 2 added the evaluation, the sources with their licence, and the privacy section; bundles of format 1 are read
-and checked by the schema of format 1. Nothing without these sections is written.
+Format 2 added the evaluation, the sources with their licence, and the privacy section; format 3 added how the images
+are stored (`storage`) and the optimiser. Bundles of older formats are read and checked by their own schema. Nothing
+without these sections is written.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from medidistill.record import RunRecord
 
 __all__ = ["BUNDLE_FORMAT", "NOT_AUDITED", "describe_set", "make_recipe", "schema_problems"]
 
-BUNDLE_FORMAT = 2
+BUNDLE_FORMAT = 3
 NOT_AUDITED: Mapping[str, Any] = {"audited": False, "statement": "No audit was made: no attack was measured."}
 _ROW = ("arm", "architecture", "training_images", "networks", "balanced_accuracy", "macro_auroc")
 
@@ -90,6 +91,11 @@ def describe_set(distilled: DistilledSet) -> dict[str, Any]:
         "classes": list(distilled.class_names),
         "images": count,
         "labels": "hard" if distilled.soft_labels is None else "soft",
+        "storage": {
+            **({} if distilled.packed is None else distilled.packed.header()),
+            "packed": distilled.packed is not None,
+            "bytes": distilled.stored_bytes,
+        },
         "alpha": distilled.alpha,
         "normalisation": distilled.normalisation.plain(),
         "architecture": architecture,

@@ -72,10 +72,12 @@ def _contents(folder: Path, recipe: Mapping[str, Any], expected: Mapping[str, st
     problems = [
         f"recipe.json: {key} is not what {SET} holds"
         for key, value in stated.items()
-        if _plain(recipe[key]) != _plain(value)
+        if not _agrees(recipe.get(key), value, older=recipe["format"] < BUNDLE_FORMAT)
     ]
     if recipe["format"] < BUNDLE_FORMAT:
-        notes.append(f"format {recipe['format']}, older than {BUNDLE_FORMAT}: states no licence, evaluation or audit")
+        missing = "no licence, evaluation or audit" if recipe["format"] < 2 else "not how its images are stored"
+        notes.append(f"format {recipe['format']}, older than {BUNDLE_FORMAT}: states {missing}")
+    if recipe["format"] < 2:
         return problems
     problems += [f"{name}: not listed in {SUMS}, every bundle has it" for name in _REQUIRED if name not in expected]
     for place, ending in (("png/", ".png"), ("dicom/", ".dcm")):
@@ -83,6 +85,16 @@ def _contents(folder: Path, recipe: Mapping[str, Any], expected: Mapping[str, st
         if count != recipe["images"]:
             problems.append(f"{place}: {count} files for {recipe['images']} images")
     return problems
+
+
+def _agrees(stated: Any, value: Any, *, older: bool) -> bool:
+    """Whether the recipe states `value`; one of an older format need not name what did not exist then."""
+    if older and stated is None:
+        return True
+    found = _plain(value)
+    if older and isinstance(stated, dict) and isinstance(found, dict):
+        found = {key: one for key, one in found.items() if key in stated}
+    return bool(_plain(stated) == found)
 
 
 def _plain(value: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -48,6 +50,8 @@ class Film:
         clipped: the larger share of black or white pixels.
         view: of the header, else empty.
         body_part: `other` where the header says so, else empty.
+        shown_by: the attribute that decided on brightness and contrast, else empty.
+        notices: what was assumed or left unused on reading, see `medidistill.ingest.notices`.
     """
 
     image: NDArray[np.float32]
@@ -61,6 +65,8 @@ class Film:
     clipped: float
     view: str
     body_part: str
+    shown_by: str = ""
+    notices: Sequence[str] = ()
 
 
 _Task = tuple[str, int | None]
@@ -114,8 +120,9 @@ class _Reader:
             return str(error)
         except OSError as error:
             return f"unreadable ({error.strerror})"
-        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped", "view", "body_part")
-        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in names})
+        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped")
+        said = ("view", "body_part", "shown_by", "notices")
+        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in (*names, *said)})
 
 
 _worker: list[_Reader] = []  # the reader of this worker process
@@ -123,6 +130,8 @@ _worker: list[_Reader] = []  # the reader of this worker process
 
 def _start(image_size: int, cache: str, folder: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the workers
+    logging.disable(logging.CRITICAL)  # what libraries say of a file may name it, and stderr is read by others
+    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     _worker.append(_Reader(image_size, cache, folder))
 

@@ -14,7 +14,6 @@ from medidistill.config import IngestConfig
 from medidistill.config import digest as config_digest
 from medidistill.errors import QuarantineError
 from medidistill.files import write_text
-from medidistill.ingest.finding import one_line
 
 __all__ = [
     "MANIFEST_COLUMNS",
@@ -104,5 +103,6 @@ def check_quarantine(
         table = f"table: {folder / 'quarantine.csv'}"
     raise QuarantineError(
         f"{len(quarantine)} of {total} files were quarantined, more than max_quarantine={config.max_quarantine:g}: "
-        f"{top}; first: {one_line(quarantine[0].key)}; {table}; mend the files or raise ingest.max_quarantine"
+        f"{top}; {table}; fix the files or raise ingest.max_quarantine",
+        private=[f"{entry.key}: {entry.reason}" for entry in quarantine],
     )

@@ -10,7 +10,6 @@ import torch
 
 from medidistill.config import IngestConfig
 from medidistill.errors import ConfigError, IngestError, did_you_mean
-from medidistill.ingest.finding import one_line
 from medidistill.ingest.sources.layout import split_of
 from medidistill.ingest.sources.record import Record
 from medidistill.seeding import stream
@@ -73,7 +72,9 @@ def _given_splits(records: Sequence[Record]) -> list[str]:
         name = split_of(record.split)
         if not name:
             guess = did_you_mean(record.split.lower(), SPLITS)
-            raise IngestError(f"split {record.split!r} of {one_line(record.key)}: must be train, val or test{guess}")
+            # without a guess it is no slip of the pen, and may be a cell of another column
+            shown = f"split {record.split!r}" if guess else "an unknown split"
+            raise IngestError(f"{shown}: must be train, val or test{guess}", private=[f"{record.key}: {record.split}"])
         splits.append(name)
     seen: dict[str, set[str]] = defaultdict(set)
     for record, split in zip(records, splits, strict=True):

@@ -19,7 +19,6 @@ from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import IngestError, QuarantineError
 from medidistill.ingest.contact_sheet import MOST_THUMBNAILS, write_contact_sheet
 from medidistill.ingest.duplicates import Copies, find_copies, find_near_duplicates
-from medidistill.ingest.finding import one_line
 from medidistill.ingest.loading import Film, load_films, worker_count
 from medidistill.ingest.manifest import (
     Quarantined,
@@ -130,8 +129,8 @@ def _ingest(
     if not records:
         check_quarantine(gate.quarantine, total, config, folder)
         raise IngestError(
-            f"{source}: no usable images; {total} set aside, "
-            f"first {one_line(gate.quarantine[0].key)}: {gate.quarantine[0].reason}"
+            f"{source}: no usable images; {total} set aside, first: {gate.quarantine[0].reason}",
+            private=[f"{entry.key}: {entry.reason}" for entry in gate.quarantine],
         )
     try:
         classes = class_names(records, config)

@@ -14,10 +14,12 @@ from medidistill.networks.functional import (
     cross_entropy,
     loss_function,
 )
+from medidistill.networks.penultimate import FeatureFunction, feature_function, penultimate
 from medidistill.networks.private_training import (
     PatientGradient,
     check_private,
     noised_class_counts,
+    patient_weights,
     secret_generator,
     train_private,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "ConvNet",
     "ConvNetDerivatives",
     "Criterion",
+    "FeatureFunction",
     "ParameterLayout",
     "PatientGradient",
     "augment",
@@ -37,10 +40,13 @@ __all__ = [
     "check_private",
     "cross_entropy",
     "draw",
+    "feature_function",
     "gradient_function",
     "loss_function",
     "make_network",
     "noised_class_counts",
+    "patient_weights",
+    "penultimate",
     "predict",
     "raise_malloc_thresholds",
     "secret_generator",

@@ -28,7 +28,14 @@ from medidistill.errors import ConfigError
 from medidistill.networks.augment import augment, draw, is_identity
 from medidistill.networks.functional import ParameterLayout, loss_function
 
-__all__ = ["PatientGradient", "check_private", "noised_class_counts", "secret_generator", "train_private"]
+__all__ = [
+    "PatientGradient",
+    "check_private",
+    "noised_class_counts",
+    "patient_weights",
+    "secret_generator",
+    "train_private",
+]
 
 _ROW_BY_ROW = (
     nn.Conv2d,
@@ -122,9 +129,8 @@ class PatientGradient:
         check_private(network, (channels, height, width))
         self.images, self.labels, self.config, self.augmentation = images, labels, config, augmentation
         self.generator = generator
-        number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
-        self.patient = torch.tensor([number[name] for name in patients])
-        self.count = len(number)
+        self.patients, self.patient = patients, _numbers(patients)
+        self.count = len(set(patients))
         loss = loss_function(network)
 
         def of_one(theta: Tensor, x: Tensor, q: Tensor) -> Tensor:
@@ -167,6 +173,18 @@ class PatientGradient:
         return [chosen[part == number] for number in sorted(set(part.tolist()))]
 
 
+def patient_weights(patients: Sequence[str]) -> Tensor:
+    """Return one over the number of images of each image's patient, (N,): a sum by it counts every patient once."""
+    owner = _numbers(patients)
+    return 1 / torch.bincount(owner)[owner]
+
+
+def _numbers(patients: Sequence[str]) -> Tensor:
+    """Return each image's patient as a number from 0, in the order of their first images, (N,) int64."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
+    return torch.tensor([number[name] for name in patients])
+
+
 def train_private(network: nn.Module, gradient: PatientGradient, *, steps: int, lr: float) -> None:
     """Take `steps` noisy steps from the network's parameters; leave the mean of the second half of the path in it.
 
@@ -189,8 +207,6 @@ def noised_class_counts(
 
     A patient with images of several classes counts in each by its share of his images.
     """
-    number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
-    owner = torch.tensor([number[name] for name in patients])
-    counts = torch.zeros(num_classes).index_add_(0, labels.cpu(), 1 / torch.bincount(owner)[owner])
+    counts = torch.zeros(num_classes).index_add_(0, labels.cpu(), patient_weights(patients))
     counts += noise_multiplier * torch.randn(num_classes, generator=generator)
     return counts.clamp_min(max(1.0, 0.02 * float(counts.sum())))

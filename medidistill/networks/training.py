@@ -7,7 +7,7 @@ function that can be compiled once and shared by every network of that architect
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ __all__ = ["Gradient", "gradient_function", "predict", "train", "train_on_distil
 Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(theta, x, q) -> (loss, dloss/dtheta), nothing attached to a graph."""
 
+_RISING = 0.3  # share of the steps over which a one-cycle rate rises
 _COMPILED: dict[tuple[str, Criterion], CompiledByShape] = {}
 
 
@@ -61,6 +62,11 @@ def _differentiated(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Gradien
 def _rate(config: TrainingConfig, step: int) -> float:
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    if config.schedule == "one_cycle":
+        rising = max(1, round(_RISING * config.steps))
+        if step < rising:
+            return config.lr * (step + 1) / rising
+        return config.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, config.steps - rising)))
     late = config.schedule == "step" and step >= config.steps / 2
     return config.lr * (0.1 if late else 1.0)
 
@@ -90,7 +96,7 @@ def train(
     *,
     compile: bool = False,
 ) -> None:
-    """Train `network` in place by SGD with momentum and weight decay.
+    """Train `network` in place by SGD with momentum, or by AdamW.
 
     Args:
         network: any network from images to logits.
@@ -131,6 +137,16 @@ def _flat_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _St
     layout = ParameterLayout.of(network)
     gradient = gradient_function(network, compile=compile)
     theta = layout.flatten(network)
+    if config.optimizer == "adamw":
+        optimizer = _optimizer([theta], config)
+
+        def adapt(x: Tensor, q: Tensor, rate: float) -> Tensor:
+            value, theta.grad = gradient(theta, x, q)
+            _set_rate(optimizer, rate)
+            optimizer.step()
+            return value
+
+        return adapt, lambda: layout.load(network, theta)
     velocity = torch.zeros_like(theta)
 
     def take(x: Tensor, q: Tensor, rate: float) -> Tensor:
@@ -144,13 +160,10 @@ def _flat_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _St
 
 def _module_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _Step:
     # running statistics are side effects that a pure loss cannot carry; these networks train eagerly
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    optimizer = _optimizer(network.parameters(), config)
 
     def take(x: Tensor, q: Tensor, rate: float) -> Tensor:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        _set_rate(optimizer, rate)
         optimizer.zero_grad(set_to_none=True)
         value = cross_entropy(network(x), q)
         value.backward()  # type: ignore[no-untyped-call]
@@ -158,6 +171,17 @@ def _module_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _
         return value.detach()
 
     return take, lambda: None
+
+
+def _optimizer(parameters: Iterable[Tensor], config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 @torch.no_grad()

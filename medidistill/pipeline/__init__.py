@@ -1,19 +1,26 @@
-"""The stages in order, from files to report, resumable: configuration file, run folder, stages."""
+"""The stages in order, from files to report, resumable: configuration file, run folder, stages.
+
+The names below are imported on first use: `medidistill status` reads a run without loading torch.
+"""
 
 from __future__ import annotations
 
-from medidistill.pipeline import auditing, comparing, delivery, stages
-from medidistill.pipeline.arms import methods
-from medidistill.pipeline.cleaning import clean
-from medidistill.pipeline.config_file import dump_config, environment_settings, load_config
-from medidistill.pipeline.resources import app_file, preset_files, schema_file
-from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.schema import config_schema, config_template
-from medidistill.pipeline.sinks import make_sinks
-from medidistill.pipeline.status import describe, read_status
-from medidistill.pipeline.stopping import Stop
-from medidistill.pipeline.support import make_support_package
-from medidistill.pipeline.whole import plan, run, stage_names, train_shard, working
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medidistill.pipeline import auditing, comparing, delivery, stages
+    from medidistill.pipeline.arms import methods
+    from medidistill.pipeline.cleaning import clean
+    from medidistill.pipeline.config_file import dump_config, environment_settings, load_config
+    from medidistill.pipeline.resources import app_file, preset_files, schema_file
+    from medidistill.pipeline.run_folder import RunFolder
+    from medidistill.pipeline.schema import config_schema, config_template
+    from medidistill.pipeline.sinks import make_sinks
+    from medidistill.pipeline.status import describe, read_status
+    from medidistill.pipeline.stopping import Stop
+    from medidistill.pipeline.support import make_support_package
+    from medidistill.pipeline.whole import plan, run, stage_names, train_shard, working
 
 __all__ = [
     "RunFolder",
@@ -42,3 +49,40 @@ __all__ = [
     "train_shard",
     "working",
 ]
+
+_HOME = {
+    "RunFolder": "run_folder",
+    "Stop": "stopping",
+    "app_file": "resources",
+    "clean": "cleaning",
+    "config_schema": "schema",
+    "config_template": "schema",
+    "describe": "status",
+    "dump_config": "config_file",
+    "environment_settings": "config_file",
+    "load_config": "config_file",
+    "make_sinks": "sinks",
+    "make_support_package": "support",
+    "methods": "arms",
+    "plan": "whole",
+    "preset_files": "resources",
+    "read_status": "status",
+    "run": "whole",
+    "schema_file": "resources",
+    "stage_names": "whole",
+    "train_shard": "whole",
+    "working": "whole",
+}
+_MODULES = ("auditing", "comparing", "delivery", "stages")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

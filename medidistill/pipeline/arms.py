@@ -5,21 +5,42 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 
 from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
-from medidistill.distilled_set import DistilledSet
+from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
-from medidistill.evaluate import Arm, herding_subset, kmeans_subset, random_subset, run_arm
+from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
+from medidistill.packed_images import PackedImages
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.private_rival import private_rival
+from medidistill.pipeline.run_folder import RunFolder
 from medidistill.seeding import derive_seed, stream
 
-__all__ = ["check_ipc", "compared", "delivered", "make_arm", "method_config", "methods", "validation_score"]
+__all__ = [
+    "Delivery",
+    "candidate_methods",
+    "cell_file",
+    "check_ipc",
+    "compared",
+    "delivery",
+    "make_arm",
+    "method_config",
+    "methods",
+    "training_of",
+    "validation_score",
+]
 
 SCORING_NETWORKS = 2
+PACKED = "packed"  # the control of a packed set: random real images in the same bytes
+PACKING_FACTORS = (1, 2, 4)
+_SMALLEST_SIDE = 4
 _RATES = (1.0, 3.0)
 
 
@@ -31,15 +52,59 @@ def methods(config: RunConfig) -> tuple[str, ...]:
             "distill.importance.enabled=False: 'iadd' without W is 'mtt'; set it to true, or take iadd out of "
             "evaluate.arms and leave mtt in"
         )
+    for method in wanted:
+        start = config.distill_by(method).start_from
+        if start and (start not in wanted or list(METHODS).index(start) >= list(METHODS).index(method)):
+            earlier = ", ".join(list(METHODS)[: list(METHODS).index(method)])
+            raise ConfigError(
+                f"{method} begins with the set of {start!r} (distill.start_from), which must be compared too and be "
+                f"one of {earlier}; add it to evaluate.arms"
+            )
     if "dsa" in wanted and config.distill_by("dsa").augment == config.distill_by("dc").augment:
         raise ConfigError("evaluate.arms: 'dsa' without distill.augment is 'dc'; set some augmentation or take one out")
     return wanted
 
 
-def delivered(config: RunConfig) -> str:
-    """Return the method whose set is exported: IADD where it is compared, else the last one."""
-    wanted = methods(config)
-    return "iadd" if "iadd" in wanted else wanted[-1]
+@dataclass(frozen=True)
+class Delivery:
+    """Which method's set is handed over, and why.
+
+    Args:
+        method: the method.
+        scores: mean balanced accuracy on validation of every method that was compared for it; empty where the
+            configuration names the method, where there is only one, or where nothing was evaluated yet.
+    """
+
+    method: str
+    scores: Mapping[str, float]
+
+
+def delivery(config: RunConfig, folder: RunFolder) -> Delivery:
+    """Return the method whose set is audited and exported, by the rule of `deliver`.
+
+    `auto` takes the best mean balanced accuracy on validation of the first architecture, the earlier method on a tie.
+    Before the evaluation, and where experts are private (a choice on patients would be a touch without a mechanism),
+    it takes IADD where that is compared, else the last method.
+    """
+    wanted = candidate_methods(config)
+    if config.deliver != "auto":
+        return Delivery(config.deliver, {})
+    cells = {method: cell_file(folder, method, config.evaluate.architectures[0]) for method in wanted}
+    chosen_by_rule = len(wanted) == 1 or config.experts.dp.enabled
+    if chosen_by_rule or not all(cell.is_file() for cell in cells.values()):
+        return Delivery("iadd" if "iadd" in wanted else wanted[-1], {})
+    scores = {method: ArmRun.load(cell).val_score for method, cell in cells.items()}
+    return Delivery(max(scores, key=lambda method: scores[method]), scores)
+
+
+def candidate_methods(config: RunConfig) -> tuple[str, ...]:
+    """Return the methods one of which is delivered, as far as that is known without an evaluation."""
+    return methods(config) if config.deliver == "auto" else (config.deliver,)
+
+
+def cell_file(folder: RunFolder, arm: str, architecture: str) -> Path:
+    """Return the file of one cell of the comparison."""
+    return folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
 
 
 def compared(config: RunConfig) -> tuple[str, ...]:
@@ -61,10 +126,16 @@ def method_config(config: RunConfig, method: str) -> DistillConfig:
     return config.distill_by(method)
 
 
+def training_of(config: RunConfig, method: str) -> TrainingConfig:
+    """Return the training that a set of `method` carries: SGD at its alpha, or AdamW where it has no alpha."""
+    rules = config.evaluate
+    return rules.small if method_config(config, method).learns_alpha else rules.adaptive.plain_training()
+
+
 def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
     """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
     smallest = min(counts, key=lambda name: counts[name])
-    rivals = [arm for arm in config.evaluate.arms if arm in ("random", "kmeans", "herding")]
+    rivals = [arm for arm in config.evaluate.arms if arm in ("random", PACKED, "kmeans", "herding")]
     rivals += ["init=real"] if config.distill.init == "real" else []
     if rivals and config.distill.ipc > counts[smallest]:
         raise ConfigError(
@@ -73,15 +144,15 @@ def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
         )
 
 
-def candidates(base: TrainingConfig, rate: float) -> tuple[TrainingConfig, ...]:
+def candidates(base: TrainingConfig, rate: float, adaptive: TrainingConfig) -> tuple[TrainingConfig, ...]:
     """Return the trainings that validation may choose from.
 
     Plain SGD at a constant rate, which is how a student is trained while images are distilled, and `base` with its
     momentum m and schedule; each at `rate` and at three times `rate`. A rate r with momentum moves as far as
-    r / (1 - m) without, so `base` gets (1 - m) times the rate. Real and distilled arms get the same number of
-    choices, so that neither is favoured by tuning.
+    r / (1 - m) without, so `base` gets (1 - m) times the rate. Then `adaptive` at its rate and at a third of it. Real
+    and distilled arms get the same number of choices, so that neither is favoured by tuning.
     """
-    return tuple(
+    by_sgd = (
         choice
         for factor in _RATES
         for choice in (
@@ -89,41 +160,76 @@ def candidates(base: TrainingConfig, rate: float) -> tuple[TrainingConfig, ...]:
             dataclasses.replace(base, lr=rate * factor * (1 - base.momentum)),
         )
     )
+    return (*by_sgd, *(dataclasses.replace(adaptive, lr=adaptive.lr / factor) for factor in _RATES))
+
+
+def _full_trainings(config: RunConfig, images: int) -> tuple[TrainingConfig, ...]:
+    """Return how networks may be trained on all real images: by SGD, and by AdamW for one or two times the epochs."""
+    rules, size = config.evaluate, min(config.experts.batch_size, images)
+    steps = rules.full_epochs * math.ceil(images / size)
+    by_sgd = dataclasses.replace(
+        rules.small, steps=steps, batch_size=size, lr=rules.full_lr, augment=config.experts.augment
+    )
+    adaptive = dataclasses.replace(rules.adaptive.plain_training(), batch_size=size)
+    return (by_sgd, *(dataclasses.replace(adaptive, steps=times * steps) for times in (1, 2)))
 
 
 def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[str, DistilledSet]) -> Arm:
     """Return the arm `name` of the comparison, its images normalised.
 
     Args:
-        name: `full`, `dp_full`, `random`, `kmeans`, `herding`, or a key of `distilled`.
+        name: `full`, `dp_full`, `random`, `packed`, `kmeans`, `herding`, or a key of `distilled`.
         config: the run.
         data: prepared real images; only the training split is used here.
         distilled: the distilled set of each method, and of each bundle from elsewhere.
     """
     small, ipc, train = config.evaluate.small, config.distill.ipc, data.train
+    adaptive = config.evaluate.adaptive.plain_training()
     if name in distilled:
         chosen = distilled[name]
         info = {"ipc": len(chosen) // chosen.num_classes}
-        return Arm(name, chosen.images, chosen.targets, candidates(small, chosen.alpha), info)
+        # alpha is the rate of an SGD student; a set that was matched at fixed networks has none of its own
+        rate = chosen.alpha if chosen.training.optimizer == "sgd" else small.lr / (1 - small.momentum)
+        return Arm(name, chosen.images, chosen.targets, candidates(small, rate, adaptive), info)
     if name == DP_FULL:
         return private_rival(config, data)
     images = data.normalisation.apply(train.images)
     if name == "full":
-        size = min(config.experts.batch_size, len(train))
-        steps = config.evaluate.full_epochs * math.ceil(len(train) / size)
-        training = dataclasses.replace(
-            small, steps=steps, batch_size=size, lr=config.evaluate.full_lr, augment=config.experts.augment
-        )
-        return Arm(name, images, train.labels, (training,), {"epochs": config.evaluate.full_epochs})
+        trainings = _full_trainings(config, len(train))
+        return Arm(name, images, train.labels, trainings, {"epochs": config.evaluate.full_epochs})
+    if name == PACKED:
+        return _packed(config, images, train)
     if name == "random":
         index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
     elif name == "herding":
         index = herding_subset(images, train.labels, ipc, train.class_names)
     else:
         index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
-    return Arm(
-        name, images[index], train.labels[index], candidates(small, small.lr / (1 - small.momentum)), {"ipc": ipc}
-    )
+    trainings = candidates(small, small.lr / (1 - small.momentum), adaptive)
+    return Arm(name, images[index], train.labels[index], trainings, {"ipc": ipc})
+
+
+def _packed(config: RunConfig, images: Tensor, train: LabelledImages) -> Arm:
+    """Return random real images in the bytes of `ipc` a class: few of full size, or more of them averaged down.
+
+    Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; how many
+    there are is limited by the smallest class. Validation chooses the factor.
+    """
+    side, ipc = images.shape[-1], config.distill.ipc
+    adaptive = config.evaluate.adaptive.plain_training()
+    trainings = tuple(dataclasses.replace(adaptive, lr=adaptive.lr / factor) for factor in _RATES)
+    smallest = int(torch.bincount(train.labels).min())
+    forms = []
+    for factor in PACKING_FACTORS:
+        if side % factor or side // factor < _SMALLEST_SIDE:
+            continue
+        count = min(ipc * factor**2, smallest)
+        index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
+        stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
+        shown = PackedImages(stored.contiguous(), side).decode()
+        info = {"ipc": ipc, "factor": factor, "decoded": count}
+        forms.append(Arm(PACKED, shown, train.labels[index], trainings, info))
+    return dataclasses.replace(forms[0], forms=tuple(forms[1:]))
 
 
 def validation_score(

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig, digest
-from medidistill.distill import distill, train_experts
+from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig, digest
+from medidistill.distill import at_coarse_side, distill, train_experts
 from medidistill.distill.noised_statistics import noised_statistics
 from medidistill.distill.public_features import features_of
 from medidistill.distill.statistics_images import distil_statistics
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.errors import DivergedError
 from medidistill.files import read_json, write_json, write_text
-from medidistill.networks import secret_generator
-from medidistill.pipeline.arms import delivered, method_config
+from medidistill.networks import secret_generator, should_compile
+from medidistill.pipeline.arms import delivery, method_config, training_of
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.progress import say
+from medidistill.pipeline.release_check import check_after_ingest
 from medidistill.pipeline.released_statistics import release_noise
 from medidistill.pipeline.stages import with_noise
 from medidistill.pipeline.work import Run
@@ -65,6 +66,9 @@ class Procedure:
         class_names: in label order.
         normalisation: of the run.
         scratch: where experts are kept while a shadow needs them; holds patient data.
+        first: the procedure whose set this one begins with (`start_from`), where there is one.
+        compile: compile the steps of experts and distillation. Each process compiles once, for all of its shadows, and
+            finds on disk what the run or another process compiled before; results are equal but for rounding.
     """
 
     network: NetworkConfig
@@ -74,34 +78,63 @@ class Procedure:
     class_names: tuple[str, ...]
     normalisation: Normalisation
     scratch: Path
+    first: Procedure | None = None
+    compile: bool = False
 
     def __call__(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Train experts on normalised images and distil them. Raises `DivergedError`."""
         if self.distillation.objective == "statistics":
             return self._released(images, labels, patients, seed)
+        start = None if self.first is None else self.first(images, labels, patients, seed)
+        config = self.distillation
+        if config.coarse > 1:
+            small = at_coarse_side(images, config.coarse, self.normalisation)
+            start = self._distilled(config.at_coarse_side(), small, labels, patients, seed, start)
+        return self._distilled(config, images, labels, patients, seed, start)
+
+    def _distilled(
+        self,
+        config: DistillConfig,
+        images: Tensor,
+        labels: Tensor,
+        patients: Sequence[str],
+        seed: int,
+        start: DistilledSet | None,
+    ) -> DistilledSet:
+        mode = "on" if self.compile else "off"
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             files = train_experts(
                 images,
                 labels,
                 num_classes=len(self.class_names),
                 network=self.network,
-                config=self.experts,
+                config=dataclasses.replace(self.experts, epochs=self._epochs),
                 seed=seed,
                 folder=Path(folder),
                 patients=patients,
+                compile=mode,
             )
             result = distill(
                 files,
-                self.distillation,
+                dataclasses.replace(config, compile=mode),
                 class_names=self.class_names,
                 normalisation=self.normalisation,
                 training=self.training,
                 seed=seed,
-                real=(images, labels) if self.distillation.reads_real else None,
+                real=(images, labels) if config.reads_real else None,
+                start=start,
             )
         if result.status != "completed":
             raise DivergedError(f"audit: a shadow run ended as {result.status}; lower distill.lr_images")
         return result.distilled
+
+    @property
+    def _epochs(self) -> int:
+        """Epochs of an expert that the distillation reads; those after them change nothing and are not trained."""
+        plan = self.distillation
+        if plan.objective != "trajectory" or plan.label_init == "expert":
+            return self.experts.epochs
+        return min(self.experts.epochs, plan.max_start - 1 + plan.expert_epochs)
 
     def _released(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Make a set as `dp_stats` does, with fresh noise."""
@@ -128,7 +161,8 @@ class Procedure:
     @property
     def digest(self) -> str:
         """Name the settings."""
-        return digest(self.network, self.experts, self.distillation, self.training, self.class_names)
+        before = [] if self.first is None else [self.first.digest]
+        return digest(self.network, self.experts, self.distillation, self.training, self.class_names, *before)
 
 
 def outsiders(data: Prepared | IngestResult) -> LabelledImages:
@@ -157,17 +191,20 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
         ConfigError: unknown profile, or a stage that has not finished.
     """
     profile = profile_named(profile_name)
-    method = delivered(run.config)
+    method = delivery(run.config, run.folder).method
     basis = run.require(f"distill/{method}", f"medidistill distill --method {method}")
     data = run.data()
     workers = workers or len(os.sched_getaffinity(0))
+    check = check_after_ingest(run, profile.name)
+    for line in check.lines() if not estimate else ():
+        say(run.progress, line)
     inputs = digest("audit", basis, vars(profile), run.config.seed)
     if run.finished("audit", inputs, audit_file(run)):
         kept: dict[str, Any] = read_json(audit_file(run))
         return kept
     run.touch("audit", inputs, train=data.train, val=data.val, test=data.test)
     folder = private_folder(run.folder.audit)
-    procedure = _procedure(run, profile, data, private_folder(folder / "work"))
+    procedure = _procedure(run, profile, data, private_folder(folder / "work"), workers)
     release = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
 
     def on_estimate(seconds: float) -> None:
@@ -192,12 +229,18 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
                 folder=folder / "shadows",
                 seed=run.config.seed,
                 workers=workers,
+                compile=procedure.compile,
                 on_run=on_run,
                 on_part=lambda name: say(run.progress, f"audit: {name}"),
                 on_estimate=on_estimate,
             )
         except _EnoughError as enough:
-            return {"estimate_seconds": enough.seconds, "shadows": profile.shadows, "workers": workers}
+            return {
+                "estimate_seconds": enough.seconds,
+                "shadows": profile.shadows,
+                "workers": workers,
+                "release_check": check.lines(),
+            }
     document["patient_units"] = run.patient_units.sentences()
     write_json(audit_file(run), document, mode=0o600)
     write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
@@ -207,8 +250,11 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
     return document
 
 
-def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -> Procedure:
-    config, method = run.config, delivered(run.config)
+def _procedure(
+    run: Run, profile: AuditProfile, data: Prepared, scratch: Path, workers: int, method: str = ""
+) -> Procedure:
+    config = run.config
+    method = method or delivery(config, run.folder).method
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")
@@ -222,8 +268,21 @@ def _procedure(run: Run, profile: AuditProfile, data: Prepared, scratch: Path) -
         config.network,
         noised,
         plain,
-        config.evaluate.small,
+        training_of(config, method),
         data.train.class_names,
         data.normalisation,
         scratch,
+        _procedure(run, profile, data, scratch, workers, plain.start_from) if plain.start_from else None,
+        compile=_compilation_pays_off(config, plain, profile, workers),
+    )
+
+
+def _compilation_pays_off(config: RunConfig, plan: DistillConfig, profile: AuditProfile, workers: int) -> bool:
+    """Whether the shadow runs of one process together win back what compiling their steps costs."""
+    inner = plan.inner_steps if plan.learns_alpha else 1
+    batch = plan.batch_size or plan.ipc  # at least
+    each = plan.outer_steps * plan.segments * inner * batch * config.network.width
+    activations = each * config.ingest.image_size**2 * 4  # a way back costs about three ways out
+    return plan.objective != "statistics" and should_compile(
+        config.distill.compile, activations * profile.shadows / workers
     )

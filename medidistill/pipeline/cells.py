@@ -14,14 +14,14 @@ from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.networks import should_compile
-from medidistill.pipeline.arms import compared, make_arm
+from medidistill.pipeline.arms import cell_file, compared, make_arm
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.rivals import rivals
 from medidistill.pipeline.work import Run
 
-__all__ = ["Contest", "cell_file", "fingerprint", "make_contest", "run_cells"]
+__all__ = ["Contest", "fingerprint", "make_contest", "run_cells"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Contest:
             config.distill.ipc,
             [rules.networks, rules.full_epochs, rules.full_lr, rules.compile],
             rules.small,
+            rules.adaptive,
             config.seed,
         )
 
@@ -68,11 +69,6 @@ def fingerprint(images: LabelledImages) -> str:
     """Return what names the pixels, labels and patients of a split."""
     pixels = images.images.contiguous().numpy().tobytes()
     return digest(hashlib.sha256(pixels).hexdigest(), images.labels.tolist(), list(images.patient_ids))
-
-
-def cell_file(run: Run, arm: str, architecture: str) -> Path:
-    """Return the file of one cell of the comparison."""
-    return run.folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
 
 
 def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> Contest:
@@ -105,7 +101,7 @@ def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
         if name != DP_FULL or architecture == "convnet"
     ]
     for architecture, name in pieces:
-        file, inputs = cell_file(run, name, architecture), contest.inputs(run, name, architecture)
+        file, inputs = cell_file(run.folder, name, architecture), contest.inputs(run, name, architecture)
         cell = _kept(file, inputs)
         if cell is None:
             network = dataclasses.replace(run.config.network, name=architecture)
@@ -148,8 +144,9 @@ def _pays(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
     """Whether compiling is repaid by the training of all networks of a cell; library networks train eagerly."""
     if network.name != "convnet" or arm.fit is not None:
         return False
-    choosing = CHOOSING_NETWORKS if len(arm.candidates) > 1 else 0
-    steps = [networks * arm.candidates[0].steps, *(choosing * one.steps for one in arm.candidates)]
+    trainings = [training for _, training in arm.options()]
+    choosing = CHOOSING_NETWORKS if len(trainings) > 1 else 0
+    steps = [networks * trainings[0].steps, *(choosing * one.steps for one in trainings)]
     batch = min(arm.candidates[0].batch_size, len(arm.images))
     return should_compile(mode, sum(steps) * batch * network.width * arm.images[0, 0].numel())
 

@@ -10,13 +10,14 @@ from medidistill.config import RunConfig, digest
 from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun, Comparison, compare
 from medidistill.files import read_json, write_json, write_text
-from medidistill.pipeline.cells import cell_file, fingerprint, make_contest, run_cells
+from medidistill.pipeline.arms import delivery
+from medidistill.pipeline.cells import fingerprint, make_contest, run_cells
 from medidistill.pipeline.clinical import write_clinical
 from medidistill.pipeline.external import external_set, external_units
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.work import Run
 
-__all__ = ["cell_file", "evaluate"]
+__all__ = ["evaluate"]
 
 
 def evaluate(run: Run) -> Comparison:
@@ -43,6 +44,8 @@ def evaluate(run: Run) -> Comparison:
     if not run.config.experts.dp.enabled:  # otherwise the configured training ships with the set
         run.touch("choose_training", inputs, val=data.val)
     runs = run_cells(run, contest)
+    if delivery(run.config, run.folder).scores:
+        run.touch("choose_method", inputs, val=data.val)
     if external is not None:
         elsewhere = [dataclasses.replace(one, test_probabilities=one.external_probabilities) for one in runs]
         _write_tables(run, data, external, elsewhere, run.folder.evaluate / "external")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +16,39 @@ from medidistill.config import RunConfig, as_dict
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.pipeline.resources import preset_files
 
-__all__ = ["HEADER", "differences", "dump_config", "environment_settings", "load_config", "load_section"]
+__all__ = [
+    "HEADER",
+    "Setting",
+    "differences",
+    "dump_config",
+    "environment_settings",
+    "load_config",
+    "load_section",
+    "read_yaml",
+]
 
 HEADER = "# medidistill run: the resolved configuration of this folder\n"
 
 
 _ENVIRONMENT = "MEDIDISTILL_SET__"
+
+
+class Setting(str):
+    """One `section.key=value` that knows where it was written, for messages.
+
+    Args:
+        text: the setting.
+        origin: the option or environment variable that it came from.
+    """
+
+    __slots__ = ("origin",)
+    origin: str
+
+    def __new__(cls, text: str, origin: str = "--set") -> Setting:
+        """Return the text with its origin."""
+        made = super().__new__(cls, text)
+        made.origin = origin
+        return made
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,23 +86,29 @@ def _read(path: Path) -> Any:
             guess = did_you_mean(str(path), presets)
             raise ConfigError(f"{path}: no such configuration file; ready-made: {', '.join(presets)}{guess}")
         path = presets[str(path)]
+    return read_yaml(path)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, by a safe loader. Raises `ConfigError`."""
     try:
         return _parse(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; a configuration is a YAML file") from error
+        raise ConfigError(f"{path}: not UTF-8 text; must be a YAML file") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 class _Builder:
-    """Builds nested dataclasses from a mapping; knows which keys came from `--set`."""
+    """Builds nested dataclasses from a mapping; knows which keys were set outside of the file, and by what."""
 
-    def __init__(self, origin: str, from_options: set[str]) -> None:
+    def __init__(self, origin: str, from_outside: Mapping[str, str]) -> None:
         self.origin = origin
-        self.from_options = from_options
+        self.from_outside = from_outside
 
     def _error(self, key: str, message: str) -> ConfigError:
-        return ConfigError(f"{'--set' if key in self.from_options else self.origin}: {message}")
+        below = (origin for one, origin in self.from_outside.items() if one == key or one.startswith(f"{key}."))
+        return ConfigError(f"{next(below, self.origin) if key else self.origin}: {message}")
 
     def build(self, kind: Any, raw: Any, prefix: str = "") -> Any:
         section = prefix.rstrip(".")
@@ -129,8 +163,9 @@ def _names(kind: Any) -> list[str]:
 def _override(raw: dict[str, Any], option: str) -> str:
     """Put one `a.b=c` into `raw`; returns the dotted key."""
     key, sign, text = option.partition("=")
+    origin = _origin(option)
     if not sign or not re.fullmatch(r"\w+(\.\w+)*", key):
-        raise ConfigError(f"--set {option}: must look like distill.ipc=10")
+        raise ConfigError(f"{origin} {option}: must look like distill.ipc=10")
     *sections, last = key.split(".")
     here = raw
     for section in sections:
@@ -138,17 +173,55 @@ def _override(raw: dict[str, Any], option: str) -> str:
         if not isinstance(inner, dict):
             inner = here[section] = {}
         here = inner
-    here[last] = _parse(text, f"--set {key}")
+    here[last] = _parse(text, f"{origin} {key}" if origin == "--set" else origin)
     return key
 
 
-def environment_settings(environment: Mapping[str, str]) -> list[str]:
+def _origin(option: str) -> str:
+    return option.origin if isinstance(option, Setting) else "--set"
+
+
+def environment_settings(environment: Mapping[str, str]) -> list[Setting]:
     """Return the settings of the environment as `load_config` takes them.
 
     `MEDIDISTILL_SET__distill__ipc=10` is `distill.ipc=10`: two underscores stand for each dot.
+
+    Raises:
+        ConfigError: a variable that is meant as one of these and is spelt otherwise.
     """
-    names = sorted(name for name in environment if name.startswith(_ENVIRONMENT))
-    return [f"{name.removeprefix(_ENVIRONMENT).replace('__', '.')}={environment[name]}" for name in names]
+    found = []
+    for name in sorted(environment):
+        if name.startswith(_ENVIRONMENT):
+            key = name.removeprefix(_ENVIRONMENT).replace("__", ".")
+            if not re.fullmatch(r"\w+(\.\w+)*", key) or key.strip("_") != key:
+                raise ConfigError(f"{name}: names no setting; write for example {_ENVIRONMENT}distill__ipc=10")
+            found.append(Setting(f"{key}={environment[name]}", name))
+        elif re.match(r"MEDI_?DISTILL_*SET(_|$)", name, re.IGNORECASE):
+            raise ConfigError(
+                f"{name}: is not read; write {_spelled(name)}, with two underscores after SET and for each dot"
+            )
+    return found
+
+
+def _spelled(name: str) -> str:
+    """Return how a variable would be spelt that is nearest to what was meant."""
+    meant = re.sub(r"^MEDI_?DISTILL_*SET_*", "", name, flags=re.IGNORECASE)
+    known = {key.replace(".", "__"): key for key in _keys(RunConfig)}
+    plain = {re.sub("_+", "_", spelled).lower(): spelled for spelled in known}
+    nearest = plain.get(re.sub("_+", "_", meant).lower())
+    if nearest is None:
+        found = difflib.get_close_matches(re.sub("_+", "_", meant).lower(), plain, n=1, cutoff=0.5)
+        nearest = plain[found[0]] if found else meant or "distill__ipc"
+    return f"{_ENVIRONMENT}{nearest}"
+
+
+def _keys(kind: Any, prefix: str = "") -> Iterable[str]:
+    """Yield the dotted key of every setting."""
+    for key, inner in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(inner):
+            yield from _keys(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -156,19 +229,28 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -
 
     Args:
         path: a YAML file, or the name of a ready-made one (`demo`, `quick`, `covid-cxr`); None: all defaults.
-        overrides: `section.key=value`, each parsed as YAML, stronger than the file.
+        overrides: `section.key=value`, each parsed as YAML, stronger than the file; messages name the origin of a
+            `Setting`.
 
     Raises:
-        ConfigError: unreadable file, invalid YAML, unknown key (the nearest is named), wrong type or range.
+        ConfigError: unreadable or empty file, invalid YAML, unknown key (the nearest is named), wrong type or range.
     """
-    raw = {} if path is None else _read(Path(path))
-    raw = {} if raw is None else raw
-    from_options: set[str] = set()
+    raw = {} if path is None else _not_empty(_read(Path(path)), str(path))
+    from_outside: dict[str, str] = {}
     if isinstance(raw, dict):
-        from_options = {_override(raw, option) for option in overrides}
-    config = _Builder(str(path) if path is not None else "defaults", from_options).build(RunConfig, raw)
+        from_outside = {_override(raw, option): _origin(option) for option in overrides}
+    config = _Builder(str(path) if path is not None else "defaults", from_outside).build(RunConfig, raw)
     assert isinstance(config, RunConfig)
     return config
+
+
+def _not_empty(raw: Any, path: str) -> Any:
+    if raw is None:
+        raise ConfigError(
+            f"{path}: is empty, or holds comments alone; write settings into it (`medidistill config init` prints all "
+            "of them), or leave it out to use the defaults"
+        )
+    return raw
 
 
 def load_section(path: str, kind: type, ready: Iterable[str]) -> Any:
@@ -187,7 +269,7 @@ def load_section(path: str, kind: type, ready: Iterable[str]) -> Any:
         names = list(ready)
         raise ConfigError(f"{path}: no such file; ready-made: {', '.join(names)}{did_you_mean(path, names)}")
     try:
-        return _Builder(path, set()).build(kind, _parse(file.read_text(encoding="utf-8"), path))
+        return _Builder(path, {}).build(kind, _not_empty(_parse(file.read_text(encoding="utf-8"), path), path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from error
 

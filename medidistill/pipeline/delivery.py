@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import shutil
@@ -21,11 +22,10 @@ from medidistill.evaluate import ArmRun
 from medidistill.evaluate.clinical import subgroup_table
 from medidistill.export import write_bundle
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_bytes, write_json, write_text
-from medidistill.pipeline.arms import delivered
-from medidistill.pipeline.cells import cell_file
+from medidistill.pipeline.arms import Delivery, cell_file, delivery
 from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared, private_folder
-from medidistill.pipeline.releasing import Override, release
+from medidistill.pipeline.releasing import Override, Release, only_release, release
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 from medidistill.report import Explanations, ExternalResults, ReportData, confounded_sites, render, saliency
@@ -47,12 +47,15 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     Raises:
         PrivacyGateError: a rule refuses; the bundle that was there stays.
     """
-    method, folder = delivered(run.config), run.folder.bundle
+    chosen, folder = delivery(run.config, run.folder), run.folder.bundle
+    method = chosen.method
     basis = run.require("evaluate", "medidistill evaluate")
     distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
-    cell = cell_file(run, method, run.config.evaluate.architectures[0])
+    cell = cell_file(run.folder, method, run.config.evaluate.architectures[0])
     if cell.is_file() and not run.config.experts.dp.enabled:  # a choice on patients is a touch without a mechanism
         distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
+    if chosen.scores:
+        distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "chosen_among": _rounded(chosen)})
     work = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"])
     before = run.record.stages.get("export", {})
     if not wanted and before.get("released") and before.get("work") == work and (folder / "SHA256SUMS").exists():
@@ -62,13 +65,19 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
                 "`medidistill export --release`"
             )
         return folder  # what the gate let pass stays as it is
-    decided = release(run, distilled, wanted=wanted, overrides=overrides)
-    inputs = digest(work, decided.section)
+    with only_release(run) if wanted else contextlib.nullcontext():
+        decided = release(run, distilled, wanted=wanted, overrides=overrides)
+        _write_bundle(run, distilled, decided, method=method, work=work, released=wanted)
+    return folder
+
+
+def _write_bundle(
+    run: Run, distilled: DistilledSet, decided: Release, *, method: str, work: str, released: bool
+) -> None:
+    """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
+    folder, inputs = run.folder.bundle, digest(work, decided.section)
     if run.finished("export", inputs, folder / "SHA256SUMS"):
-        return folder
-    if folder.is_dir():
-        with translate_os_errors(folder):
-            shutil.rmtree(folder)
+        return
     comparison = read_json(run.folder.evaluate / "comparison.json")
     if decided.claim.kind == "dp":  # digests of the patients' images are no output of the mechanism
         distilled = dataclasses.replace(distilled, recipe={k: v for k, v in distilled.recipe.items() if k != "data"})
@@ -81,10 +90,16 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
         notice=run.config.notice,
         sources=run.config.sources,
         privacy=decided.section,
+        replace=True,
+        publishing=decided.publishing,
     )
     files = [path for path in folder.rglob("*") if path.is_file()]
-    run.note("export", inputs, files, method=method, released=wanted, work=work)
-    return folder
+    run.note("export", inputs, files, method=method, released=released, work=work)
+
+
+def _rounded(chosen: Delivery) -> dict[str, float]:
+    """Return the validation scores that the method was chosen by, best first."""
+    return {name: round(chosen.scores[name], 3) for name in sorted(chosen.scores, key=lambda n: -chosen.scores[n])}
 
 
 def _before_export(record: RunRecord) -> dict[str, dict[str, Any]]:
@@ -98,7 +113,7 @@ def report(run: Run) -> Path:
     What `evaluate.saliency` asks for shows patients: it becomes a page of its own among the patients' pixels.
     """
     basis = run.require("evaluate", "medidistill evaluate")
-    method, data, config = delivered(run.config), run.data(), run.config
+    method, data, config = delivery(run.config, run.folder).method, run.data(), run.config
     run.begin("report")
     inputs = digest("report", basis)
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages

@@ -12,8 +12,8 @@ from medidistill.evaluate import ArmRun
 from medidistill.evaluate.protocol import train_network
 from medidistill.evaluate.saliency import draw_cases, grad_cam, outcomes
 from medidistill.networks import predict
-from medidistill.pipeline.arms import make_arm
-from medidistill.pipeline.cells import Contest, cell_file, make_contest
+from medidistill.pipeline.arms import cell_file, make_arm
+from medidistill.pipeline.cells import Contest, make_contest
 from medidistill.pipeline.clinical import clinical_settings
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import say
@@ -91,7 +91,7 @@ def _arms(run: Run, contest: Contest) -> Sequence[str]:
 
 
 def _network(run: Run, contest: Contest, name: str, architecture: str) -> torch.nn.Module:
-    cell = ArmRun.load(cell_file(run, name, architecture))
+    cell = ArmRun.load(cell_file(run.folder, name, architecture))
     return train_network(
         make_arm(name, run.config, contest.data, contest.distilled),
         cell.chosen,

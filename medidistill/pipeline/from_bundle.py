@@ -18,8 +18,9 @@ from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.export import load, require_verified, write_bundle
-from medidistill.export.merging import merge_sets, read_part, sources_of
+from medidistill.export.merging import Part, merge_sets, one_sided_classes, read_part, sources_of
 from medidistill.files import save_tensors, sha256_file
+from medidistill.pipeline.class_mapping import load_class_mapping
 from medidistill.pipeline.progress import Bar, say
 from medidistill.record import RunRecord
 
@@ -74,7 +75,8 @@ def score(
     The notes of the result say by how much the first set's balanced accuracy exceeds each other's.
 
     Args:
-        sets: name -> distilled set; all of one shape, with the same classes and normalisation.
+        sets: name -> distilled set; all of one shape, with the same classes and normalisation. The first has images
+            of every class; others may lack some.
         folder: labelled X-rays in any layout that `medidistill ingest` reads.
         networks: fresh networks a set; network i starts from the same weights on every set.
         seed: of networks and resamples.
@@ -85,7 +87,7 @@ def score(
     """
     one = next(iter(sets.values()))
     images = _real(folder, one, progress)
-    runs = [_run(name, chosen, images, networks, seed, progress) for name, chosen in sets.items()]
+    runs = [_run(name, chosen, one, images, networks, seed, progress) for name, chosen in sets.items()]
     comparison = compare(runs, images.labels, images.patient_ids, images.class_names, seed=seed)
     notes = _advantages(runs, images.labels.numpy()) if networks > 1 else []
     return dataclasses.replace(comparison, notes=(*comparison.notes, *notes))
@@ -114,6 +116,7 @@ def merge(
     *,
     name: str,
     rename: Mapping[str, str] | None = None,
+    classes: Path | None = None,
     evaluate: Path | None = None,
     networks: int = 5,
     seed: int = 0,
@@ -126,6 +129,8 @@ def merge(
         output: new folder.
         name: title of the card.
         rename: old class name -> new class name, for hospitals that call one class by different names.
+        classes: mapping file (`medidistill.pipeline.class_mapping`), for hospitals with different sets of classes;
+            instead of `rename`.
         evaluate: labelled X-rays to score the merged set and each part on; None: not evaluated.
         networks: fresh networks a set, with `evaluate`.
         seed: of the evaluation.
@@ -139,7 +144,13 @@ def merge(
         IngestError: a bundle does not verify.
     """
     _check_new(output)
-    parts = [read_part(path, rename) for path in paths]
+    if rename and classes is not None:
+        raise ConfigError("--rename and --classes: give one of them; the mapping file can rename, too")
+    if classes is None:
+        parts = [read_part(path, rename) for path in paths]
+    else:
+        mappings = load_class_mapping(classes, paths)
+        parts = [read_part(path, mapping=mapping) for path, mapping in zip(paths, mappings, strict=True)]
     merged, sources = merge_sets(parts), sources_of(parts)
     comparison = None
     if evaluate is not None:
@@ -152,11 +163,27 @@ def merge(
         name=name,
         record=RunRecord(command="medidistill merge"),
         comparison=None if comparison is None else comparison.to_dict(),
-        notice=" ".join([*(text for text in notices if text), _NOT_TUNED]),
+        notice=" ".join([*(text for text in notices if text), *_about_classes(parts), _NOT_TUNED]),
         sources=sources,
         merged_from=[part.provenance() for part in parts],
     )
     return folder, comparison
+
+
+def _about_classes(parts: Sequence[Part]) -> list[str]:
+    """Say how classes were translated, and which of them one hospital alone contributes."""
+    told = []
+    for number, part in enumerate(parts, 1):
+        changes = [f"{old} to {new}" for old, new in part.translated.items() if new is not None]
+        dropped = [old for old, new in part.translated.items() if new is None]
+        changes += [f"{', '.join(dropped)} left out"] if dropped else []
+        if changes:
+            told.append(f"Classes of part {number} ({part.bundle.facts['name']}): {'; '.join(changes)}.")
+    for name, owner in one_sided_classes(parts).items():
+        told.append(
+            f"All images of class {name} come from {owner}: a network may recognise the hospital instead of the class."
+        )
+    return told
 
 
 def _check_new(output: Path) -> None:
@@ -180,15 +207,23 @@ def _real(folder: Path, distilled: DistilledSet, progress: bool) -> LabelledImag
     return found.test if len(found.test) else found.train
 
 
-def _run(name: str, distilled: DistilledSet, real: LabelledImages, networks: int, seed: int, progress: bool) -> ArmRun:
+def _run(
+    name: str,
+    distilled: DistilledSet,
+    whole: DistilledSet,
+    real: LabelledImages,
+    networks: int,
+    seed: int,
+    progress: bool,
+) -> ArmRun:
     order = [distilled.class_names.index(one) for one in real.class_names]
     with Bar(f"score {name}", 0, "network", progress) as bar:
         run = run_arm(
             Arm(name, distilled.images, distilled.targets, (distilled.training,)),
             network=distilled.network,
-            # nothing is chosen, so the place of a validation split is taken by the set itself
-            val_images=distilled.images,
-            val_labels=distilled.labels,
+            # nothing is chosen, so the place of a validation split is taken by a set that has images of every class
+            val_images=whole.images,
+            val_labels=whole.labels,
             test_images=distilled.normalisation.apply(real.images),
             num_classes=distilled.num_classes,
             networks=networks,

@@ -1,13 +1,14 @@
 """What a run says about itself while it works: `status.json`, replaced as a whole, and `events.jsonl`.
 
-Both are for schedulers, the app and whoever is called at night. They hold stage names, counts, times and
-numbers; no path, no file name, no host, no patient value.
+Both are for schedulers, the app and on-call staff. They hold stage names, counts, times and numbers; no path, no file
+name, no host, no patient value.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import enum
 import json
 import math
 import os
@@ -17,18 +18,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from medidistill.errors import MedidistillError, StoppedError
+from medidistill.errors import MedidistillError, PrivacyGateError, StoppedError
 from medidistill.files import write_json, write_text
 from medidistill.pipeline.redaction import DETAILS, public_message
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.sinks import Sink
+from medidistill.pipeline.withholding import full_text
 
-__all__ = ["FORMAT", "Journal"]
+__all__ = ["FORMAT", "Journal", "State"]
 
 FORMAT = 1
 _EVERY = 1.0  # seconds between writes of the status
 _EVENT_EVERY = 10.0  # seconds between events of one stage
 _WINDOW = 64  # ticks that the remaining time is judged by
+
+
+class State(enum.StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"  # by a signal; it can be continued
+    FAILED = "failed"
+    COMPLETED = "completed"  # what the command was asked to do
+    NOT_RELEASED = "not_released"  # all work is done, and the privacy policy refused the release
+    UNKNOWN = "unknown"  # no status was ever written
 
 
 def _now() -> str:
@@ -64,7 +77,7 @@ class Journal:
         """Say that a process works here now; `finished` are the stages done before."""
         self.status = {
             "format": FORMAT,
-            "state": "running",
+            "state": State.RUNNING,
             "command": self.command,
             "pid": os.getpid(),
             "started": _now(),
@@ -140,22 +153,37 @@ class Journal:
             return None
         return round((1 - share) * (now - began) / (share - first), 1)
 
-    def end(self, error: BaseException | None) -> None:
-        """Say how the work ended: completed, stopped by a signal, or failed."""
-        if error is None:
-            state, line, code = "completed", "", 0
-        else:
-            state = "stopped" if isinstance(error, StoppedError | KeyboardInterrupt) else "failed"
-            code = error.exit_code if isinstance(error, MedidistillError) else 130 if state == "stopped" else 1
+    def end(self, error: BaseException | None, *, released: bool | None = None) -> None:
+        """Say how the work ended.
+
+        Args:
+            error: what ended it; None: it did what it was asked to do.
+            released: whether the run's bundle passed the privacy gate; None where there is no bundle.
+        """
+        state, line, code = State.COMPLETED, "", 0
+        if error is not None:
+            state = self._state_after(error)
+            code = error.exit_code if isinstance(error, MedidistillError) else 130 if state is State.STOPPED else 1
             line = public_message(error, self.status.get("stage", ""), self.folder.path)
-            if DETAILS in line and self.folder.ingest.is_dir():
+            named = isinstance(error, MedidistillError) and error.private
+            if (DETAILS in line or named) and self.folder.ingest.is_dir():
                 with contextlib.suppress(MedidistillError, OSError):
-                    write_text(self.folder.ingest / DETAILS, f"{error}\n", mode=0o600)
-        self.status |= {"state": state, "error": line, "exit_code": code, "eta_seconds": None}
-        if error is None:
+                    write_text(self.folder.ingest / DETAILS, full_text(error), mode=0o600)
+        self.status |= {"state": state, "error": line, "exit_code": code, "eta_seconds": None, "released": released}
+        if state in (State.COMPLETED, State.NOT_RELEASED):
             self.status["stage"] = ""
         self.event(f"run_{state}", stage=self.status.get("stage", ""), error=line, exit_code=code)
         self._write()
+
+    def _state_after(self, error: BaseException) -> State:
+        if isinstance(error, StoppedError | KeyboardInterrupt):
+            return State.STOPPED
+        before = self.stages[: self.stages.index("export")] if "export" in self.stages else ()
+        done = self.status.get("finished", ())
+        # a gate that refuses before the work is done ends a run that has made nothing
+        if isinstance(error, PrivacyGateError) and before and all(stage in done for stage in before):
+            return State.NOT_RELEASED
+        return State.FAILED
 
     def event(self, name: str, **facts: Any) -> None:
         """Append one line to `events.jsonl`."""

@@ -67,7 +67,7 @@ def distill_need(config: RunConfig, method: str, images: int, classes: int) -> N
     """Return what distilling with `method` needs; `images` as for `experts_need`."""
     kept, parameters = _network(config.network, config.ingest.image_size, classes)
     rules = config.distill_by(method)
-    count = classes * rules.ipc
+    count = classes * rules.images_per_class
     batch = min(rules.batch_size or count, count)
     stored = rules.gradient == "stored"
     inner = _STORED * rules.inner_steps if stored else _ADJOINT

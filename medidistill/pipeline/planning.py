@@ -18,13 +18,16 @@ from typing import Any
 
 import torch
 
-from medidistill.config import DPConfig, ExpertConfig, RunConfig, TrainingConfig
+from medidistill.config import DistillConfig, DPConfig, ExpertConfig, RunConfig, TrainingConfig
 from medidistill.distill import distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
+from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.networks import make_network, train
 from medidistill.pipeline.arms import compared, methods
 from medidistill.pipeline.memory import distill_need, experts_need
+from medidistill.pipeline.release_check import ReleaseCheck, SplitCounts, check_release, count_splits
+from medidistill.pipeline.releasing import load_policy
 from medidistill.pipeline.status import duration
 from medidistill.seeding import stream
 
@@ -32,7 +35,6 @@ __all__ = ["Plan", "Stage", "make_plan"]
 
 _MIB = 2**20
 _PROBES = 8  # steps, or images, that a time is measured on
-_CHOICES = 3  # rates that validation chooses from, twice where the training augments
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Plan:
         set_aside: files that would be quarantined before any is decoded.
         stages: in order.
         memory: estimated peak of the process, bytes.
+        release: what the counts say about a release, before any file is decoded or set aside.
     """
 
     images: dict[str, int]
     set_aside: int
     stages: tuple[Stage, ...]
     memory: int
+    release: ReleaseCheck
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -79,6 +83,8 @@ class Plan:
             "",
             f"in all  about {duration(left)}, {disk / _MIB:.0f} MiB on disk, {self.memory / _MIB:.0f} MiB of memory",
         ]
+        if self.release.wanted or self.release.unresolvable:
+            lines += ["", *self.release.lines(), ""]
         return "\n".join(
             [*lines, "nothing was written; times are measured on a few steps on this machine, as it is busy now"]
         )
@@ -96,29 +102,37 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
         IngestError: the input is not usable.
         ConfigError: settings that the probe's experts refuse.
     """
-    counts, aside, reading = _probe_input(config, source)
+    counts, splits, aside, reading = _probe_input(config, source)
+    release = check_release(config, splits)
     total = sum(counts.values())
     side = config.ingest.image_size
     probe = _Probe(config, max(2, len(counts)))
     trained = round(total * (1 - config.ingest.val_fraction - config.ingest.test_fraction))
     batches = max(1, trained // min(config.experts.batch_size, max(1, trained)))
     parameters = probe.parameters
-    scores = config.distill.outer_steps // config.distill.validate_every if config.distill.validate_every else 0
-    small, full = probe.step(config.evaluate.small, config.distill.ipc), probe.step(_full(config), trained)
-    chosen = 2 * _CHOICES * len({config.evaluate.small.augment, TrainingConfig().augment}) + config.evaluate.networks
-    cell_small = chosen * config.evaluate.small.steps * small
-    cell_full = config.evaluate.networks * config.evaluate.full_epochs * batches * full
+    rules, made = config.evaluate, config.distill.images_per_class
+    small = rules.small.steps * probe.step(rules.small, made)
+    adaptive = rules.adaptive.steps * probe.step(rules.adaptive, made)
+    epoch = batches * probe.step(_full(config), trained)
+    # the longer training counts for the networks that count; four ways by SGD and two by AdamW are tried
+    cell_small = rules.networks * max(small, adaptive) + CHOOSING_NETWORKS * (4 * small + 2 * adaptive)
+    cell_full = (2 * rules.networks + 4 * CHOOSING_NETWORKS) * rules.full_epochs * epoch
     arms = compared(config)
     each = config.experts.dp.steps_per_epoch if config.experts.dp.enabled else batches
     experts = config.experts.count * config.experts.epochs * each * probe.expert_step()
     times = {"full": cell_full, "dp_full": config.evaluate.networks * experts}
     evaluate = len(config.evaluate.architectures) * sum(times.get(arm, cell_small) for arm in arms)
-    outer = config.distill.outer_steps * probe.outer_step() + scores * 2 * config.evaluate.small.steps * small
-    images = 4 * side**2 * max(2, len(counts)) * config.distill.ipc
+    outer = {}
+    for method in methods(config):
+        settings = config.distill_by(method)
+        scores = settings.outer_steps // settings.validate_every if settings.validate_every else 0
+        scoring = 2 * scores * (small if settings.learns_alpha else adaptive)
+        outer[method] = settings.outer_steps * probe.outer_step(settings) + scoring
+    images = 4 * side**2 * max(2, len(counts)) * made
     estimates = {
         "ingest": (reading * total, total * side**2 * 4),
         "experts": (experts, config.experts.count * (config.experts.epochs + 1) * parameters * 4),
-        **{f"distill/{method}": (outer, 16 * images + 6 * parameters * 4) for method in methods(config)},
+        **{f"distill/{method}": (outer[method], 16 * images + 6 * parameters * 4) for method in methods(config)},
         "evaluate": (evaluate, len(arms) * config.evaluate.networks * (total - trained) * len(counts) * 4),
         "export": (1.0, 3 * images),
         "report": (5.0, 2 * _MIB),
@@ -131,7 +145,8 @@ def make_plan(config: RunConfig, source: Path, actions: dict[str, str]) -> Plan:
     needs = [experts_need(config, total, classes)]
     needs += [distill_need(config, method, total, classes) for method in methods(config)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Plan(dict(sorted(counts.items())), aside, tuple(stages), peak + round(max(need.bytes for need in needs)))
+    memory = peak + round(max(need.bytes for need in needs))
+    return Plan(dict(sorted(counts.items())), aside, tuple(stages), memory, release)
 
 
 def _full(config: RunConfig) -> TrainingConfig:
@@ -140,10 +155,11 @@ def _full(config: RunConfig) -> TrainingConfig:
     )
 
 
-def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], int, float]:
-    """Return usable images by label, files set aside, and seconds to find and decode one image."""
+def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], SplitCounts, int, float]:
+    """Return usable images by label and by split, files set aside, and seconds to find and decode one image."""
     from medidistill.ingest.loading import load_films
     from medidistill.ingest.sources import find_records, workspace
+    from medidistill.ingest.synthetic import all_marked_synthetic
 
     began = time.perf_counter()
     with workspace(None) as place:
@@ -157,7 +173,10 @@ def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], int, fl
         films = list(load_films(chosen, config.ingest.image_size, "memory", None, 1))
         decoded = sum(not isinstance(film, str) for film in films)  # the run itself will quarantine the others
         reading = finding + (time.perf_counter() - began) / max(1, decoded)
-    return Counter(record.label for record in records), len(found.quarantine), reading
+        ours = not load_policy(config.privacy.policy).patients  # the one policy that asks, of every file
+        phantom = ours and all_marked_synthetic(source, [record.key for record in records])
+    splits = count_splits(records, config, phantom=phantom)
+    return Counter(record.label for record in records), splits, len(found.quarantine), reading
 
 
 class _Probe:
@@ -216,10 +235,16 @@ class _Probe:
             patients=[str(i) for i in range(len(images))],
         )
 
-    def outer_step(self) -> float:
-        """Return the seconds of one outer step, without validation."""
+    def outer_step(self, rules: DistillConfig) -> float:
+        """Return the seconds of one outer step by `rules`, without validation."""
+        if rules.objective == "statistics":  # no expert, and steps that take next to nothing
+            return 0.0
         settings = dataclasses.replace(
-            self._config.distill,
+            rules,
+            start_from="",
+            coarse=1,
+            label_init="smoothing",
+            importance=dataclasses.replace(rules.importance, start="ones"),
             min_start=0,
             max_start=1,
             expert_epochs=1,
@@ -240,6 +265,7 @@ class _Probe:
                     normalisation=Normalisation(),
                     training=self._config.evaluate.small,
                     seed=0,
+                    real=(images, labels),
                 )
 
             return _pace(work, 2)

@@ -1,6 +1,6 @@
 """The prepared real images of a run, kept so that later stages do not read the files again.
 
-This folder holds patients' pixels and identifiers: mode 0700, files 0600. It never leaves with a bundle.
+This folder holds patients' pixels and identifiers. It never leaves with a bundle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from medidistill.config import as_dict
 from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import IngestError
-from medidistill.files import load_tensors, save_tensors, translate_os_errors
+from medidistill.files import load_tensors, private_folder, save_tensors
 
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
@@ -24,14 +24,6 @@ __all__ = ["Prepared", "load_split", "private_folder", "save_split"]
 
 _SPLITS = ("train", "val", "test")
 _TENSORS = ("images", "labels")
-
-
-def private_folder(path: Path) -> Path:
-    """Create `path` readable by its owner only, and return it. Raises `ResourceError`."""
-    with translate_os_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
-    return path
 
 
 def save_split(

@@ -22,10 +22,10 @@ from medidistill.evaluate import Arm
 from medidistill.networks import PatientGradient, noised_class_counts, secret_generator, train_private
 from medidistill.pipeline.prepared import Prepared
 
-__all__ = ["NAME", "private_rival"]
+__all__ = ["COUNTS_SHARE", "NAME", "fit_private", "private_rival"]
 
 NAME = "dp_full"
-_SHARE = 0.05
+COUNTS_SHARE = 0.05  # of the budget, for the classes' numbers of patients
 
 
 def private_rival(config: RunConfig, data: Prepared) -> Arm:
@@ -36,27 +36,36 @@ def private_rival(config: RunConfig, data: Prepared) -> Arm:
     steps = experts.count * experts.epochs * dp.steps_per_epoch
     sigma = of_counts = dp.noise_multiplier
     if not sigma:
-        sigma, of_counts = noise_beside(dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps, share=_SHARE)
+        sigma, of_counts = noise_beside(
+            dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps, share=COUNTS_SHARE
+        )
     noised = dataclasses.replace(dp, noise_multiplier=sigma)
 
     def fit(network: nn.Module, images: Tensor, labels: Tensor) -> None:
         generator = secret_generator()
         gradient = PatientGradient(network, images, labels, train.patient_ids, noised, experts.augment, generator)
-        train_private(network, gradient, steps=steps, lr=experts.lr)
-        counts = noised_class_counts(
-            labels,
-            train.patient_ids,
-            num_classes=train.num_classes,
-            noise_multiplier=of_counts,
-            generator=generator,
-        )
-        _hold_equally_likely(network, counts)
+        fit_private(network, gradient, steps=steps, lr=experts.lr, of_counts=of_counts, num_classes=train.num_classes)
 
     training = TrainingConfig(
         steps=steps, batch_size=dp.expected_patients, lr=experts.lr, momentum=0.0, weight_decay=0.0, schedule="constant"
     )
     info = {"epsilon": dp.epsilon, "delta": dp.delta, "noise_multiplier": sigma, "steps": steps}
     return Arm(NAME, data.normalisation.apply(train.images), train.labels, (training,), info, fit)
+
+
+def fit_private(
+    network: nn.Module, gradient: PatientGradient, *, steps: int, lr: float, of_counts: float, num_classes: int
+) -> None:
+    """Train by noisy steps, then take out the classes' noised shares among patients; `of_counts` is their sigma."""
+    train_private(network, gradient, steps=steps, lr=lr)
+    counts = noised_class_counts(
+        gradient.labels,
+        gradient.patients,
+        num_classes=num_classes,
+        noise_multiplier=of_counts,
+        generator=gradient.generator,
+    )
+    _hold_equally_likely(network, counts)
 
 
 def _hold_equally_likely(network: nn.Module, counts: Tensor) -> None:

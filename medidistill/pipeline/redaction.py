@@ -2,7 +2,8 @@
 
 File names, labels and table cells may name a patient, and only reading the input meets them. So what ingest
 complains about is not copied but replaced by its kind, and so is a message that names a path outside the run.
-The whole message goes to stderr, and into the run's `ingest` folder, which is for patient data.
+The whole message goes into the run's `ingest` folder, which is for patient data; what of it may go to stderr,
+`medidistill.pipeline.withholding` decides.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def public_message(error: BaseException, stage: str, folder: Path) -> str:
     """
     known: MedidistillError | None = as_known(error)
     if known is None:
-        return f"internal error ({type(error).__name__}); see stderr"
+        return f"internal error ({type(error).__name__}); see ingest/{DETAILS}"
     text = _without_output(" ".join(str(known).split()), folder)
     trusted = stage not in ("", "ingest") or isinstance(known, StoppedError | ResourceError)
     if trusted and "/" not in _INSIDE.sub("", text):
         return text
-    return f"{_MEANING.get(known.exit_code, type(known).__name__)}; see stderr or ingest/{DETAILS}"
+    return f"{_MEANING.get(known.exit_code, type(known).__name__)}; see ingest/{DETAILS}"
 
 
 def _without_output(text: str, folder: Path) -> str:

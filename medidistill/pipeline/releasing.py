@@ -1,31 +1,38 @@
-"""The release of a bundle: policy, claim, budget, gate, overrides, ledger."""
+"""The release of a bundle: policy, claim, budget, gate, overrides, ledger and log.
+
+Ledger and log are written at the moment at which the bundle appears (`Release.publishing`), so that neither counts a
+release that a full disk or a read-only folder prevented. A process that is killed in that moment leaves a release that
+is counted and not there: the cautious side, and the same release again is no second one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medidistill.config import PolicyConfig, RunConfig
+from medidistill.config import PolicyConfig, RunConfig, digest
 from medidistill.distilled_set import DistilledSet
-from medidistill.errors import ConfigError
-from medidistill.files import read_json, write_text
+from medidistill.errors import ConfigError, MedidistillError, PrivacyGateError
+from medidistill.files import read_json, sha256_file, write_text
 from medidistill.patient_units import PatientUnits
+from medidistill.pipeline import release_log
 from medidistill.pipeline.config_file import load_section
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
 from medidistill.privacy import Claim, Manifest, set_digest
-from medidistill.privacy.accounting import epsilon_spent, mechanisms_of
+from medidistill.privacy.accounting import Sampled, epsilon_spent, mechanisms_of
 from medidistill.privacy.gate import Budget, Override, Verdict, judge, overrule, refuse, terms
 from medidistill.privacy.ledger import Ledger
 from medidistill.privacy.statement import privacy_statement
 from medidistill.record import RunRecord
 
-__all__ = ["Override", "Release", "Verdict", "load_policy", "preview", "release"]
+__all__ = ["Override", "Release", "Verdict", "load_policy", "only_release", "preview", "release"]
 
 _READY = {"default": PolicyConfig(), "phantom": PolicyConfig(name="phantom", patients=False)}
 
@@ -47,11 +54,68 @@ class Release:
         section: the privacy section of its bundle.
         claim: what its provenance allows.
         verdicts: of the gate; empty where nothing was to be released.
+        entry: what ledger and log will say of the release; None where nothing is released.
     """
 
     section: dict[str, Any]
     claim: Claim
     verdicts: list[Verdict]
+    entry: _Entry | None = None
+
+    @contextlib.contextmanager
+    def publishing(self, bundle: Path) -> Iterator[None]:
+        """Write ledger and log around the block in which the bundle appears; take them back where it cannot.
+
+        Args:
+            bundle: the complete bundle, under whatever name.
+
+        Raises:
+            ResourceError: one of them cannot be written, and then the bundle must not appear.
+        """
+        if self.entry is None:
+            yield
+            return
+        facts = {**self.entry.facts, "bundle": sha256_file(bundle / "SHA256SUMS")}
+        release_log.note(self.entry.log, "releasing", **facts)
+        added = False
+        try:
+            added = self.entry.add_to_ledger()
+            yield
+        except BaseException as error:
+            with contextlib.suppress(MedidistillError):
+                if added:
+                    self.entry.ledger.take_back()
+                release_log.note(self.entry.log, "withdrawn", set=facts["set"], reason=type(error).__name__)
+            raise
+        release_log.note(self.entry.log, "released", **facts)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is written down of a release.
+
+    Args:
+        log: the log of releases.
+        ledger: the ledger, open for this release alone.
+        patients: whose images made the set.
+        mechanisms: that protect them.
+        counted: whether the ledger counts it; phantoms cost nobody anything.
+        facts: what the log says.
+    """
+
+    log: Path
+    ledger: Ledger
+    patients: Sequence[str]
+    mechanisms: Sequence[Sampled]
+    counted: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def add_to_ledger(self) -> bool:
+        """Count the release; return whether it had not been counted before."""
+        if not self.counted:
+            return False
+        facts = {"policy": self.facts["policy"], "terms": self.facts["terms"]}
+        return self.ledger.add(self.patients, self.facts["set"], self.mechanisms, **facts)
 
 
 def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Sequence[Override] = ()) -> Release:
@@ -60,7 +124,7 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
     Args:
         run: the run that made it.
         distilled: the set.
-        wanted: ask the gate; the ledger notes a release that passed.
+        wanted: ask the gate. Hold `only_release` then, until the bundle is written in `Release.publishing`.
         overrides: failed rules to release in spite of, each by name and reason.
 
     Raises:
@@ -82,15 +146,37 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
     if budget is not None and run.patient_units.unresolved:
         budget = replace(budget, by_patient=False)
     verdicts: list[Verdict] = []
+    entry = None
     if wanted:
+        assert ledger is not None
+        log = ledger.path.with_name(release_log.NAME)
+        facts: dict[str, Any] = {
+            "set": name,
+            "run": run.config.name,
+            "policy": policy.name,
+            "policy_digest": digest(policy),
+        }
         init = str(distilled.recipe.get("init", "unknown"))
         verdicts = judge(policy, audit, claim, name=name, init=init, budget=budget, units=run.patient_units)
-        verdicts = overrule(verdicts, overrides)
-        refuse(verdicts)
-        _log(run, [verdict for verdict in verdicts if verdict.overridden], name)
-        if claim.kind != "no_patients" and ledger is not None:
-            mechanisms = mechanisms_of(claim.events) if claim.kind == "dp" else []
-            ledger.add(patients, name, mechanisms, policy=policy.name, terms=terms(policy, claim, budget))
+        try:
+            verdicts = overrule(verdicts, overrides)
+            refuse(verdicts)
+        except PrivacyGateError:
+            failed = [verdict.rule for verdict in verdicts if not verdict.passed]
+            with contextlib.suppress(MedidistillError):  # nothing leaves: that is what must be said first
+                release_log.note(log, "refused", **facts, failed_rules=failed)
+            raise
+        overridden = [verdict for verdict in verdicts if verdict.overridden]
+        _log(run, overridden, name)
+        facts |= {
+            "terms": terms(policy, claim, budget),
+            "claim": claim.kind,
+            "patients": len(set(patients)),
+            "recipient": run.config.privacy.recipient,
+            "overridden": {verdict.rule: verdict.overridden for verdict in overridden},
+        }
+        mechanisms = mechanisms_of(claim.events) if claim.kind == "dp" else []
+        entry = _Entry(log, ledger, patients, mechanisms, claim.kind != "no_patients", facts)
     section = privacy_statement(
         policy,
         claim,
@@ -102,7 +188,14 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
         events=manifest.events,
         units=run.patient_units,
     )
-    return Release(section, claim, verdicts)
+    return Release(section, claim, verdicts, entry)
+
+
+@contextlib.contextmanager
+def only_release(run: Run) -> Iterator[None]:
+    """Let no other run that shares the ledger decide a release inside the block."""
+    with Ledger(_ledger_file(run)).exclusive():
+        yield
 
 
 def preview(folder: RunFolder, config: RunConfig, distilled: DistilledSet) -> list[Verdict]:
@@ -142,8 +235,7 @@ def _budget(claim: Claim, ledger: Ledger, patients: Sequence[str], name: str) ->
 
 
 def _ledger_file(run: Run) -> Path:
-    named = run.config.privacy.ledger
-    return Path(named) if named else run.folder.path.resolve().parent / "privacy-ledger.json"
+    return release_log.ledger_of(run.folder, run.config.privacy.ledger)
 
 
 def _log(run: Run, overridden: Sequence[Verdict], name: str) -> None:

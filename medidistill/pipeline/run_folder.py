@@ -1,4 +1,4 @@
-"""The folder of one run: where each stage writes, when it may be written into, and its lock."""
+"""The folder of one run: where each stage writes, when it may be written into, its permissions and its lock."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from typing import IO
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, ResourceError
-from medidistill.files import read_json, translate_os_errors, write_json, write_text
+from medidistill.files import (
+    close_folder,
+    private_folder,
+    private_umask,
+    read_json,
+    translate_os_errors,
+    write_json,
+    write_text,
+)
 from medidistill.pipeline.config_file import HEADER, differences, dump_config, load_config
-from medidistill.pipeline.prepared import private_folder
 
 __all__ = ["RunFolder"]
 
-_OURS = (
+_MANAGED_ENTRIES = (
     "record.json",
     "provenance.json",
+    "release-check.json",
     "ingest",
     "experts",
     "distill",
@@ -35,12 +43,17 @@ _OURS = (
     "run.yaml",
 )
 _SOURCE = "source.json"  # in the ingest folder
-_PATIENCE = 2.0  # seconds to wait for the lock: whoever reads the status holds it for an instant
+_LOCK_TIMEOUT_S = 2.0  # whoever reads the status holds the lock for an instant
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths below one output folder. `ingest` holds patient data; nothing else does."""
+    """Paths below one output folder.
+
+    `ingest` holds patients' pixels, and what the other stages write was computed from them. So the folder is closed
+    to everybody but its owner (folders 0700, files 0600), whatever the umask; `bundle` alone, which is made to leave,
+    has the modes that the umask asks for.
+    """
 
     path: Path
 
@@ -87,6 +100,11 @@ class RunFolder:
     def provenance(self) -> Path:
         """What touched patients, and by which mechanism."""
         return self.path / "provenance.json"
+
+    @property
+    def release_check(self) -> Path:
+        """Which rules of the gate the counts of the run cannot resolve."""
+        return self.path / "release-check.json"
 
     @property
     def bundle(self) -> Path:
@@ -144,7 +162,7 @@ class RunFolder:
         if folder.path.exists() and not folder.path.is_dir():
             raise ConfigError(f"--output {path}: is a file; name a folder")
         with translate_os_errors(folder.path):
-            occupied = folder.path.is_dir() and any(not _begun(one) for one in folder.path.iterdir())
+            occupied = folder.path.is_dir() and any(not _is_start_residue(one) for one in folder.path.iterdir())
         if occupied and not folder.holds_run():
             raise ConfigError(
                 f"--output {path}: not empty and not a medidistill run; choose a new folder (it is left untouched)"
@@ -153,9 +171,8 @@ class RunFolder:
             folder._clear()
         elif occupied and resume:
             before = load_config(folder.config_file)
-            changed = [
-                line for line in differences(before, config) if line.partition(":")[0] not in _grown(before, config)
-            ]
+            allowed = _resumable_changes(before, config)
+            changed = [line for line in differences(before, config) if line.partition(":")[0] not in allowed]
             if changed:
                 raise ConfigError(
                     f"--resume: the configuration differs from {folder.config_file} in {'; '.join(changed)}; "
@@ -169,8 +186,7 @@ class RunFolder:
             raise ConfigError(
                 f"--output {path}: already holds a run; --resume continues it, --force starts again and deletes it"
             )
-        with translate_os_errors(folder.path):
-            folder.path.mkdir(parents=True, exist_ok=True)
+        private_folder(folder.path)
         with folder.locked():
             if folder.holds_run():  # somebody else began here since we looked
                 raise ConfigError(f"--output {path}: another process has just started a run there")
@@ -190,18 +206,41 @@ class RunFolder:
         return Path(read_json(note)["source"]) if note.is_file() else None
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """Return the run folder at `path`. Raises `ConfigError` when there is none."""
-        folder = cls(Path(path))
-        if not folder.holds_run():
-            raise ConfigError(
-                f"--output {path}: holds no medidistill run; start one with `medidistill ingest` or `run`"
-            )
-        return folder
+    def open(cls, path: Path, *, option: str = "") -> RunFolder:
+        """Return the run folder at `path`.
+
+        Args:
+            path: the folder.
+            option: the option that named it, for the message; empty where it stood alone on the command line.
+
+        Raises:
+            ConfigError: there is none.
+            ResourceError: it may not be read.
+        """
+        folder, named = cls(Path(path)), f"{option} {path}".strip()
+        if folder.holds_run():
+            return folder
+        try:
+            with open(folder.config_file, "rb"):
+                pass
+        except PermissionError as error:
+            raise ResourceError(
+                f"{named}: permission denied; the folder of a run is open to its owner alone"
+            ) from error
+        except OSError:
+            if not folder.path.exists():
+                raise ConfigError(f"{named}: no such folder; name the folder of a run") from None
+            if not folder.path.is_dir():
+                raise ConfigError(f"{named}: is a file; name the folder of a run") from None
+        raise ConfigError(f"{named}: holds no medidistill run; start one with `medidistill ingest` or `run`")
+
+    def close(self) -> None:
+        """Close what an earlier version, a copy or another program left open to others. Raises `ResourceError`."""
+        close_folder(self.path, but=self.bundle)
 
     def _clear(self) -> None:
         with self.locked(), translate_os_errors(self.path):
-            for name in _OURS:
+            for name in _MANAGED_ENTRIES:
                 child = self.path / name
                 if child.is_dir() and not child.is_symlink():
                     shutil.rmtree(child)
@@ -212,13 +251,16 @@ class RunFolder:
     def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Keep other processes out of this folder inside the block; the kernel frees it when a process dies.
 
+        What the process writes inside the block is readable by its owner alone, see `private_umask`.
+
         Args:
             shared: let others in that share too; for processes that write different files.
         """
-        with translate_os_errors(self.path / ".lock"):
-            file = open(self.path / ".lock", "a")  # noqa: SIM115 (held for the whole block)
-        with file:
-            until = time.monotonic() + _PATIENCE
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(private_umask())
+            with translate_os_errors(self.path / ".lock"):
+                file = stack.enter_context(open(self.path / ".lock", "a"))
+            until = time.monotonic() + _LOCK_TIMEOUT_S
             while not _try_lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
                 if time.monotonic() > until:
                     raise ResourceError(f"{self.path}: another medidistill process is working in this folder")
@@ -255,17 +297,17 @@ class RunFolder:
                     path.unlink(missing_ok=True)
 
 
-def _begun(path: Path) -> bool:
+def _is_start_residue(path: Path) -> bool:
     """Whether `path` is all that a start which was killed at once leaves."""
     if path.name == "ingest" and path.is_dir() and not path.is_symlink():
         return all(one.name == _SOURCE or one.name.startswith(f".{_SOURCE}.") for one in path.iterdir())
     return path.name == ".lock" or (path.name.startswith(".run.yaml.") and path.name.endswith(".part"))
 
 
-def _grown(before: RunConfig, now: RunConfig) -> set[str]:
+def _resumable_changes(before: RunConfig, now: RunConfig) -> set[str]:
     """Return the settings that a continued run may have changed: what is done stays valid, and machines differ."""
     grown = {"distill.checkpoint_every", "evaluate.saliency.arms", "evaluate.saliency.cases"}
-    grown |= {"threads", "device", "deterministic", "memory_check"}
+    grown |= {"threads", "device", "deterministic", "memory_check", "privacy.release_check"}
     if now.distill.outer_steps > before.distill.outer_steps:
         grown.add("distill.outer_steps")
     if now.experts.count > before.experts.count:

@@ -16,7 +16,8 @@ from medidistill.files import write_text
 
 __all__ = ["Mlflow", "PrometheusFile", "Sink", "TensorBoard", "make_sinks"]
 
-_STATES = ("running", "stopped", "failed", "completed")
+_STATES = ("running", "stopped", "failed", "completed", "not_released")
+_MLFLOW_STATES = {"completed": "FINISHED", "not_released": "FINISHED", "stopped": "KILLED"}
 
 
 class Sink(Protocol):
@@ -70,7 +71,8 @@ class PrometheusFile:
                 lines += [f"# HELP medidistill_{name} {text}", f"# TYPE medidistill_{name} gauge"]
                 lines.append(f'medidistill_{name}{{run="{run}"{label}}} {value}')
         with contextlib.suppress(MedidistillError):
-            write_text(self._path, "\n".join([*lines, ""]))
+            # numbers and stage names alone, and the collector is another user
+            write_text(self._path, "\n".join([*lines, ""]), mode=0o644)
 
 
 def _label(text: str) -> str:
@@ -136,7 +138,7 @@ class Mlflow:
     def status(self, status: Mapping[str, Any]) -> None:
         """Close the MLflow run when the work has ended."""
         if status.get("state") != "running":
-            ended = {"completed": "FINISHED", "stopped": "KILLED"}.get(status.get("state", ""), "FAILED")
+            ended = _MLFLOW_STATES.get(status.get("state", ""), "FAILED")
             self._client.set_terminated(self._run, ended)
 
 

@@ -13,16 +13,18 @@ from typing import Any
 
 from torch import Tensor
 
-from medidistill.config import ExpertConfig, ImportanceConfig, as_dict, digest
+from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, as_dict, digest
+from medidistill.distill import at_coarse_side, expert_file, finished_experts, train_experts
 from medidistill.distill import distill as distill_images
-from medidistill.distill import expert_file, finished_experts, train_experts
+from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
 from medidistill.patient_units import FACT
-from medidistill.pipeline.arms import check_ipc, method_config, methods, validation_score
+from medidistill.pipeline.arms import check_ipc, method_config, methods, training_of, validation_score
 from medidistill.pipeline.memory import distill_need, experts_need
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import say
+from medidistill.pipeline.release_check import check_after_ingest
 from medidistill.pipeline.released_statistics import distil_released
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
@@ -42,10 +44,18 @@ def source_of(folder: RunFolder, source: Path | None) -> Path:
 
 def ingest(run: Run, source: Path | None) -> None:
     """Read, split and prepare the images of `source`; `None` continues with the source of the first call."""
-    folder, inputs = run.folder.ingest, digest("ingest", run.config.ingest)
+    inputs = digest("ingest", run.config.ingest)
     source = source_of(run.folder, source)
-    if run.finished("ingest", inputs, folder / "train.safetensors"):
-        return
+    if not run.finished("ingest", inputs, run.folder.ingest / "train.safetensors"):
+        _read(run, source, inputs)
+    check = check_after_ingest(run)
+    if check.wanted or check.unresolvable:
+        for line in check.lines():
+            say(run.progress, line)
+
+
+def _read(run: Run, source: Path, inputs: str) -> None:
+    folder = run.folder.ingest
     say(run.progress, f"ingest: reading {source}")
     # MONAI takes seconds to load, and a run that resumes later stages has no use for it
     from medidistill.ingest import ingest as read_images
@@ -87,23 +97,32 @@ def _images(data: Prepared) -> int:
     return len(data.train) + len(data.val) + len(data.test)
 
 
-def _stage_of(run: Run, pool: ExpertConfig) -> str:
-    return "experts" if pool == run.config.experts else "experts/flat"
+def _stage_of(run: Run, pool: ExpertConfig, coarse: int = 1) -> str:
+    flat = () if pool == run.config.experts else ("flat",)
+    small = () if coarse == 1 else (f"coarse-{coarse}",)
+    return "/".join(("experts", *flat, *small))
 
 
-def _folder_of(run: Run, pool: ExpertConfig) -> Path:
-    return run.folder.experts if pool == run.config.experts else run.folder.experts / "flat"
+def _folder_of(run: Run, pool: ExpertConfig, coarse: int = 1) -> Path:
+    return run.folder.experts.joinpath(*_stage_of(run, pool, coarse).split("/")[1:])
 
 
-def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = None) -> None:
-    data, config, stage = run.data(), run.config, _stage_of(run, pool)
-    inputs = digest("experts", data.digest, config.network, pool, config.seed)
-    if shard is None and run.finished(stage, inputs, *_expert_files(run, pool)):
+def _at_side(data: Prepared, coarse: int) -> tuple[Tensor, Tensor]:
+    """Return normalised training images averaged down to side / coarse, and their labels."""
+    images, labels = data.to_learn_from()
+    return at_coarse_side(images, coarse, data.normalisation), labels
+
+
+def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = None, coarse: int = 1) -> None:
+    data, config, stage = run.data(), run.config, _stage_of(run, pool, coarse)
+    small = [coarse] if coarse > 1 else []
+    inputs = digest("experts", data.digest, config.network, pool, config.seed, *small)
+    if shard is None and run.finished(stage, inputs, *_expert_files(run, pool, coarse)):
         return
     run.fits(experts_need(config, _images(data), data.train.num_classes))
-    images, labels = (part.to(run.device) for part in data.to_learn_from())
+    images, labels = (part.to(run.device) for part in _at_side(data, coarse))
     if shard is None:
-        settings = _protected(run, data, images, inputs, pool)
+        settings = _protected(run, data, images, inputs, pool, coarse)
     elif pool.dp.enabled:
         raise ConfigError("experts.dp: not with --shard; what each training costs is noted by one process")
     else:
@@ -119,7 +138,7 @@ def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = No
                 network=config.network,
                 config=settings,
                 seed=config.seed,
-                folder=_folder_of(run, pool),
+                folder=_folder_of(run, pool, coarse),
                 on_epoch=bar.at,
                 patients=data.train.patient_ids,
                 shard=share,
@@ -130,7 +149,7 @@ def _train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = No
         run.note(stage, inputs, files=pool.count)
 
 
-def _protected(run: Run, data: Prepared, images: Tensor, inputs: str, pool: ExpertConfig) -> ExpertConfig:
+def _protected(run: Run, data: Prepared, images: Tensor, inputs: str, pool: ExpertConfig, coarse: int) -> ExpertConfig:
     """Return the experts' settings with their noise, and note what the missing experts will cost.
 
     DP experts draw fresh noise whenever they are trained, so each training is an event of its own.
@@ -146,7 +165,7 @@ def _protected(run: Run, data: Prepared, images: Tensor, inputs: str, pool: Expe
         network=run.config.network,
         config=private,
         seed=run.config.seed,
-        folder=_folder_of(run, pool),
+        folder=_folder_of(run, pool, coarse),
     )
     missing = pool.count - done
     if missing:
@@ -171,8 +190,8 @@ def with_noise(experts: ExpertConfig) -> ExpertConfig:
     return dataclasses.replace(experts, dp=dataclasses.replace(dp, noise_multiplier=sigma))
 
 
-def _expert_files(run: Run, pool: ExpertConfig) -> list[Path]:
-    return [expert_file(_folder_of(run, pool), number) for number in range(pool.count)]
+def _expert_files(run: Run, pool: ExpertConfig, coarse: int = 1) -> list[Path]:
+    return [expert_file(_folder_of(run, pool, coarse), number) for number in range(pool.count)]
 
 
 _UNWATCHED = (
@@ -194,63 +213,104 @@ def distill(run: Run, method: str) -> None:
     if config.objective == "statistics":
         distil_released(run, method)
         return
-    pool = run.config.experts_by(method)
+    pool, coarse = run.config.experts_by(method), config.coarse
     if pool != run.config.experts:  # a pool that only some methods need is trained when one of them asks for it
         _train_pool(run, pool)
     basis = run.require(_stage_of(run, pool), "medidistill experts")
+    if coarse > 1:
+        _train_pool(run, pool, coarse=coarse)
+        basis = digest(basis, run.require(_stage_of(run, pool, coarse), "medidistill experts"))
     data, seed, stage = run.data(), run.config.seed, f"distill/{method}"
-    small = run.config.evaluate.small
-    inputs = digest("distill", method, basis, config, small, seed)
+    training = training_of(run.config, method)
+    start, before = config.start_from, ""
+    if start:
+        before = run.require(f"distill/{start}", f"medidistill distill --method {start}")
+    also = [before] if start else []
+    inputs = digest("distill", method, basis, config, training, seed, *also)
     folder = run.folder.distill(method)
     if run.finished(stage, inputs, folder / "distilled.safetensors"):
         return
     run.fits(distill_need(run.config, method, _images(data), data.train.num_classes))
     # more steps, or more checkpoints, continue what is there; anything else that changed begins anew
     plain = {key: value for key, value in as_dict(config).items() if key not in ("outer_steps", "checkpoint_every")}
-    resume = run.ranks.decide(lambda: _claim(folder, digest("distill", method, basis, plain, small, seed)))
-    for file in _expert_files(run, pool):
+    resume = run.ranks.decide(lambda: _claim(folder, digest("distill", method, basis, plain, training, seed, *also)))
+    first = DistilledSet.load(run.folder.distill(start) / "distilled.safetensors") if start else None
+    if coarse > 1:
+        first = _distilled(run, method, config.at_coarse_side(), folder / "coarse", coarse, first, resume=True)
+    result = _distilled(run, method, config, folder, 1, first, resume=resume)
+    curves = [folder / "history.json"]
+    entries = read_json(folder / "history.json")
+    run.note(stage, inputs, curves, best_step=entries["best_step"], alpha=result.alpha)
+
+
+def _distilled(
+    run: Run,
+    method: str,
+    config: DistillConfig,
+    folder: Path,
+    coarse: int,
+    start: DistilledSet | None,
+    *,
+    resume: bool,
+) -> DistilledSet:
+    """Distil at side / `coarse`, or read what was distilled there before."""
+    made = folder / "distilled.safetensors"
+    if coarse > 1 and made.is_file():
+        return DistilledSet.load(made)
+    pool, data, seed = run.config.experts_by(method), run.data(), run.config.seed
+    for file in _expert_files(run, pool, coarse):
         load_tensors(file)  # all of it, once: distillation reads single snapshots, which carry no checksum
-    train = data.train
+    train, stage = data.train, f"distill/{method}"
+    name = digest(stage, config, coarse, seed)
     # a score on private patients would be one more touch, without a mechanism
     blind = run.config.experts.dp.enabled or not config.validate_every
     score = None if blind else validation_score(run.config, data, device=run.device)
     if score is not None:
-        run.touch("select_step", inputs, val=data.val)
-    elif _leans_far(config.importance):
+        run.touch("select_step", name, val=data.val)
+    elif coarse == 1 and _leans_far(config.importance):
         say(run.progress, f"distill {method}: {_UNWATCHED}")
-    real = data.to_learn_from() if config.reads_real else None
+    real = _at_side(data, coarse) if config.reads_real else None
     if real is not None:  # of several uses the gravest
-        fitted = "real_batches" if config.fits_real else "weigh_parameters"
-        run.touch("start_from_real" if config.init == "real" else fitted, inputs, train=train)
-    with run.bar(f"distill {method}", config.outer_steps, "step") as bar, run.stop.deferred():
+        run.touch(_use_of(config), name, train=train)
+    label = f"distill {method}" if coarse == 1 else f"distill {method}, {train.images.shape[-1] // coarse} pixels"
+    with run.bar(label, config.outer_steps, "step") as bar, run.stop.deferred():
 
         def on_step(entry: dict[str, Any]) -> None:
             bar.at(int(entry["step"]), config.outer_steps, **_shown(entry))
             run.stop.check()
 
         result = distill_images(
-            _expert_files(run, pool),
+            _expert_files(run, pool, coarse),
             config,
             class_names=train.class_names,
             normalisation=data.normalisation,
-            training=small,
+            training=training_of(run.config, method),
             seed=seed,
             folder=folder,
             resume=resume,
             score=score,
             on_step=on_step,
             real=real,
-            recipe={"method": method, "data": data.digest, "image_size": run.config.ingest.image_size},
+            recipe={"method": method, "data": data.digest, "image_size": train.images.shape[-1] // coarse},
             device=run.device,
             ranks=run.ranks,
+            start=start,
         )
     if result.status != "completed":
         raise DivergedError(
             f"distill {method}: {result.status} after step {len(result.history)}; lower distill.lr_images "
             f"or distill.alpha (the last good set is in {folder})"
         )
-    curves = [folder / "history.json"]
-    run.note(stage, inputs, curves, best_step=result.best_step, alpha=result.distilled.alpha)
+    return result.distilled
+
+
+def _use_of(config: DistillConfig) -> str:
+    """Return the kind of event that reading real images is; of several uses the gravest."""
+    if config.init == "real":
+        return "start_from_real"
+    if config.objective == "snapshots":
+        return "match_features"
+    return "real_batches" if config.fits_real else "weigh_parameters"
 
 
 def _claim(folder: Path, inputs: str) -> bool:

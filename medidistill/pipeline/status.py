@@ -7,25 +7,26 @@ from typing import Any
 
 from medidistill.errors import IngestError
 from medidistill.files import read_json
-from medidistill.pipeline.journal import FORMAT
+from medidistill.pipeline.journal import FORMAT, State
 from medidistill.pipeline.run_folder import RunFolder
-from medidistill.record import RunRecord
 
-__all__ = ["describe", "read_status"]
+__all__ = ["State", "describe", "read_status"]
 
-_DIED = "the process ended without a word (killed, out of memory, or power lost); --resume goes on"
+_DIED = "the process terminated unexpectedly (killed, out of memory, or power lost); --resume goes on"
 
 
 def read_status(path: Path) -> dict[str, Any]:
     """Return the status of the run at `path`.
 
-    Keys: `format`, `state` (running, stopped, failed, completed; `unknown` for a folder without a status),
-    `command`, `stage`, `stages`, `finished`, `step`, `total`, `unit`, `piece`, `figures`, `eta_seconds` (of the
-    stage; None where unknown), `elapsed_seconds`, `pid`, `started`, `updated`, `error`, `exit_code`.
-    A status that says `running` while no process holds the folder is reported as `failed`.
+    Keys: `format`, `state` (see `State`), `command`, `stage`, `stages`, `finished`, `step`, `total`, `unit`, `piece`,
+    `figures`, `eta_seconds` (of the stage; None where unknown), `elapsed_seconds`, `pid`, `started`, `updated`,
+    `error` (why it failed, or was not released), `exit_code`, `released` (whether the bundle passed the privacy gate;
+    None without a bundle), `release_check` (see `medidistill.pipeline.release_check`; None before ingest). A status
+    that says `running` while no process holds the folder is reported as `failed`.
 
     Raises:
         ConfigError: `path` holds no run.
+        ResourceError: it may not be read.
         IngestError: the status file is damaged, or of a newer version.
     """
     folder = RunFolder.open(path)
@@ -37,37 +38,67 @@ def read_status(path: Path) -> dict[str, Any]:
         raise IngestError(f"{folder.status_file}: damaged status file; delete it, the run itself is not affected")
     if status["format"] > FORMAT:
         raise IngestError(f"{folder.status_file}: written by a newer medidistill; upgrade this one")
-    if status["state"] == "running" and not working:
-        status |= {"state": "failed", "error": _DIED, "exit_code": None, "eta_seconds": None}
+    status["release_check"] = _release_check(folder.release_check)
+    if status["state"] == State.RUNNING and not working:
+        status |= {"state": State.FAILED, "error": _DIED, "exit_code": None, "eta_seconds": None}
     return status
 
 
+def _release_check(file: Path) -> dict[str, Any] | None:
+    try:
+        found = read_json(file) if file.is_file() else None
+    except IngestError:
+        return None  # it is written again when the run goes on
+    return found if isinstance(found, dict) else None
+
+
 def _from_record(folder: RunFolder) -> dict[str, Any]:
+    from medidistill.record import RunRecord
+
     finished = list(RunRecord.load(folder.record_file).stages) if folder.record_file.is_file() else []
-    state = "running" if folder.at_work() else "unknown"
+    state = State.RUNNING if folder.at_work() else State.UNKNOWN
     return {"format": FORMAT, "state": state, "stage": "", "finished": finished, "stages": [], "error": ""}
 
 
 def describe(status: dict[str, Any], path: Path) -> str:
     """Return the status as a few lines for a terminal."""
     state, stages, finished = status["state"], status.get("stages", []), status["finished"]
-    lines = [("run", str(path)), ("state", state + (f" (process {status['pid']})" if state == "running" else ""))]
+    lines = [("run", str(path)), ("state", _shown(status))]
     if status["stage"]:
         place = f" ({stages.index(status['stage']) + 1} of {len(stages)})" if status["stage"] in stages else ""
         lines.append(("stage", status["stage"] + place))
-    if status.get("total") and state != "completed":
+    if status.get("total") and state != State.COMPLETED:
         piece = f"{status['piece']}: " if status.get("piece") else ""
         lines.append(("progress", f"{piece}{status['step']} of {status['total']} {status['unit']}s"))
     if status.get("eta_seconds") is not None:
         lines.append(("time left", f"about {duration(status['eta_seconds'])} in this stage"))
     lines.append(("finished", ", ".join(finished) or "nothing yet"))
+    if status.get("released") is not None:
+        lines.append(("bundle", "released" if status["released"] else "not released: for use inside"))
     if status.get("updated"):
         lines.append(("updated", status["updated"]))
+    check = status.get("release_check")
+    if check and (check["wanted"] or check["unresolvable"]):
+        lines += [("release" if number == 0 else "", line) for number, line in enumerate(check["summary"])]
     if status["error"]:
-        lines.append(("error", status["error"]))
-    if state in ("failed", "stopped"):
+        lines.append(("why" if state == State.NOT_RELEASED else "error", status["error"]))
+    if state in (State.FAILED, State.STOPPED):
         lines.append(("go on with", f"medidistill run --output {path} --resume"))
+    if state == State.NOT_RELEASED:
+        lines.append(
+            ("decide", f"medidistill export --output {path} --release --override RULE --reason TEXT --by NAME")
+        )
     return "\n".join(f"{name:<11}{text}" for name, text in lines)
+
+
+def _shown(status: dict[str, Any]) -> str:
+    state = status["state"]
+    if state == State.RUNNING:
+        return f"running (process {status['pid']})" if "pid" in status else "running"
+    if state == State.NOT_RELEASED:
+        return "finished, not released"
+    whole = status.get("stages") and set(status["stages"]) <= set(status["finished"])
+    return "finished" if state == State.COMPLETED and whole else str(state)
 
 
 def duration(seconds: float) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from medidistill.config import RunConfig, as_dict
 from medidistill.distill import Ranks
-from medidistill.errors import ConfigError, PrivacyGateError, did_you_mean
+from medidistill.errors import ConfigError, MedidistillError, PrivacyGateError, did_you_mean
 from medidistill.evaluate import Comparison
+from medidistill.files import private_umask
 from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
@@ -17,6 +18,7 @@ from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.machine import set_up
 from medidistill.pipeline.memory import check, distill_need, experts_need
 from medidistill.pipeline.planning import Plan, make_plan
+from medidistill.pipeline.release_check import check_after_ingest, release_wanted
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.stopping import Stop
@@ -39,6 +41,8 @@ def working(
 ) -> Iterator[Run]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
+    The folder is closed to everybody but its owner, at the beginning and at the end; see `RunFolder`.
+
     Args:
         folder: an existing run folder.
         stop: where requests to stop arrive.
@@ -53,9 +57,10 @@ def working(
     config = load_config(folder.config_file, settings)
     methods(config)
     device = set_up(config)
-    with folder.locked() if ranks.writes else contextlib.nullcontext():
+    with private_umask(), folder.locked() if ranks.writes else contextlib.nullcontext():
         if ranks.writes:
             folder.sweep()
+            folder.close()
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
@@ -66,11 +71,22 @@ def working(
         try:
             with ranks.failing_together():
                 yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks, device)
+            if ranks.writes:
+                folder.close()  # a library that copies a file may copy its mode
         except BaseException as error:
             stop.disarm()
-            journal.end(stop.error() if isinstance(error, KeyboardInterrupt) else error)
+            with contextlib.suppress(MedidistillError):
+                if ranks.writes:
+                    folder.close()
+            told = stop.error() if isinstance(error, KeyboardInterrupt) else error
+            journal.end(told, released=_released(folder, record))
             raise
-        journal.end(None)
+        journal.end(None, released=_released(folder, record))
+
+
+def _released(folder: RunFolder, record: RunRecord) -> bool | None:
+    """Whether the bundle of a run passed the gate; None without a bundle."""
+    return bool(record.stages.get("export", {}).get("released")) if folder.bundle.is_dir() else None
 
 
 def stage_names(config: RunConfig) -> tuple[str, ...]:
@@ -113,6 +129,8 @@ def run(
         The comparison, None where `until` ends before it; everything else is in `output`.
 
     Raises:
+        PrivacyGateError: a release is wanted that the gate would refuse whatever the audit finds; raised after ingest,
+            unless `privacy.release_check` is off.
         MedidistillError: each class with its exit code; finished stages stay on disk.
     """
     names = stage_names(config)
@@ -153,6 +171,8 @@ def _do(work: Run, name: str, source: Path) -> Comparison | None:
         return comparing.evaluate(work)
     if stage == "ingest":
         stages.ingest(work, source)
+        if work.config.privacy.release_check and not work.record.stages.get("export", {}).get("released"):
+            check_after_ingest(work).refuse()
     elif stage == "experts":
         stages.experts(work)
     elif stage == "distill":
@@ -167,9 +187,8 @@ def _do(work: Run, name: str, source: Path) -> Comparison | None:
 
 
 def _export(work: Run) -> None:
-    privacy = work.config.privacy
     try:
-        delivery.export(work, wanted=privacy.audit != "none" or privacy.policy == "phantom")
+        delivery.export(work, wanted=release_wanted(work.config))
     except PrivacyGateError:
         delivery.report(work)  # what was measured stays readable
         raise

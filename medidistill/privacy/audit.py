@@ -115,6 +115,7 @@ def audit(
     folder: Path,
     seed: int = 0,
     workers: int = 1,
+    compile: bool = False,
     on_run: Callable[[int, int], None] | None = None,
     on_part: Callable[[str], None] | None = None,
     on_estimate: Callable[[float], None] | None = None,
@@ -131,6 +132,7 @@ def audit(
         folder: receives the shadow runs.
         seed: of everything.
         workers: processes of the shadow runs.
+        compile: compile the training of students.
         on_run: called with (shadow runs done, total).
         on_part: called with the name of each part before it starts.
         on_estimate: called with the seconds that the shadow runs will take, after the first one; may raise to stop.
@@ -159,6 +161,7 @@ def audit(
         students=profile.students,
         folder=folder,
         workers=workers,
+        compile=compile,
         on_run=on_run,
         on_estimate=on_estimate,
     )
@@ -177,7 +180,7 @@ def audit(
     say("attribute inference")
     found["attribute"] = _attribute(release, members, others, pool, seed)
     found |= membership_audits(runs, pool, seed)
-    table = log_probabilities(release, pool.images, profile.students, seed).numpy()
+    table = log_probabilities(release, pool.images, profile.students, seed, compile=compile).numpy()
     found["membership_release"] = _membership_of_release(table, runs, pool, seed)
     return {
         "format": FORMAT,

@@ -31,6 +31,8 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "real_batches": (True, "the distilled images were fitted to batches of these images"),
     "weigh_parameters": (True, "importance weights began at what these images say of each parameter"),
     "select_step": (True, "the outer step was chosen by scores on these images"),
+    "choose_method": (True, "the method whose set is released was chosen by scores on these images"),
+    "match_features": (True, "the distilled images were fitted to means of features of these images"),
     "choose_training": (True, "the training recipe that ships with the set was chosen by scores on these images"),
     "train_rivals": (False, "networks that are measured and not released were trained on the images"),
     "score": (False, "figures in tables were computed on these images"),
@@ -45,7 +47,7 @@ MECHANISMS: Mapping[str, tuple[str, ...]] = {
 }
 """Mechanism -> the parameters without which its cost cannot be computed."""
 
-_SOURCES = ("train_experts", "feature_statistics", "real_batches")
+_SOURCES = ("train_experts", "feature_statistics", "real_batches", "match_features")
 ORIGINS = ("patients", "phantom", "public")
 
 

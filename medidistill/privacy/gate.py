@@ -15,15 +15,13 @@ from medidistill.config import PolicyConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim
-from medidistill.privacy.statistics import members_needed, nonmembers_needed, passes_by_chance, trials_needed
+from medidistill.privacy.resolution import COPY_HOLDOUT_IMAGES, FALSE_ALARM, NATURAL_RULES, rate_needs
+from medidistill.privacy.statistics import passes_by_chance, trials_needed
 from medidistill.privacy.wording import ABOUT
 
 __all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "guarantees", "judge", "overrule", "refuse", "terms"]
 
 CONTROLLED = "controlled sharing only"
-_OTHERS_FOR_PERCENTILE = 100
-_LUCK = 0.05  # failing by chance is worth a word from here on
-_NATURAL = ("membership_release", "lira", "rmia")
 _PATIENT_RULES = ("linkage", "copies", "membership_release", "lira", "rmia")
 _NAME_PATIENTS = (
     "name the patient of each image (column patient_id of the table of labels, or Patient ID), and run again"
@@ -121,9 +119,7 @@ def judge(
     if audit is not None and verdicts[-1].passed:
         found = audit["audits"]
         verdicts += _linkage(policy, found["linkage"])
-        verdicts += [
-            _rate(policy, key, found[key], policy.natural_tpr) for key in ("membership_release", "lira", "rmia")
-        ]
+        verdicts += [_rate(policy, rule, found[rule], policy.natural_tpr) for rule in NATURAL_RULES]
         verdicts.append(_rate(policy, "canaries", found["canaries"], policy.canary_tpr))
         if not (claim.kind == "dp" and (budget is None or guarantees(policy, budget))):
             verdicts.append(_proven(policy, found["one_run"]))
@@ -164,9 +160,9 @@ def _linkage(policy: PolicyConfig, found: Mapping[str, Any]) -> list[Verdict]:
         linkage = Verdict("linkage", worst >= policy.linkage_p, f"p = {worst:.3g}", limit, _LEAKS)
     near = max(found[view]["nearer_than_limit"] for view in ("pixels", "high_pass"))
     allowed = f"at most {policy.copies} images nearer than the holdout's 1st percentile"
-    if found["others"] < _OTHERS_FOR_PERCENTILE:
+    if found["others"] < COPY_HOLDOUT_IMAGES:
         figure = f"not resolvable: {found['others']} images of others have no 1st percentile"
-        remedy = f"needs {_OTHERS_FOR_PERCENTILE} images of patients who were not members"
+        remedy = f"needs {COPY_HOLDOUT_IMAGES} images of patients who were not members"
         return [linkage, Verdict("copies", False, figure, allowed, remedy)]
     return [linkage, Verdict("copies", near <= policy.copies, f"{near} images nearer", allowed, _LEAKS)]
 
@@ -174,7 +170,7 @@ def _linkage(policy: PolicyConfig, found: Mapping[str, Any]) -> list[Verdict]:
 def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: float) -> Verdict:
     limit = f"upper limit of TPR at {100 * policy.fpr:g} % FPR <= {100 * largest:g} %"
     things = "canaries" if rule == "canaries" else "patients"
-    members, others = members_needed(largest, policy.fpr), nonmembers_needed(policy.fpr)
+    members, others = rate_needs(policy, largest)
     needs = f"needs {members} members and {others} non-members ({things})"
     if not found.get("measured", True):
         return Verdict(rule, False, f"not measured: {found['reason']}", limit, needs)
@@ -191,7 +187,7 @@ def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: fl
         return Verdict(rule, True, figure, limit)
     silent = 1 - passes_by_chance(largest, policy.fpr, point["members"], point["nonmembers"])
     luck = f"with so few {things} a set that tells nothing fails as well, {100 * silent:.0f} times in 100"
-    return Verdict(rule, False, figure, limit, f"{_LEAKS}; {luck}" if silent >= _LUCK else _LEAKS)
+    return Verdict(rule, False, figure, limit, f"{_LEAKS}; {luck}" if silent >= FALSE_ALARM else _LEAKS)
 
 
 def _proven(policy: PolicyConfig, found: Mapping[str, Any]) -> Verdict:

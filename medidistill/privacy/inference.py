@@ -23,6 +23,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from medidistill.networks import penultimate
 from medidistill.seeding import stream
 
 __all__ = ["attribute_audit"]
@@ -34,15 +35,8 @@ Ids = npt.NDArray[np.int64]
 @torch.no_grad()
 def _features(network: nn.Module, images: Tensor) -> npt.NDArray[np.float64]:
     """Return what enters the last linear layer, (N, D)."""
-    kept: list[Tensor] = []
-    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    handle = last.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].flatten(1)))
-    try:
-        for part in torch.split(images, 512):
-            network.eval()(part)
-    finally:
-        handle.remove()
-    return torch.cat(kept).double().numpy()
+    parts = [penultimate(network.eval(), part)[0] for part in torch.split(images, 512)]
+    return torch.cat(parts).double().numpy()
 
 
 def attribute_audit(

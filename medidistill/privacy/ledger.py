@@ -7,24 +7,39 @@ cautious where cohorts overlap in part. A release without a mechanism makes ever
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medidistill.errors import IngestError
-from medidistill.files import read_json, write_json
+from medidistill.errors import IngestError, ResourceError
+from medidistill.files import read_json, translate_os_errors, write_json
 from medidistill.privacy.accounting import Sampled
 
 __all__ = ["Ledger"]
 
 FORMAT = 1
+_LOCK_TIMEOUT_S = 60.0
 
 
 def _hashes(patients: Iterable[str]) -> list[str]:
     return sorted({hashlib.sha256(f"ledger\x1f{name}".encode()).hexdigest()[:16] for name in patients})
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    plain: dict[str, Any] = read_json(path) if path.exists() else {"format": FORMAT, "releases": []}
+    try:
+        if plain["format"] > FORMAT:
+            raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")
+        return list(plain["releases"])
+    except (KeyError, TypeError) as error:
+        raise IngestError(f"{path}: not a ledger ({error}); restore it, nothing is released without") from error
 
 
 class Ledger:
@@ -39,13 +54,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        plain: dict[str, Any] = read_json(path) if path.exists() else {"format": FORMAT, "releases": []}
-        try:
-            if plain["format"] > FORMAT:
-                raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")
-            self.releases: list[dict[str, Any]] = plain["releases"]
-        except (KeyError, TypeError) as error:
-            raise IngestError(f"{path}: not a ledger ({error}); restore it, nothing is released without") from error
+        self.releases = _read(path)
 
     def before(self, patients: Iterable[str], name: str) -> tuple[list[Sampled], int]:
         """Return the mechanisms, and the number of releases without one, that touched any of these patients.
@@ -59,8 +68,8 @@ class Ledger:
         mechanisms = [Sampled(**m) for r in shared for m in r["mechanisms"]]
         return mechanisms, sum(not r["mechanisms"] for r in shared)
 
-    def add(self, patients: Iterable[str], name: str, mechanisms: Sequence[Sampled], **facts: Any) -> None:
-        """Write down a release; the same set of the same patients is one entry."""
+    def add(self, patients: Iterable[str], name: str, mechanisms: Sequence[Sampled], **facts: Any) -> bool:
+        """Write down a release; the same set of the same patients is one entry. Return whether it is a new one."""
         entry = {
             "set": name,
             "patients": _hashes(patients),
@@ -68,6 +77,39 @@ class Ledger:
             "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **facts,
         }
-        if not any(old["set"] == name and old["patients"] == entry["patients"] for old in self.releases):
-            self.releases.append(entry)
-            write_json(self.path, {"format": FORMAT, "releases": self.releases}, mode=0o600)
+        if any(old["set"] == name and old["patients"] == entry["patients"] for old in self.releases):
+            return False
+        self._write([*self.releases, entry])
+        return True
+
+    def take_back(self) -> None:
+        """Remove the entry that was added last: its bundle could not be written."""
+        self._write(self.releases[:-1])
+
+    def _write(self, releases: list[dict[str, Any]]) -> None:
+        write_json(self.path, {"format": FORMAT, "releases": releases}, mode=0o600)
+        self.releases = releases
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Let no other release be decided inside the block, and read what others have written before it.
+
+        Raises:
+            ResourceError: another release takes longer than a minute, or the folder cannot be written.
+        """
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with translate_os_errors(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with open(handle, "r+b") as file:
+            until = time.monotonic() + _LOCK_TIMEOUT_S
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise ResourceError(f"{self.path}: another release is being written; try again") from None
+                time.sleep(0.05)
+            self.releases = _read(self.path)
+            yield

@@ -24,9 +24,15 @@ from scipy import optimize, stats
 from medidistill.errors import ConfigError
 from medidistill.privacy.statistics import CONFIDENCE, FloatArray
 
-__all__ = ["one_run_bound", "one_run_epsilon", "one_run_p_value"]
+__all__ = ["guess_count", "one_run_bound", "one_run_epsilon", "one_run_p_value"]
 
 _LARGEST = 30.0
+_SHARE = 0.25
+
+
+def guess_count(canaries: int, share: float = _SHARE) -> int:
+    """Return how many guesses are made about `canaries`: `share` of them on either side, at least one."""
+    return 2 * max(1, int(share * canaries))
 
 
 def one_run_p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float = 0.0) -> float:
@@ -60,7 +66,7 @@ def one_run_epsilon(
 
 
 def one_run_bound(
-    scores: FloatArray, included: npt.NDArray[np.bool_], *, share: float = 0.25, delta: float = 0.0
+    scores: FloatArray, included: npt.NDArray[np.bool_], *, share: float = _SHARE, delta: float = 0.0
 ) -> dict[str, Any]:
     """Guess "in" for the highest and "out" for the lowest scores, abstain between, and bound epsilon.
 
@@ -74,7 +80,7 @@ def one_run_bound(
         JSON types: canaries, guesses, right, epsilon_lower, ceiling.
     """
     order = np.argsort(scores, kind="stable")
-    side = max(1, int(share * len(scores)))
+    side = guess_count(len(scores), share) // 2
     right = int(included[order[-side:]].sum() + (~included[order[:side]]).sum())
     return {
         "canaries": len(scores),

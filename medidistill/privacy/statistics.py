@@ -17,6 +17,7 @@ from scipy import stats
 from medidistill.errors import ConfigError
 
 __all__ = [
+    "MEASURED_FPRS",
     "Attack",
     "auc_score",
     "binomial_tail",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
+MEASURED_FPRS = (0.01, 0.001)  # rates of false positives that every attack is summarised at
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -127,7 +129,7 @@ class Attack:
         member: (N,) bool, the truth.
         unit: (N,) int64, the patient or canary that an observation belongs to. Limits count each unit once, however
             many runs it was observed in: observations of one patient are not independent.
-        order: (U,) a permutation of the units; its first half chooses the threshold.
+        order: (U,) a permutation of the units; the first half of the non-members in it chooses the threshold.
     """
 
     scores: FloatArray
@@ -160,9 +162,11 @@ class Attack:
         single one of two hundred strangers has a rate of its own between 0.1 and 3 %. `resolvable` is False where a
         half cannot hold one false positive at `fpr`; the rate is then None.
         """
-        first = np.isin(self.unit, self.order[: len(self.order) // 2])
+        outside = self.order[np.isin(self.order, self.unit[~self.member])]
+        others = len(outside)
+        # equal halves of the non-members themselves: whether a rate resolves must follow from their number alone
+        first = np.isin(self.unit, outside[: others // 2])
         halves = [(~self.member & half, ~self.member & ~half) for half in (first, ~first)]
-        others = len(np.unique(self.unit[~self.member]))
         members = len(np.unique(self.unit[self.member]))
         result: dict[str, Any] = {"fpr": fpr, "members": members, "nonmembers": others, "confidence": confidence}
         if min(len(np.unique(self.unit[choosing])) for choosing, _ in halves) * fpr < 1 - 1e-9:
@@ -186,8 +190,8 @@ class Attack:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return AUC, and the true positives at 1 % and 0.1 %, as JSON types."""
-        return {"auc": self.auc(), "operating_points": [self.at(fpr) for fpr in (0.01, 0.001)]}
+        """Return AUC, and the true positives at `MEASURED_FPRS`, as JSON types."""
+        return {"auc": self.auc(), "operating_points": [self.at(fpr) for fpr in MEASURED_FPRS]}
 
 
 def _threshold(scores: FloatArray, fpr: float) -> float:

@@ -45,10 +45,13 @@ _ARMS = {
     "full": Style("#000000", "s", "-"),
     "random": Style("#E69F00", "v", (0, (1, 1))),
     "kmeans": Style("#56B4E9", "^", (0, (5, 2))),
+    "packed": Style("#F0B323", "<", (0, (3, 1))),
+    "snapshots": Style("#0072B2", "P", "--"),
+    "kernel": Style("#CC79A7", "X", ":"),
     "mtt": Style("#009E73", "D", (0, (4, 1, 1, 1))),
     "iadd": Style("#D55E00", "o", "-"),
 }
-_OTHERS = (Style("#0072B2", "P", "--"), Style("#CC79A7", "X", ":"), Style("#7F7F7F", "h", "-."))
+_OTHERS = (Style("#44AA99", "p", "--"), Style("#882255", "*", ":"), Style("#7F7F7F", "h", "-."))
 
 
 def style_of(arm: str, known: Sequence[str] = ()) -> Style:

@@ -53,14 +53,13 @@ def evolution(steps: Sequence[tuple[int, Tensor]], distilled: DistilledSet) -> P
     """Draw the first image of each class at up to eight outer steps, from the first to the last."""
     count = min(8, len(steps))
     chosen = [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
-    firsts = [int(torch.nonzero(distilled.labels == k).flatten()[0]) for k in range(distilled.num_classes)]
-    columns = max(count, 4)
-    figure, axes = new_figure(len(firsts), columns, max(1.4, 0.3 + _CELL * len(firsts) * 10 / columns))
+    rows, columns = distilled.num_classes, max(count, 4)
+    figure, axes = new_figure(rows, columns, max(1.4, 0.3 + _CELL * rows * 10 / columns))
     for column, (step, images) in enumerate(chosen):
         display = distilled.normalisation.to_display(images)
-        for row, index in enumerate(firsts):
+        for row in range(rows):  # class by class; of a packed set the first of each are kept
             one = axes[row * columns + column]
-            _image(one, display[index])
+            _image(one, display[row * (len(images) // rows)])
             if row == 0:
                 one.set_title(f"step {step}", fontsize=9)
     for position, one in enumerate(axes):

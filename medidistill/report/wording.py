@@ -14,6 +14,9 @@ _WHAT = {
     "full": "real images, all there are for training,",
     "dp_full": "real images, all there are, by DP-SGD at the epsilon of the set,",
     "random": "real images drawn at random",
+    "packed": "real images drawn at random, packed into the same bytes,",
+    "snapshots": "images distilled by matching features at expert snapshots",
+    "kernel": "images distilled by kernel regression",
     "mtt": "images distilled by trajectory matching (MTT)",
     "iadd": "images distilled with importance weights (IADD)",
 }
@@ -40,7 +43,7 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def _short(arm: str) -> str:
-    return {"mtt": "MTT", "random": "random real images"}.get(arm, arm)
+    return {"mtt": "MTT", "random": "random real images", "packed": "packed random real images"}.get(arm, arm)
 
 
 def _span(interval: Mapping[str, float], sign: str = "") -> str:

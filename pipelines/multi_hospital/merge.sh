@@ -2,6 +2,9 @@
 # Where the bundles of the hospitals meet: check each and merge them into one.
 #
 #   merge.sh MERGED BUNDLE BUNDLE ...
+#
+#   MEDIDISTILL_CLASSES  mapping file, where the hospitals have different sets of classes (docs/bundle.md, Merging)
+#   MEDIDISTILL          the command                                                   (default: medidistill)
 set -eu
 merged=${1:?"usage: merge.sh MERGED BUNDLE BUNDLE ..."}
 shift
@@ -11,4 +14,4 @@ for bundle in "$@"; do
   $medidistill verify "$bundle"
 done
 # shellcheck disable=SC2086
-exec $medidistill merge "$@" --output "$merged"
+exec $medidistill merge "$@" --output "$merged" ${MEDIDISTILL_CLASSES:+--classes "$MEDIDISTILL_CLASSES"}

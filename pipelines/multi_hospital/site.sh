@@ -3,8 +3,9 @@
 #
 #   site.sh INPUT OUTPUT [CONFIG]
 #
-# All sites must use one configuration: the same classes, image size, normalisation and network. The bundle is
-# OUTPUT/bundle; whether it may leave is the site's decision, and the card in it says what was measured.
+# All sites must use one image size, normalisation and network; where their classes differ, merge.sh takes a mapping
+# file. The bundle is OUTPUT/bundle; whether it may leave is the site's decision, and the card in it says what was
+# measured.
 set -eu
 umask 077
 input=${1:?"usage: site.sh INPUT OUTPUT [CONFIG]"}

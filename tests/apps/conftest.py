@@ -26,7 +26,9 @@ network: {width: 4, depth: 1}
 experts: {count: 2, epochs: 3, batch_size: 16}
 distill:
   {ipc: 1, outer_steps: 20, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 10, checkpoint_every: 5}
-evaluate: {networks: 2, full_epochs: 2, bootstrap: 100, small: {steps: 5}}
+evaluate:
+  {networks: 2, full_epochs: 2, bootstrap: 100,
+   small: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
 """
 
 

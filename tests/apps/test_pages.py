@@ -297,3 +297,23 @@ def test_a_bundle_without_a_word_of_the_gate_counts_as_not_released(open_page, f
     standing = read_standing(read_run(Places.of(), finished))
     assert (standing.released, standing.current) == (False, True)
     open_page("privacy")
+
+
+def test_a_new_run_says_what_its_numbers_cannot_show(open_page, made, text_of):
+    test = open_page("distil", source=str(made.phantoms))
+    assert "release check" not in text_of(test)
+    next(one for one in test.select_slider if one.label.startswith("Audit")).set_value("quick").run()
+    assert not test.exception
+    said = text_of(test)
+    assert "the gate would refuse this set whatever the audit finds" in said
+    assert "rule lira" in said
+    start = next(one for one in test.button if one.key == "start_run")
+    assert start.disabled
+    test.checkbox(key="unreleased").check().run()
+    assert not next(one for one in test.button if one.key == "start_run").disabled
+
+
+def test_privacy_says_what_the_numbers_of_a_run_cannot_show(open_page, finished, text_of):
+    assert "rule linkage: 3 released images cannot give a p value below 0.01" in text_of(open_page("privacy"))
+    (finished / "release-check.json").unlink()  # a run of before
+    assert "rule linkage" not in text_of(open_page("privacy"))

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import covid_cxr, make_tables
 from medidistill.config import (
+    AdaptiveTraining,
     DistillConfig,
     EvaluateConfig,
     ExpertConfig,
@@ -25,7 +26,12 @@ CONFIG = RunConfig(
     network=NetworkConfig(width=2, depth=2),
     experts=ExpertConfig(count=2, epochs=3, batch_size=16),
     distill=DistillConfig(ipc=1, outer_steps=2, inner_steps=2, max_start=1, validate_every=1),
-    evaluate=EvaluateConfig(full_epochs=1, small=TrainingConfig(steps=2, batch_size=4), bootstrap=100),
+    evaluate=EvaluateConfig(
+        full_epochs=1,
+        small=TrainingConfig(steps=2, batch_size=4),
+        adaptive=AdaptiveTraining(steps=2, batch_size=4),
+        bootstrap=100,
+    ),
 )
 
 

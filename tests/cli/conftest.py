@@ -28,7 +28,9 @@ distill:
   max_start: 2
   validate_every: 20
   checkpoint_every: 5
-evaluate: {networks: 2, full_epochs: 2, bootstrap: 100, small: {steps: 5}}
+evaluate:
+  {networks: 2, full_epochs: 2, bootstrap: 100,
+   small: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import SecondaryCaptureImageStorage
 
+from medidistill.chained_log import read_chain
 from medidistill.cli import main
 from medidistill.export import load, verify
 from medidistill.files import load_tensors
@@ -92,22 +94,60 @@ def test_merge_verifies_evaluates_and_writes(
     assert not (tmp_path / "c").exists()
 
 
-def test_push_sends_what_verifies(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@contextlib.contextmanager
+def archive():
+    """Run an archive; give its address and what it has received."""
     received = []
     ae = AE(ae_title="ARCHIVE")
     ae.add_supported_context(SecondaryCaptureImageStorage)
     handlers = [(evt.EVT_C_STORE, lambda event: received.append(event.dataset) or 0)]
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
-        place = f"127.0.0.1:{server.socket.getsockname()[1]}"
-        assert main(["push", str(bundle), "--pacs", place, "--called-aet", "ARCHIVE", "--quiet"]) == 0
+        yield f"127.0.0.1:{server.socket.getsockname()[1]}", received
+    finally:
+        server.shutdown()
+
+
+def test_push_sends_what_verifies(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.jsonl"
+    options = ["--called-aet", "ARCHIVE", "--quiet", "--unreleased", "--log", str(log)]
+    with archive() as (place, received):
+        assert main(["push", str(bundle), "--pacs", place, *options]) == 0
         assert f"stored: 3 images in {place}" in capsys.readouterr().out
         folder = Path(shutil.copytree(bundle, tmp_path / "b"))
         (folder / "README.md").write_text("changed")
-        assert main(["push", str(folder), "--pacs", place, "--quiet"]) == 3
-    finally:
-        server.shutdown()
+        assert main(["push", str(folder), "--pacs", place, *options]) == 3
     assert len(received) == 3
     assert main(["push", str(bundle), "--pacs", "nowhere"]) == 2
     with pytest.raises(SystemExit):
         main(["push", str(bundle)])
+    entries = read_chain(log).entries
+    assert [entry["event"] for entry in entries] == ["sending", "sent"]
+    assert {(entry["released"], entry["where"]) for entry in entries} == {(False, place)}
+
+
+def test_push_refuses_what_no_gate_released(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, log = finished / "bundle", finished.parent / "release-log.jsonl"
+    with archive() as (place, received):
+        send = ["push", str(bundle), "--pacs", place, "--called-aet", "ARCHIVE", "--quiet"]
+        assert main(send) == 4
+        assert "not released" in capsys.readouterr().err
+        assert received == []
+        assert not log.exists()
+        text = (finished / "run.yaml").read_text()
+        (finished / "run.yaml").write_text(text.replace("policy: default", "policy: phantom"))
+        assert main(["export", "--output", str(finished), "--release", "--quiet"]) == 0
+        assert main(send) == 0
+        assert len(received) == 3
+    entries = read_chain(log).entries
+    assert [entry["event"] for entry in entries] == ["releasing", "released", "sending", "sent"]
+    assert len({entry["set"] for entry in entries}) == 1
+    assert entries[2]["released"]
+
+
+def test_push_sends_nothing_that_it_cannot_log(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (finished.parent / "file").write_text("")
+    with archive() as (place, received):
+        log = ["--unreleased", "--log", str(finished.parent / "file" / "log")]
+        assert main(["push", str(finished / "bundle"), "--pacs", place, "--quiet", *log]) == 5
+        assert received == []

@@ -26,7 +26,9 @@ experts:
   batch_size: 4
   dp: {enabled: true, noise_multiplier: 6, sampling_rate: 0.5, expected_patients: 2, steps_per_epoch: 2}
 distill: {ipc: 1, outer_steps: 4, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 2, real_batch: 4}
-evaluate: {arms: [random, iadd], networks: 2, full_epochs: 2, bootstrap: 100, small: {steps: 5}}
+evaluate:
+  {arms: [random, iadd], networks: 2, full_epochs: 2, bootstrap: 100,
+   small: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
 """
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from medidistill.chained_log import read_chain
 from medidistill.cli import main
+from medidistill.pipeline import read_status
 from medidistill.privacy import Manifest
 
 
@@ -24,6 +30,17 @@ def _policy(folder: Path, name: str) -> None:
 
 def _release(folder: Path, *more: str) -> int:
     return main(["export", "--output", str(folder), "--release", "--quiet", *more])
+
+
+@contextlib.contextmanager
+def mounted(folder: Path):
+    """Mount a folder on itself, which lets nobody move or remove it."""
+    if subprocess.run(["mount", "--bind", folder, folder], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_every_touch_is_written_down_and_phantoms_are_known_as_such(tiny):
@@ -80,3 +97,122 @@ def test_a_policy_that_is_not_one_is_refused(finished, tmp_path, monkeypatch, ca
     _policy(finished, name)
     assert _release(finished) == 2
     assert message in capsys.readouterr().err
+
+
+def _as_patients(folder: Path) -> None:
+    """Let the provenance say that the phantoms were patients."""
+    file = folder / "provenance.json"
+    Manifest([dataclasses.replace(one, origin="patients") for one in Manifest.load(file).events]).save(file)
+
+
+OVERRIDE = ("--override", "audit", "--reason", "a rehearsal", "--by", "PHANTOM^0001")
+
+
+def test_who_released_what_under_which_policy_is_logged_in_a_chain(finished, capsys):
+    log, ledger = finished.parent / "release-log.jsonl", finished.parent / "privacy-ledger.json"
+    _as_patients(finished)
+    assert _release(finished) == 4
+    assert _release(finished, *OVERRIDE) == 0
+    assert main(["log", "verify", str(finished.parent)]) == 0
+    shown = capsys.readouterr().out
+    head = shown.rpartition("head ")[2].strip()
+    refused, releasing, released = read_chain(log).entries
+    assert (refused["event"], refused["failed_rules"], refused["policy"]) == ("refused", ["audit"], "default")
+    assert (releasing["event"], released["event"]) == ("releasing", "released")
+    assert released["overridden"] == {"audit": "a rehearsal (PHANTOM^0001)"}
+    assert released["user"]
+    assert released["patients"] == 12
+    assert len(released["policy_digest"]) == 16
+    assert released["hash"] == head
+    (counted,) = json.loads(ledger.read_text())["releases"]
+    assert counted["set"] == released["set"]
+    assert (log.stat().st_mode & 0o777, ledger.stat().st_mode & 0o777) == (0o600, 0o600)
+    # the same release again is no second one
+    assert _release(finished, *OVERRIDE) == 0
+    assert len(json.loads(ledger.read_text())["releases"]) == 1
+    assert main(["log", "verify", str(log), "--head", head]) == 0
+    assert main(["log", "show", str(log)]) == 0
+    assert "in spite of audit" in capsys.readouterr().out
+    # what was changed or cut shows
+    text = log.read_text()
+    log.write_text(text.replace("a rehearsal", "no rehearsal", 1))
+    assert main(["log", "verify", str(log)]) == 3
+    assert "line 2: changed" in capsys.readouterr().out
+    log.write_text("".join(text.splitlines(keepends=True)[:2]))
+    assert main(["log", "verify", str(log)]) == 0
+    assert f"note: line 2: releasing {released['set']}: its end is not in the log" in capsys.readouterr().out
+    assert main(["log", "verify", str(log), "--head", head]) == 3
+    log.write_text("".join(text.splitlines(keepends=True)[:1]))
+    assert main(["log", "verify", str(log)]) == 0
+    assert f"counts the set {released['set']}" in capsys.readouterr().out
+
+
+def test_a_bundle_that_cannot_be_written_is_in_neither_ledger_nor_log(finished, capsys):
+    """The folder that the bundle would take the place of cannot be moved away: a file system is mounted there."""
+    _as_patients(finished)
+    before = {path.name: path.read_bytes() for path in (finished / "bundle").rglob("*") if path.is_file()}
+    with mounted(finished / "bundle"):
+        assert _release(finished, *OVERRIDE) == 5
+    assert {path.name: path.read_bytes() for path in (finished / "bundle").rglob("*") if path.is_file()} == before
+    assert json.loads((finished.parent / "privacy-ledger.json").read_text())["releases"] == []
+    events = [entry["event"] for entry in read_chain(finished.parent / "release-log.jsonl").entries]
+    assert events == ["releasing", "withdrawn"]
+    assert not list(finished.rglob("*.part"))
+    assert _release(finished, *OVERRIDE) == 0
+    assert len(json.loads((finished.parent / "privacy-ledger.json").read_text())["releases"]) == 1
+
+
+def test_nothing_is_released_that_cannot_be_logged(finished, capsys):
+    _as_patients(finished)
+    before = (finished / "bundle" / "SHA256SUMS").read_bytes()
+    (finished.parent / "release-log.jsonl").mkdir()
+    assert _release(finished, *OVERRIDE) == 5
+    assert (finished / "bundle" / "SHA256SUMS").read_bytes() == before
+    assert not (finished.parent / "privacy-ledger.json").exists()
+
+
+def test_a_log_whose_end_was_changed_stops_releases(finished, capsys):
+    assert _release(finished) == 4
+    log = finished.parent / "release-log.jsonl"
+    log.write_text(log.read_text().replace("refused", "passed"))
+    assert _release(finished, *OVERRIDE) == 3
+    assert "its last line was changed" in capsys.readouterr().err
+    assert not _privacy(finished)["released"]
+
+
+def test_a_run_whose_release_is_refused_has_finished(tiny, tmp_path, capsys):
+    """`run` asks for the release itself where its configuration says so; here in a run that kept its other stages."""
+    out = tmp_path / "out"
+    shutil.copytree(tiny.finished, out)
+    _policy(out, "phantom")
+    _as_patients(out)
+    (out / "report.html").unlink()
+    assert main(["run", "--output", str(out), "--resume", "--from", "export", "--quiet"]) == 4
+    assert "images of patients were used" in capsys.readouterr().err
+    status = read_status(out)
+    assert (status["state"], status["exit_code"], status["released"]) == ("not_released", 4, None)
+    assert "images of patients were used" in status["error"]
+    assert "report" in status["finished"]
+    assert (out / "report.html").is_file()
+    assert main(["status", str(out)]) == 0
+    assert "state      finished, not released" in capsys.readouterr().out
+
+
+def test_two_releases_at_once_are_counted_one_after_the_other(finished, tiny, tmp_path):
+    """Both share a ledger, and neither writes over what the other has counted."""
+    second = finished.parent / "second"
+    shutil.copytree(tiny.finished, second)
+    images = second / "distill" / "iadd" / "distilled.safetensors"
+    shutil.copy(second / "distill" / "mtt" / "distilled.safetensors", images)
+    children = []
+    for folder in (finished, second):
+        _as_patients(folder)
+        child = os.fork()
+        if not child:
+            os._exit(_release(folder, *OVERRIDE))
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert len(json.loads((finished.parent / "privacy-ledger.json").read_text())["releases"]) == 2
+    chain = read_chain(finished.parent / "release-log.jsonl")
+    assert chain.problems == ()
+    assert [entry["event"] for entry in chain.entries] == ["releasing", "released"] * 2

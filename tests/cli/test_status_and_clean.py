@@ -16,7 +16,9 @@ def test_status_of_a_finished_run(tiny, capsys):
     assert status["finished"] == status["stages"]
     assert "host" not in json.dumps(status)
     assert main(["status", str(tiny.finished)]) == 0
-    assert "state      completed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "state      finished\n" in shown
+    assert "bundle     not released: for use inside\n" in shown
 
 
 def test_events_tell_the_run_from_start_to_end(tiny):

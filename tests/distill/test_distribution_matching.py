@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, NetworkConfig
-from medidistill.distill.distribution_matching import DistributionMatching, features
+from medidistill.distill.distribution_matching import DistributionMatching
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.outer_step import OuterStep
 from medidistill.distill.ranks import Ranks
 from medidistill.distill.real_batches import RealBatches
 from medidistill.distill.state import DistillState, initial_images
 from medidistill.errors import ConfigError
-from medidistill.networks import ParameterLayout, make_network
+from medidistill.networks import ParameterLayout, make_network, penultimate
 from medidistill.seeding import stream
 
 NETWORK = NetworkConfig(width=4, depth=1)
@@ -33,17 +33,17 @@ def parts(config: DistillConfig = CONFIG) -> tuple[DistributionMatching, Distill
     layout = ParameterLayout.of(network)
     weights = ImportanceWeights(layout, config.importance, torch.ones(len(layout), dtype=torch.bool))
     labels = torch.arange(2).repeat_interleave(config.ipc)
-    state = DistillState(config, initial_images(config, (1, 8, 8), 2, None, 0), labels, 2, weights)
+    state = DistillState(config, initial_images(config, (1, 8, 8), 2, None, 0), 8, labels, 2, weights)
     return DistributionMatching(NETWORK, config, RealBatches(IMAGES, LABELS, 2, CPU), CPU), state
 
 
 def test_features_are_what_the_last_linear_layer_sees() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     x = torch.randn(5, 1, 2, 2)
-    torch.testing.assert_close(features(network, x), network[:3](x))
-    torch.testing.assert_close(features(network, x), network[:3](x))  # no hook is left behind
+    torch.testing.assert_close(penultimate(network, x)[0], network[:3](x))
+    torch.testing.assert_close(penultimate(network, x)[0], network[:3](x))  # no hook is left behind
     with pytest.raises(ConfigError, match="linear layer"):
-        features(nn.Conv2d(1, 1, 1), x)
+        penultimate(nn.Conv2d(1, 1, 1), x)
 
 
 def test_loss_and_gradient_of_a_linear_embedding_in_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:

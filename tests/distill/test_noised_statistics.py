@@ -13,14 +13,13 @@ from medidistill.distill.noised_statistics import (
     _centre_sums,
     _moments,
     _part,
-    _weights,
     noised_statistics,
 )
 from medidistill.distill.public_features import features_of, public_features
 from medidistill.distill.statistics_images import distil_statistics
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError
-from medidistill.networks import predict, train_on_distilled
+from medidistill.networks import patient_weights, predict, train_on_distilled
 
 
 def striped(count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:
@@ -43,7 +42,7 @@ def test_one_patient_more_moves_either_sum_by_at_most_one() -> None:
     features, centre = 3.0 * features_of(images), torch.linspace(-0.2, 0.2, 144)
 
     def sums(rows: list[int]) -> tuple[Tensor, Tensor]:
-        weights = _weights([patients[i] for i in rows])
+        weights = patient_weights([patients[i] for i in rows])
         return _centre_sums(features[rows], weights), _moments(features[rows], centre, labels[rows], weights, 2)
 
     whole = sums(list(range(12)))

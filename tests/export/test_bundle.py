@@ -19,6 +19,7 @@ from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.export import load, verify
 from medidistill.networks import make_network, predict
 from medidistill.normalisation import fit_normalisation
+from medidistill.packed_images import PackedImages
 from medidistill.record import RunRecord
 from medidistill.seeding import stream
 
@@ -202,9 +203,48 @@ def test_the_code_of_the_card_trains_without_medidistill(
     torch.testing.assert_close(predict(network, distilled.normalisation.apply(real)), theirs, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("bits", [32, 8, 4, 2])
+def test_the_code_of_the_card_decodes_packed_images_and_trains_by_adamw(tmp_path: Path, bits: int) -> None:
+    small = torch.nn.functional.interpolate(make_set().images, size=8, mode="area")
+    packed = PackedImages(small, 16).quantised(bits)
+    training = TrainingConfig(
+        optimizer="adamw",
+        schedule="one_cycle",
+        steps=60,
+        batch_size=9,
+        lr=0.01,
+        augment=AugmentConfig(shift=0.02, scale=0.02, rotate=2, brightness=0.1, contrast=0.1),
+    )
+    distilled = make_set(images=packed.decode(), packed=packed, training=training)
+    folder = write(tmp_path / "bundle", distilled)
+    assert verify(folder) == []
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["storage"]["bytes"] == 9 * 64 * bits // 8
+    assert len(list((folder / "png").glob("*.png"))) == 9
+    real, labels = striped(60, seed=1)
+    np.save(tmp_path / "real.npy", real.numpy())
+    code = (
+        "import torch\ntorch.manual_seed(0)\n"
+        + card_code(folder)
+        + f"\nimport numpy\nfrom safetensors.torch import save_file\n"
+        f"x = torch.from_numpy(numpy.load({str(tmp_path / 'real.npy')!r}))\n"
+        f"save_file({{'out': predict(x), 'images': images.contiguous()}}, {str(tmp_path / 'out.safetensors')!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=280)
+
+    from safetensors.torch import load_file
+
+    found = load_file(tmp_path / "out.safetensors")
+    torch.testing.assert_close(found["images"], load(folder).images)
+    assert (found["out"].argmax(1) == labels).float().mean() > 0.8
+    lines = [line for line in card_code(folder).splitlines() if line]
+    assert len(lines) <= 56
+    assert max(map(len, lines)) <= 120
+
+
 def test_the_code_of_the_card_is_short(tmp_path: Path) -> None:
     lines = [line for line in card_code(write(tmp_path / "bundle")).splitlines() if line]
-    assert len(lines) <= 34
+    assert len(lines) <= 36
     assert max(map(len, lines)) <= 110
 
 
@@ -240,7 +280,11 @@ def test_the_card_shows_the_comparison_and_the_notice(tmp_path: Path) -> None:
 
 
 def test_the_card_says_what_its_code_leaves_out(tmp_path: Path) -> None:
+    erased = dataclasses.replace(make_set().training, augment=AugmentConfig(shift=0.1, cutout=0.1))
+    assert (
+        "erases squares or flips images" in (write(tmp_path / "e", make_set(training=erased)) / "README.md").read_text()
+    )
     training = dataclasses.replace(make_set().training, augment=AugmentConfig(shift=0.1))
     card = (write(tmp_path / "a", make_set(training=training, network=NetworkConfig(name="vgg11")))) / "README.md"
-    assert "which these lines leave out" in card.read_text()
+    assert "these lines do not" not in card.read_text()
     assert "distilled with vgg11; these lines train a ConvNet" in card.read_text()

@@ -10,7 +10,7 @@ from medidistill.config import NetworkConfig, SourceConfig
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, IngestError
 from medidistill.export import load
-from medidistill.export.merging import Part, merge_sets, read_part, sources_of
+from medidistill.export.merging import ClassMapping, Part, merge_sets, one_sided_classes, read_part, sources_of
 from medidistill.export.reading import Bundle
 
 from .bundle_example import CLASSES, make_set, write
@@ -99,3 +99,71 @@ def test_a_merged_bundle_carries_every_provenance(tmp_path: Path) -> None:
     folder = write(tmp_path / "merged", merged, merged_from=rows)
     assert [one["name"] for one in load(folder).facts["merged_from"]] == ["A", "B"]
     assert "| A | 9 | iadd, noise | `0000000000000000` | No audit was made" in (folder / "README.md").read_text()
+
+
+NORTH = ("Bacterial", "Covid", "Healthy", "Viral")
+JOINED = {"Bacterial": "Pneumonia", "Viral": "Pneumonia", "Covid": "COVID-19", "Healthy": "Normal"}
+MERGED = ("COVID-19", "Normal", "Pneumonia")
+
+
+def vocabulary(folder: Path, names: tuple[str, ...], soft: torch.Tensor | None = None, **changes: object) -> Path:
+    labels = torch.arange(9) % len(names)
+    images = make_set().images.roll(len(names), -1)
+    return write(folder, make_set(images=images, labels=labels, class_names=names, soft_labels=soft, **changes))
+
+
+def test_two_vocabularies_become_one(tmp_path: Path) -> None:
+    north, south = vocabulary(tmp_path / "n", NORTH), vocabulary(tmp_path / "s", ("COVID-19", "Normal", "Other"))
+    parts = [
+        read_part(north, mapping=ClassMapping(MERGED, JOINED)),
+        read_part(south, mapping=ClassMapping(MERGED, {"Other": None})),
+    ]
+    merged = merge_sets(parts)
+    assert merged.class_names == MERGED
+    before = [JOINED[NORTH[label]] for label in load(north).labels]
+    assert [MERGED[label] for label in merged.labels[:9]] == before
+    # the three images of the class that is left out are gone, the others stay themselves
+    kept = load(south).labels < 2
+    assert len(merged) == 9 + 6
+    torch.testing.assert_close(merged.images[9:], load(south).images[kept])
+    assert merged.labels[9:].tolist() == load(south).labels[kept].tolist()
+    assert parts[0].provenance()["classes"] == JOINED
+    assert parts[1].provenance()["classes"] == {"Other": None}
+    assert one_sided_classes(parts) == {"Pneumonia": "Phantom Run 1"}
+
+
+def test_learned_labels_of_joined_classes_add_up_and_of_left_out_ones_are_spread(tmp_path: Path) -> None:
+    soft = torch.tensor([[0.4, 0.1, 0.2, 0.3]]).repeat(9, 1)
+    joined = read_part(vocabulary(tmp_path / "n", NORTH, soft), mapping=ClassMapping(MERGED, JOINED))
+    torch.testing.assert_close(joined.bundle.soft_labels, torch.tensor([[0.1, 0.2, 0.7]]).repeat(9, 1))
+    without = read_part(tmp_path / "n", mapping=ClassMapping(MERGED, {**JOINED, "Viral": None}))
+    assert len(without.bundle) == 7
+    torch.testing.assert_close(without.bundle.soft_labels, torch.tensor([[1, 2, 4]]).repeat(7, 1) / 7.0)
+    alone = torch.eye(4)[torch.full((9,), 3)]
+    folder = vocabulary(tmp_path / "alone", NORTH, alone)
+    with pytest.raises(ConfigError, match="learned labels of 7 images lie on left-out classes alone"):
+        read_part(folder, mapping=ClassMapping(MERGED, {**JOINED, "Viral": None}))
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ({"Covid": "COVID-19"}, "class 'Bacterial' is not mapped and none of COVID-19, Normal, Pneumonia"),
+        ({**JOINED, "Vral": "Pneumonia"}, r"has no class 'Vral' \(did you mean 'Viral'\?\)"),
+        (dict.fromkeys(NORTH), "every class is left out"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_its_bundle_is_refused(
+    tmp_path: Path, targets: dict[str, str | None], said: str
+) -> None:
+    folder = vocabulary(tmp_path / "n", NORTH)
+    with pytest.raises(ConfigError, match=said):
+        read_part(folder, mapping=ClassMapping(MERGED, targets))
+
+
+def test_a_class_without_an_image_in_any_bundle_is_refused(tmp_path: Path) -> None:
+    mapping = ClassMapping((*MERGED, "Tuberculosis"), JOINED)
+    parts = [read_part(vocabulary(tmp_path / "n", NORTH), mapping=mapping)]
+    parts += [read_part(vocabulary(tmp_path / "s", MERGED), mapping=ClassMapping(mapping.classes))]
+    with pytest.raises(ConfigError, match="no image of class Tuberculosis in any bundle"):
+        merge_sets(parts)

@@ -125,7 +125,7 @@ def test_linked_tensors_are_not_loaded(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 99}, "format 99 is newer than 2; upgrade medidistill"),
+        ({"format": 99}, "format 99 is newer than 3; upgrade medidistill"),
         ({"format": "2"}, "states no format"),
         ({"alpha": 7.0}, "alpha is not what distilled.safetensors holds"),
         ({"classes": ["a", "b", "c"]}, "classes is not what distilled.safetensors holds"),
@@ -230,7 +230,7 @@ def test_a_bundle_of_the_first_format_is_read(bundle: Path) -> None:
     reseal(bundle)
     found = examine(bundle)
     assert found.problems == ()
-    assert any("format 1, older than 2" in note for note in found.notes)
+    assert any("format 1, older than 3" in note for note in found.notes)
     assert len(load(bundle)) == 9
 
 

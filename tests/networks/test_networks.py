@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
 
 from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet, Normalisation
@@ -257,3 +260,37 @@ def test_a_watcher_hears_of_each_first_call_and_of_no_other(monkeypatch):
     assert told == [True, False, True, False]
     assert watcher.functions == 2
     assert watcher.seconds > 0
+
+
+@pytest.mark.parametrize("network", ["convnet", "vgg11"])  # flat parameters, and a network with running statistics
+def test_adamw_with_a_one_cycle_rate_equals_torchs_optimiser(network: str) -> None:
+    config = TrainingConfig(optimizer="adamw", schedule="one_cycle", steps=10, batch_size=4, lr=0.01, weight_decay=0.1)
+    images, labels = torch.randn(4, 1, 32, 32, generator=stream(0, "x")), torch.arange(4) % 2
+
+    def fresh() -> nn.Module:
+        made = make_network(
+            NetworkConfig(name=network, width=4, depth=2),
+            channels=1,
+            image_size=32,
+            num_classes=2,
+            generator=stream(0, "n"),
+        )
+        for module in made.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return made
+
+    ours, plain = fresh(), fresh()
+    train(ours, images, labels, config, stream(0, "batches"))
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=0.1)
+    rising = [0.01 * (step + 1) / 3 for step in range(3)]
+    falling = [0.005 * (1 + math.cos(math.pi * step / 7)) for step in range(7)]
+    generator = stream(0, "batches")
+    for rate in [*rising, *falling]:
+        chosen = torch.randperm(4, generator=generator)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(plain.train()(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=2e-4)

@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medidistill.config import EvaluateConfig, IngestConfig, NetworkConfig, RunConfig, TrainingConfig, as_dict
+from medidistill.config import (
+    AdaptiveTraining,
+    EvaluateConfig,
+    IngestConfig,
+    NetworkConfig,
+    RunConfig,
+    TrainingConfig,
+    as_dict,
+)
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.export import write_bundle
 from medidistill.pipeline import RunFolder, Stop
@@ -48,6 +56,7 @@ def squares(n: int, size: int, seed: int, site_shift: float = 0.0) -> LabelledIm
 def ready_run(folder: Path, *, size: int = 16, images: int = 48, site_shift: float = 0.0, **evaluate: object) -> Run:
     """Return a run whose ingest has finished; `evaluate` changes `EvaluateConfig`."""
     fields: dict = {"arms": ("full", "random"), "networks": 1, "full_epochs": 1, "bootstrap": 100, "small": SMALL}
+    fields["adaptive"] = AdaptiveTraining(steps=4, batch_size=8)
     config = RunConfig(
         ingest=IngestConfig(image_size=size),
         network=NetworkConfig(width=4, depth=1),

@@ -14,7 +14,7 @@ from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate import ArmRun
 from medidistill.pipeline import comparing
-from medidistill.pipeline.cells import cell_file
+from medidistill.pipeline.arms import cell_file
 
 from .comparison_example import SMALL, bundle, ready_run, squares, write_folder
 
@@ -47,7 +47,7 @@ def test_test_images_are_normalised_as_the_bundle_says(tmp_path):
     path = bundle(tmp_path / "one")
     runs = [ready_run(tmp_path / name, arms=("full",), bundles=(str(path),)) for name in ("a", "b")]
     comparing.evaluate(runs[0])
-    own = ArmRun.load(cell_file(runs[0], "bundle-one", "convnet")).test_probabilities
+    own = ArmRun.load(cell_file(runs[0].folder, "bundle-one", "convnet")).test_probabilities
     for split in ("train", "val", "test"):  # the run now says `fixed`; the bundle still says `per_image`
         file = runs[1].folder.ingest / f"{split}.safetensors"
         from medidistill.pipeline.prepared import load_split, save_split
@@ -56,7 +56,7 @@ def test_test_images_are_normalised_as_the_bundle_says(tmp_path):
         header["normalisation"] = {"kind": "fixed", "mean": 0.5, "std": 0.25}
         save_split(file, images, {key: header[key] for key in ("digest", "normalisation")})
     comparing.evaluate(runs[1])
-    assert (ArmRun.load(cell_file(runs[1], "bundle-one", "convnet")).test_probabilities == own).all()
+    assert (ArmRun.load(cell_file(runs[1].folder, "bundle-one", "convnet")).test_probabilities == own).all()
 
 
 def test_wrong_bundles_are_refused_before_any_training(tmp_path):
@@ -101,7 +101,7 @@ def test_an_external_set_is_read_whole_and_has_tables_of_its_own(tmp_path):
     assert {path.name for path in folder.iterdir()} >= {"clinical.json", "clinical.csv", "comparison.csv", "curves.csv"}
     assert json.loads((folder / "clinical.json").read_text())["test"]["images"] == 20
     # thresholds come from this run's validation split
-    assert ArmRun.load(cell_file(run, "full", "convnet")).external_probabilities.shape == (1, 20, 2)
+    assert ArmRun.load(cell_file(run.folder, "full", "convnet")).external_probabilities.shape == (1, 20, 2)
     kept = run.folder.ingest / "external"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}
@@ -142,7 +142,7 @@ def test_a_run_with_sites_shows_subgroups_and_whether_the_source_can_be_told(tmp
 def test_cells_are_kept_where_only_the_questions_change(tmp_path):
     run = ready_run(tmp_path / "run")
     comparing.evaluate(run)
-    file = cell_file(run, "full", "convnet")
+    file = cell_file(run.folder, "full", "convnet")
     before = file.stat().st_mtime_ns
     rules = run.config.evaluate
     asked = dataclasses.replace(rules, clinical=dataclasses.replace(rules.clinical, margin=0.1))
@@ -172,9 +172,10 @@ def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "should_compile", lambda mode, work: (mode, work))
     run = ready_run(tmp_path / "run", arms=("full",), architectures=("convnet",), networks=3)
     comparison = comparing.evaluate(run)
-    # 3 networks x 1 step (48 images in a batch of 64) x 48 images x 4 channels x 16 x 16 pixels
-    assert asked == [("auto", 3 * 1 * 48 * 4 * 256)]
-    assert comparison.rows[0].info[0]["compiled"] == ("auto", 3 * 48 * 4 * 256)
+    # an epoch is 1 step (48 images in a batch of 64): 3 networks that count, 2 for each of 1, 1 and 2 epochs to choose
+    work = (3 * 1 + 2 * (1 + 1 + 2)) * 48 * 4 * 16 * 16
+    assert asked == [("auto", work)]
+    assert comparison.rows[0].info[0]["compiled"] == ("auto", work)
 
 
 def test_library_networks_train_eagerly_whatever_is_asked(tmp_path):

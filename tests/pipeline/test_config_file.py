@@ -6,7 +6,7 @@ import pytest
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError
-from medidistill.pipeline.config_file import differences, dump_config, load_config
+from medidistill.pipeline.config_file import Setting, differences, dump_config, environment_settings, load_config
 from medidistill.pipeline.resources import preset_files
 
 
@@ -100,3 +100,79 @@ def test_on_and_off_are_words(tmp_path):
     file.write_text("distill: {compile: off}\nevaluate: {compile: on}\n")
     config = load_config(file)
     assert (config.distill.compile, config.evaluate.compile) == ("off", "on")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "origin"),
+    [
+        (["distill.ipc=0"], "--set: distill.ipc=0: must be in"),
+        ([Setting("distill.ipc=0", "MEDIDISTILL_SET__distill__ipc")], "MEDIDISTILL_SET__distill__ipc: distill.ipc=0"),
+        (
+            [Setting("distill.ipc=[", "MEDIDISTILL_SET__distill__ipc")],
+            "MEDIDISTILL_SET__distill__ipc, line 1: not valid",
+        ),
+        (
+            [Setting("distil.ipc=1", "MEDIDISTILL_SET__distil__ipc")],
+            "MEDIDISTILL_SET__distil__ipc: unknown key 'distil'",
+        ),
+        ([Setting("distill.ipcs=1", "MEDIDISTILL_SET__distill__ipcs")], "MEDIDISTILL_SET__distill__ipcs: unknown key"),
+        ([Setting("threads=-1", "--threads")], "--threads: threads=-1: must be in"),
+        ([Setting("distill.precision=half", "--precision")], "--precision: distill.precision='half'"),
+        (["distil.ipc=1"], "--set: unknown key 'distil'"),
+        # the last one wins, and is the one to blame
+        ([Setting("distill.ipc=0", "MEDIDISTILL_SET__distill__ipc"), "distill.ipc=0"], "--set: distill.ipc=0"),
+    ],
+)
+def test_an_error_names_where_the_setting_was_written(tmp_path, overrides, origin):
+    file = _write(tmp_path, "seed: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, overrides)
+    assert str(caught.value).startswith(origin)
+
+
+def test_what_is_wrong_in_the_file_is_not_blamed_on_an_option(tmp_path):
+    file = _write(tmp_path, "distill: {ipc: 0}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: distill\.ipc=0"):
+        load_config(file, [Setting("seed=1", "MEDIDISTILL_SET__seed")])
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "---\n", "~\n"])
+def test_an_empty_file_is_refused(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"run\.yaml: is empty, or holds comments alone"):
+        load_config(_write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("MEDIDISTILL_SET_distill__ipc", "MEDIDISTILL_SET__distill__ipc"),
+        ("MEDIDISTILL_SET_distill_ipc", "MEDIDISTILL_SET__distill__ipc"),
+        ("MEDIDISTILL_SET_DISTILL_IPC", "MEDIDISTILL_SET__distill__ipc"),
+        ("medidistill_set__distill__ipc", "MEDIDISTILL_SET__distill__ipc"),
+        ("MEDIDISTILL__SET__distill__ipc", "MEDIDISTILL_SET__distill__ipc"),
+        ("MEDIDISTILL_SET_distil_ipc", "MEDIDISTILL_SET__distill__ipc"),
+        ("MEDIDISTILL_SET_ingest_image_size", "MEDIDISTILL_SET__ingest__image_size"),
+        ("MEDIDISTILL_SET_seed", "MEDIDISTILL_SET__seed"),
+        ("MEDIDISTILL_SET", "MEDIDISTILL_SET__distill__ipc"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_right_spelling(name, spelled):
+    with pytest.raises(ConfigError) as caught:
+        environment_settings({name: "3"})
+    assert str(caught.value).startswith(f"{name}: is not read; write {spelled}, with two underscores")
+
+
+@pytest.mark.parametrize("name", ["MEDIDISTILL_SET__", "MEDIDISTILL_SET___distill__ipc", "MEDIDISTILL_SET__distill__"])
+def test_a_variable_without_a_setting_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name}: names no setting"):
+        environment_settings({name: "3"})
+
+
+@pytest.mark.parametrize("name", ["MEDIDISTILL_DATA", "MEDIDISTILL_RUNS", "MEDIDISTILL_SETTLE", "PATH", "MEDIDISTILL"])
+def test_other_variables_are_left_alone(name):
+    assert environment_settings({name: "3"}) == []
+
+
+def test_a_variable_is_a_setting_that_knows_its_name():
+    (found,) = environment_settings({"MEDIDISTILL_SET__distill__importance__lr": "0.5"})
+    assert (found, found.origin) == ("distill.importance.lr=0.5", "MEDIDISTILL_SET__distill__importance__lr")

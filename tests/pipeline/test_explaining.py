@@ -13,7 +13,7 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun
 from medidistill.files import write_text
 from medidistill.pipeline import RunFolder, clean, comparing, delivery, dump_config, load_config
-from medidistill.pipeline.cells import cell_file
+from medidistill.pipeline.arms import cell_file
 from medidistill.pipeline.explaining import explanations
 
 from .comparison_example import bundle, ready_run
@@ -52,7 +52,8 @@ def test_the_networks_explained_are_those_that_were_scored(compared):
     assert sum(found.outcomes.values()) == len(data.test)
     assert 0 < len(found.cases) <= 8
     scored = {
-        arm: ArmRun.load(cell_file(run, arm, "convnet")).test_probabilities[0] for arm in ("full", "bundle-elsewhere")
+        arm: ArmRun.load(cell_file(run.folder, arm, "convnet")).test_probabilities[0]
+        for arm in ("full", "bundle-elsewhere")
     }
     for case in found.cases:
         (place,) = [i for i in range(len(data.test)) if np.array_equal(data.test.images[i, 0].numpy(), case.image)]

@@ -12,6 +12,7 @@ from medidistill.errors import (
     ConfigError,
     DivergedError,
     IngestError,
+    PrivacyGateError,
     QuarantineError,
     ResourceError,
     StoppedError,
@@ -91,7 +92,7 @@ def test_a_process_that_died_is_reported_and_not_believed(folder):
     _begun(folder)
     status = read_status(folder.path)
     assert status["state"] == "failed"
-    assert "ended without a word" in status["error"]
+    assert "terminated unexpectedly" in status["error"]
     assert f"medidistill run --output {folder.path} --resume" in describe(status, folder.path)
     with folder.locked():
         assert read_status(folder.path)["state"] == "running"
@@ -131,6 +132,34 @@ def test_the_end_has_a_state_and_the_exit_code(folder, error, state, code):
 
 
 @pytest.mark.parametrize(
+    ("finished", "state"),
+    [
+        ((), "failed"),  # refused before anything was made: more images can never be drawn from this input
+        (("ingest", "experts"), "failed"),
+        (("ingest", "experts", "evaluate"), "not_released"),
+        (("ingest", "experts", "evaluate", "report"), "not_released"),
+        (("ingest", "experts", "evaluate", "export", "report"), "not_released"),  # a bundle for use inside is there
+    ],
+)
+def test_a_refused_release_of_a_finished_run_is_no_failure(folder, finished, state):
+    journal = Journal(folder, "run", ("ingest", "experts", "evaluate", "export", "report"))
+    journal.begin(finished)
+    journal.stage_started("export")
+    for stage in finished:
+        journal.stage_finished(stage, kept=True)
+    journal.end(PrivacyGateError("the privacy gate refuses the release: rule audit: no audit was made"), released=False)
+    status = read_status(folder.path)
+    assert (status["state"], status["exit_code"], status["released"]) == (state, 4, False)
+    shown = describe(status, folder.path)
+    if state == "not_released":
+        assert "state      finished, not released\n" in shown
+        assert "why        the privacy gate refuses the release: rule audit: no audit was made\n" in shown
+        assert f"medidistill export --output {folder.path} --release --override RULE" in shown
+        assert "--resume" not in shown
+    assert _events(folder)[-1]["event"] == f"run_{state}"
+
+
+@pytest.mark.parametrize(
     ("error", "stage"),
     [
         (IngestError(f"/data/{SECRET}/1.dcm: unreadable"), "ingest"),
@@ -143,6 +172,8 @@ def test_the_end_has_a_state_and_the_exit_code(folder, error, state, code):
         (RuntimeError(f"{SECRET} has no pixels"), "evaluate"),
         (KeyError(SECRET), "experts"),
         (OSError(28, "No space left on device", f"/data/{SECRET}/cache"), "ingest"),
+        (IngestError("one file is listed twice", private=[f"{SECRET}.dcm"]), "ingest"),
+        (IngestError("one file is listed twice", private=[f"{SECRET}.dcm"]), "evaluate"),
     ],
 )
 def test_no_message_repeats_what_the_input_says(folder, error, stage):
@@ -160,7 +191,7 @@ def test_a_withheld_message_is_kept_where_patient_data_belong(folder):
     journal.stage_started("ingest")
     journal.end(IngestError(f"{SECRET}.dcm: unreadable"))
     details = folder.ingest / "error.txt"
-    assert "see stderr or ingest/error.txt" in read_status(folder.path)["error"]
+    assert "see ingest/error.txt" in read_status(folder.path)["error"]
     assert SECRET in details.read_text()
     assert details.stat().st_mode & 0o077 == 0
 

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from medidistill.cli.parser import make_parser
+from medidistill.pipeline import load_config
+from medidistill.pipeline.release_check import SplitCounts, check_release
 
 
 @pytest.fixture
@@ -108,3 +110,24 @@ def test_no_pipeline_names_the_place_of_this_checkout(pipelines):
     for file in Path(pipelines).rglob("*"):
         if file.is_file() and file.suffix != ".pyc":
             assert here not in file.read_text(), file
+
+
+# the public collection that the examples use: films and patients by split
+COLLECTION = {"images": {"train": 1650, "val": 241, "test": 480}, "patients": {"train": 1159, "val": 168, "test": 316}}
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "covid-cxr", "private", "paper"])
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_every_configuration_makes_enough_images_for_the_gate(name, profile):
+    config = load_config(name, [f"privacy.audit={profile}"])
+    check = check_release(config, SplitCounts(classes=3, **COLLECTION))
+    assert check.wanted
+    assert check.unresolvable == ()
+    assert not check.false_alarms
+
+
+def test_the_demo_is_held_to_the_phantom_policy():
+    config = load_config("demo")
+    assert check_release(config, SplitCounts(classes=3, **COLLECTION, phantom=True)).unresolvable == ()
+    (rule,) = check_release(config, SplitCounts(classes=3, **COLLECTION)).unresolvable
+    assert rule.rule == "phantom"

@@ -80,8 +80,8 @@ def test_auc_is_sklearns_with_ties() -> None:
 
 def test_operating_point_against_a_naive_loop() -> None:
     rng = np.random.default_rng(1)
-    found = attack(rng.normal(1, 1, 300), rng.normal(0, 1, 400))
-    first = set(found.order[:350].tolist())
+    found = attack(rng.normal(1, 1, 300), rng.normal(0, 1, 400), seed=3)
+    first = set(found.order[found.order >= 300][:200].tolist())
     point, tpr, reached = found.at(0.05), [], []
     for half in (True, False):
         choosing = [found.scores[i] for i in range(300, 700) if (i in first) == half]
@@ -112,6 +112,12 @@ def test_too_few_strangers_are_not_resolvable() -> None:
     point = attack(np.ones(50), np.zeros(50)).at(0.01)
     assert (point["resolvable"], point["needs_nonmembers"]) == (False, 200)
     assert "tpr" not in point
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_200_non_members_resolve_one_percent_whatever_the_order(seed: int) -> None:
+    assert attack(np.ones(300), np.zeros(200), seed).at(0.01)["resolvable"]
+    assert not attack(np.ones(300), np.zeros(199), seed).at(0.01)["resolvable"]
 
 
 def test_many_runs_of_a_patient_count_once() -> None:

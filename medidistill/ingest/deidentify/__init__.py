@@ -6,9 +6,10 @@
 from medidistill.ingest.deidentify.audit import verify_audit
 from medidistill.ingest.deidentify.engine import Change, Deidentified, deidentify
 from medidistill.ingest.deidentify.folder import DeidentifyResult, deidentify_folder, locate
+from medidistill.ingest.deidentify.identifying_values import Identifiers, identifiers
 from medidistill.ingest.deidentify.keys import KEY_VARIABLE, Key, load_key
-from medidistill.ingest.deidentify.labels import write_labels
-from medidistill.ingest.deidentify.residual import identifiers, residuals
+from medidistill.ingest.deidentify.labels import LabelsWritten, write_labels
+from medidistill.ingest.deidentify.residual import residuals
 from medidistill.ingest.deidentify.settings import DeidentifyConfig, load_recipe
 from medidistill.ingest.deidentify.text import letters_in_row
 
@@ -18,7 +19,9 @@ __all__ = [
     "Deidentified",
     "DeidentifyConfig",
     "DeidentifyResult",
+    "Identifiers",
     "Key",
+    "LabelsWritten",
     "deidentify",
     "deidentify_folder",
     "identifiers",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,20 +16,25 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
 from medidistill.errors import IngestError
+from medidistill.ingest.deidentify.attributes import NUMBERS, RENDERING, number_that_stays, term_that_stays
+from medidistill.ingest.deidentify.codes import CODED, code_that_stays
+from medidistill.ingest.deidentify.equipment import equipment_that_stays
 from medidistill.ingest.deidentify.keys import Key
-from medidistill.ingest.deidentify.pixels import tidy_pixels
+from medidistill.ingest.deidentify.lookup_tables import trim_lookup_tables
+from medidistill.ingest.deidentify.pixels import write_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
-from medidistill.ingest.deidentify.table import EDITION, KEPT_CHARACTERISTICS, action_of
-from medidistill.ingest.deidentify.values import age_capped, conforms, dummy, empty, is_temporal, shift_date
-from medidistill.ingest.deidentify.words import VOCABULARY, clean, identifying_words, scrub, split
+from medidistill.ingest.deidentify.table import EDITION, KEPT_CHARACTERISTICS, action_of, profile, value_action
+from medidistill.ingest.deidentify.values import age_capped, dummy, empty, shift_date, temporal
+from medidistill.ingest.deidentify.words import clean, identifying_words
 
-__all__ = ["Change", "Deidentified", "deidentify"]
+__all__ = ["Change", "Deidentified", "deidentify", "written_by_engine"]
 
-_PATIENT_NAME, _PATIENT_ID, _AGE = 0x00100010, 0x00100020, 0x00101010
-_CODE_VALUES = (0x00080100, 0x00080119, 0x00080120)
+_PATIENT_NAME, _PATIENT_ID, _AGE, _PIXEL_DATA = 0x00100010, 0x00100020, 0x00101010, 0x7FE00010
+_LUT_SEQUENCES = ("(0028,3000)", "(0028,3010)")  # Modality LUT, VOI LUT
+_NO_FREE_TEXT = frozenset({"DA", "DT", "TM", "AS", "IS", "DS", "UI", "US", "SS", "UL", "SL", "FL", "FD", "AT"})
 _MARKS = frozenset({0x00120062, 0x00120063, 0x00120064, 0x00280303, 0x00080005})
-_SCHEMES = frozenset({"SCT", "SRT", "SNM3", "99SDM", "DCM", "UCUM", "RADLEX", "FMA", "LN"})
 _IMPLEMENTATION = UID("2.25.229474498309213166353093817341297813013")
+_IMPLEMENTATION_NAME = "MEDIDISTILL"
 _CODES = {
     "113100": "Basic Application Confidentiality Profile",
     "113105": "Clean Descriptors Option",
@@ -46,7 +50,8 @@ class Change:
 
     Args:
         where: tags from the top level down, for example ``(0040,0275)[0](0040,0009)``.
-        action: ``X``, ``Z``, ``D``, ``U``, ``C``, ``date``, ``time``, ``check``, ``text`` or ``site``.
+        action: ``X``, ``Z``, ``D``, ``U``, ``C``, ``date``, ``time``, ``age``, ``term``, ``number``, ``equipment``,
+            ``bulk`` or ``site``.
         before: 16 hexadecimal digits of an HMAC of the former value.
     """
 
@@ -74,6 +79,7 @@ class _Run:
         self.identifying = identifying_words(source)
         self.changes: list[Change] = []
         self.keep, self.remove, self.replace = config.keep_tags, config.remove_tags, config.replacements
+        self.kept: set[tuple[int, str]] = set()  # by the site, as they are
 
     @staticmethod
     def identity(source: Dataset) -> str:
@@ -95,11 +101,15 @@ class _Run:
         for element in source:
             where = f"{prefix}({element.tag.group:04X},{element.tag.element:04X})"
             new = self.element(element, where)
-            if new is None or (element.VR != "SQ" and new.value != element.value):
-                self.note(where, self.decide(element), element)
+            self.compare(element, new, where)
             if new is not None:
                 target.add(new)
         return target
+
+    def compare(self, element: DataElement, new: DataElement | None, where: str) -> None:
+        """Record what became of an element where it is not what it was."""
+        if new is None or (element.VR != "SQ" and new.value != element.value):
+            self.note(where, self.decide(element), element)
 
     def decide(self, element: DataElement) -> str:
         """Return the action for an element: the site's, the options', the profile's."""
@@ -108,8 +118,10 @@ class _Run:
             return "X"
         if tag in self.replace:
             return "site"
-        if tag in self.keep or (self.config.patient_characteristics and tag in KEPT_CHARACTERISTICS):
+        if tag in self.keep:
             return "recurse" if element.VR == "SQ" else "K"
+        if self.config.patient_characteristics and tag in KEPT_CHARACTERISTICS:
+            return "age" if tag == _AGE else value_action(tag)
         return action_of(tag, element.VR)
 
     def element(self, element: DataElement, where: str) -> DataElement | None:
@@ -124,52 +136,90 @@ class _Run:
         if action == "recurse":
             return DataElement(tag, "SQ", self.items(element, where))
         if action == "K":
-            return self.each(element, age_capped) if tag == _AGE else copy.deepcopy(element)
+            self.kept.add((tag, vr))
+            return copy.deepcopy(element)
         if action == "Z":
             return DataElement(tag, vr, empty(vr))
         if action == "D":
             return None if vr == "SQ" or dummy(vr) is None else DataElement(tag, vr, dummy(vr))
         if action == "U":
             return self.each(element, self.uid) if vr == "UI" else None
-        return self.text(element, action)
+        if action == "bulk":
+            return copy.deepcopy(element) if self.has_place(tag, where) else None
+        return self.value(element, action)
 
-    def text(self, element: DataElement, action: str) -> DataElement | None:
-        """Return an element of dates, words or checked values; None where nothing of it may stay."""
+    @staticmethod
+    def has_place(tag: int, where: str) -> bool:
+        """Return whether bulk data stand where an image has them: pixels at the top, tables in their sequences."""
+        if tag == _PIXEL_DATA:
+            return where.count("(") == 1
+        return where.rpartition("[")[0].endswith(_LUT_SEQUENCES)
+
+    def value(self, element: DataElement, action: str) -> DataElement:
+        """Return an element with what may stay of its values, or without a value.
+
+        Raises:
+            IngestError: an attribute that decides how the pixels are seen would lose its value.
+        """
+        tag, vr = int(element.tag), element.VR
         if action in ("date", "time"):
             if self.config.dates == "retain":
-                return self.each(element, lambda text: text if is_temporal(text) else "")
+                return self.each(element, lambda text: temporal(vr, text))
             if self.config.dates == "shift" and action == "date":
                 return self.each(element, lambda text: shift_date(text, self.offset))
-            return DataElement(element.tag, element.VR, None)
+            return DataElement(tag, vr, None)
+        if action == "age":
+            return self.each(element, age_capped)
         if action == "C":
-            return self.each(element, clean)
-        if action == "text":
-            new = self.each(element, lambda text: scrub(text, self.identifying))
-            return new if new.value else None
-        return copy.deepcopy(element) if self.is_checked(element) else None
+            return self.each(element, lambda text: clean(text, self.identifying.names))
+        if action == "equipment":
+            return self.each(element, lambda text: equipment_that_stays(tag, text, self.identifying.all))
+        if action == "number":
+            new = self.number(element)
+        else:
+            new = self.each(element, lambda text: term_that_stays(tag, text))
+        if tag in RENDERING and len(_texts(new)) < len([text for text in _texts(element) if text.strip()]):
+            raise IngestError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) holds no value that the standard allows")
+        return new
 
-    def is_checked(self, element: DataElement) -> bool:
-        """Return whether each value is what the VR allows, and holds no word that may identify somebody."""
-        for text in _texts(element):
-            if not conforms(element.VR, text):
-                return False
-            words = set(split(text)) - VOCABULARY
-            if element.VR == "CS" and words & self.identifying:
-                return False
-        return True
+    def number(self, element: DataElement) -> DataElement:
+        """Return a numeric element where all of its values may stay, else without a value."""
+        tag, vr, texts = int(element.tag), element.VR, _texts(element)
+        new = [number_that_stays(tag, vr, text) for text in texts]
+        avoid = frozenset() if tag in RENDERING else self.identifying.all
+        if not all(new) or len(new) > NUMBERS[tag].most or any(_digits(text) in avoid for text in new):
+            return DataElement(tag, vr, None)
+        if vr in ("DS", "IS"):
+            return DataElement(tag, vr, new[0] if len(new) == 1 else new or None)
+        if vr in ("FL", "FD"):  # eight bytes of text are some number too: six digits of it hold no letter
+            rounded = [float(f"{float(text):.6g}") for text in new]
+            return DataElement(tag, vr, rounded[0] if len(rounded) == 1 else rounded or None)
+        return copy.deepcopy(element)
 
     def items(self, element: DataElement, where: str) -> DicomSequence:
-        """Return the new items of a sequence; coded entries of private schemes are left out."""
+        """Return the new items of a sequence; coded entries that the standard does not list are left out."""
         kept = []
         for index, item in enumerate(element.value or ()):
-            if any(tag in item for tag in _CODE_VALUES) and not _standard_code(item):
-                self.note(f"{where}[{index}]", "X", element)
-                continue
-            new = self.dataset(item, f"{where}[{index}]")
-            if "CodeValue" in new and not new.get("CodeMeaning"):
-                new.CodeMeaning = "removed"
-            kept.append(new)
+            place = f"{where}[{index}]"
+            new = self.code(item, place) if any(tag in item for tag in CODED) else self.dataset(item, place)
+            if new is None:
+                self.note(place, "X", element)
+            else:
+                kept.append(new)
         return DicomSequence(kept)
+
+    def code(self, item: Dataset, prefix: str) -> Dataset | None:
+        """Return a coded entry in the words of the standard, with its modifiers and what the site keeps; else None."""
+        new = code_that_stays(item) or Dataset()
+        for element in item:
+            tag, where = int(element.tag), f"{prefix}({element.tag.group:04X},{element.tag.element:04X})"
+            if tag in self.keep or tag in self.replace or (element.VR == "SQ" and "CodeValue" in new):
+                if (own := self.element(element, where)) is not None:
+                    new[tag] = own
+            elif tag in self.remove and tag in new:
+                del new[tag]
+            self.compare(element, new.get(tag), where)
+        return new if len(new) else None
 
     def each(self, element: DataElement, change: Callable[[str], str]) -> DataElement:
         """Return an element with each of its values changed."""
@@ -181,6 +231,16 @@ class _Run:
         """Return the new UID; those that the standard registers stay."""
         return text if not text or UID(text, 0).name != text else self.key.uid(text)
 
+    @property
+    def keeps_the_profile(self) -> bool:
+        """Whether the site keeps no element that the profile would remove or change."""
+        return not any(tag in profile() for tag, _ in self.kept)
+
+    @property
+    def keeps_no_text(self) -> bool:
+        """Whether no text stays that was not cleaned."""
+        return all(vr in _NO_FREE_TEXT for _, vr in self.kept)
+
 
 def _texts(element: DataElement) -> list[str]:
     value = element.value
@@ -189,9 +249,10 @@ def _texts(element: DataElement) -> list[str]:
     return [str(one) for one in (value if isinstance(value, MultiValue | list | tuple) else [value])]
 
 
-def _standard_code(item: Dataset) -> bool:
-    value, scheme = str(item.get("CodeValue", "") or ""), str(item.get("CodingSchemeDesignator", "") or "")
-    return scheme in _SCHEMES and re.fullmatch(r"[A-Za-z0-9]+([-.][A-Za-z0-9]+){0,3}", value) is not None
+def _digits(text: str) -> str:
+    """Return the whole part of a number without its sign, where it has four digits and more: else nothing equals it."""
+    whole = text.lstrip("-").partition(".")[0]
+    return whole if len(whole) >= 4 else " "
 
 
 def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentified:
@@ -218,38 +279,52 @@ def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentif
         raise IngestError("no SOP class, SOP instance or transfer syntax")
     run = _Run(config, key, source)
     target = run.dataset(source)
-    _mark(target, config, key.patient(run.patient))
-    tidy_pixels(source, target)
+    _mark(target, config, run)
+    trim_lookup_tables(target, little_endian=source.original_encoding[1] is not False)
+    syntax = write_pixels(source, target)
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = target.SOPClassUID
     meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(str(syntax))
+    meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID = _IMPLEMENTATION
-    meta.ImplementationVersionName = "MEDIDISTILL"
+    meta.ImplementationVersionName = _IMPLEMENTATION_NAME
     target.file_meta = meta
     target.preamble = b"\0" * 128
     return Deidentified(target, tuple(run.changes), key.patient(run.patient))
 
 
-def _mark(target: Dataset, config: DeidentifyConfig, patient: str) -> None:
-    """Say what was done: (0012,0062), (0012,0063), (0012,0064), (0028,0303)."""
-    codes = ["113100", "113105"]
+def _mark(target: Dataset, config: DeidentifyConfig, run: _Run) -> None:
+    """Say what was done, and no more: (0012,0062), (0012,0063), (0012,0064), (0028,0303)."""
+    codes = ["113100"] if run.keeps_the_profile else []
+    codes += ["113105"] if run.keeps_no_text else []
     codes += {"shift": ["113107"], "retain": ["113106"], "remove": []}[config.dates]
     codes += ["113108"] if config.patient_characteristics else []
-    target.PatientName = target.PatientID = patient
+    target.PatientName = target.PatientID = run.key.patient(run.patient)
     target.PatientIdentityRemoved = "YES"
     method = [f"medidistill {version('medidistill')}", EDITION]
     if config.remove or config.keep or config.replace:
         recipe = repr((config.remove, config.keep, config.replace))
         method.append(f"site recipe {hashlib.sha256(recipe.encode()).hexdigest()[:16]}")
     target.DeidentificationMethod = method
-    target.DeidentificationMethodCodeSequence = DicomSequence(_code(value) for value in codes)
+    if codes:
+        target.DeidentificationMethodCodeSequence = DicomSequence(_code(value) for value in codes)
     kept = {"shift": "MODIFIED", "retain": "UNMODIFIED", "remove": "REMOVED"}
     target.LongitudinalTemporalInformationModified = kept[config.dates]
+    if not all(text.isascii() for element in target.iterall() for text in _words_of(element)):
+        target.SpecificCharacterSet = "ISO_IR 192"  # what the site keeps or writes
+
+
+def _words_of(element: DataElement) -> list[str]:
+    return [] if element.VR in ("SQ", "OB", "OW") or isinstance(element.value, bytes) else _texts(element)
 
 
 def _code(value: str) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", _CODES[value]
     return item
+
+
+def written_by_engine(target: Dataset) -> tuple[str, ...]:
+    """Return the texts of a result that are the engine's own: pseudonym, method, implementation."""
+    return (str(target.PatientID), *map(str, target.DeidentificationMethod), _IMPLEMENTATION_NAME)

@@ -11,17 +11,21 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from tqdm import tqdm
 
 from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
 from medidistill.files import translate_os_errors, write_bytes, write_text
 from medidistill.ingest.deidentify.audit import AuditLog
-from medidistill.ingest.deidentify.engine import Change, deidentify
+from medidistill.ingest.deidentify.engine import Change, deidentify, written_by_engine
+from medidistill.ingest.deidentify.identifying_values import Identifiers, identifiers
 from medidistill.ingest.deidentify.keys import Key
+from medidistill.ingest.deidentify.labels import LabelsWritten, write_labels
+from medidistill.ingest.deidentify.other_files import kind_of_other_file
 from medidistill.ingest.deidentify.picture import bare_picture, foreign_chunks
-from medidistill.ingest.deidentify.reading import read_dicom
-from medidistill.ingest.deidentify.residual import identifiers, residuals
+from medidistill.ingest.deidentify.reading import read_as_stored, read_dicom
+from medidistill.ingest.deidentify.residual import residuals
 from medidistill.ingest.deidentify.screen import screen_header, screen_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION
@@ -29,6 +33,7 @@ from medidistill.ingest.dicom import file_kind
 from medidistill.ingest.finding import relative_name, scan_folder
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.quiet import quiet
+from medidistill.ingest.sources.table import read_table
 
 __all__ = ["DeidentifyResult", "deidentify_folder", "locate"]
 
@@ -44,12 +49,16 @@ class DeidentifyResult:
         quarantine: keyed names of input files, and why each was set aside.
         patients: number of patients in OUT.
         sources: the input file of each entry of `written`; it may name a patient.
+        others: keyed names of what is no image, and what it is; neither read nor counted.
+        labels: rows of ``OUT/images/labels.csv``; None where no table was given.
     """
 
     written: tuple[str, ...]
     quarantine: tuple[Quarantined, ...]
     patients: int
     sources: tuple[Path, ...] = ()
+    others: tuple[Quarantined, ...] = ()
+    labels: LabelsWritten | None = None
 
 
 @dataclass
@@ -94,26 +103,36 @@ def _check_folders(source: Path, output: Path) -> None:
 
 
 def deidentify_folder(
-    source: Path, output: Path, config: DeidentifyConfig, key: Key, *, progress: bool = False
+    source: Path,
+    output: Path,
+    config: DeidentifyConfig,
+    key: Key,
+    *,
+    labels: Path | None = None,
+    progress: bool = False,
 ) -> DeidentifyResult:
     """De-identify every image below a folder.
 
     ``OUT/images/<patient>/<instance>.dcm`` holds what passed the screens, the engine and the residual check, and with
     `config.pictures` ``.png`` the pixels alone of PNG and JPEG files;
     ``OUT/quarantine.csv`` names what did not, by keyed hash, with the reason; ``OUT/audit.jsonl`` is the log.
-    Files in quarantine stay where they are and are not copied. One bad file never stops the run.
+    Files in quarantine stay where they are and are not copied. One bad file never stops the run. Files that are no
+    images (tables, documents, DICOMDIR, what operating systems leave behind) are neither read nor counted; the log
+    names them.
 
     Args:
         source: folder of DICOM files, any names, any depth.
         output: a new or empty folder, not inside the source.
         config: options and the site's recipe.
         key: the secret that pseudonyms come from.
+        labels: CSV of labels, as `ingest` reads it; ``OUT/images/labels.csv`` gets them by the new paths, also where
+            too many files were set aside.
         progress: show a progress bar on stderr.
 
     Raises:
         ConfigError: a folder that cannot be used as output, or a key other than the recipe asks for.
-        IngestError: no input folder, or no file in it.
-        QuarantineError: more than `config.max_quarantine` of the files were set aside; OUT holds the others.
+        IngestError: no input folder, no image in it, or an unusable table of labels.
+        QuarantineError: more than `config.max_quarantine` of the images were set aside; OUT holds the others.
         ResourceError: OUT cannot be written.
     """
     source, output = Path(source), Path(output)
@@ -126,6 +145,13 @@ def deidentify_folder(
     files = list(listing.files)
     if not files and not listing.refused:
         raise IngestError(f"{source}: holds no files")
+    kinds = {path: kind_of_other_file(path, source) for path in files}
+    images = [path for path in files if not kinds[path]]
+    if not images:
+        raise IngestError(f"{source}: holds no images, but {len(files)} other files (tables, texts, DICOMDIR)")
+    if labels is not None:
+        read_table(labels)  # an unusable table is told before the work, not after it
+    others = tuple(Quarantined(_name(path, source, key), kinds[path]) for path in files if kinds[path])
     tally, staging = _Tally(), output / _STAGING
     with translate_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -136,22 +162,28 @@ def deidentify_folder(
             settings = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(config).items()}
             settings["replace"] = sorted(name for name, _ in config.replace)
             log.add("start", version=version("medidistill"), table=EDITION, settings=settings, key=key.fingerprint)
-            for path in tqdm(files, desc="de-identifying", unit="file", file=sys.stderr, disable=not progress):
+            for entry in others:
+                log.add("no image", source=entry.key, kind=entry.reason)
+            for path in tqdm(images, desc="de-identifying", unit="file", file=sys.stderr, disable=not progress):
                 _one(path, source, output, config, key, log, tally)
-            for entry in listing.refused:
-                _refuse(_name(entry.path, source, key), entry.reason, log, tally)
+            for refused in listing.refused:
+                _refuse(_name(refused.path, source, key), refused.reason, log, tally)
             log.close(written=len(tally.written), quarantined=len(tally.quarantine))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _write_quarantine(output / "quarantine.csv", tally.quarantine)
-    total = len(files) + len(listing.refused)
+    with quiet():
+        rows = None if labels is None else write_labels(labels, source, output, tally.sources, tally.written)
+    total = len(images) + len(listing.refused)
     share = len(tally.quarantine) / total
     if share > config.max_quarantine:
         raise QuarantineError(
-            f"{len(tally.quarantine)} of {total} files were quarantined ({share:.0%}; at most "
+            f"{len(tally.quarantine)} of {total} images were quarantined ({share:.0%}; at most "
             f"{config.max_quarantine:.0%} allowed by max_quarantine): see {output / 'quarantine.csv'}"
         )
-    return DeidentifyResult(tuple(tally.written), tuple(tally.quarantine), len(tally.patients), tuple(tally.sources))
+    return DeidentifyResult(
+        tuple(tally.written), tuple(tally.quarantine), len(tally.patients), tuple(tally.sources), others, rows
+    )
 
 
 def _one(
@@ -194,7 +226,7 @@ def _prepare(path: Path, name: str, output: Path, config: DeidentifyConfig, key:
     dataset = read_dicom(path)
     screen_header(dataset, config)
     screen_pixels(dataset)
-    needles = identifiers(dataset, path, dates=config.dates != "retain", exempt=config.keep_tags)
+    needles = _needles(dataset, path, config)
     result = deidentify(dataset, config, key)
     target = f"images/{result.patient}/{key.token('instance', str(result.dataset.SOPInstanceUID))}.dcm"
     if (output / target).exists():
@@ -203,11 +235,23 @@ def _prepare(path: Path, name: str, output: Path, config: DeidentifyConfig, key:
     dcmwrite(buffer, result.dataset, enforce_file_format=True)
     staged = output / _STAGING / f"{name}.dcm"
     write_bytes(staged, buffer.getvalue(), mode=0o600)
-    allowed = [result.patient, *(text for _, text in config.replace)]
-    if found := residuals(staged, needles, may_hold=allowed):
+    if found := residuals(
+        staged, needles, may_hold=[*written_by_engine(result.dataset), *(text for _, text in config.replace)]
+    ):
         staged.unlink()
         raise IngestError(f"an identifying value of the input is still in {', '.join(found)}")
     return _Ready(result.patient, result.changes, staged, target)
+
+
+def _needles(dataset: Dataset, path: Path, config: DeidentifyConfig) -> Identifiers:
+    """Return the identifiers of a file, of its values as they were decoded and as they stand in it."""
+    stored = read_as_stored(path)
+    found = [
+        identifiers(one, path, dates=config.dates != "retain", exempt=config.keep_tags)
+        for one in (dataset, stored)
+        if one is not None
+    ]
+    return found[0].union(*found[1:])
 
 
 def _prepare_picture(path: Path, name: str, output: Path, key: Key) -> _Ready:

@@ -134,15 +134,17 @@ def load_recipe(path: Path) -> DeidentifyConfig:
         raise ConfigError(f"{path}: no such recipe") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not a readable YAML file ({type(error).__name__})") from error
-    if not isinstance(content, dict | None):
+    if content is None:
+        raise ConfigError(f"{path}: is empty, or holds comments alone; leave --recipe out to use the defaults")
+    if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold keys and values")
     known = [item.name for item in dataclasses.fields(DeidentifyConfig)]
-    for key in content or {}:
+    for key in content:
         if key not in known:
             guess = did_you_mean(str(key), known)
             raise ConfigError(f"{path}: unknown key {key!r}{guess}; known: {', '.join(known)}")
     try:
-        return DeidentifyConfig(**(content or {}))
+        return DeidentifyConfig(**content)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:

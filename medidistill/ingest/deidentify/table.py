@@ -2,7 +2,7 @@
 
 The table (edition 2026c) comes from the package dicom-anonymizer. Its codes: D dummy value, Z empty value,
 X remove, U new UID, and combinations that depend on whether the object needs the element. An element that the
-table does not name stays only if its value cannot be free text, or if it is listed here.
+table does not name stays only where a list says what its values may be (`attributes`, `codes`, `equipment`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import functools
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as edition
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-__all__ = ["EDITION", "KEPT_CHARACTERISTICS", "action_of", "profile"]
+from medidistill.ingest.deidentify.attributes import NUMBERS, TERMS
+from medidistill.ingest.deidentify.equipment import EQUIPMENT
+
+__all__ = ["EDITION", "KEPT_CHARACTERISTICS", "action_of", "profile", "value_action"]
 
 EDITION = "PS3.15 2026c Table E.1-1"
 
@@ -28,38 +31,16 @@ KEPT_CHARACTERISTICS = frozenset(
 # Descriptors that are cleaned (words of a fixed vocabulary stay) instead of removed: Clean Descriptors Option
 _CLEANED = frozenset(
     tag_for_keyword(name)
-    for name in ("StudyDescription", "SeriesDescription", "ProtocolName", "CodeMeaning", "DerivationDescription")
-)
-
-# Short texts about the equipment and the display that the table does not name
-_SHORT_TEXT = frozenset(
-    tag_for_keyword(name)
     for name in (
-        "CodeValue",
-        "CodingSchemeDesignator",
-        "CodingSchemeVersion",
-        "LUTExplanation",
-        "Manufacturer",
-        "ManufacturerModelName",
-        "ModalityLUTType",
-        "RescaleType",
-        "SoftwareVersions",
-        "WindowCenterWidthExplanation",
+        *("StudyDescription", "SeriesDescription", "ProtocolName", "DerivationDescription"),
+        *("LUTExplanation", "WindowCenterWidthExplanation"),
     )
 )
-_BULK = frozenset(
-    tag_for_keyword(name)
-    for name in (
-        "PixelData",
-        "LUTData",
-        "RedPaletteColorLookupTableData",
-        "GreenPaletteColorLookupTableData",
-        "BluePaletteColorLookupTableData",
-    )
-)
+_LUT_DATA = 0x00283006
+_LUT_VRS = frozenset({"US", "SS", "OW", "OB", "UN"})  # all are met; what is written is OW
+_BULK = frozenset({0x7FE00010, _LUT_DATA})
+_ORIENTATION = tag_for_keyword("PatientOrientation")
 _BIRTH = frozenset(map(tag_for_keyword, ("PatientBirthDate", "PatientBirthTime")))
-_NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"})
-_CHECKED = frozenset({"CS", "AS", "IS", "DS"})
 
 
 @functools.cache
@@ -94,7 +75,8 @@ def action_of(tag: int, vr: str) -> str:
 
     Returns:
         `X` remove, `Z` empty, `D` dummy value, `U` new UID, `C` clean the words, `date` and `time` by setting,
-        `text` keep words that identify nobody, `check` keep what the VR allows, `recurse` into the items, `K` keep.
+        `term` keep the defined terms of the attribute, `number` keep what is in its range, `equipment` keep listed
+        names and versions, `bulk` keep pixels and look-up tables, `recurse` into the items.
     """
     group = tag >> 16
     # private, group lengths, command and file groups, curves, overlays
@@ -104,6 +86,8 @@ def action_of(tag: int, vr: str) -> str:
         known = dictionary_VR(tag)
     except KeyError:
         return "X"  # not in the dictionary: nothing says what it holds
+    if tag == _LUT_DATA and vr in _LUT_VRS:
+        return "bulk"
     if vr != known and vr not in known.split(" or "):
         return "X"  # a PN that calls itself US
     if tag in _CLEANED:
@@ -117,8 +101,15 @@ def action_of(tag: int, vr: str) -> str:
         return "U"
     if vr == "SQ":
         return "recurse"
-    if tag in _BULK or vr.partition(" or ")[0] in _NUMBERS:
-        return "K"
-    if vr in _CHECKED:
-        return "check"
-    return "text" if tag in _SHORT_TEXT else "X"
+    return value_action(tag)
+
+
+def value_action(tag: int) -> str:
+    """Return what decides about the value of an attribute that the table does not name; `X` where nothing does."""
+    if tag in _BULK:
+        return "bulk"
+    if tag in NUMBERS:
+        return "number"
+    if tag in TERMS or tag == _ORIENTATION:
+        return "term"
+    return "equipment" if tag in EQUIPMENT else "X"

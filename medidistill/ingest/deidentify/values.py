@@ -1,4 +1,4 @@
-"""New values for old ones: dates moved by an offset, dummies by VR, and what a VR allows."""
+"""New values for old ones: dates moved by an offset, times, ages, and dummies by VR."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import re
 from typing import Any
 
-__all__ = ["age_capped", "conforms", "dummy", "empty", "is_temporal", "shift_date"]
+__all__ = ["age_capped", "dummy", "empty", "shift_date", "temporal"]
 
 _DUMMY: dict[str, Any] = {
     "AE": "REMOVED",
@@ -31,12 +31,9 @@ _DUMMY: dict[str, Any] = {
     "US": 0,
     "UT": "REMOVED",
 }
-_FORMS = {
-    "AS": re.compile(r"\d{3}[DWMY]"),
-    "CS": re.compile(r"[A-Z0-9_ ]{0,16}"),
-    "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
-    "IS": re.compile(r" *[+-]?\d{1,10} *"),
-}
+_AGE = re.compile(r"\d{3}[DWMY]")
+_TIME = r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"
+_ZONE = r"([+-](0\d|1[0-4])[0-5]\d)?"
 
 
 def dummy(vr: str) -> Any:
@@ -49,14 +46,19 @@ def empty(vr: str) -> Any:
     return [] if vr == "SQ" else None
 
 
-def conforms(vr: str, text: str) -> bool:
-    """Return whether a text is what the VR allows (PS3.5 table 6.2-1)."""
-    return _FORMS[vr].fullmatch(text) is not None
-
-
-def is_temporal(text: str) -> bool:
-    """Return whether a text looks like a date, a time or both, and like nothing else."""
-    return re.fullmatch(r"[0-9.:+\- ]{2,26}", text) is not None
+def temporal(vr: str, text: str) -> str:
+    """Return a DA, TM or DT as it is, or an empty text where it is none (PS3.5 table 6.2-1) but other digits."""
+    text = text.strip(" \0")
+    if vr == "TM":
+        return text if re.fullmatch(_TIME, text) else ""
+    day, rest = text[:8], text[8:]
+    try:
+        datetime.date(int(day[:4]), int(day[4:6]), int(day[6:]))
+    except ValueError:
+        return ""
+    if not day.isdigit() or len(day) < 8 or (vr == "DA" and rest):
+        return ""
+    return text if not rest or re.fullmatch(_TIME + _ZONE, rest) else ""
 
 
 def shift_date(text: str, offset: datetime.timedelta) -> str:
@@ -77,6 +79,6 @@ def shift_date(text: str, offset: datetime.timedelta) -> str:
 def age_capped(text: str) -> str:
     """Return an age string with all ages of 90 years and more as ``090Y``; empty where it is no age."""
     text = text.strip()
-    if not conforms("AS", text):
+    if not _AGE.fullmatch(text):
         return ""
     return "090Y" if text.endswith("Y") and int(text[:3]) >= 90 else text

@@ -9,14 +9,13 @@ from pathlib import Path
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest.demographics import parse_age, parse_sex
-from medidistill.ingest.dicom import Header, file_kind, read_header
+from medidistill.ingest.dicom import Header, file_kind, read_header, unknown_kind
 from medidistill.ingest.finding import Refused, relative_name
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.sources.patients import Spellings, hash_patient, identify
 from medidistill.patient_units import PatientSource
 
 MOST_FRAMES = 10_000  # a header may claim any number
-_NO_PICTURE = "neither DICOM nor PNG nor JPEG"
 _OTHER_SPELLING = "its patient ID differs from that of another image in case, spaces, leading zeros or number form only"
 
 __all__ = ["Found", "Record", "hash_patient", "why"]
@@ -132,7 +131,7 @@ class Found:
             self.set_aside(name, error)
             return
         if not kind:
-            self.set_aside(name, _NO_PICTURE)
+            self.set_aside(name, unknown_kind(path))
             return
         who = identify(key, patient, header.patient_id, header.study_instance_uid)
         self._placeholders += who.placeholder

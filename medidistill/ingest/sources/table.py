@@ -59,8 +59,15 @@ def read_table(table: Path) -> pd.DataFrame:
     if all(known[name] is None for name in _KEYS):
         missing.append(f"path (or sop_instance_uid, accession_number){did_you_mean('path', present)}")
     if missing:
-        seen = one_line(", ".join(present)) or "none"
-        raise IngestError(f"{table}: needs a column {' and '.join(missing)}; found {seen}")
+        # a file without a header has a patient's row in its place: only names of columns that we know are repeated
+        known_names = {name for aliases in _COLUMNS.values() for name in aliases}
+        shown = [name for name in present if name in known_names]
+        others = f" and {len(present) - len(shown)} of other names" if len(present) > len(shown) else ""
+        raise IngestError(
+            f"{table}: needs a column {' and '.join(missing)}; found {', '.join(shown) or 'none of ours'}{others}; "
+            "the first line must name the columns",
+            private=[f"first line: {', '.join(present)}"],
+        )
     places = {name: place for name, place in known.items() if place is not None}
     used = [(line, cells) for line, cells in sheet.rows if any(cells[place] for place in places.values())]
     if not used:
@@ -114,10 +121,11 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
             rows.append(_Row(key, name, file, cells))
     twice = {key: numbers for key, numbers in lines.items() if len(numbers) > 1}
     if twice:
-        key, numbers = next(iter(twice.items()))
+        numbers = next(iter(twice.values()))
         raise IngestError(
             f"{table}: {len(twice)} file{' is' if len(twice) == 1 else 's are'} listed more than once "
-            f"({one_line(key)} in {unit}s {', '.join(map(str, numbers))}); keep one row a file"
+            f"({unit}s {', '.join(map(str, numbers))}); keep one row a file",
+            private=[f"{key} in {unit}s {', '.join(map(str, found))}" for key, found in twice.items()],
         )
     linked = _linked_patients(rows)
     for row in rows:

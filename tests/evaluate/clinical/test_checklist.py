@@ -52,7 +52,7 @@ def test_facts_of_the_run_are_filled_in_and_the_rest_is_asked(result):
     page = checklist(record(), result)
     lines = {tuple(line.split(" | ")[:2]): line for line in page.splitlines() if line.startswith("| ")}
     split = lines["| 20\\*", "At which level the splits are disjoint"]
-    assert "no patient in two of them" in split
+    assert "split by patient, as far as the input names patients" in split
     assert "7 unreadable" in lines["| 12\\*", "Missing data"]
     assert "train: 1650 images of 1200 patients" in page
     assert "opened 1 time according" in page

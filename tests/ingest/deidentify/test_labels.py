@@ -10,8 +10,8 @@ import pydicom
 import pytest
 
 from medidistill.cli import main
-from medidistill.errors import IngestError
-from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify_folder, write_labels
+from medidistill.errors import IngestError, QuarantineError
+from medidistill.ingest.deidentify import DeidentifyConfig, Key, LabelsWritten, deidentify_folder, write_labels
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def _table(source: Path, column: str) -> Path:
 @pytest.mark.parametrize("column", ["path", "sop_instance_uid"])
 def test_each_image_keeps_its_label_and_split(source: Path, tmp_path: Path, key: Key, column: str) -> None:
     output, table = tmp_path / "clean", _table(source, column)
-    result = deidentify_folder(source, output, DeidentifyConfig(), key)
-    assert write_labels(table, source, output, result) == 3
+    result = deidentify_folder(source, output, DeidentifyConfig(), key, labels=table)
+    assert result.labels == LabelsWritten(3, 0)
     text = (output / "images" / "labels.csv").read_text()
     rows = {row["path"]: row for row in csv.DictReader(text.splitlines())}
     assert (output / "images" / "labels.csv").stat().st_mode & 0o077 == 0
@@ -62,11 +62,42 @@ def test_a_file_in_quarantine_has_no_row_and_a_table_of_nothing_is_refused(
     table = _table(source, "path")
     (source / "PHANTOM^1.dcm").write_bytes(b"no film any more")
     output = tmp_path / "clean"
-    result = deidentify_folder(source, output, DeidentifyConfig(max_quarantine=0.5), key)
-    assert write_labels(table, source, output, result) == 2
+    result = deidentify_folder(source, output, DeidentifyConfig(max_quarantine=0.5), key, labels=table)
+    assert result.labels == LabelsWritten(2, 0)
     table.write_text("film,label\n")
     with pytest.raises(IngestError, match="needs a column"):
-        write_labels(table, source, output, result)
+        write_labels(table, source, output, result.sources, result.written)
+    with pytest.raises(IngestError, match="needs a column"):
+        deidentify_folder(source, tmp_path / "other", DeidentifyConfig(max_quarantine=0.5), key, labels=table)
+    assert not (tmp_path / "other").exists()
+
+
+def test_labels_are_written_where_too_much_is_set_aside(source: Path, tmp_path: Path, key: Key) -> None:
+    table = _table(source, "path")
+    (source / "PHANTOM^1.dcm").write_bytes(b"no film any more")
+    with pytest.raises(QuarantineError, match="1 of 3 images"):
+        deidentify_folder(source, tmp_path / "clean", DeidentifyConfig(), key, labels=table)
+    assert len((tmp_path / "clean" / "images" / "labels.csv").read_text().splitlines()) == 3
+
+
+def test_a_label_that_holds_an_identifier_of_its_image_is_withheld(source: Path, tmp_path: Path, key: Key) -> None:
+    table = _table(source, "path")
+    dataset = pydicom.dcmread(source / "PHANTOM^0.dcm")
+    dataset.PatientName, dataset.PatientID = "Umbrabe^Ada", "47110815"
+    dataset.save_as(source / "PHANTOM^0.dcm")
+    text = table.read_text()
+    table.write_text(text.replace("class 0", "as in Umbrabe"))
+    result = deidentify_folder(source, tmp_path / "one", DeidentifyConfig(), key, labels=table)
+    assert result.labels == LabelsWritten(2, 1)
+    assert "mbra" not in (tmp_path / "one" / "images" / "labels.csv").read_text()
+    table.write_text(text.replace("class 0", "no 4711-0815"))
+    assert deidentify_folder(source, tmp_path / "two", DeidentifyConfig(), key, labels=table).labels == LabelsWritten(
+        2, 1
+    )
+    table.write_text(text.replace("class 1", "as in Umbrabe"))  # of another image's patient
+    assert deidentify_folder(source, tmp_path / "three", DeidentifyConfig(), key, labels=table).labels == LabelsWritten(
+        3, 0
+    )
 
 
 def test_the_command_writes_what_ingest_reads(source: Path, tmp_path: Path, key_file: Path, capsys) -> None:

@@ -1,0 +1,36 @@
+"""Training images at a smaller side, for a distillation that begins there and is refined at full side."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from medidistill.errors import ConfigError
+from medidistill.normalisation import Normalisation
+
+__all__ = ["at_coarse_side"]
+
+
+def at_coarse_side(images: Tensor, coarse: int, normalisation: Normalisation) -> Tensor:
+    """Return normalised images averaged down to side / `coarse`, normalised for that side.
+
+    Averaging is linear, so that a `fixed` normalisation stays as it is, and `per_image`, which is blind to shift and
+    scale, is applied once more.
+
+    Args:
+        images: (N, C, H, W) float32, normalised.
+        coarse: divisor of the side; 1 returns the images themselves.
+        normalisation: what they went through.
+
+    Raises:
+        ConfigError: `coarse` does not divide the side, or the normalisation is a whitening, which is of one side alone.
+    """
+    if coarse == 1:
+        return images
+    side = images.shape[-1]
+    if side % coarse:
+        raise ConfigError(f"distill.coarse={coarse}: must divide the side of the images, {side} pixels")
+    if normalisation.kind == "zca":
+        raise ConfigError("distill.coarse with ingest.normalisation='zca': a whitening is of one side; use coarse=1")
+    small = F.interpolate(images, size=side // coarse, mode="area")
+    return normalisation.apply(small) if normalisation.kind == "per_image" else small

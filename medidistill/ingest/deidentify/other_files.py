@@ -1,0 +1,70 @@
+"""What lies beside the films of a folder and is no image: tables, documents, what operating systems leave behind.
+
+Such files are not read, not copied and not counted: a table of labels beside nine films is no tenth film that failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+
+from medidistill.ingest.dicom import file_kind
+
+__all__ = ["kind_of_other_file"]
+
+_SYSTEM_FILES = frozenset({".ds_store", ".localized", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_SYSTEM_FOLDERS = frozenset(
+    {
+        *("__macosx", ".spotlight-v100", ".trashes", ".fseventsd", ".temporaryitems", "$recycle.bin", "@eadir"),
+        *("system volume information", "lost+found", ".git"),
+    }
+)
+_KINDS = {
+    "table": "csv tsv xls xlsx xlsm ods parquet db sqlite",
+    "text": "txt md rst rtf json jsonl yaml yml xml html htm pdf doc docx odt ppt pptx log ini cfg conf toml",
+    "archive": "zip tar gz tgz bz2 xz 7z rar",
+    "checksum or signature": "md5 sha1 sha256 sha512 sig asc",
+    "program": "exe dll msi bat cmd ps1 sh py js css jar inf lnk url app so dylib class",
+}
+_BY_SUFFIX = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
+_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+
+
+def kind_of_other_file(path: Path, source: Path) -> str:
+    """Return what a file is that is no image, in a word or two; an empty text for one that may be an image.
+
+    The content decides first: a DICOM, PNG or JPEG file is an image whatever it is called. An empty file, a file that
+    cannot be read and one of an unknown name may have been an image, and count as one.
+
+    Args:
+        path: the file.
+        source: the folder that is read; only folders below it say what a file is.
+    """
+    named = _by_name(path, source)
+    try:
+        kind = file_kind(path) if path.is_file() else ""
+        if kind == "dicom":
+            return "DICOMDIR" if _is_directory(path) else ""
+    except OSError:
+        return named
+    return "" if kind else named
+
+
+def _by_name(path: Path, source: Path) -> str:
+    name = path.name.casefold()
+    folders = {part.casefold() for part in path.relative_to(source).parts[:-1]}
+    if name in _SYSTEM_FILES or name.startswith("._") or folders & _SYSTEM_FOLDERS:
+        return "left by an operating system"
+    if name == "dicomdir":
+        return "DICOMDIR"
+    return _BY_SUFFIX.get(path.suffix.casefold().removeprefix("."), "")
+
+
+def _is_directory(path: Path) -> bool:
+    """Return whether a DICOM file is the directory of a file-set (PS3.3 F.3)."""
+    try:
+        meta = pydicom.filereader.read_file_meta_info(path)
+    except Exception:  # noqa: BLE001 (damaged: whoever reads it says so)
+        return False
+    return str(meta.get("MediaStorageSOPClassUID", "")) == _MEDIA_STORAGE_DIRECTORY

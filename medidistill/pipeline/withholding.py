@@ -1,0 +1,178 @@
+"""Error lines that others may read (a terminal, cron mail, a job's log) without names of files or patients.
+
+Errors keep such names apart (`MedidistillError.private`). What a message repeats all the same, an operating system's
+above all, is found here by comparison with the input: names of the files below it, entries of an archive, and cells of
+its tables. A command writes the whole into a file that its owner alone can read, and says where that is.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import traceback
+import zipfile
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from medidistill.errors import StoppedError, as_known
+
+__all__ = ["PublicError", "full_text", "input_names", "make_public", "withhold_names"]
+
+WITHHELD = "(withheld)"
+_MOST_NAMES = 2_000_000
+_TABLE_BYTES = 1 << 26
+# columns of a table of labels whose cells name neither a file nor a patient; see docs/ingest.md
+_PLAIN_COLUMNS = frozenset({"label", "split", "sex", "gender", "age", "view", "view_position"})
+_NAMING_COLUMNS = frozenset(
+    {"path", "file", "filename", "sop_instance_uid", "accession_number", "patient_id", "site", "source"}
+)
+# words of our own messages that are common names of folders and files as well
+_WORDS = {"class", "classes", "data", "file", "files", "folder", "image", "images", "input", "label", "labels"}
+_WORDS |= {"labels.csv", "patient", "patients", "split", "table", "test", "train", "training", "val", "valid"}
+_WORDS |= {"validation"}
+
+
+@dataclass(frozen=True)
+class PublicError:
+    """An error for others' eyes, and what they do not get.
+
+    Args:
+        line: one line without names of files or patients.
+        withheld: how many names were taken out of it or kept apart.
+        details: the whole, for a private file; empty where `line` says all.
+        exit_code: of the process.
+    """
+
+    line: str
+    withheld: int
+    details: str
+    exit_code: int
+
+
+def make_public(error: BaseException, sources: Iterable[Path], typed: Collection[str] = ()) -> PublicError:
+    """Return what may be said of an error to others.
+
+    Args:
+        error: what ended a command.
+        sources: files and folders of patients' data that it read.
+        typed: what the user wrote on the command line; paths in it may be repeated.
+    """
+    known = as_known(error)
+    if known is None:  # a defect: its message may quote anything
+        kind = type(error).__name__
+        return PublicError(f"internal error: {kind} (please report it)", 1, full_text(error), 1)
+    if isinstance(known, StoppedError):
+        return PublicError(str(known), 0, "", known.exit_code)
+    line, found = withhold_names(" ".join(str(known).split()), sources, typed)
+    withheld = found + len(known.private)
+    return PublicError(line, withheld, full_text(error) if withheld else "", known.exit_code)
+
+
+def full_text(error: BaseException) -> str:
+    """Return all that is known of an error, for a private file: message, names, and of a defect where it is."""
+    known = as_known(error)
+    if known is None:
+        return "".join(traceback.format_exception(error))
+    return "\n".join([str(known), *known.private, ""])
+
+
+def withhold_names(text: str, sources: Iterable[Path], typed: Collection[str] = ()) -> tuple[str, int]:
+    """Return `text` without the names that its sources hold, and how many were taken out.
+
+    Args:
+        text: one line.
+        sources: files and folders of patients' data.
+        typed: what the user wrote; names in it are kept.
+    """
+    kept = _WORDS | {part for one in typed for part in re.split(r"[/=]", one)}
+    folded = text.casefold()
+    found = {name for name in input_names(sources) if name.casefold() in folded and name not in kept}
+    count = 0
+    for name in sorted(found, key=lambda one: (len(one), one), reverse=True):
+        text, times = re.subn(_pattern(name), WITHHELD, text, flags=re.IGNORECASE)
+        count += times
+    return text, count
+
+
+def _pattern(name: str) -> str:
+    if len(name) > 2:
+        return rf"(?<!\w){re.escape(name)}(?!\w)"
+    # a word of two letters is also one of ours: only where it can be nothing but a name
+    return rf"(?<=[/'\"]){re.escape(name)}(?=[/'\"]|$)"
+
+
+def input_names(sources: Iterable[Path]) -> Iterator[str]:
+    """Yield the names that patients' data hold: of files and folders, whole and without suffix, and cells of tables."""
+    count = 0
+    for source in sources:
+        for name in _names(source):
+            yield name
+            count += 1
+            if count > _MOST_NAMES:
+                return
+
+
+def _names(source: Path) -> Iterator[str]:
+    if source.is_file():
+        yield from _parts(source.name)
+        yield from _entries(source)
+        yield from _cells(source)
+        return
+    for here, folders, files in os.walk(source):
+        for name in (*folders, *files):
+            yield from _parts(name)
+        for name in files:
+            if name.lower().endswith((".csv", ".tsv", ".txt")) and Path(here) == source:
+                yield from _cells(Path(here, name))
+
+
+def _parts(name: str) -> Iterator[str]:
+    stem = PurePosixPath(name).stem
+    yield name
+    if stem != name:
+        yield stem
+
+
+def _entries(source: Path) -> Iterator[str]:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            entries = archive.namelist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return
+    for entry in entries:
+        for part in re.split(r"[/\\]", entry):
+            if part:
+                yield from _parts(part)
+
+
+def _cells(table: Path) -> Iterator[str]:
+    """Yield the cells of a table that may name somebody; the first line too, unless it is a header that we know."""
+    try:
+        with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
+            lines = file.read(_TABLE_BYTES).splitlines()
+    except OSError:
+        return
+    rows = iter(csv.reader(lines, delimiter=";" if lines and lines[0].count(";") > lines[0].count(",") else ","))
+    try:
+        first = next(rows, [])
+        header = [cell.strip().lower() for cell in first]
+        if not _NAMING_COLUMNS & set(header):
+            header = [""] * len(first)
+            yield from _telling(first)
+        plain = {number for number, name in enumerate(header) if name in _PLAIN_COLUMNS}
+        for row in rows:
+            yield from _telling([cell for number, cell in enumerate(row) if number not in plain])
+    except csv.Error:
+        return
+
+
+def _telling(row: Iterable[str]) -> Iterator[str]:
+    """Yield the cells that are more than a short number, and the names of files in those that are paths."""
+    for cell in map(str.strip, row):
+        if len(cell) > 3 or (len(cell) == 3 and not cell.isdigit()):
+            yield cell
+            for part in re.split(r"[/\\]", cell):
+                if len(part) > 2 and part != cell:
+                    yield from _parts(part)

@@ -1,0 +1,214 @@
+"""What a number of images and patients can never show: rules of the gate that no audit of this size could pass.
+
+A rule that cannot be resolved fails at the end of an audit, hours after the counts that decide it were known. The
+requirements below are those of `medidistill.privacy.gate`, which reads them from here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medidistill.config import PolicyConfig
+from medidistill.privacy.one_run import guess_count, one_run_epsilon
+from medidistill.privacy.statistics import (
+    MEASURED_FPRS,
+    members_needed,
+    nonmembers_needed,
+    passes_by_chance,
+    trials_needed,
+)
+
+__all__ = [
+    "COPY_HOLDOUT_IMAGES",
+    "FALSE_ALARM",
+    "NATURAL_RULES",
+    "AuditCounts",
+    "UnresolvableRule",
+    "canaries_needed",
+    "false_alarm_rates",
+    "rate_needs",
+    "unresolvable_rules",
+]
+
+COPY_HOLDOUT_IMAGES = 100  # images of others from which on their 1st percentile exists
+FALSE_ALARM = 0.05  # chance of failing without a leak that is worth a word
+NATURAL_RULES = ("membership_release", "lira", "rmia")
+_MOST_CANARIES = 1_000_000
+
+
+@dataclass(frozen=True)
+class AuditCounts:
+    """What is known of an audit before it begins.
+
+    Args:
+        released: images of the distilled set.
+        member_images: real images that it is made from (training split).
+        member_patients: their patients.
+        other_images: real images of other patients (validation and test split).
+        other_patients: their patients.
+        canaries: planted in all shadow runs together; a fair coin puts about half of them in.
+        init: what the images start from; only `noise` passes the gate.
+        phantom: whether every input image says of itself that it is synthetic.
+        guaranteed: whether a differential-privacy guarantee is to be printed; the one-run bound is then not a rule.
+    """
+
+    released: int
+    member_images: int
+    member_patients: int
+    other_images: int
+    other_patients: int
+    canaries: int
+    init: str = "noise"
+    phantom: bool = False
+    guaranteed: bool = False
+
+
+@dataclass(frozen=True)
+class UnresolvableRule:
+    """A rule of the gate that fails whatever an audit finds.
+
+    Args:
+        rule: its name, as in `Verdict.rule`.
+        available: what there is, in words.
+        required: what the rule needs, in words.
+    """
+
+    rule: str
+    available: str
+    required: str
+
+    def __str__(self) -> str:
+        return f"rule {self.rule}: {self.available}; needs {self.required}"
+
+
+@functools.cache
+def rate_needs(policy: PolicyConfig, limit: float) -> tuple[int, int]:
+    """Return the (members, non-members) with which an attack no better than chance is shown to stay below `limit`."""
+    return members_needed(limit, policy.fpr), nonmembers_needed(policy.fpr)
+
+
+@functools.cache
+def canaries_needed(policy: PolicyConfig) -> int | None:
+    """Return how many canaries let the one-run bound exceed `policy.proven_epsilon`; None above a million.
+
+    A bound that cannot exceed its limit cannot fail, so that passing it would say nothing.
+    """
+
+    def resolves(canaries: int) -> bool:
+        guesses = guess_count(canaries)
+        return one_run_epsilon(canaries, guesses, guesses) > policy.proven_epsilon
+
+    if not resolves(_MOST_CANARIES):
+        return None
+    low, high = 0, _MOST_CANARIES
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if resolves(middle) else (middle, high)
+    return high
+
+
+def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[UnresolvableRule, ...]:
+    """Return the rules of `policy` that these counts fail whatever is measured, with what each would need.
+
+    An empty result says that the audit can decide every rule, not that the set will pass.
+
+    Args:
+        policy: the rules of the release.
+        counts: of the set, the patients and the planned audit.
+    """
+    if not policy.patients:
+        if counts.phantom:
+            return ()
+        available = "not all input files are DICOM objects marked Synthetic Data = YES"
+        return (UnresolvableRule("phantom", available, "images that a program drew, or privacy.policy=default"),)
+    found = []
+    if counts.init != "noise":
+        found.append(UnresolvableRule("start", f"the images start from {counts.init}", "distill.init=noise"))
+    found += _by_nearest_images(policy, counts)
+    patients = (counts.member_patients, counts.other_patients)
+    # a patient is in half of the shadow runs and out of the others: member and non-member of the procedure
+    pairs = {"membership_release": patients, "lira": patients[:1] * 2, "rmia": patients[:1] * 2}
+    for rule in NATURAL_RULES:
+        found += _rate(policy, rule, policy.natural_tpr, *pairs[rule], "patients")
+    inside = counts.canaries // 2
+    found += _rate(policy, "canaries", policy.canary_tpr, inside, counts.canaries - inside, "canaries")
+    if not counts.guaranteed:
+        found += _one_run(policy, counts.canaries)
+    return tuple(found)
+
+
+def _by_nearest_images(policy: PolicyConfig, counts: AuditCounts) -> list[UnresolvableRule]:
+    found = []
+    if not counts.member_images or not counts.other_images:
+        available = f"{counts.member_images} images of members and {counts.other_images} of others to compare with"
+        found.append(UnresolvableRule("linkage", available, "some of each: raise val_fraction or test_fraction"))
+    else:
+        chance = counts.member_images / (counts.member_images + counts.other_images)
+        needed = trials_needed(policy.linkage_p, chance)
+        if counts.released < needed:
+            available = f"{counts.released} released images cannot give a p value below {policy.linkage_p:g}"
+            found.append(UnresolvableRule("linkage", available, f"{needed} images; raise distill.ipc"))
+    if counts.other_images < COPY_HOLDOUT_IMAGES:
+        available = f"{counts.other_images} images of others have no 1st percentile"
+        required = f"{COPY_HOLDOUT_IMAGES} images of patients outside the training split"
+        found.append(UnresolvableRule("copies", available, required))
+    return found
+
+
+def _rate(
+    policy: PolicyConfig, rule: str, limit: float, members: int, others: int, unit: str
+) -> list[UnresolvableRule]:
+    if policy.fpr not in MEASURED_FPRS:
+        measured = " or ".join(f"{fpr:g}" for fpr in MEASURED_FPRS)
+        return [UnresolvableRule(rule, f"fpr={policy.fpr:g} of the policy is not measured", f"fpr={measured}")]
+    needed = rate_needs(policy, limit)
+    if members >= needed[0] and others >= needed[1]:
+        return []
+    about = "about " if unit == "canaries" else ""
+    return [
+        UnresolvableRule(
+            rule,
+            f"{about}{members} members and {others} non-members ({unit}) cannot show a true-positive rate of at most "
+            f"{100 * limit:g} % at {100 * policy.fpr:g} % false positives",
+            f"{needed[0]} members and {needed[1]} non-members",
+        )
+    ]
+
+
+def _one_run(policy: PolicyConfig, canaries: int) -> list[UnresolvableRule]:
+    guesses = guess_count(canaries)
+    ceiling = one_run_epsilon(canaries, guesses, guesses) if canaries else 0.0
+    if ceiling > policy.proven_epsilon:
+        return []
+    needed = canaries_needed(policy)
+    return [
+        UnresolvableRule(
+            "one_run",
+            f"{canaries} canaries cannot prove more than epsilon {ceiling:.2f}",
+            "a smaller proven_epsilon in the policy" if needed is None else f"{needed} canaries",
+        )
+    ]
+
+
+def false_alarm_rates(policy: PolicyConfig, counts: AuditCounts) -> Mapping[str, float]:
+    """Return how often a set that tells nothing about its patients fails a resolvable rate, by rule; 5 % or more only.
+
+    Only sampling variation is counted, patients as observed once; see `passes_by_chance`.
+    """
+    if not policy.patients:
+        return {}
+    stuck = {one.rule for one in unresolvable_rules(policy, counts)}
+    sizes = {
+        "membership_release": (policy.natural_tpr, counts.member_patients, counts.other_patients),
+        "lira": (policy.natural_tpr, counts.member_patients, counts.member_patients),
+        "rmia": (policy.natural_tpr, counts.member_patients, counts.member_patients),
+        "canaries": (policy.canary_tpr, counts.canaries // 2, counts.canaries - counts.canaries // 2),
+    }
+    rates = {
+        rule: 1 - passes_by_chance(limit, policy.fpr, members, others)
+        for rule, (limit, members, others) in sizes.items()
+        if rule not in stuck
+    }
+    return {rule: rate for rule, rate in rates.items() if rate >= FALSE_ALARM}

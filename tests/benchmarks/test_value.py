@@ -1,0 +1,48 @@
+"""The table of packed sets: two budgets and two seeds on phantoms, by the command."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import value
+from medidistill.cli import main
+
+TINY = [
+    "ingest.classes=[]",
+    "network.width=4",
+    "experts.epochs=5",
+    "experts.count=1",
+    "distill.factor=2",
+    "distill.outer_steps=2",
+    "methods.snapshots.outer_steps=2",
+    "evaluate.arms=[full, packed, snapshots, iadd]",
+    "evaluate.networks=1",
+    "evaluate.small.steps=2",
+    "evaluate.adaptive.steps=2",
+    "evaluate.full_epochs=1",
+    "evaluate.bootstrap=100",
+]
+
+
+@pytest.mark.slow
+def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
+    phantoms = tmp_path / "phantoms"
+    assert main(["phantom", str(phantoms), "--patients-per-class", "8", "--size", "64", "--quiet"]) == 0
+    for seed in (0, 1):
+        for ipc in (1, 2):
+            value.run_cell(value.Cell(16, ipc, seed), phantoms, tmp_path / "work", TINY)
+    result = value.collect(tmp_path / "work")
+    assert [(group["side"], group["ipc"], group["seeds"]) for group in result["groups"]] == [
+        (16, 1, [0, 1]),
+        (16, 2, [0, 1]),
+    ]
+    for group in result["groups"]:
+        by_arm = {row["arm"]: row for row in group["rows"]}
+        stored = 3 * group["ipc"] * 16 * 16
+        assert by_arm["snapshots"]["stored_bytes"] == by_arm["iadd"]["stored_bytes"] == stored
+        assert by_arm["packed"]["stored_bytes"] <= stored
+        assert by_arm["full"]["share_of_full"] == 1
+        assert set(group["validation_minus_packed"]) == {"snapshots", "iadd"}
+    experts = [tmp_path / "work" / f"side16-ipc{ipc}-seed0" / "experts" / "expert-0000.safetensors" for ipc in (1, 2)]
+    assert experts[0].stat().st_ino == experts[1].stat().st_ino  # trained once, linked
+    assert len(value.table(result).splitlines()) == 2 + 2 * 4

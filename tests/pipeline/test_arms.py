@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from medidistill.evaluate import run_arm
+from medidistill.pipeline.arms import make_arm
+
+from .comparison_example import ready_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return ready_run(tmp_path / "run", arms=("packed",), size=16, images=48)
+
+
+def test_packed_control_stores_more_and_smaller_images_in_the_same_bytes(run):
+    arm = make_arm("packed", run.config, run.data(), {})
+    side, ipc = 16, run.config.distill.ipc
+    for form in (arm, *arm.forms):
+        factor = form.info["factor"]
+        small = torch.nn.functional.interpolate(form.images, size=side // factor, mode="area")
+        assert form.images.shape[-1] == side
+        assert len(form.images) * (side // factor) ** 2 <= 2 * ipc * side**2
+        assert small.shape[-1] == side // factor
+    assert [form.info["factor"] for form in (arm, *arm.forms)] == [1, 2, 4]
+
+
+def test_packed_control_never_repeats_an_image_where_a_class_is_small(run):
+    config = dataclasses.replace(run.config, distill=dataclasses.replace(run.config.distill, ipc=5))
+    arm = make_arm("packed", config, run.data(), {})
+    smallest = min(run.data().train.counts().values())
+    assert [form.info["decoded"] for form in (arm, *arm.forms)] == [5, min(20, smallest), min(80, smallest)]
+
+
+def test_validation_chooses_the_form_and_the_result_says_which(run):
+    data = run.data()
+    arm = make_arm("packed", run.config, data, {})
+    result = run_arm(
+        arm,
+        network=run.config.network,
+        val_images=data.normalisation.apply(data.val.images),
+        val_labels=data.val.labels,
+        test_images=None,
+        num_classes=data.train.num_classes,
+        networks=1,
+        seed=0,
+    )
+    scores = [score for score in result.candidate_scores if score is not None]
+    options = arm.options()
+    best = max(range(len(options)), key=lambda place: (scores[place], -place))
+    form, training = options[best]
+    assert len(result.candidate_scores) == len(options) == 6
+    assert (result.info["factor"], result.chosen) == (form.info["factor"], training)
+    assert result.training_images == len(form.images)

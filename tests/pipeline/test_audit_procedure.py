@@ -1,0 +1,79 @@
+"""The procedure that shadow runs repeat: what makes it fast changes nothing of what it makes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig
+from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.pipeline.auditing import Procedure
+from medidistill.privacy.shadows import log_probabilities
+
+DISTILL = DistillConfig(
+    ipc=2, outer_steps=6, inner_steps=3, expert_epochs=2, max_start=2, validate_every=0, compile="off"
+)
+
+
+def procedure(scratch: Path, **changes: object) -> Procedure:
+    values: dict[str, object] = {
+        "network": NetworkConfig(width=4, depth=1),
+        "experts": ExpertConfig(count=2, epochs=9, batch_size=8),
+        "distillation": DISTILL,
+        "training": TrainingConfig(steps=20, batch_size=6),
+        "class_names": ("a", "b", "c"),
+        "normalisation": Normalisation(),
+        "scratch": scratch,
+    }
+    return Procedure(**(values | changes))  # type: ignore[arg-type]
+
+
+def make(one: Procedure, seed: int = 3) -> DistilledSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(24, 1, 16, 16, generator=generator)
+    return one(images, torch.arange(24) % 3, [str(i) for i in range(24)], seed)
+
+
+def test_experts_are_trained_as_far_as_the_distillation_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = procedure(tmp_path)
+    assert one._epochs == 3  # starts 0 and 1, two epochs on
+    short = make(one)
+    monkeypatch.setattr(Procedure, "_epochs", property(lambda self: self.experts.epochs))
+    whole = make(one)
+    assert torch.equal(short.images, whole.images)
+    assert short.alpha == whole.alpha
+    assert {name: w.tolist() for name, w in short.importance.items()} == {
+        name: w.tolist() for name, w in whole.importance.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ({}, 3),
+        ({"max_start": 7}, 8),
+        ({"soft_labels": True, "label_init": "expert"}, 9),  # labels start at the last snapshot
+        ({"objective": "gradient"}, 9),
+    ],
+)
+def test_how_far_that_is(tmp_path: Path, changes: dict[str, object], epochs: int) -> None:
+    assert procedure(tmp_path, distillation=dataclasses.replace(DISTILL, **changes))._epochs == epochs
+
+
+def test_finished_shadow_runs_of_either_speed_are_the_same_procedure(tmp_path: Path) -> None:
+    assert procedure(tmp_path, compile=True).digest == procedure(tmp_path).digest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled_steps_give_the_same_scores_but_for_rounding(tmp_path: Path) -> None:
+    images = torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    found = [
+        log_probabilities(make(procedure(tmp_path, compile=mode)), images, 2, 5, compile=mode) for mode in (False, True)
+    ]
+    assert float((found[0] - found[1]).abs().max()) < 1e-3
