@@ -23,6 +23,7 @@ __all__ = ["ArchiveLimits", "Unpacked", "check_archive", "unpack"]
 
 _CHUNK = 1 << 20
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes, on common file systems
+_DEEPEST = 100  # folders within folders: what removes them again goes down by recursion
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Unpacked:
 
     Args:
         folder: holds the content.
-        refused: (name, reason) of entries that this file system cannot hold.
+        refused: (name, reason) of entries that are too long or too deep for a file system.
         guessed: number of entries whose names are neither ASCII nor UTF-8.
     """
 
@@ -137,12 +138,12 @@ def unpack(
         with translate_os_errors(folder):
             folder.mkdir(mode=0o700, parents=True)
         try:
-            _extract_all(archive, [one for one in targets if _fits(folder, one.path)], folder, name, progress)
+            _extract_all(archive, [one for one in targets if not _misfit(folder, one.path)], folder, name, progress)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    reason = f"its name is longer than this file system allows ({_LONGEST_NAME} bytes)"
-    refused = tuple((str(target.path), reason) for target in targets if not _fits(folder, target.path))
+    misfits = ((str(target.path), _misfit(folder, target.path)) for target in targets)
+    refused = tuple((path, reason) for path, reason in misfits if reason)
     return Unpacked(folder, refused, guessed)
 
 
@@ -185,9 +186,15 @@ def _folded(path: PurePosixPath) -> str:
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
-def _fits(folder: Path, path: PurePosixPath) -> bool:
+def _misfit(folder: Path, path: PurePosixPath) -> str:
+    """Return why a file cannot be unpacked to `path` in `folder`, empty where it can."""
     parts = [len(part.encode("utf-8", "surrogateescape")) for part in path.parts]
-    return max(parts) <= _LONGEST_NAME and len(str(folder)) + sum(parts) + len(parts) <= _LONGEST_PATH
+    if max(parts) > _LONGEST_NAME:
+        return f"its name is longer than this file system allows ({_LONGEST_NAME} bytes)"
+    if len(parts) > _DEEPEST:
+        return f"it lies more than {_DEEPEST} folders deep"
+    too_long = len(str(folder)) + sum(parts) + len(parts) > _LONGEST_PATH
+    return f"its path is longer than this file system allows ({_LONGEST_PATH} bytes)" if too_long else ""
 
 
 def _extract_all(archive: zipfile.ZipFile, targets: Sequence[_Target], folder: Path, name: str, progress: bool) -> None:

@@ -75,7 +75,7 @@ def read_sheet(path: Path, known: Collection[str]) -> Sheet:
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
     if data.startswith(b"PK\x03\x04"):
-        return _check(path, _workbook_rows(path), "row")
+        return _check(path, _workbook_rows(path, data), "row")
     if data.startswith(_OLE2):
         raise IngestError(f"{path}: an Excel workbook of the old kind or with a password: save it as CSV or xlsx")
     text = _decoded(path, data)
@@ -148,14 +148,14 @@ def _csv_rows(path: Path, text: str, delimiter: str, skipped: int) -> Iterator[t
         line = rows.line_num + skipped + 1
 
 
-def _workbook_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _workbook_rows(path: Path, data: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yield (row, cells) of the first sheet of a workbook."""
     check_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if "xl/workbook.xml" not in archive.namelist():
                 raise IngestError(f"{path}: neither CSV nor an Excel workbook (xlsx)")  # noqa: TRY301
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         try:
             sheet = book.worksheets[0]
             sheet.reset_dimensions()  # what other programs note there is often wrong
