@@ -11,7 +11,23 @@ from types import ModuleType
 from typing import NoReturn
 
 import medidistill
-from medidistill.cli import app, audit, config, export, log, merge, pull, push, receive, status, support, train, verify
+from medidistill.cli import (
+    app,
+    audit,
+    config,
+    export,
+    intake,
+    log,
+    merge,
+    nightly,
+    pull,
+    push,
+    receive,
+    status,
+    support,
+    train,
+    verify,
+)
 from medidistill.cli import clean as clean_run
 from medidistill.cli.options import add_again, add_command, add_config, add_machine, add_output, add_settings
 from medidistill.config import METHODS, PhantomConfig
@@ -36,6 +52,8 @@ _MODULES: tuple[ModuleType, ...] = (
     merge,
     push,
     log,
+    nightly,
+    intake,
 )
 
 _EXIT_CODES = """\
