@@ -26,9 +26,9 @@ def add(commands: Any) -> None:
         "X-rays from a PACS to runs, unattended",
         "`listen` takes what a PACS sends (C-STORE) into ROOT, study by study, for as long as it is let. `process` "
         "makes a batch of the studies that have settled (no association is sending of them, and --settle seconds of "
-        "silence) and that a row of --labels names, de-identifies it, runs it and delivers the bundle. It goes on where "
-        "an earlier process was stopped or killed, and removes images by age. `purge` removes the images of one batch. "
-        "`medidistill status ROOT` says how all of it stands. Put `listen` into a service and `process` into a timer.",
+        "silence) and that a row of --labels names, de-identifies it, runs it and delivers the bundle. It goes on "
+        "where an earlier process was stopped or killed, and removes images by age. `purge` removes the images of one "
+        "batch. `medidistill status ROOT` says how all stands. Put `listen` into a service and `process` into a timer.",
         "medidistill intake listen /data/intake --bind 0.0.0.0 --from PACS\n"
         "  medidistill intake process /data/intake --key-file site.key --labels labels.csv --config standard",
     )

@@ -43,7 +43,9 @@ def private_file(arguments: Namespace) -> Path | None:
     if arguments.command == "intake":
         return Path(arguments.root / DETAILS)
     if arguments.command == "nightly":
-        return Path(arguments.runs / ".nightly" / DETAILS)
+        from medidistill.pipeline.nightly_notes import FOLDER
+
+        return Path(arguments.runs / FOLDER / DETAILS)
     if arguments.command in _BESIDE:
         return _beside(getattr(arguments, _BESIDE[arguments.command]))
     return None

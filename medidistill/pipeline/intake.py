@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,12 @@ from medidistill.errors import (
     StoppedError,
     as_known,
 )
-from medidistill.files import private_umask, publish_folder, sha256_file, translate_os_errors, write_json, write_text
+from medidistill.files import private_umask, sha256_file, translate_os_errors, write_json, write_text
 from medidistill.ingest import deidentify as deid
 from medidistill.ingest.pacs.spool import object_name
 from medidistill.ingest.pacs.study_spool import Arrival, WaitingStudy, accession_name, list_spool, take_study, taking
 from medidistill.ingest.sources.table import read_table
-from medidistill.pipeline import release_log
+from medidistill.pipeline.bundle_delivery import deliver_bundle
 from medidistill.pipeline.cleaning import clean
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.intake_folder import Batch, BatchState, IntakeFolder, remove
@@ -40,7 +39,6 @@ from medidistill.pipeline.status import State, read_status
 from medidistill.pipeline.stopping import Stop
 from medidistill.pipeline.whole import run
 from medidistill.pipeline.withholding import full_text, make_public
-from medidistill.privacy import set_digest
 from medidistill.record import RunRecord
 
 __all__ = ["IntakeSettings", "Pass", "process", "purge"]
@@ -311,7 +309,7 @@ class _Processor:
                     f"{output.path}: finished, not released; release it with `medidistill export --release`, or "
                     "deliver it all the same with --unreleased"
                 )
-            _copy_bundle(output, self.settings.deliver / batch.name, self.folder.ledger, released)
+            deliver_bundle(output.bundle, self.settings.deliver / batch.name, self.folder.ledger, released=released)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         state = BatchState.DELIVERED
         return self.folder.save(batch, state=state, delivered=now, released=released, exit_code=0, error="")
@@ -367,37 +365,6 @@ def _is_finished(output: RunFolder) -> bool:
 
 def _is_released(output: RunFolder) -> bool:
     return bool(_stages(output).get("export", {}).get("released"))
-
-
-def _copy_bundle(output: RunFolder, target: Path, ledger: Path, released: bool) -> None:
-    """Copy a bundle to where it is delivered: whole or not at all, and once.
-
-    Raises:
-        ConfigError: something else is there.
-        ResourceError: it cannot be written.
-    """
-    from medidistill.export import load, require_verified
-
-    require_verified(output.bundle)
-    sums = "SHA256SUMS"
-    if target.exists():
-        if (target / sums).is_file() and sha256_file(target / sums) == sha256_file(output.bundle / sums):
-            return
-        raise ConfigError(f"{target}: exists and is another bundle; move it away, nothing is overwritten")
-    part = target.with_name(f".{target.name}.part")
-    remove(part)
-    with translate_os_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(output.bundle, part)
-        publish_folder(part)
-    require_verified(part)
-    facts = {"bundle": sha256_file(part / sums), "set": set_digest(load(part)), "released": released}
-    facts["where"] = str(target)
-    log = ledger.with_name(release_log.NAME)
-    release_log.note(log, "delivering", **facts)
-    with translate_os_errors(target):
-        part.rename(target)
-    release_log.note(log, "delivered", **facts)
 
 
 def _line(batch: Batch) -> str:

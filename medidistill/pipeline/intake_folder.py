@@ -30,7 +30,7 @@ from typing import Any
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import private_folder, read_json, translate_os_errors, write_json
 
-__all__ = ["Batch", "BatchState", "IntakeFolder"]
+__all__ = ["Batch", "BatchState", "IntakeFolder", "remove"]
 
 FORMAT = 1
 _MARK = "intake.json"

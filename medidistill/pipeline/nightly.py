@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import enum
-import fcntl
-import hashlib
-import json
-import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medidistill.config import RunConfig
 from medidistill.errors import IngestError, MedidistillError, StoppedError, as_known
-from medidistill.files import private_folder, private_umask, read_json, translate_os_errors, write_json
-from medidistill.ingest.finding import find_files
+from medidistill.files import private_folder, private_umask
 from medidistill.pipeline.cleaning import clean
 from medidistill.pipeline.config_file import load_config
+from medidistill.pipeline.nightly_notes import Note, Notes, Progress, list_inbox, listing_digest
 from medidistill.pipeline.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.status import State, read_status
@@ -33,45 +27,10 @@ from medidistill.pipeline.support import make_support_package
 from medidistill.pipeline.whole import run
 from medidistill.record import RunRecord
 
-__all__ = ["NOTES", "Night", "run_night"]
+__all__ = ["Night", "run_night"]
 
-NOTES = ".nightly"  # in the folder of runs: one note a run
-FORMAT = 1
 # a run that ended so ends so again, unless the input or the configuration is another
 _HOPELESS = frozenset({2, 3, 4, 6, 7})
-
-Listing = dict[str, tuple[int, int]]  # path below the inbox -> size in bytes, time of the last change in nanoseconds
-
-
-class Progress(enum.StrEnum):
-    """How far the run of a night is."""
-
-    READING = "reading"  # the inbox
-    READ = "read"  # and at work on what it read
-    FINISHED = "finished"  # with patients' pixels still there
-    CLOSED = "closed"  # and nothing is left to do
-    ABANDONED = "abandoned"  # it cannot be finished, and a later run reads the inbox again
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is kept of one run.
-
-    Args:
-        name: its folder.
-        sequence: runs are ordered by it and not by their names, as clocks are set back.
-        progress: how far it is.
-        read: digest of the files that were read, see `_digest`; empty where that is not known.
-        ingested: when ingest finished, as the record of the run says.
-        exit_code: of the last process that worked on it; None where it was killed.
-    """
-
-    name: str
-    sequence: int
-    progress: Progress
-    read: str = ""
-    ingested: str = ""
-    exit_code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +75,7 @@ def run_night(
     if not inbox.is_dir():
         raise IngestError(f"--inbox {inbox}: {'is a file; name a folder' if inbox.exists() else 'no such folder'}")
     with private_umask():
-        notes = _Notes(private_folder(runs))
+        notes = Notes(private_folder(runs))
         with notes.locked() as mine:
             if not mine:
                 return Night(None, "the run of the night before is still at work")
@@ -127,7 +86,7 @@ def run_night(
 @dataclass
 class _Runner:
     inbox: Path
-    notes: _Notes
+    notes: Notes
     config: RunConfig
     progress: bool
     stop: Stop | None
@@ -141,7 +100,11 @@ class _Runner:
                 self._close(note)
         last = next(reversed(self.notes.all()), None)
         if last is None or last.progress in (Progress.CLOSED, Progress.ABANDONED):
-            if last is not None and last.progress is Progress.CLOSED and last.read == _digest(list_inbox(self.inbox)):
+            if (
+                last is not None
+                and last.progress is Progress.CLOSED
+                and last.read == listing_digest(list_inbox(self.inbox))
+            ):
                 return Night(None, "no new files in the inbox; nothing to do")
             return self._work(self._new())
         return self._continue(last)
@@ -153,7 +116,7 @@ class _Runner:
         if last.exit_code in _HOPELESS:
             other_settings = bool(refused_changes(load_config(folder.config_file), self.config))
             if last.progress is Progress.READ:
-                if not other_settings and last.read and last.read == _digest(list_inbox(self.inbox)):
+                if not other_settings and last.read and last.read == listing_digest(list_inbox(self.inbox)):
                     same = "neither inbox nor configuration changed, so it would fail again"
                     return Night(folder.path, f"{folder.path}: exit code {last.exit_code}; {same}", last.exit_code)
                 other_settings = True  # the inbox is another: a new run reads it
@@ -199,7 +162,7 @@ class _Runner:
         self._run(folder, until="ingest")
         after = list_inbox(self.inbox)
         unchanged = {name: facts for name, facts in before.items() if after.get(name) == facts}
-        read = _digest(unchanged) if known else ""
+        read = listing_digest(unchanged) if known else ""
         return self._save(note, progress=Progress.READ, read=read, ingested=_ingested(folder))
 
     def _run(self, folder: RunFolder, until: str | None) -> None:
@@ -252,73 +215,8 @@ class _Runner:
         return changed
 
 
-class _Notes:
-    """The notes of a folder of runs, one file each, and the lock that all nights share."""
-
-    def __init__(self, runs: Path) -> None:
-        self.runs, self._folder = runs, private_folder(runs / NOTES)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[bool]:
-        """Give whether no other night is at work; the kernel frees the lock when a process dies."""
-        with translate_os_errors(self._folder), open(self._folder / "lock", "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            for left in self._folder.glob(".*.part"):
-                left.unlink()
-            yield True
-
-    def all(self) -> list[Note]:
-        """Return the notes, oldest run first."""
-        return sorted((self._parse(path) for path in self._folder.glob("*.json")), key=lambda note: note.sequence)
-
-    def holds(self, name: str) -> bool:
-        """Whether there is a note of this name."""
-        return self._file(name).exists()
-
-    def read(self, name: str) -> Note:
-        """Return one note. Raises `IngestError`."""
-        return self._parse(self._file(name))
-
-    def write(self, note: Note) -> None:
-        """Replace one note. Raises `ResourceError`."""
-        write_json(self._file(note.name), {"format": FORMAT, **asdict(note)}, mode=0o600)
-
-    def _file(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
-
-    def _parse(self, path: Path) -> Note:
-        plain = read_json(path)
-        try:
-            if plain.pop("format") > FORMAT:
-                raise IngestError(f"{path}: written by a newer medidistill; upgrade this one")
-            return Note(**{**plain, "progress": Progress(plain["progress"])})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise IngestError(f"{path}: damaged; remove it, and the inbox is read again") from error
-
-
 def _ingested(folder: RunFolder) -> str:
     """Return when the ingest of a run finished; empty where it has not."""
     if not folder.record_file.is_file():
         return ""
     return str(RunRecord.load(folder.record_file).stages.get("ingest", {}).get("finished", ""))
-
-
-def list_inbox(inbox: Path) -> Listing:
-    """Return the files below a folder as ingest finds them, each with its size and the time of its last change."""
-    found: Listing = {}
-    for path in find_files(inbox):
-        try:
-            facts = path.stat()
-            found[os.fsdecode(os.fsencode(path.relative_to(inbox)))] = (facts.st_size, facts.st_mtime_ns)
-        except OSError:  # a folder that may not be listed, a link to nowhere: ingest names the reason
-            found[str(path.relative_to(inbox))] = (-1, -1)
-    return found
-
-
-def _digest(listing: Listing) -> str:
-    rows = sorted([name.encode("utf-8", "surrogateescape").hex(), *facts] for name, facts in listing.items())
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

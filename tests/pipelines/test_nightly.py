@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from medidistill.cli import main
-from medidistill.pipeline.nightly import list_inbox
+from medidistill.pipeline.nightly_notes import list_inbox
 
 from ..killing import KeepManifests, KillAt, finish, reach, start, wait
 
-STAGES = ("ingest", "experts", "distill/mtt", "distill/iadd", "evaluate", "export", "report")
+STAGES = ("ingest", "experts", "distill/mtt", "evaluate", "export", "report")
 CONFIG = """\
 name: a night
 seed: 5
@@ -30,7 +30,7 @@ network: {width: 4, depth: 1}
 experts: {count: 2, epochs: 3, batch_size: 8}
 distill:
   {ipc: 1, outer_steps: 6, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 3, checkpoint_every: 2}
-evaluate: {arms: [random, mtt, iadd], networks: 2, full_epochs: 1, bootstrap: 100, small: {steps: 2}}
+evaluate: {arms: [mtt], networks: 2, full_epochs: 1, bootstrap: 100, small: {steps: 2}}
 """
 NOTHING = "no new files in the inbox; nothing to do\n"
 
