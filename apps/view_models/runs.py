@@ -13,6 +13,7 @@ from typing import Any
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.pipeline import RunFolder, load_config, read_status
+from medidistill.pipeline.redaction import DETAILS
 from medidistill.record import RunRecord
 from view_models.jobs import Job, start
 from view_models.places import Places, free_folder, inside, short_id
@@ -34,6 +35,7 @@ __all__ = [
 
 _DEPTH = 3
 _AFTERWARDS = ("audit", "export")  # commands that add to a finished run
+_MOST_NAMES = 5  # details of an error that are shown
 _STOPPED = (130, 143)  # exit codes of a run that a signal asked to stop
 
 
@@ -162,7 +164,7 @@ def run_state(places: Places, path: Path) -> RunState:
     elif _ending(job) and state == "unknown":  # it ended before the run could say anything
         state, error = _ending(job), job.error()
     elif state == "failed" and job.error() and job.exit_code == status.get("exit_code"):
-        error = job.error()  # the status leaves out names of files; here the one who started it reads on
+        error = _whole_error(folder, job.error())
     finished = tuple(status["finished"])
     if state in ("unknown", "completed"):  # the command ended well, which may have been one of the stages alone
         state = "completed" if "report" in finished else "unknown"
@@ -180,6 +182,18 @@ def run_state(places: Places, path: Path) -> RunState:
         stages=tuple(status.get("stages", ())),
         lines=lines,
     )
+
+
+def _whole_error(folder: RunFolder, line: str) -> str:
+    """Return an error with the details that a command keeps off its output: here the one who started it reads on."""
+    details = folder.ingest / DETAILS
+    if f"see {details}" not in line:
+        return line
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        first, *names = details.read_text(encoding="utf-8").splitlines()
+        more = f"; and {len(names) - _MOST_NAMES} more in {details}" if len(names) > _MOST_NAMES else ""
+        return f"{first}: {'; '.join(names[:_MOST_NAMES])}{more}" if names else first
+    return line
 
 
 def _ending(job: Job) -> str:

@@ -51,6 +51,8 @@ def _advice(arguments: Namespace) -> str:
     name = arguments.command
     if name in ("run", "ingest", "demo"):
         return f"continue with: medidistill {name} --output {arguments.output} --resume"
+    if name == "nightly":
+        return "the next night goes on with it"
     return "continue with the same command" if name not in ("phantom", "app", "deidentify") else ""
 
 

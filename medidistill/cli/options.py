@@ -113,7 +113,7 @@ def add_again(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--force", action="store_true", help="delete the run that the output folder holds, start again")
 
 
-def add_tls(parser: argparse.ArgumentParser, authority: str, certificate: str) -> None:
+def add_tls(parser: argparse.ArgumentParser | argparse._ArgumentGroup, authority: str, certificate: str) -> None:
     """Add the options of TLS, with what the authority and the certificate do for this sub-command."""
     parser.add_argument("--tls-ca", type=Path, metavar="FILE", help=authority)
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help=certificate)

@@ -16,8 +16,10 @@ from medidistill.cli import (
     audit,
     config,
     export,
+    intake,
     log,
     merge,
+    nightly,
     pipelines,
     pull,
     push,
@@ -60,6 +62,8 @@ _MODULES: tuple[ModuleType, ...] = (
     merge,
     push,
     log,
+    nightly,
+    intake,
 )
 
 _EXIT_CODES = """\

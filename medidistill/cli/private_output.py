@@ -35,11 +35,17 @@ def private_file(arguments: Namespace) -> Path | None:
 
     It lies in the run folder among the patients' images, else beside what the command writes.
     """
-    if arguments.command in _RUNS:
-        from medidistill.pipeline.redaction import DETAILS
+    from medidistill.pipeline.redaction import DETAILS
 
+    if arguments.command in _RUNS:
         run = _run_of(arguments)
         return run.ingest / DETAILS if run.holds_run() else _beside(run.path)
+    if arguments.command == "intake":
+        return Path(arguments.root / DETAILS)
+    if arguments.command == "nightly":
+        from medidistill.pipeline.nightly_notes import FOLDER
+
+        return Path(arguments.runs / FOLDER / DETAILS)
     if arguments.command in _BESIDE:
         return _beside(getattr(arguments, _BESIDE[arguments.command]))
     return None
@@ -105,6 +111,8 @@ def _sources(arguments: Namespace) -> list[Path]:
     found = [Path(one) for one in named if isinstance(one, str | Path)]
     if arguments.command in ("pull", "receive"):
         found.append(arguments.folder)
+    if arguments.command == "intake":
+        found += [arguments.root / "spool", arguments.root / "batches"]
     if arguments.command in _RUNS and (run := _run_of(arguments)).holds_run():
         from medidistill.pipeline.config_file import load_config
 

@@ -6,12 +6,15 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medidistill.cli.options import add_command, add_tls, tls_of
 from medidistill.errors import ConfigError, ResourceError
 
-__all__ = ["add", "load_pacs"]
+if TYPE_CHECKING:
+    from medidistill.ingest.pacs.receive import Receiver
+
+__all__ = ["add", "add_listening", "listen", "load_pacs"]
 
 
 def load_pacs() -> None:
@@ -45,7 +48,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_receive)
 
 
-def add_listening(parser: argparse.ArgumentParser) -> None:
+def add_listening(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add the options of an AE that is sent to."""
     parser.add_argument("--ae-title", default="MEDIDISTILL", metavar="AET", help="our AE title (default: MEDIDISTILL)")
     parser.add_argument("--port", type=int, default=11112, metavar="N", help="port we listen on (default: 11112)")
@@ -58,10 +61,21 @@ def _receive(arguments: argparse.Namespace, stop: Any) -> None:
     from medidistill.ingest.pacs.spool import Spool
 
     spool = Spool(arguments.folder)
-    receiver = Receiver(spool, arguments.ae_title, arguments.port, arguments.bind, arguments.callers, tls_of(arguments))
+    title, port, bind = arguments.ae_title, arguments.port, arguments.bind
+    listen(Receiver(spool, title, port, bind, arguments.callers, tls_of(arguments)), arguments)
+    print(f"received: {spool.count} objects in {spool.folder}")
+
+
+def listen(receiver: Receiver, arguments: argparse.Namespace) -> None:
+    """Let a receiver work until `--count` objects, `--idle` seconds of silence, or a signal.
+
+    Raises:
+        ResourceError: an object could not be written.
+    """
     with receiver:
         if not arguments.quiet:
             print(f"listening as {receiver.title} on {receiver.bind} port {receiver.port}", file=sys.stderr, flush=True)
+        spool = receiver.spool
         seen, last = 0, time.monotonic()
         while not (arguments.count and spool.count >= arguments.count):
             time.sleep(0.1)
@@ -71,4 +85,3 @@ def _receive(arguments: argparse.Namespace, stop: Any) -> None:
                 seen, last = spool.count, time.monotonic()
             if arguments.idle and time.monotonic() - last > arguments.idle:
                 break
-    print(f"received: {spool.count} objects in {spool.folder}")

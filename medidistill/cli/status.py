@@ -1,4 +1,4 @@
-"""`medidistill status`: how a run stands."""
+"""`medidistill status`: how a run or an intake stands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "status",
-        "how a run stands",
+        "how a run or an intake stands",
         "Shows whether a run is at work, which stage it is in, about how long that stage will take, what has finished "
-        "and why it ended. Reads only; names no patient and no file of the input. The exit code says whether the "
-        "question could be answered, not how the run went.",
-        "medidistill status runs/first\n  medidistill status runs/first --json",
+        "and why it ended; of an intake how many studies wait and how far each batch is. Reads only; names no patient "
+        "and no file of the input. The exit code says whether the question could be answered, not how the run went.",
+        "medidistill status runs/first\n  medidistill status runs/first --json\n  medidistill status /data/intake",
     )
-    parser.add_argument("output", type=Path, metavar="OUT", help="the run folder")
+    parser.add_argument("output", type=Path, metavar="OUT", help="the run folder, or the folder of an intake")
     parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
     parser.set_defaults(handler=_status)
 
@@ -30,7 +30,14 @@ def add(commands: Any) -> None:
 def _status(arguments: Namespace, stop: Any) -> None:
     import json
 
-    from medidistill.pipeline import describe, read_status
+    from medidistill.pipeline.intake_folder import IntakeFolder
+    from medidistill.pipeline.intake_status import describe_intake, read_intake_status
+    from medidistill.pipeline.status import describe, read_status
 
-    status = read_status(arguments.output)
-    print(json.dumps(status, indent=2, sort_keys=True) if arguments.json else describe(status, arguments.output))
+    path = arguments.output
+    intake = IntakeFolder(path).is_intake()
+    status = read_intake_status(path) if intake else read_status(path)
+    if arguments.json:
+        print(json.dumps(status, indent=2, sort_keys=True))
+    else:
+        print(describe_intake(status, path) if intake else describe(status, path))

@@ -7,6 +7,7 @@ was there before stays until then.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -91,17 +92,23 @@ def write_bundle(
             _fill(partial, distilled, recipe)
             publish_folder(partial)
             with publishing(partial) if publishing is not None else nullcontext():
-                _put(partial, folder)
+                _put(partial, folder, replace=replace)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     return folder
 
 
-def _put(partial: Path, folder: Path) -> None:
-    """Give the new bundle its name; one that was there before comes back where that fails."""
-    if not os.path.lexists(folder):
-        partial.rename(folder)
+def _put(partial: Path, folder: Path, *, replace: bool) -> None:
+    """Give the new bundle its name; one that it replaces comes back where that fails."""
+    if not (replace and os.path.lexists(folder)):
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            taken = f"{folder}: another process has just written there; a bundle is never overwritten"
+            raise ConfigError(taken) from error
         return
     old = folder.with_name(f".{folder.name}.replaced.part")
     if os.path.lexists(old):

@@ -7,7 +7,7 @@
 | `released` | it has appeared |
 | `withdrawn` | it could not appear: nothing was released |
 | `sending`, `sent` | `medidistill push` begins, and the archive has stored all of it |
-| `delivered` | an intake has copied a bundle to the folder that it delivers to |
+| `delivering`, `delivered` | an intake begins to copy a bundle to the folder that it delivers to, and it is there |
 | `repaired` | what a killed process had written in part was cut off |
 """
 
@@ -67,7 +67,7 @@ def ledger_of(run: RunFolder, named: str) -> Path:
 
 def unfinished(entries: tuple[Mapping[str, Any], ...]) -> list[str]:
     """Return what was begun and has no end in a log, one line each: the process was killed in between."""
-    ends = {"releasing": ("released", "withdrawn"), "sending": ("sent",)}
+    ends = {"releasing": ("released", "withdrawn"), "sending": ("sent",), "delivering": ("delivered",)}
     found = []
     for number, entry in enumerate(entries):
         event, name = str(entry.get("event")), entry.get("set")

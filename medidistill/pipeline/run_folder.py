@@ -24,7 +24,7 @@ from medidistill.files import (
 )
 from medidistill.pipeline.config_file import HEADER, differences, dump_config, load_config
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "refused_changes"]
 
 _MANAGED_ENTRIES = (
     "record.json",
@@ -171,8 +171,7 @@ class RunFolder:
             folder._clear()
         elif occupied and resume:
             before = load_config(folder.config_file)
-            allowed = _resumable_changes(before, config)
-            changed = [line for line in differences(before, config) if line.partition(":")[0] not in allowed]
+            changed = refused_changes(before, config)
             if changed:
                 raise ConfigError(
                     f"--resume: the configuration differs from {folder.config_file} in {'; '.join(changed)}; "
@@ -302,6 +301,12 @@ def _is_start_residue(path: Path) -> bool:
     if path.name == "ingest" and path.is_dir() and not path.is_symlink():
         return all(one.name == _SOURCE or one.name.startswith(f".{_SOURCE}.") for one in path.iterdir())
     return path.name == ".lock" or (path.name.startswith(".run.yaml.") and path.name.endswith(".part"))
+
+
+def refused_changes(before: RunConfig, now: RunConfig) -> list[str]:
+    """Return one `key: old -> new` for each setting that a run cannot be continued with."""
+    allowed = _resumable_changes(before, now)
+    return [line for line in differences(before, now) if line.partition(":")[0] not in allowed]
 
 
 def _resumable_changes(before: RunConfig, now: RunConfig) -> set[str]:

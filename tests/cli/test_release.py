@@ -121,7 +121,8 @@ def test_who_released_what_under_which_policy_is_logged_in_a_chain(finished, cap
     assert (releasing["event"], released["event"]) == ("releasing", "released")
     assert released["overridden"] == {"audit": "a rehearsal (PHANTOM^0001)"}
     assert released["user"]
-    assert released["patients"] == 12
+    patients = json.loads((finished / "record.json").read_text())["stages"]["ingest"]["patients"]
+    assert released["patients"] == patients["train"]
     assert len(released["policy_digest"]) == 16
     assert released["hash"] == head
     (counted,) = json.loads(ledger.read_text())["releases"]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import pydicom
 import pytest
 
 from medidistill.cli import main
@@ -75,7 +72,7 @@ def operator(root, tmp_path):
 
 def test_nightly(films, operator, tmp_path):
     runs = tmp_path / "runs"
-    # a wrong label table: the night fails, and what goes to support is there
+    # an empty inbox: the night fails, and what goes to support is there
     (tmp_path / "empty").mkdir()
     code, _ = operator("nightly/nightly.sh", inbox=tmp_path / "empty", runs=tmp_path / "failed")
     assert code == 3
@@ -87,47 +84,6 @@ def test_nightly(films, operator, tmp_path):
     assert (run / "report.html").is_file()
     assert not (run / "ingest").exists()
     assert operator("nightly/nightly.sh", inbox=films, runs=runs) == (0, "no new files in the inbox; nothing to do\n")
-
-
-def test_pacs_intake(films, operator, tmp_path):
-    pytest.importorskip("pynetdicom")
-    from pynetdicom import AE
-    from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    datasets = [pydicom.dcmread(path) for path in sorted(films.rglob("*.dcm"))]
-    names = {path.relative_to(films).as_posix(): pydicom.dcmread(path) for path in sorted(films.rglob("*.dcm"))}
-    rows = [line.split(",") for line in (films / "labels.csv").read_text().splitlines()]
-    place, label = rows[0].index("path"), rows[0].index("label")
-    table = [f"{names[row[place]].SOPInstanceUID},{row[label]}" for row in rows[1:]]
-    (tmp_path / "labels.csv").write_text("\n".join(["sop_instance_uid,label", *table]) + "\n")
-    key = tmp_path / "key"
-    key.write_bytes(os.urandom(32).hex().encode())
-    key.chmod(0o600)
-    folders = {name: tmp_path / name for name in ("spool", "clean", "runs")}
-    options = f"--count {len(datasets)} --port {port}"
-    process = operator(
-        "pacs/intake.sh", wait=False, key=key, labels=tmp_path / "labels.csv", receive=options, **folders
-    )
-    entity = AE(ae_title="PACS")
-    entity.add_requested_context(DigitalXRayImageStorageForPresentation)
-    while not (link := entity.associate("127.0.0.1", port, ae_title="MEDIDISTILL")).is_established:
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.5)
-    assert {link.send_c_store(one).Status for one in datasets} == {0}
-    link.release()
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    (run,) = folders["runs"].iterdir()
-    assert (run / "bundle" / "SHA256SUMS").is_file()
-    # the run read the de-identified copies: no name of a patient is in any of its files
-    patients = {str(one.PatientName).encode() for one in datasets} | {str(one.PatientID).encode() for one in datasets}
-    for path in run.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            assert not [name for name in patients if name in content], path
 
 
 def test_several_hospitals(operator, tmp_path):

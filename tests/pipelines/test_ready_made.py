@@ -23,19 +23,32 @@ def pipelines(root):
 
 def _commands(text):
     """Return the medidistill commands in a file of any kind, with templates and variables made plain."""
-    found = re.findall(
-        r"medidistill ((?:ingest|experts|run|clean|support|status|receive|deidentify|merge) [^\n;&|\"')]*)", text
-    )
+    names = "ingest|experts|run|clean|support|status|receive|deidentify|merge|nightly|intake"
+    found = re.findall(rf"medidistill\}}? ((?:{names}) [^\n;&|\"')`]*)", text.replace("\\\n", " "))
     return [re.sub(r"\{\{.*?\}\}|\$\{[^}]*\}|\$\(\w+\)|\$\w+|\{\w+\}", "X", one).split() for one in found]
 
 
-@pytest.mark.parametrize("name", ["kubernetes/job.yaml", "airflow/medidistill_dag.py", "nightly/nightly.sh"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kubernetes/job.yaml",
+        "airflow/medidistill_dag.py",
+        "nightly/nightly.sh",
+        "pacs/intake.sh",
+        "pacs/medidistill-listen.service",
+        "pacs/medidistill-intake.service",
+    ],
+)
 def test_every_option_in_use_is_one_of_the_command_line(pipelines, name):
     known = make_parser()._subparsers._group_actions[0].choices
     options = {
         key: {flag for action in parser._actions for flag in action.option_strings} for key, parser in known.items()
     }
-    commands = [one for one in _commands((pipelines / name).read_text()) if one[0] in known]
+    text = (pipelines / name).read_text()
+    # a shell's quotes are no end of a command; those of Python and YAML are
+    text = text.replace('"', "") if name.endswith((".sh", ".service")) else text
+    commands = [one for one in _commands(text) if one[0] in known]
+    assert commands
     for command in commands:
         unknown = {word for word in command if word.startswith("--")} - options[command[0]]
         assert not unknown, command
@@ -55,9 +68,15 @@ def test_systemd_accepts_the_units(pipelines, tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     script = str(pipelines / "nightly" / "nightly.sh")
-    for name in ("medidistill-nightly.service", "medidistill-nightly.timer"):
-        text = (pipelines / "nightly" / name).read_text()
-        (tmp_path / name).write_text(text.replace("/usr/local/lib/medidistill/nightly.sh", script))
+    # what the units start must be there to be verified
+    places = {"/usr/local/lib/medidistill/nightly.sh": script, "/usr/local/bin/medidistill": script}
+    found = [*(pipelines / "nightly").glob("medidistill-*"), *(pipelines / "pacs").glob("medidistill-*")]
+    assert len(found) == 5
+    for unit in found:
+        text = unit.read_text()
+        for place, here in places.items():
+            text = text.replace(place, here)
+        (tmp_path / unit.name).write_text(text)
     units = sorted(map(str, tmp_path.iterdir()))
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

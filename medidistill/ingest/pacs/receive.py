@@ -75,7 +75,7 @@ class Receiver:
                 (self.bind, self.port),
                 block=False,
                 ssl_context=context,
-                evt_handlers=[(evt.EVT_C_STORE, self._store)],
+                evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, self._closed)],
             )
         except OSError as error:
             raise ResourceError(
@@ -98,10 +98,13 @@ class Receiver:
     def _store(self, event: Event) -> int:
         try:
             uid = str(event.request.AffectedSOPInstanceUID)
-            self.spool.add(uid, event.encoded_dataset())
+            self.spool.add(uid, event.encoded_dataset(), id(event.assoc))
         except ResourceError as error:
             self.failed = str(error)
             return _OUT_OF_RESOURCES
         except Exception:  # noqa: BLE001 (one object never ends the receiver, and the message could quote it)
             return _NOT_UNDERSTOOD
         return _SUCCESS
+
+    def _closed(self, event: Event) -> None:
+        self.spool.closed(id(event.assoc))

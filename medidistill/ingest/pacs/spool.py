@@ -10,9 +10,14 @@ from pathlib import Path
 from medidistill.errors import ConfigError, ResourceError
 from medidistill.files import translate_os_errors, write_bytes
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "object_name"]
 
 _RESERVE = 1 << 28  # bytes that stay free: a full disk would stop more than this program
+
+
+def object_name(uid: str) -> str:
+    """Return the name of the file of an object: a hash of its SOP Instance UID."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
 class Spool:
@@ -39,12 +44,23 @@ class Spool:
         self.count = 0
         self._lock = threading.Lock()  # each association has its thread
 
-    def add(self, uid: str, data: bytes) -> Path:
+    def add(self, uid: str, data: bytes, sender: int = 0) -> Path:
         """Write one DICOM file; returns its path. Raises `ResourceError`."""
-        if shutil.disk_usage(self.folder).free < _RESERVE + len(data):
-            raise ResourceError(f"cannot write {self.folder}: the disk is nearly full; free space and send again")
-        path = self.folder / (hashlib.sha256(uid.encode()).hexdigest()[:32] + ".dcm")
+        self.check_room(len(data))
+        path = self.folder / f"{object_name(uid)}.dcm"
         write_bytes(path, data, mode=0o600)
+        self.counted()
+        return path
+
+    def closed(self, sender: int) -> None:
+        """Take note that an association has ended; this spool keeps none apart."""
+
+    def check_room(self, size: int) -> None:
+        """Raise `ResourceError` where an object of `size` bytes would fill the disk."""
+        if shutil.disk_usage(self.folder).free < _RESERVE + size:
+            raise ResourceError(f"cannot write {self.folder}: the disk is nearly full; free space and send again")
+
+    def counted(self) -> None:
+        """Count one object that was written."""
         with self._lock:
             self.count += 1
-        return path

@@ -57,8 +57,9 @@ def test_recipe_is_read(tmp_path: Path) -> None:
     assert config == DeidentifyConfig(
         dates="remove", remove=("ExposureIndex",), replace=(("InstitutionName", "North"),), modalities=("DX",)
     )
-    path.write_text("")
-    assert load_recipe(path) == DeidentifyConfig()
+    path.write_text("# nothing yet\n")
+    with pytest.raises(ConfigError, match=r"site\.yaml: is empty, or holds comments alone"):
+        load_recipe(path)
 
 
 @pytest.mark.parametrize(
