@@ -19,7 +19,7 @@ _RATES = {
     "constant": 'plan["lr"]',
     "step": 'plan["lr"] * (0.1 if step >= plan["steps"] / 2 else 1)',
     "cosine": 'plan["lr"] * 0.5 * (1 + math.cos(math.pi * step / plan["steps"]))',
-    "one_cycle": 'plan["lr"] * min((step + 1) / rising, (1 + math.cos(math.pi * max(0, step - rising) / falling)) / 2)',
+    "one_cycle": "rate(step)",
 }
 _OPTIMISERS = {
     "sgd": 'torch.optim.SGD(weights, plan["lr"], plan["momentum"], weight_decay=plan["weight_decay"])',
@@ -82,7 +82,12 @@ def training_code(recipe: Mapping[str, Any]) -> str:
     schedule, augmented = plan["schedule"], is_augmented(recipe)
     rate = []
     if schedule == "one_cycle":
-        rate = ['rising = max(1, round(0.3 * plan["steps"]))', 'falling = max(1, plan["steps"] - rising)']
+        rate = [
+            'rising = max(1, round(0.3 * plan["steps"]))',
+            "def rate(step):  # up to the rate of the plan, then down to 0",
+            '    down = math.pi * max(0, step - rising) / max(1, plan["steps"] - rising)',
+            '    return plan["lr"] * min((step + 1) / rising, 0.5 + 0.5 * math.cos(down))',
+        ]
     images = _images(recipe.get("storage"))
     body = [
         *images,

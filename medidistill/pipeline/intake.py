@@ -259,8 +259,8 @@ class _Processor:
             key = deid.load_key(settings.key_file)
             recipe = deid.load_recipe(settings.recipe) if settings.recipe else deid.DeidentifyConfig()
             source = self.folder.identified(batch)
-            done = deid.deidentify_folder(source, part, recipe, key, progress=self.progress)
-            labelled = deid.write_labels(settings.labels, source, part, done)
+            done = deid.deidentify_folder(source, part, recipe, key, labels=settings.labels, progress=self.progress)
+            labelled = done.labels.rows if done.labels is not None else 0
             if not labelled:
                 raise IngestError(f"batch {batch.name}: no de-identified image has a label; see {part}/quarantine.csv")
             counts = {"images": len(done.written), "quarantined": len(done.quarantine), "labelled": labelled}

@@ -17,6 +17,7 @@ name: tiny
 notice: A notice that must reach the reader.
 seed: 3
 threads: 1
+deliver: iadd
 ingest: {image_size: 16}
 network: {width: 4, depth: 1}
 experts: {count: 2, epochs: 3, batch_size: 16}
