@@ -239,8 +239,7 @@ def distill(run: Run, method: str) -> None:
         first = _distilled(run, method, config.at_coarse_side(), folder / "coarse", coarse, first, resume=True)
     result = _distilled(run, method, config, folder, 1, first, resume=resume)
     curves = [folder / "history.json"]
-    entries = read_json(folder / "history.json")
-    run.note(stage, inputs, curves, best_step=entries["best_step"], alpha=result.alpha)
+    run.note(stage, inputs, curves, best_step=result.recipe["outer_step"], alpha=result.alpha)
 
 
 def _distilled(
@@ -255,7 +254,7 @@ def _distilled(
 ) -> DistilledSet:
     """Distil at side / `coarse`, or read what was distilled there before."""
     made = folder / "distilled.safetensors"
-    if coarse > 1 and made.is_file():
+    if coarse > 1 and run.ranks.decide(made.is_file):
         return DistilledSet.load(made)
     pool, data, seed = run.config.experts_by(method), run.data(), run.config.seed
     for file in _expert_files(run, pool, coarse):

@@ -86,7 +86,7 @@ def withhold_names(text: str, sources: Iterable[Path], typed: Collection[str] = 
         sources: files and folders of patients' data.
         typed: what the user wrote; names in it are kept.
     """
-    kept = _WORDS | {part for one in typed for part in re.split(r"[/=]", one)}
+    kept = _WORDS | {name for one in typed for part in re.split(r"[/=]", one) for name in _parts(part)}
     folded = text.casefold()
     found = {name for name in input_names(sources) if name.casefold() in folded and name not in kept}
     count = 0

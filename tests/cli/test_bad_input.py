@@ -144,7 +144,7 @@ def test_foreign_output_is_left_alone_even_by_force(tiny, tmp_path, fails):
 
 
 def test_stage_out_of_order(tmp_path, ingest, fails, capsys):
-    fails(["experts", "--output", tmp_path / "out"], 2, "holds no medidistill run")
+    fails(["experts", "--output", tmp_path / "out"], 2, "no such folder; name the folder of a run")
     assert main([*map(str, ingest), "--quiet"]) == 0
     fails(["distill", "--output", tmp_path / "out"], 2, "stage experts has not finished", "medidistill experts")
     fails(["evaluate", "--output", tmp_path / "out"], 2, "medidistill distill --method mtt")
@@ -188,7 +188,7 @@ def test_full_disk(tiny, tmp_path, fails):
     if mounted.returncode:
         pytest.skip("this machine does not let us mount a small file system")
     try:
-        fails(tiny.arguments(disk / "out"), 5, "the disk is full", "--resume")
+        fails(tiny.arguments(disk / "out"), 5, "the disk is full", "run the command again")
         assert not list(disk.rglob("*.part"))
         # more room, and the same command goes on
         subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)

@@ -66,7 +66,7 @@ def read_table(table: Path) -> pd.DataFrame:
         raise IngestError(
             f"{table}: needs a column {' and '.join(missing)}; found {', '.join(shown) or 'none of ours'}{others}; "
             "the first line must name the columns",
-            private=[f"first line: {', '.join(present)}"],
+            private=[f"first line: {', '.join(sheet.header)}"],
         )
     places = {name: place for name, place in known.items() if place is not None}
     used = [(line, cells) for line, cells in sheet.rows if any(cells[place] for place in places.values())]
