@@ -391,7 +391,8 @@ def _misdeclared_name(dataset: Dataset, coding: str, declared: str | None, value
     raw = value.encode(coding)
     for tag in (0x00100010, 0x00080090):
         _raw(dataset, tag, "PN", raw)
-    for tag in (0x00080070, 0x00081090, 0x00181020, 0x0008103E, 0x00081030):
+    # not in descriptions: their words count as identifying, and so would help to find the name elsewhere
+    for tag in (0x00080070, 0x00081090, 0x00181020):
         _raw(dataset, tag, "LO", raw.replace(b"^", b" "))
     if declared is None:
         dataset.pop(0x00080005, None)
@@ -403,8 +404,7 @@ def _reduced_name(dataset: Dataset, value: str, reduced: str) -> None:
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.PatientName = value
     dataset.Manufacturer, dataset.ManufacturerModelName = f"Siemens {reduced}", reduced
-    dataset.SeriesDescription, dataset.SoftwareVersions = f"chest of {reduced.upper()}", f"V2.1 {reduced}"
-    dataset.WindowCenterWidthExplanation = reduced
+    dataset.WindowCenterWidthExplanation, dataset.SoftwareVersions = reduced, f"V2.1 {reduced}"
     dataset.BodyPartExamined = reduced.upper()[:16]
     dataset.ViewCodeSequence = Sequence(
         [_item(CodeValue="399348003", CodingSchemeDesignator="SCT", CodeMeaning=f"AP {reduced}")]
