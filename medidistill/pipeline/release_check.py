@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medidistill.config import RunConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.files import write_json
+from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.arms import candidate_methods
 from medidistill.pipeline.releasing import load_policy
 from medidistill.privacy import PROFILES
@@ -48,12 +49,14 @@ class SplitCounts:
         images: usable images by split (`train`, `val`, `test`).
         patients: their patients by split.
         phantom: whether all of it is marked as synthetic.
+        units: what stands for a patient.
     """
 
     classes: int
     images: Mapping[str, int]
     patients: Mapping[str, int]
     phantom: bool = False
+    units: PatientUnits = field(default_factory=PatientUnits)
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ def check_release(config: RunConfig, data: SplitCounts, profile: str = "") -> Re
         canaries=planted_canaries(plan.shadows, plan.canaries),
         init="real" if any(method.init == "real" for method in possible) else fewest.init,
         phantom=data.phantom,
-        guaranteed=dp.enabled and dp.epsilon <= policy.epsilon_agreement,
+        guaranteed=dp.enabled and dp.epsilon <= policy.epsilon_agreement and not data.units.unresolved,
+        patients_unknown=data.units.unresolved,
     )
     return ReleaseCheck(
         policy=policy.name,
@@ -157,7 +161,13 @@ def counts_of(facts: Mapping[str, Any]) -> SplitCounts:
         facts: of the stage `ingest` in the record of the run.
     """
     images = {split: sum(facts["images"][split].values()) for split in _SPLITS}
-    return SplitCounts(len(facts["images"]["train"]), images, facts["patients"], facts["origin"] == "phantom")
+    return SplitCounts(
+        len(facts["images"]["train"]),
+        images,
+        facts["patients"],
+        facts["origin"] == "phantom",
+        PatientUnits.from_facts(facts),
+    )
 
 
 def count_splits(records: list[Record], config: RunConfig, *, phantom: bool = False) -> SplitCounts:
@@ -174,7 +184,11 @@ def count_splits(records: list[Record], config: RunConfig, *, phantom: bool = Fa
     images = Counter(splits)
     patients = Counter(split for split, _ in {(s, r.patient_id) for s, r in zip(splits, records, strict=True)})
     return SplitCounts(
-        len(classes), {name: images[name] for name in _SPLITS}, {name: patients[name] for name in _SPLITS}, phantom
+        len(classes),
+        {name: images[name] for name in _SPLITS},
+        {name: patients[name] for name in _SPLITS},
+        phantom,
+        PatientUnits.of(record.patient_source for record in records),
     )
 
 

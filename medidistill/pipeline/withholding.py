@@ -22,6 +22,7 @@ __all__ = ["PublicError", "full_text", "input_names", "make_public", "withhold_n
 
 WITHHELD = "(withheld)"
 _MOST_NAMES = 2_000_000
+_TABLES = (".csv", ".tsv", ".txt")
 _TABLE_BYTES = 1 << 26
 # columns of a table of labels whose cells name neither a file nor a patient; see docs/ingest.md
 _PLAIN_COLUMNS = frozenset({"label", "split", "sex", "gender", "age", "view", "view_position"})
@@ -120,12 +121,20 @@ def _names(source: Path) -> Iterator[str]:
         yield from _entries(source)
         yield from _cells(source)
         return
-    for here, folders, files in os.walk(source):
-        for name in (*folders, *files):
-            yield from _parts(name)
-        for name in files:
-            if name.lower().endswith((".csv", ".tsv", ".txt")) and Path(here) == source:
-                yield from _cells(Path(here, name))
+    waiting = [str(source)]
+    while waiting:  # no recursion, and no link is followed: names of others are no names of the input
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                listed = list(entries)
+        except OSError:
+            continue
+        for entry in listed:
+            yield from _parts(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif here == str(source) and entry.is_file(follow_symlinks=False) and entry.name.lower().endswith(_TABLES):
+                yield from _cells(Path(entry.path))
 
 
 def _parts(name: str) -> Iterator[str]:

@@ -15,14 +15,13 @@ from medidistill.config import PolicyConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim
-from medidistill.privacy.resolution import COPY_HOLDOUT_IMAGES, FALSE_ALARM, NATURAL_RULES, rate_needs
+from medidistill.privacy.resolution import COPY_HOLDOUT_IMAGES, FALSE_ALARM, NATURAL_RULES, PATIENT_RULES, rate_needs
 from medidistill.privacy.statistics import passes_by_chance, trials_needed
 from medidistill.privacy.wording import ABOUT
 
 __all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "guarantees", "judge", "overrule", "refuse", "terms"]
 
 CONTROLLED = "controlled sharing only"
-_PATIENT_RULES = ("linkage", "copies", "membership_release", "lira", "rmia")
 _NAME_PATIENTS = (
     "name the patient of each image (column patient_id of the table of labels, or Patient ID), and run again"
 )
@@ -116,21 +115,23 @@ def judge(
         ),
         _is_about(audit, name),
     ]
+    units = units or PatientUnits()
     if audit is not None and verdicts[-1].passed:
         found = audit["audits"]
+        assured = claim.kind == "dp" and not units.unresolved and (budget is None or guarantees(policy, budget))
         verdicts += _linkage(policy, found["linkage"])
         verdicts += [_rate(policy, rule, found[rule], policy.natural_tpr) for rule in NATURAL_RULES]
         verdicts.append(_rate(policy, "canaries", found["canaries"], policy.canary_tpr))
-        if not (claim.kind == "dp" and (budget is None or guarantees(policy, budget))):
+        if not assured:
             verdicts.append(_proven(policy, found["one_run"]))
         if budget is not None:
             verdicts.append(_not_contradicted(found, budget))
-    return [_by_patient(verdict, units or PatientUnits()) for verdict in verdicts]
+    return [_by_patient(verdict, units) for verdict in verdicts]
 
 
 def _by_patient(verdict: Verdict, units: PatientUnits) -> Verdict:
     """Return a verdict of a rule by patient as unresolved where nothing tells the patients."""
-    if verdict.rule not in _PATIENT_RULES or not units.unresolved:
+    if verdict.rule not in PATIENT_RULES or not units.unresolved:
         return verdict
     figure = f"not resolvable: {units.unresolved}; counted by image: {verdict.figure}"
     return replace(verdict, passed=False, figure=figure, remedy=_NAME_PATIENTS)

@@ -24,6 +24,7 @@ __all__ = [
     "COPY_HOLDOUT_IMAGES",
     "FALSE_ALARM",
     "NATURAL_RULES",
+    "PATIENT_RULES",
     "AuditCounts",
     "UnresolvableRule",
     "canaries_needed",
@@ -35,6 +36,7 @@ __all__ = [
 COPY_HOLDOUT_IMAGES = 100  # images of others from which on their 1st percentile exists
 FALSE_ALARM = 0.05  # chance of failing without a leak that is worth a word
 NATURAL_RULES = ("membership_release", "lira", "rmia")
+PATIENT_RULES = ("linkage", "copies", *NATURAL_RULES)  # they count patients, or compare with images of other patients
 _MOST_CANARIES = 1_000_000
 
 
@@ -51,6 +53,7 @@ class AuditCounts:
         canaries: planted in all shadow runs together; a fair coin puts about half of them in.
         init: what the images start from; only `noise` passes the gate.
         phantom: whether every input image says of itself that it is synthetic.
+        patients_unknown: why nothing can be said by patient (`PatientUnits.unresolved`), empty where it can.
         guaranteed: whether a differential-privacy guarantee is to be printed; the one-run bound is then not a rule.
     """
 
@@ -63,6 +66,7 @@ class AuditCounts:
     init: str = "noise"
     phantom: bool = False
     guaranteed: bool = False
+    patients_unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,11 @@ def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[Unres
     found += _rate(policy, "canaries", policy.canary_tpr, inside, counts.canaries - inside, "canaries")
     if not counts.guaranteed:
         found += _one_run(policy, counts.canaries)
+    if counts.patients_unknown:
+        found = [one for one in found if one.rule not in PATIENT_RULES]
+        found += [
+            UnresolvableRule(rule, counts.patients_unknown, "a patient for every image") for rule in PATIENT_RULES
+        ]
     return tuple(found)
 
 

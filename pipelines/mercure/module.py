@@ -98,9 +98,12 @@ def _of_mercure(file: Path) -> dict[str, str]:
 
 
 def films_of(folder: Path) -> list[Path]:
-    """Return the DICOM files in a folder: mercure keeps task.json and tables of tags beside them."""
+    """Return the DICOM files in a folder: mercure keeps task.json and tables of tags beside them.
+
+    Symbolic links are left out: they could lead out of the folder.
+    """
     found = []
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+    for path in sorted(one for one in folder.rglob("*") if one.is_file() and not one.is_symlink()):
         with open(path, "rb") as file:
             if file.read(132)[128:] == b"DICM":
                 found.append(path)

@@ -97,13 +97,16 @@ REFUSED = {
     ),
     "columns twice": ("path,label,Label\na,b,c\n", r"the column label is there 2 times \(columns 2, 3\)"),
     "no label": ("path,lable\na,b\n", r"needs a column label \(did you mean 'lable'"),
-    "no path": ("pfad;label\na;b\n", r"needs a column path .*found pfad, label"),
+    "no path": ("pfad;label\na;b\n", r"needs a column path .*found label and 1 of other names"),
     "no rows": ("path,label\n,\n", "has no rows"),
     "old excel": (
         bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600),
         "an Excel workbook of the old kind or with a password",
     ),
-    "listed twice, in two spellings": (PLAIN + "cat\\0.png,cat\n", r"cat/0.png in lines 2, 6\); keep one row a file"),
+    "listed twice, in two spellings": (
+        PLAIN + "cat\\0.png,cat\n",
+        r"1 file is listed more than once \(lines 2, 6\); keep one row a file",
+    ),
 }
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from medidistill.config import PolicyConfig
 from medidistill.errors import ConfigError, PrivacyGateError
+from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim, Event
-from medidistill.privacy.gate import CONTROLLED, Budget, Override, judge, overrule, refuse, terms
+from medidistill.privacy.gate import CONTROLLED, Budget, Override, guarantees, judge, overrule, refuse, terms
+from medidistill.privacy.statement import privacy_statement
 
 POINT = {"fpr": 0.01, "resolvable": True, "members": 1000, "nonmembers": 1000, "tpr": 0.01, "low": 0.005, "high": 0.018}
 RATE = {"auc": 0.5, "operating_points": [POINT, {"fpr": 0.001, "resolvable": False, "nonmembers": 1000}]}
@@ -104,6 +106,57 @@ def test_attacks_that_contradict_the_accountants_fail() -> None:
     dp = Claim("dp")
     assert failed(claim=dp, budget=Budget(0.5, 1e-5)) == {}
     assert "report it" in failed(claim=dp, budget=Budget(0.3, 1e-5))["accounting"]
+
+
+UNKNOWN = PatientUnits(table=5, nothing=7)
+BY_PATIENT = {"linkage", "copies", "membership_release", "lira", "rmia"}
+
+
+@pytest.mark.parametrize(
+    ("units", "why"),
+    [
+        (UNKNOWN, "not resolvable: patients unknown, split by image (7 of 12 images)"),
+        (PatientUnits(noted=False), "not resolvable: this run does not note what tells its patients apart"),
+    ],
+)
+def test_no_rule_by_patient_is_resolved_where_nothing_tells_the_patients(units: PatientUnits, why: str) -> None:
+    told = failed(units=units)
+    assert set(told) == BY_PATIENT
+    assert all(text.startswith(why) and "column patient_id" in text for text in told.values())
+    assert failed(units=PatientUnits(table=5, header=3, study=4)) == {}
+    assert set(failed(units=units, policy=PolicyConfig(name="phantom", patients=False))) == {"phantom"}
+
+
+def test_a_bound_for_an_image_is_no_guarantee_for_a_patient() -> None:
+    dp, budget = Claim("dp", events=(Event("read", "train", 1, "c"),)), Budget(1.0, 1e-5, by_patient=False)
+    assert terms(POLICY, dp, budget) == CONTROLLED
+    assert not guarantees(POLICY, budget)
+    assert guarantees(POLICY, Budget(1.0, 1e-5))
+
+    def proven(audits: Any) -> None:
+        audits["one_run"].update(epsilon_lower=0.9)
+
+    assert "one_run" in failed(proven, claim=dp, budget=budget, units=UNKNOWN)
+    assert "one_run" in failed(proven, claim=dp, budget=None, units=UNKNOWN)
+    assert "one_run" not in failed(proven, claim=dp, budget=Budget(1.0, 1e-5))
+
+
+def test_the_statement_says_what_stands_for_a_patient() -> None:
+    def said(claim: Claim, units: PatientUnits | None, budget: Budget | None = None) -> str:
+        section = privacy_statement(POLICY, claim, [], None, released=False, budget=budget, units=units)
+        return str(section["statement"])
+
+    assert "Patients unknown for 7 of 12 images: split by image." in said(NONE, UNKNOWN)
+    assert "Patients unknown: split by image." in said(NONE, PatientUnits(nothing=3))
+    assert "4 of 5 images have no Patient ID: the study" in said(NONE, PatientUnits(table=1, study=4))
+    assert "It is not recorded what tells the patients apart." in said(NONE, PatientUnits(noted=False))
+    assert "atients unknown" not in said(NONE, None)
+    assert "atients unknown" not in said(Claim("no_patients"), UNKNOWN)
+    dp = Claim("dp", events=(Event("read", "train", 1, "c"),))
+    told = said(dp, UNKNOWN, Budget(1.0, 1e-5, by_patient=False))
+    assert "a bound for one image and not for a patient: no guarantee" in told
+    assert "differential privacy for each patient" not in told
+    assert "7 of 12" not in told
 
 
 def test_terms_follow_from_the_claim() -> None:

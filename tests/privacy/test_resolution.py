@@ -9,10 +9,17 @@ import pytest
 
 from medidistill.config import PolicyConfig
 from medidistill.errors import ConfigError
+from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim
 from medidistill.privacy.gate import judge
 from medidistill.privacy.one_run import guess_count, one_run_epsilon
-from medidistill.privacy.resolution import AuditCounts, canaries_needed, false_alarm_rates, unresolvable_rules
+from medidistill.privacy.resolution import (
+    PATIENT_RULES,
+    AuditCounts,
+    canaries_needed,
+    false_alarm_rates,
+    unresolvable_rules,
+)
 from medidistill.privacy.statistics import MEASURED_FPRS
 
 POLICY = PolicyConfig()
@@ -148,3 +155,11 @@ def test_the_gate_fails_exactly_these_rules_of_an_audit_that_finds_nothing(
 def test_limits_below_the_rate_of_guessing_stay_refused() -> None:
     with pytest.raises(ConfigError):
         PolicyConfig(canary_tpr=0.01)
+
+
+def test_unknown_patients_resolve_no_rule_by_patient_whatever_the_counts() -> None:
+    why = PatientUnits(table=1, nothing=2).unresolved
+    found = rules(patients_unknown=why)
+    assert set(found) == set(PATIENT_RULES)
+    assert all(why in text for text in found.values())
+    assert set(rules(patients_unknown=why, init="real")) == {"start", *PATIENT_RULES}
