@@ -292,8 +292,9 @@ def test_nothing_but_quarantine(tmp_path):
     table(tmp_path, [("a.png", "cat", "", ""), ("b.png", "dog", "", "")])
     with pytest.raises(QuarantineError, match=r"2 of 2 files.*2 x no such file"):
         ingest(tmp_path, IngestConfig(image_size=16))
-    with pytest.raises(IngestError, match=r"no usable images; 2 set aside, first a.png: no such file"):
+    with pytest.raises(IngestError, match=r"no usable images; 2 set aside, first: no such file") as caught:
         ingest(tmp_path, IngestConfig(image_size=16, max_quarantine=1.0))
+    assert caught.value.private == ("a.png: no such file", "b.png: no such file")
 
 
 def test_links_to_an_archive(tmp_path, config):
