@@ -110,7 +110,9 @@ def as_known(error: BaseException) -> MedidistillError | None:
     if isinstance(error, KeyboardInterrupt):
         return StoppedError("stopped by SIGINT", 2)
     if isinstance(error, OSError) and error.errno is not None:
-        remedy = "; free space or choose another --output, then run again" if error.errno in _FULL else ""
+        remedy = (
+            "; free space or choose a folder elsewhere, then give the command again" if error.errno in _FULL else ""
+        )
         return ResourceError(f"{error.filename or 'file system'}: {error.strerror or error}{remedy}")
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     if isinstance(error, MemoryError) or out_of_memory:

@@ -40,9 +40,10 @@ __all__ = [
     "write_text",
 ]
 
+_AGAIN = "then give the command again (a run: with --resume)"
 _REMEDY = {
-    errno.ENOSPC: "the disk is full; free space or choose a folder elsewhere, then run the command again",
-    errno.EDQUOT: "the disk quota is used up; free space or choose a folder elsewhere, then run the command again",
+    errno.ENOSPC: f"the disk is full; free space or choose a folder elsewhere, {_AGAIN}",
+    errno.EDQUOT: f"the disk quota is used up; free space or choose a folder elsewhere, {_AGAIN}",
     errno.EROFS: "the file system is read-only; choose a folder elsewhere",
     errno.EACCES: "permission denied; check the owner and mode of the folder",
     errno.EPERM: "operation not permitted; check the owner and mode of the folder",

@@ -112,7 +112,7 @@ def _sources(arguments: Namespace) -> list[Path]:
     if arguments.command in ("pull", "receive"):
         found.append(arguments.folder)
     if arguments.command == "intake":
-        found += [arguments.root / "spool", arguments.root / "batches"]
+        found += [arguments.root / "spool", *arguments.root.glob("batches/*/identified")]
     if arguments.command in _RUNS and (run := _run_of(arguments)).holds_run():
         from medidistill.pipeline.config_file import load_config
 

@@ -73,7 +73,7 @@ def _given_splits(records: Sequence[Record]) -> list[str]:
         if not name:
             guess = did_you_mean(record.split.lower(), SPLITS)
             # without a guess it is no slip of the pen, and may be a cell of another column
-            shown = f"split {record.split!r}" if guess else "an unknown split"
+            shown = f"split {record.split!r} is unknown" if guess else "a split is unknown"
             raise IngestError(f"{shown}: must be train, val or test{guess}", private=[f"{record.key}: {record.split}"])
         splits.append(name)
     seen: dict[str, set[str]] = defaultdict(set)

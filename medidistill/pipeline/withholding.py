@@ -90,11 +90,21 @@ def withhold_names(text: str, sources: Iterable[Path], typed: Collection[str] = 
     kept = _WORDS | {name for one in typed for part in re.split(r"[/=]", one) for name in _parts(part)}
     folded = text.casefold()
     found = {name for name in input_names(sources) if name.casefold() in folded and name not in kept}
+    if not found:
+        return text, 0
+    names = "|".join(_pattern(name) for name in sorted(found, key=lambda one: (len(one), one), reverse=True))
     count = 0
-    for name in sorted(found, key=lambda one: (len(one), one), reverse=True):
-        text, times = re.subn(_pattern(name), WITHHELD, text, flags=re.IGNORECASE)
-        count += times
-    return text, count
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal count
+        count += match.lastgroup != "typed"
+        return match[0] if match.lastgroup == "typed" else WITHHELD
+
+    # a path of the command line is passed over as a whole, also where a part of it is a name
+    paths = sorted((re.escape(one) for one in typed if "/" in one or "." in one), key=len, reverse=True)
+    whole = rf"(?P<typed>(?:{'|'.join(paths)})(?!\w))|{names}" if paths else names
+    shown = re.sub(whole, replace, text, flags=re.IGNORECASE)
+    return shown, count
 
 
 def _pattern(name: str) -> str:

@@ -144,7 +144,7 @@ def test_foreign_output_is_left_alone_even_by_force(tiny, tmp_path, fails):
 
 
 def test_stage_out_of_order(tmp_path, ingest, fails, capsys):
-    fails(["experts", "--output", tmp_path / "out"], 2, "no such folder; name the folder of a run")
+    fails(["experts", "--output", tmp_path / "out"], 2, f"--output {tmp_path / 'out'}: no such folder")
     assert main([*map(str, ingest), "--quiet"]) == 0
     fails(["distill", "--output", tmp_path / "out"], 2, "stage experts has not finished", "medidistill experts")
     fails(["evaluate", "--output", tmp_path / "out"], 2, "medidistill distill --method mtt")

@@ -98,7 +98,7 @@ def an_archive(folder: Path) -> Path:
         (none_usable, 6, "KOWALCZYK_0.png"),
         (twice, 3, "Thistlewood_0.png in lines 2, 22"),
         (no_split, 3, "Thistlewood_19.png"),
-        (no_header, 3, "id-773100"),
+        (no_header, 3, "ID-773100"),
         (a_folder_for_each_patient, 3, "KOWALCZYK"),
         (a_class_that_is_none, 3, "ID-7731019"),
         (an_archive, 6, "Thistlewood_0"),
@@ -199,11 +199,29 @@ def test_words_of_the_message_itself_stay(tmp_path, text, shown):
     assert withhold_names(text, [tmp_path])[0] == shown
 
 
-def test_what_the_user_wrote_is_repeated(tmp_path):
-    draw(tmp_path / "KOWALCZYK" / "1.png")
-    typed = ["ingest", "--input", str(tmp_path / "KOWALCZYK")]
-    line = f"{tmp_path}/KOWALCZYK: no labels"
-    assert make_public(IngestError(line), [tmp_path], typed).line == line
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("ROOT/KOWALCZYK: no labels", "ROOT/KOWALCZYK: no labels"),
+        ("ROOT/KOWALCZYK/Thistlewood.png: odd", "ROOT/KOWALCZYK/(withheld): odd"),
+        ("ROOT/mine.yaml: unknown key", "ROOT/mine.yaml: unknown key"),
+        ("--set a.mine=2: no number", "--set a.mine=2: no number"),
+    ],
+)
+def test_what_the_user_wrote_is_repeated(tmp_path, line, shown):
+    draw(tmp_path / "KOWALCZYK" / "Thistlewood.png")
+    (tmp_path / "mine.yaml").write_text("")
+    typed = [
+        "run",
+        "--input",
+        str(tmp_path / "KOWALCZYK"),
+        "--config",
+        str(tmp_path / "mine.yaml"),
+        "--set",
+        "a.mine=2",
+    ]
+    found = make_public(IngestError(line.replace("ROOT", str(tmp_path))), [tmp_path], typed)
+    assert found.line == shown.replace("ROOT", str(tmp_path))
 
 
 def test_libraries_speak_to_a_private_file(tmp_path, capfd):

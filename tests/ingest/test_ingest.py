@@ -262,7 +262,7 @@ def drop_column(rows):
         (lambda f, r: table(f, [x for x in r if x[1] == "cat"]), {}, "only one class"),
         (lambda f, r: table(f, [x for x in r if "^0" in x[2] or x[1] == "cat"]), {}, "class 'dog' has 1 patient: .* 3"),
         (lambda f, r: None, {"labels": "label.csv"}, r"no such table of labels \(did you mean 'labels.csv'"),
-        (lambda f, r: table(f, [(*x[:3], "tets") for x in r]), {}, r"split 'tets': .*did you mean 'test'"),
+        (lambda f, r: table(f, [(*x[:3], "tets") for x in r]), {}, r"split 'tets' .*did you mean 'test'"),
         (lambda f, r: table(f, [(*r[0][:3], "test"), *r[1:]]), {}, "23 of 24 images have no split"),
         (
             lambda f, r: table(f, [(*x[:3], "train" if "dog" in x[0] or "^1" in x[2] else "val") for x in r]),
@@ -296,8 +296,9 @@ def test_nothing_but_quarantine(tmp_path):
     table(tmp_path, [("a.png", "cat", "", ""), ("b.png", "dog", "", "")])
     with pytest.raises(QuarantineError, match=r"2 of 2 files.*2 x no such file"):
         ingest(tmp_path, IngestConfig(image_size=16))
-    with pytest.raises(IngestError, match=r"no usable images; 2 set aside, first: no such file"):
+    with pytest.raises(IngestError, match=r"no usable images; 2 set aside, first: no such file") as caught:
         ingest(tmp_path, IngestConfig(image_size=16, max_quarantine=1.0))
+    assert caught.value.private == ("a.png: no such file", "b.png: no such file")
 
 
 def test_links_to_an_archive(tmp_path, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import json
 import os
@@ -317,12 +318,19 @@ def test_an_unreleased_bundle_is_delivered_on_demand_alone(hospital):
     assert [path.name for path in deliver.iterdir()] == [batch["name"]]
 
 
+def unmarked(film):
+    """Return a film without its mark as synthetic."""
+    changed = copy.deepcopy(film)
+    del changed.SyntheticData
+    return changed
+
+
 def test_a_refused_release_waits_for_a_decision(hospital):
     """Then somebody overrides the rule, and the next call delivers."""
     hospital.config.write_text(CONFIG + "privacy: {policy: phantom}\n")
-    hospital.receive()
+    # films that do not say of themselves that they are phantoms: the policy for phantoms refuses them
+    hospital.receive([(unmarked(film), label) for film, label in hospital.films])
     deliver = hospital.root / "out"
-    # de-identified copies do not say of themselves that they are phantoms, so the policy for phantoms refuses them
     code, said = hospital.process("--deliver", str(deliver))
     assert code == 4
     assert "images of patients were used" in said
