@@ -20,6 +20,9 @@ class QualityConfig(Validated):
     blank: str = choice("quarantine", "films with hardly any contrast", *_DO)
     clipped: str = choice("quarantine", "films with most pixels at one end of the scale", *_DO)
     same_pixels: str = choice("quarantine", "films with the pixels of another film in other bytes", *_DO)
+    irregular: str = choice(
+        "warn", "films read on an assumption, as header or file break the standard or hold what is not applied", *_DO
+    )
     near_duplicates: str = choice("quarantine", "near duplicates in different splits; the training film goes", *_DO)
     min_contrast: float = number(0.04, "blank below: 99th less 1st percentile of intensities in [0, 1]", 0.0, 1.0)
     max_clipped: float = number(0.6, "clipped above: share of pixels that are black, or that are white", 0.0, 1.0)

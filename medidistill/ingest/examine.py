@@ -69,7 +69,10 @@ def _digest(picture: NDArray[np.float32]) -> str:
 
 
 class Examined(MapTransform):  # type: ignore[misc, unused-ignore]
-    """Note of (1, H, W) pictures: digest, outline, fine structure, contrast, clipping, view and body part."""
+    """Note of (1, H, W) pictures: digest, outline, fine structure, contrast, clipping, and what the reader found.
+
+    Contrast and clipping are those of the pixels that are no padding.
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with what was measured, as text and numbers."""
@@ -79,11 +82,15 @@ class Examined(MapTransform):  # type: ignore[misc, unused-ignore]
             said = getattr(item[key], "meta", {})
             step = max(1, -(-max(picture.shape) // _SAMPLE))
             sample = picture[::step, ::step]
+            if (padding := said.get("padding")) is not None and not padding[::step, ::step].all():
+                sample = sample[~padding[::step, ::step]]
             low, high = np.percentile(sample, [1, 99])
             item["pixels"] = _digest(picture)
             item["outline"] = np.packbits(outline(picture)).tobytes().hex()
             item["fine"] = fine_structure(picture)
             item["contrast"] = float(high - low)
             item["clipped"] = float(max((sample <= _END).mean(), (sample >= 1 - _END).mean()))
-            item["view"], item["body_part"] = str(said.get("view", "")), str(said.get("body_part", ""))
+            for name in ("view", "body_part", "shown_by"):
+                item[name] = str(said.get(name, ""))
+            item["notices"] = [str(notice) for notice in said.get("notices", ())]
         return item

@@ -1,71 +1,135 @@
-"""What a file claims about its size, checked before anything of that size is set up."""
+"""How large a file may be: measured on the bytes that are read and unpacked, before anything of that size is set up."""
 
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.encaps import get_frame, parse_basic_offsets
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from medidistill.errors import IngestError
+from medidistill.ingest.attributes import whole_number
+from medidistill.ingest.codestream import read_codestream
 
-__all__ = ["MOST_PIXELS", "check_deflated", "check_size", "codestream_size"]
+__all__ = [
+    "DIRECTORY",
+    "MOST_PIXELS",
+    "RADIOGRAPH",
+    "Bounds",
+    "check_header",
+    "check_items",
+    "check_size",
+    "encapsulated_frame",
+    "inflate",
+    "read_bounded",
+]
 
 MOST_PIXELS = 1 << 27  # 134 million; a radiograph has up to 30
-_MOST_INFLATED = 1 << 30  # bytes
-_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers, that of JPEG-LS among them
+_MOST_BYTES = 1 << 30  # of a file, and of what a deflated one unpacks to
+_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # (FFFE,E000) in either byte order
+_SIZED = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
 
 
-def codestream_size(stream: bytes) -> tuple[int, int] | None:
-    """Return (rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream claims, None for other codecs and damage."""
-    if stream[:4] == b"\xff\x4f\xff\x51":  # SOC, SIZ: ITU-T T.800 A.5.1
-        x1, y1, x0, y0 = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
-        return y1 - y0, x1 - x0
-    at = 2
-    while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream) and stream[at] == 0xFF:
-        marker = stream[at + 1]
-        if marker in _JPEG_FRAMES:  # ITU-T T.81 B.2.2
-            return int.from_bytes(stream[at + 5 : at + 7], "big"), int.from_bytes(stream[at + 7 : at + 9], "big")
-        if marker == 0xDA:
-            return None
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
-    return None
+@dataclass(frozen=True)
+class Bounds:
+    """What a data set may hold besides its pixel data: parsing makes hundreds of bytes of a few.
+
+    Args:
+        items: of sequences: 8 bytes become an object of 700.
+        header: bytes: a number of two becomes an object of a hundred.
+    """
+
+    items: int
+    header: int
+
+
+RADIOGRAPH = Bounds(items=1 << 16, header=1 << 24)
+DIRECTORY = Bounds(items=1 << 20, header=1 << 28)  # one item an image
+
+
+def read_bounded(file: BinaryIO) -> bytes:
+    """Return what is left of a file. Raises `IngestError` where that is more than 1 GiB."""
+    data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise IngestError(f"file of more than {_MOST_BYTES} bytes")
+    return data
+
+
+def inflate(data: bytes) -> bytes:
+    """Return the data set of a deflated file (PS3.5 A.5), at most 1 GiB.
+
+    Raises:
+        IngestError: damaged, cut short, or larger.
+    """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        found = stream.decompress(data, _MOST_BYTES + 1)
+    except zlib.error as error:
+        raise IngestError("the deflated data set is damaged") from error
+    if len(found) > _MOST_BYTES:
+        raise IngestError(f"deflated file unpacks to more than {_MOST_BYTES} bytes")
+    if not stream.eof:
+        raise IngestError("the file ends within its deflated data set")
+    return found
+
+
+def check_items(data: bytes, bounds: Bounds = RADIOGRAPH) -> None:
+    """Refuse a data set of more sequence items than `bounds` allows, before it is parsed. Raises `IngestError`."""
+    if sum(data.count(tag) for tag in _ITEM_TAGS) > bounds.items:
+        raise IngestError(f"more than {bounds.items} sequence items")
+
+
+def check_header(size: int, bounds: Bounds = RADIOGRAPH) -> None:
+    """Refuse a header of more bytes than `bounds` allows, before its values are converted. Raises `IngestError`."""
+    if size > bounds.header:
+        raise IngestError(f"more than {bounds.header} bytes besides the pixel data")
+
+
+def encapsulated_frame(dataset: Dataset, index: int, frames: int) -> bytes:
+    """Return the compressed bytes of one frame, as they lie in its fragments.
+
+    Args:
+        dataset: with encapsulated pixel data.
+        index: which frame, from 0.
+        frames: how many there are by the header.
+
+    Raises:
+        IngestError: damaged fragments, or an offset table that lists another number of frames.
+    """
+    try:
+        extended = None
+        listed = {len(parse_basic_offsets(dataset.PixelData)) or frames}
+        if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+            extended = (bytes(dataset.ExtendedOffsetTable), bytes(dataset.ExtendedOffsetTableLengths))
+            listed |= {len(table) // 8 for table in extended}
+        if listed == {frames}:
+            return get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=extended)
+    except Exception as error:  # damaged items raise anything
+        raise IngestError(f"the fragments of (7FE0,0010) Pixel Data cannot be read ({type(error).__name__})") from error
+    raise IngestError("the offset table lists another number of frames than (0028,0008) Number of Frames says")
 
 
 def check_size(dataset: Dataset, frames: int) -> None:
-    """Refuse dimensions that no radiograph has, and a compressed stream of another size than the header says.
+    """Refuse dimensions that no radiograph has, and a compressed picture of another size than the header says.
 
     Raises:
         IngestError: the reason.
     """
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     if rows < 1 or columns < 1:
         raise IngestError("(0028,0010) Rows and (0028,0011) Columns must be >= 1")
     if rows * columns > MOST_PIXELS:
         raise IngestError(f"more than {MOST_PIXELS} pixels claimed by (0028,0010) Rows and (0028,0011) Columns")
-    if not dataset.file_meta.TransferSyntaxUID.is_compressed or dataset.file_meta.TransferSyntaxUID.is_deflated:
-        return
-    for stream in generate_frames(dataset.PixelData, number_of_frames=frames):
-        size = codestream_size(stream)
-        if size is not None and size != (rows, columns):
+    if dataset.file_meta.TransferSyntaxUID not in _SIZED:
+        return  # native, or RLE: as many pixels as the header says
+    for index in range(frames):
+        header = read_codestream(encapsulated_frame(dataset, index, frames))
+        if header is None:
+            raise IngestError("the compressed picture does not begin with a header that tells its size")
+        if (header.rows, header.columns) != (rows, columns):
             raise IngestError("the compressed picture has another size than (0028,0010) Rows, (0028,0011) Columns say")
-
-
-def check_deflated(path: Path) -> None:
-    """Refuse a deflated file that unpacks to more than 1 GiB; other files pass. Raises `IngestError`."""
-    with open(path, "rb") as file:
-        start = file.read(144)
-        if start[132:136] != b"\x02\x00\x00\x00":
-            return
-        meta = file.read(min(int.from_bytes(start[140:144], "little"), 1 << 16))
-        if DeflatedExplicitVRLittleEndian.encode() not in meta:
-            return
-        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        data = file.read()
-        while data and not inflate.eof:
-            size += len(inflate.decompress(data, 1 << 20))
-            data = inflate.unconsumed_tail
-            if size > _MOST_INFLATED:
-                raise IngestError(f"deflated file unpacks to more than {_MOST_INFLATED} bytes")
+        if header.components != whole_number(dataset, "SamplesPerPixel", 1):
+            raise IngestError("the compressed picture has other components than (0028,0002) Samples per Pixel says")

@@ -48,6 +48,8 @@ class Film:
         clipped: the larger share of black or white pixels.
         view: of the header, else empty.
         body_part: `other` where the header says so, else empty.
+        shown_by: the attribute that decided on brightness and contrast, else empty.
+        notices: what was assumed or left unused on reading, see `medidistill.ingest.notices`.
     """
 
     image: NDArray[np.float32]
@@ -61,6 +63,8 @@ class Film:
     clipped: float
     view: str
     body_part: str
+    shown_by: str = ""
+    notices: Sequence[str] = ()
 
 
 _Task = tuple[str, int | None]
@@ -114,8 +118,9 @@ class _Reader:
             return str(error)
         except OSError as error:
             return f"unreadable ({error.strerror})"
-        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped", "view", "body_part")
-        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in names})
+        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped")
+        said = ("view", "body_part", "shown_by", "notices")
+        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in (*names, *said)})
 
 
 _worker: list[_Reader] = []  # the reader of this worker process

@@ -6,8 +6,10 @@ Only the words of this module leave it: no value of a header does.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 __all__ = ["body_part", "view", "view_of_text"]
 
@@ -30,9 +32,22 @@ _FRONT = re.compile(r"\b(ap|pa|a\.p\.|p\.a\.|frontal)\b", flags=re.IGNORECASE)
 _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
 
 
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """Return a value, None where it is absent or damaged: no film is lost for what merely describes it."""
+    try:
+        return dataset.get(keyword)
+    except Exception:  # noqa: BLE001 (pydicom converts on access, and damaged values raise anything)
+        return None
+
+
 def _text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
+    value = _value(dataset, keyword)
     return "" if value is None else str(value).strip()
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    value = _value(dataset, keyword)
+    return [item for item in value if isinstance(item, Dataset)] if isinstance(value, Sequence) else []
 
 
 def view_of_text(text: str) -> str:
@@ -51,7 +66,7 @@ def view(dataset: Dataset) -> str:
     Asked in this order: (0054,0220) View Code Sequence, (0018,5101) View Position, (0020,0020) Patient Orientation
     (a row that runs to the front or the back of the patient is a side view), the descriptions of series and protocol.
     """
-    for item in dataset.get("ViewCodeSequence") or ():
+    for item in _items(dataset, "ViewCodeSequence"):
         code = _text(item, "CodeValue")
         if code in _LATERAL_CODES:
             return LATERAL
@@ -59,7 +74,7 @@ def view(dataset: Dataset) -> str:
             return "frontal"
     if found := view_of_text(_text(dataset, "ViewPosition")):
         return found
-    orientation = dataset.get("PatientOrientation")
+    orientation = _value(dataset, "PatientOrientation")
     if orientation and not isinstance(orientation, str) and str(orientation[0])[:1] in ("A", "P"):
         return LATERAL
     words = " ".join(_text(dataset, keyword).replace("_", " ") for keyword in _DESCRIPTIONS)
@@ -71,5 +86,5 @@ def body_part(dataset: Dataset) -> str:
     named = _text(dataset, "BodyPartExamined").upper().replace(" ", "")
     if named:
         return "" if _CHEST.search(named) else OTHER_PART
-    codes = {_text(item, "CodeValue") for item in dataset.get("AnatomicRegionSequence") or ()} - {""}
+    codes = {_text(item, "CodeValue") for item in _items(dataset, "AnatomicRegionSequence")} - {""}
     return OTHER_PART if codes and not codes & _CHEST_CODES else ""

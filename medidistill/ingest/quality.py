@@ -44,12 +44,14 @@ def judge(film: Film, table_view: str, config: QualityConfig) -> Iterator[Findin
         yield Finding("quarantine", "constant image")
         return
     view = view_of_text(table_view) or film.view
+    shown = f", as shown by {film.shown_by}" if film.shown_by else ""
     doubts = (
+        *((config.irregular, True, notice) for notice in film.notices),
         (config.view, view == LATERAL, "lateral view"),
         (config.view, view == OBLIQUE, "oblique view"),
         (config.body_part, film.body_part == OTHER_PART, "another part of the body than the chest"),
-        (config.blank, film.contrast < config.min_contrast, "blank: hardly any contrast"),
-        (config.clipped, film.clipped > config.max_clipped, "clipped: most pixels at one end of the scale"),
+        (config.blank, film.contrast < config.min_contrast, f"blank: hardly any contrast{shown}"),
+        (config.clipped, film.clipped > config.max_clipped, f"clipped: most pixels at one end of the scale{shown}"),
     )
     for action, true, reason in doubts:
         if true and action != "accept":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
+from medidistill.errors import IngestError
+from medidistill.ingest.dicom_file import read_dicom_file
 
 __all__ = ["all_marked_synthetic"]
 
@@ -21,8 +21,8 @@ def all_marked_synthetic(folder: Path, keys: Iterable[str]) -> bool:
     seen = False
     for key in keys:
         try:
-            dataset = dcmread(folder / key, stop_before_pixels=True, specific_tags=["SyntheticData"])
-        except (InvalidDicomError, OSError):
+            dataset = read_dicom_file(folder / key, keywords=["SyntheticData"], pixels=False).dataset
+        except (IngestError, OSError):
             return False
         if dataset.get("SyntheticData") != "YES":
             return False

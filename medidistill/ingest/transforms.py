@@ -22,7 +22,7 @@ from medidistill.ingest.examine import Examined
 
 __all__ = ["CentreSquared", "Loader", "compose"]
 
-_VERSION = 3  # raise it when the same file comes out differently: stale entries of a disk cache must not be read
+_VERSION = 4  # raise it when the same file comes out differently: stale entries of a disk cache must not be read
 
 
 class CentreSquared(MapTransform):  # type: ignore[misc, unused-ignore]

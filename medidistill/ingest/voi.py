@@ -1,16 +1,43 @@
-"""The VOI window and the look-up tables of DICOM (PS3.3 C.11.1 and C.11.2)."""
+"""The VOI window of DICOM (PS3.3 C.11.2)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from medidistill.errors import IngestError
+from medidistill.ingest.notices import Notice
 
-__all__ = ["lookup", "window"]
+__all__ = ["Window", "choose_window", "window"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Window Center and Window Width, in the unit of the output of the modality transformation."""
+
+    center: float
+    width: float
+
+
+def choose_window(
+    centers: Sequence[float | None], widths: Sequence[float | None]
+) -> tuple[Window | None, Notice | None]:
+    """Return the first window that has both a centre and a width, and what is to be said of the choice.
+
+    Args:
+        centers: values of (0028,1050) Window Center, None for each empty one.
+        widths: values of (0028,1051) Window Width, likewise.
+    """
+    pairs = list(zip_longest(centers, widths))
+    for number, (center, width) in enumerate(pairs):
+        if center is not None and width is not None:
+            several = Notice.SEVERAL_WINDOWS if len(pairs) > 1 else None
+            return Window(center, width), Notice.EMPTY_WINDOW if number else several
+    return None, Notice.HALF_WINDOW if any(value is not None for pair in pairs for value in pair) else None
 
 
 def window(values: NDArray[np.float64], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:
@@ -47,27 +74,3 @@ def window(values: NDArray[np.float64], center: float, width: float, function: s
     if width == 0:
         return (values > center).astype(np.float64)
     return np.clip((values - center) / width + 0.5, 0.0, 1.0)
-
-
-def lookup(values: NDArray[Any], item: Dataset, big_endian: bool) -> tuple[NDArray[np.float64], float]:
-    """Send values through a LUT sequence item; return the output and the top of its range.
-
-    Values before the first mapped one take the first entry, values after the last one the last (C.11.1.1, C.11.2.1.1).
-
-    Raises:
-        IngestError: fewer entries than the descriptor claims, or a depth outside 1 to 16 bits.
-    """
-    entries, first, depth = (int(v) for v in item.LUTDescriptor)
-    entries = entries or 65536
-    data = item.LUTData
-    if isinstance(data, bytes):
-        kind = "u1" if len(data) < 2 * entries else (">u2" if big_endian else "<u2")
-        table = np.frombuffer(data[: len(data) // np.dtype(kind).itemsize * np.dtype(kind).itemsize], dtype=kind)
-    else:
-        table = np.atleast_1d(np.asarray(data))
-    if entries < 1 or len(table) < entries or not 1 <= depth <= 16:
-        raise IngestError(
-            "(0028,3006) LUT Data does not hold what (0028,3002) LUT Descriptor claims, 1 to 16 bits each"
-        )
-    index = np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)
-    return table[index].astype(np.float64), float(2**depth - 1)

@@ -20,7 +20,8 @@ from medidistill.ingest.deidentify.attributes import NUMBERS, RENDERING, number_
 from medidistill.ingest.deidentify.codes import CODED, code_that_stays
 from medidistill.ingest.deidentify.equipment import equipment_that_stays
 from medidistill.ingest.deidentify.keys import Key
-from medidistill.ingest.deidentify.pixels import tidy_pixels
+from medidistill.ingest.deidentify.lookup_tables import trim_lookup_tables
+from medidistill.ingest.deidentify.pixels import write_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION, KEPT_CHARACTERISTICS, action_of, profile, value_action
 from medidistill.ingest.deidentify.values import age_capped, dummy, empty, shift_date, temporal
@@ -279,12 +280,13 @@ def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentif
     run = _Run(config, key, source)
     target = run.dataset(source)
     _mark(target, config, run)
-    tidy_pixels(source, target)
+    trim_lookup_tables(target, little_endian=source.original_encoding[1] is not False)
+    syntax = write_pixels(source, target)
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = target.SOPClassUID
     meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(str(syntax))
+    meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID = _IMPLEMENTATION
     meta.ImplementationVersionName = _IMPLEMENTATION_NAME
     target.file_meta = meta

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-import pydicom
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset
 
 from medidistill.errors import IngestError
+from medidistill.ingest.dicom_file import read_dicom_file
 
 __all__ = ["read_as_stored", "read_dicom"]
 
@@ -17,16 +17,16 @@ def _refuse(reason: str) -> NoReturn:
     raise IngestError(reason)
 
 
-def read_dicom(path: Path) -> FileDataset:
-    """Read a DICOM file whole. Raises `IngestError` with a reason that quotes nothing of it."""
+def read_dicom(path: Path) -> Dataset:
+    """Read a DICOM file up to and with its pixel data, by the reader and within the bounds of the ingest.
+
+    Raises:
+        IngestError: a reason that quotes nothing of the file.
+    """
     try:
         if not path.is_file():
             return _refuse("unreadable (no regular file, or a link to nowhere)")
-        with open(path, "rb") as file:
-            start = file.read(132)
-        if start[128:132] != b"DICM":
-            return _refuse("not a DICOM file (no DICM at byte 128)")
-        dataset = pydicom.dcmread(path)
+        dataset = read_dicom_file(path).dataset
         for _ in dataset.iterall():  # values are decoded on first use: do it where errors are expected
             pass
     except IngestError:
@@ -38,9 +38,9 @@ def read_dicom(path: Path) -> FileDataset:
     return dataset
 
 
-def read_as_stored(path: Path) -> FileDataset | None:
+def read_as_stored(path: Path) -> Dataset | None:
     """Read a DICOM file that `read_dicom` took, its values not decoded and its pixels left; None for another file."""
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        return read_dicom_file(path, pixels=False).dataset
     except Exception:  # noqa: BLE001 (a file that needs more than this is read by `read_dicom`)
         return None

@@ -45,9 +45,8 @@ def screen_pixels(dataset: Dataset) -> None:
     """
     try:
         stored = decode(dataset)
-    except IngestError as error:
-        # the message can name attributes of the image: here nothing but what happened is said
-        raise IngestError("pixels cannot be decoded, or are no single grey radiograph") from error
+    except IngestError as error:  # its message holds words of the standard and no value
+        raise IngestError(f"pixels cannot be decoded, or are no single grey radiograph: {error}") from error
     try:
         shown = render_stored(dataset, stored)
     except Exception as error:  # damaged attributes raise anything

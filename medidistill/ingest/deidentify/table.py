@@ -36,7 +36,9 @@ _CLEANED = frozenset(
         *("LUTExplanation", "WindowCenterWidthExplanation"),
     )
 )
-_BULK = frozenset(map(tag_for_keyword, ("PixelData", "LUTData")))
+_LUT_DATA = 0x00283006
+_LUT_VRS = frozenset({"US", "SS", "OW", "OB", "UN"})  # all are met; what is written is OW
+_BULK = frozenset({0x7FE00010, _LUT_DATA})
 _ORIENTATION = tag_for_keyword("PatientOrientation")
 _BIRTH = frozenset(map(tag_for_keyword, ("PatientBirthDate", "PatientBirthTime")))
 
@@ -84,6 +86,8 @@ def action_of(tag: int, vr: str) -> str:
         known = dictionary_VR(tag)
     except KeyError:
         return "X"  # not in the dictionary: nothing says what it holds
+    if tag == _LUT_DATA and vr in _LUT_VRS:
+        return "bulk"
     if vr != known and vr not in known.split(" or "):
         return "X"  # a PN that calls itself US
     if tag in _CLEANED:

@@ -9,7 +9,9 @@ import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from medidistill.errors import IngestError
+from medidistill.ingest.dicom_file import read_dicom_file
 from medidistill.ingest.finding import find_files
+from medidistill.ingest.limits import DIRECTORY
 from medidistill.ingest.quiet import quiet
 
 __all__ = ["is_dicomdir", "listed_files"]
@@ -37,7 +39,8 @@ def listed_files(directory: Path) -> tuple[list[Path], list[str]]:
     names: list[str] = []
     try:
         with quiet():
-            for record in pydicom.dcmread(directory).DirectoryRecordSequence:
+            listing = read_dicom_file(directory, bounds=DIRECTORY).dataset
+            for record in listing.DirectoryRecordSequence:
                 value = record.get("ReferencedFileID")
                 if value and record.get("RecordInUseFlag") != 0:
                     names.append("/".join([value] if isinstance(value, str) else value))

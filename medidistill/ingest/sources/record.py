@@ -9,7 +9,7 @@ from pathlib import Path
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest.demographics import parse_age, parse_sex
-from medidistill.ingest.dicom import file_kind, read_header
+from medidistill.ingest.dicom import file_kind, read_header, unknown_kind
 from medidistill.ingest.manifest import Quarantined
 
 MOST_FRAMES = 10_000  # a header may claim any number
@@ -112,7 +112,7 @@ def make_record(
     """
     kind, patient = file_kind(path), patient.strip()
     if not kind:
-        raise IngestError("neither DICOM nor PNG nor JPEG")
+        raise IngestError(unknown_kind(path))
     found_sex, found_age = parse_sex(sex), parse_age(age)
     ask = config.demographics == "header" and (not found_sex or found_age is None)
     if kind == "dicom" and (ask or not patient):
