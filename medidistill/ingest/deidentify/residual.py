@@ -40,6 +40,7 @@ _TYPES = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "UV": "u8", "SV": "i8"
 _NUMERIC = frozenset({*_TYPES, "US or SS", "DS", "IS"})
 _LARGE = 64  # a binary value of fewer bytes is searched as a header is
 _RUN = re.compile(rb"[\x20-\x7e]{16,}")
+_PARTS_WORDS = frozenset(" ,;:=./^()<>\"'-")
 _NO_SEPARATOR = str.maketrans(dict.fromkeys("`[]{}|~@#$%&*+!?\\_", "0"))
 _SUBSTRING = 5  # letters from which on a word counts inside another
 _CODE_TAGS = frozenset({*CODED, 0x00080102, 0x00080104})
@@ -122,11 +123,11 @@ def text_runs(value: bytes) -> Iterator[str]:
     """Yield what reads like text among binary values: 16 printable characters, nine tenths letters, digits or blanks.
 
     Grey values of a smooth picture are printable too, but hold no blanks and much that no text has; what stands in no
-    name or sentence parts no words here.
+    name or sentence parts no words here, and where nothing parts words there is no short one.
     """
     for found in _RUN.finditer(value):
         run = found.group().decode("ascii")
-        if sum(sign.isalnum() or sign == " " for sign in run) >= 0.9 * len(run):
+        if not _PARTS_WORDS.isdisjoint(run) and sum(sign.isalnum() or sign == " " for sign in run) >= 0.9 * len(run):
             yield run.translate(_NO_SEPARATOR)
 
 

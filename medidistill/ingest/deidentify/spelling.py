@@ -67,6 +67,8 @@ _GREEK_DIGRAPHS = dict(
 
 def fold(text: str) -> str:
     """Return a text without case, marks and width; invisible characters go, dashes and apostrophes are ASCII."""
+    if text.isascii():
+        return text.replace("`", "'").lower().strip()
     return _fold(text) if len(text) <= _LONGEST_KEPT else _fold.__wrapped__(text)
 
 

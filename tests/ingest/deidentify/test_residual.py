@@ -19,6 +19,7 @@ from medidistill.ingest.deidentify import DeidentifyConfig, Identifiers, Key, de
 from medidistill.ingest.deidentify.bytesearch import ByteSearch
 from medidistill.ingest.deidentify.engine import written_by_engine
 from medidistill.ingest.deidentify.identifying_values import _PHONES, _WHOLE, _WORDS
+from medidistill.ingest.deidentify.residual import text_runs
 from medidistill.ingest.quiet import quiet
 
 LAX = DeidentifyConfig(max_quarantine=1.0)
@@ -345,6 +346,21 @@ def test_bytes_of_a_name_are_found_whatever_they_mean(phantom: FileDataset, key:
         clean = deidentify(phantom, LAX, key).dataset
     clean.PixelData = strange + clean.PixelData[len(strange) :]
     assert found(clean, needles, tmp_path / "b.dcm") == ["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("value", "runs"),
+    [
+        (b"\x90operator for Li, Eva\x91", ["operator for Li, Eva"]),
+        (b"\x90short for Li\x91", []),
+        (b"aabbccddeeffgghhiijjkkllmm", []),  # grey values: nothing parts words
+        (b"aab`bcc[dde]eff{gg} hh~ii|", []),
+        (b"operator_for[Li] and his friends", ["operator0for0Li0 and his friends"]),
+        ("operator für Li, Eva".encode(), []),
+    ],
+)
+def test_what_reads_like_text_among_binary_values(value: bytes, runs: list[str]) -> None:
+    assert list(text_runs(value)) == runs
 
 
 def test_search_finds_every_pattern_at_every_place() -> None:
