@@ -66,7 +66,7 @@ def parts(pool: Experts, config: DistillConfig, dtype: torch.dtype) -> tuple[Gra
     layout = ParameterLayout.of(network)
     weights = ImportanceWeights(layout, config.importance, torch.ones(len(layout), dtype=torch.bool))
     start = initial_images(config, (1, 8, 8), 2, None, 0).to(dtype)
-    state = DistillState(config, start, torch.arange(2).repeat_interleave(config.ipc), 2, weights)
+    state = DistillState(config, start, 8, torch.arange(2).repeat_interleave(config.ipc), 2, weights)
     real = RealBatches(IMAGES.to(dtype), LABELS, 2, CPU)
     return GradientMatching(pool, config, InnerStep(network), layout, real, CPU), state
 

@@ -36,7 +36,7 @@ def parts(config: DistillConfig) -> tuple[StudentLoss, DistillState]:
     layout = ParameterLayout.of(network)
     weights = ImportanceWeights(layout, config.importance, torch.ones(len(layout), dtype=torch.bool))
     start = initial_images(config, (1, 8, 8), 2, None, 0).double()
-    state = DistillState(config, start, torch.arange(2), 2, weights)
+    state = DistillState(config, start, 8, torch.arange(2), 2, weights)
     step = InnerStep(network, learn_targets=config.soft_labels)
     cpu = torch.device("cpu")
     objective = _Double(NETWORK, config, step, RealBatches(IMAGES, LABELS, 2, cpu), cpu)
