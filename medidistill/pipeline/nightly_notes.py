@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medidistill.errors import IngestError
 from medidistill.files import private_folder, read_json, translate_os_errors, write_json
-from medidistill.ingest.finding import find_files
+from medidistill.ingest.finding import scan_folder
 
 __all__ = ["FOLDER", "Listing", "Note", "Notes", "Progress", "list_inbox", "listing_digest"]
 
@@ -106,7 +106,8 @@ class Notes:
 def list_inbox(inbox: Path) -> Listing:
     """Return the files below a folder as ingest finds them, each with its size and the time of its last change."""
     found: Listing = {}
-    for path in find_files(inbox):
+    listing = scan_folder(inbox)
+    for path in (*listing.files, *(entry.path for entry in listing.refused)):
         try:
             facts = path.stat()
             found[os.fsdecode(os.fsencode(path.relative_to(inbox)))] = (facts.st_size, facts.st_mtime_ns)
