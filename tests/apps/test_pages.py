@@ -299,7 +299,8 @@ def test_a_bundle_without_a_word_of_the_gate_counts_as_not_released(open_page, f
     open_page("privacy")
 
 
-def test_a_new_run_says_what_its_numbers_cannot_show(open_page, made, text_of):
+def test_a_new_run_says_what_its_numbers_cannot_show(open_page, made, text_of, monkeypatch):
+    monkeypatch.setenv("MEDIDISTILL_IMAGES", str(made.phantoms))
     test = open_page("distil", source=str(made.phantoms))
     assert "release check" not in text_of(test)
     next(one for one in test.select_slider if one.label.startswith("Audit")).set_value("quick").run()

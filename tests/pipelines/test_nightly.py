@@ -230,7 +230,7 @@ def test_a_night_that_fails_leaves_a_support_package_and_is_tried_again(site):
 
 def test_a_run_that_cannot_be_finished_gives_way_to_new_films(site):
     """It diverges, and would do so every night; new films are read by a new run all the same."""
-    site.config.write_text(CONFIG.replace("{ipc: 1,", "{ipc: 1, lr_images: 1.0e+6, image_optimizer: sgd,"))
+    site.config.write_text(CONFIG.replace("{ipc: 1,", "{ipc: 1, lr_alpha: 100, max_rollbacks: 0,"))
     code, said = site.night()
     assert code == 7, said
     (first,) = site.folders()

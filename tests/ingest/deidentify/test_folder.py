@@ -200,7 +200,7 @@ def test_one_bad_file_never_stops_the_run(phantoms: list[Path], key: Key, tmp_pa
     reasons = sorted(entry.reason for entry in result.quarantine)
     assert len(result.written) + len(reasons) == 9
     assert "same SOP Instance UID as a file before it" in reasons
-    assert sum("no regular file" in reason for reason in reasons) == 3
+    assert sum("link" in reason or "pipe" in reason for reason in reasons) == 3
     assert all(len(entry.key) == 16 for entry in result.quarantine)
     named = {locate(source, entry.key, key).name for entry in result.quarantine}
     assert {"empty", "pdf", "loop", "gone", "pipe", "header only", "twice"} <= named
