@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from medidistill.errors import IngestError
 from medidistill.ingest.dicom_file import read_dicom_file
+from medidistill.ingest.file_kind import file_kind
 
 __all__ = ["read_as_stored", "read_dicom"]
 
@@ -26,6 +27,8 @@ def read_dicom(path: Path) -> Dataset:
     try:
         if not path.is_file():
             return _refuse("unreadable (no regular file, or a link to nowhere)")
+        if file_kind(path) in ("png", "jpeg"):
+            return _refuse("PNG or JPEG picture: `pictures: true` in the recipe takes it")
         dataset = read_dicom_file(path).dataset
         for _ in dataset.iterall():  # values are decoded on first use: do it where errors are expected
             pass

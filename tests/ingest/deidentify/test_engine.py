@@ -14,10 +14,9 @@ from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 
 from benchmarks.planted import KINDS, holds, plant
-from benchmarks.planted_pixels import PIXEL_PLACES
+from benchmarks.planted_pixels import hidden_text
 from medidistill.errors import IngestError
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
-from medidistill.ingest.deidentify.codestreams import without_comments
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.table import action_of, profile
 from medidistill.ingest.quiet import quiet
@@ -37,14 +36,17 @@ def written_by(dataset: Dataset, key: Key, path: Path, config: DeidentifyConfig 
 
 
 # the decimal string decides about the size of a pixel: such a file is refused
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(PIXEL_PLACES) - {"patient number in a decimal string"}))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"patient number in a decimal string"}))
 def test_nothing_planted_passes_the_engine(kind: str, phantom: FileDataset, key: Key, tmp_path: Path) -> None:
     with quiet():
         planted = plant(phantom, kind, 41, tmp_path / "in")
         written_by(read_dicom(planted.path), key, tmp_path / "out.dcm")
+        before, after = (
+            path.read_bytes() + hidden_text(pydicom.dcmread(path)) for path in (planted.path, tmp_path / "out.dcm")
+        )
     for value in planted.values:
-        assert holds(planted.path.read_bytes() + str(planted.path).encode(), value)
-        assert not holds((tmp_path / "out.dcm").read_bytes(), value)
+        assert holds(before + str(planted.path).encode(), value)
+        assert not holds(after, value)
 
 
 def test_unused_bits_are_cleared_and_the_pixels_kept(phantom: FileDataset, key: Key, tmp_path: Path) -> None:
@@ -53,20 +55,6 @@ def test_unused_bits_are_cleared_and_the_pixels_kept(phantom: FileDataset, key: 
     after = np.frombuffer(deidentify(read_dicom(planted.path), PLAIN, key).dataset.PixelData, "<u2")
     assert np.frombuffer(read_dicom(planted.path).PixelData, "<u2").max() > 4095
     assert (after == before.ravel()).all()
-
-
-def test_the_unused_bit_of_a_byte_is_cleared_and_bits_below_the_pixels_are_refused(
-    phantom: FileDataset, key: Key
-) -> None:
-    values = np.arange(128 * 128, dtype="u1") % 128
-    phantom.BitsAllocated, phantom.BitsStored, phantom.HighBit = 8, 7, 6
-    phantom.PixelData = (values | (values << 7)).tobytes()
-    assert deidentify(phantom, PLAIN, key).dataset.PixelData == values.tobytes()
-    phantom.HighBit = 7
-    with pytest.raises(IngestError, match="unused bits elsewhere"):
-        deidentify(phantom, PLAIN, key)
-    phantom.BitsStored = 8
-    assert deidentify(phantom, PLAIN, key).dataset.PixelData == phantom.PixelData
 
 
 def test_signed_pixels_keep_their_sign(phantom: FileDataset, key: Key) -> None:
@@ -195,7 +183,7 @@ def test_recipe_removes_keeps_and_replaces(phantom: FileDataset, key: Key) -> No
 def test_what_cannot_be_told_apart_is_refused(phantom: FileDataset, key: Key) -> None:
     cut = copy.deepcopy(phantom)
     cut.PixelData = cut.PixelData[:-2]
-    with pytest.raises(IngestError, match="cut short: 32766 of 32768"):
+    with pytest.raises(IngestError, match="Pixel Data is shorter than"):
         deidentify(cut, PLAIN, key)
     for name in ("PatientID", "StudyInstanceUID"):
         del phantom[name]
@@ -238,15 +226,3 @@ def test_actions_by_hand(tag: int, vr: str, action: str) -> None:
 def test_the_table_is_the_standards() -> None:
     assert len(profile()) > 640
     assert profile()[0x0040A730] == "D"
-
-
-def test_comments_leave_codestreams_and_pixels_stay() -> None:
-    scan = b"\xff\xda\x00\x02pixels \xff\xfe\x00\x06stay"
-    jpeg = b"\xff\xd8\xff\xe0\x00\x04JF\xff\xe1\x00\x06Exif\xff\xfe\x00\x06name" + scan
-    assert without_comments(jpeg) == b"\xff\xd8\xff\xe0\x00\x04JF" + scan
-    j2k = b"\xff\x4f\xff\x51\x00\x04ab\xff\x64\x00\x06name\xff\x90rest"
-    assert without_comments(j2k) == b"\xff\x4f\xff\x51\x00\x04ab\xff\x90rest"
-    assert without_comments(b"\x01\x00rle") == b"\x01\x00rle"
-    assert without_comments(jpeg[:20]) is not None
-    assert without_comments(b"\xff\xd8\xff\xff\xfe\x00\x06name" + scan) == b"\xff\xd8" + scan  # a fill byte
-    assert without_comments(b"\xff\xd8\xff\xfe\x00\x02") == b"\xff\xd8"

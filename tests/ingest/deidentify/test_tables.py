@@ -16,7 +16,6 @@ from pydicom.sequence import Sequence
 
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
 from medidistill.ingest.deidentify.attributes import NUMBERS, TERMS
-from medidistill.ingest.deidentify.codestreams import without_comments
 from medidistill.ingest.deidentify.equipment import EQUIPMENT
 from medidistill.ingest.deidentify.table import KEPT_CHARACTERISTICS, action_of
 from medidistill.ingest.deidentify.values import dummy, temporal
@@ -200,10 +199,3 @@ def test_a_dummy_of_every_vr_can_be_written_and_says_nothing() -> None:
     assert dummy("UT") == "REMOVED"
     assert dummy("OB") == dummy("OW") == b"\0\0"
     assert dummy("SQ") is None
-
-
-def test_which_segments_leave_a_jpeg_stream() -> None:
-    markers = [*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4]
-    stream = b"\xff\xd8" + b"".join(b"\xff" + bytes([m]) + b"\x00\x04" + bytes([m, m]) for m in markers) + b"\xff\xda.."
-    left = without_comments(stream)
-    assert [m for m in markers if bytes([m, m]) in left[2:-4]] == [0xE0, 0xE8, 0xEE, 0xDB, 0xC4]
