@@ -7,6 +7,7 @@ hit counts where it comes back with three other texts at the same place.
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import time
@@ -123,7 +124,7 @@ def _segment_starts(frame: bytes, syntax: UID) -> list[int]:
 
 def _planted(dataset: Dataset, case: Case, text: bytes) -> Dataset:
     """Return a copy of a seed with a text in it, and damage that does not depend on the text."""
-    dataset = pydicom.Dataset(dataset)
+    dataset = copy.deepcopy(dataset)
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in COMPRESSED:
         if case.kind == "lut":
@@ -181,7 +182,7 @@ def _out(dataset: Dataset, folder: Path) -> tuple[bytes, str]:
             little_endian=syntax != ExplicitVRBigEndian,
             enforce_file_format=True,
         )
-    result = deidentify_folder(source, output, DeidentifyConfig(max_quarantine=1.0), Key(b"k" * 40))
+    result = deidentify_folder(source, output, DeidentifyConfig(max_quarantine=1.0), Key(bytes(range(40))))
     reasons = [entry.reason for entry in result.quarantine]
     written = b"".join(path.read_bytes() for path in sorted(output.rglob("*")) if path.is_file())
     for name in result.written:  # a deflated file as a reader sees it
