@@ -140,16 +140,9 @@ def deidentify_folder(
         raise ConfigError(
             f"wrong key: its fingerprint is {key.fingerprint}, the recipe asks for {config.key_fingerprint}"
         )
-    files = find_files(source)
-    if not files:
-        raise IngestError(f"{source}: holds no files")
-    kinds = {path: kind_of_other_file(path, source) for path in files}
-    images = [path for path in files if not kinds[path]]
-    if not images:
-        raise IngestError(f"{source}: holds no images, but {len(files)} other files (tables, texts, DICOMDIR)")
+    images, others = _list_files(source, key, progress)
     if labels is not None:
         read_table(labels)  # an unusable table is told before the work, not after it
-    others = tuple(Quarantined(_name(path, source, key), kinds[path]) for path in files if kinds[path])
     tally, staging = _Tally(), output / _STAGING
     with translate_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -179,6 +172,19 @@ def deidentify_folder(
     return DeidentifyResult(
         tuple(tally.written), tuple(tally.quarantine), len(tally.patients), tuple(tally.sources), others, rows
     )
+
+
+def _list_files(source: Path, key: Key, progress: bool) -> tuple[list[Path], tuple[Quarantined, ...]]:
+    """Return what may be an image, and what is none by its keyed name. Raises `IngestError` where there is no image."""
+    files = find_files(source)
+    if not files:
+        raise IngestError(f"{source}: holds no files")
+    listing = tqdm(files, desc="listing", unit="file", file=sys.stderr, disable=not progress)
+    kinds = {path: kind_of_other_file(path, source) for path in listing}
+    images = [path for path in files if not kinds[path]]
+    if not images:
+        raise IngestError(f"{source}: holds no images, but {len(files)} other files (tables, texts, DICOMDIR)")
+    return images, tuple(Quarantined(_name(path, source, key), kinds[path]) for path in files if kinds[path])
 
 
 def _one(
