@@ -200,13 +200,19 @@ def tables(result: dict[str, Any]) -> str:
     print("\n| text in the pixels | images | flagged |\n|---|---|---|", file=text)
     for name, row in sorted(result["text"].items()):
         print(f"| {name} | {row['images']} | {row['flagged']} ({row['flagged'] / row['images']:.1%}) |", file=text)
-    print("\n| name searched in pixel data | rule | pairs of film and name | found by chance |", file=text)
-    print("|---|---|---|---|", file=text)
-    for row in result["search_alarms"]:
-        found = f"{row['found']} ({row['found'] / row['pairs']:.3%})"
-        print(f"| {row['data']} | {row['rule']} | {row['pairs']} | {found} |", file=text)
+    alarms = result["search_alarms"]
+    rules = list(dict.fromkeys(row["rule"] for row in alarms))
+    print("\n| a name found by chance in pixel data | " + " | ".join(rules) + " |", file=text)
+    print("|---|" + "---|" * len(rules), file=text)
+    for data in dict.fromkeys(row["data"] for row in alarms):
+        found = {row["rule"]: f"{row['found']} of {row['pairs']}" for row in alarms if row["data"] == data}
+        print(f"| {data} | " + " | ".join(found[rule] for rule in rules) + " |", file=text)
     actions = result["answers"]
-    print(f"\nActions of the answer key: {actions['correct']} of {actions['actions']} taken.", file=text)
+    print(
+        f"\nActions of the answer key taken: {actions['correct']} of {actions['actions']}. "
+        "A file in quarantine takes none of those that ask for something to be retained.",
+        file=text,
+    )
     return text.getvalue().strip()
 
 

@@ -33,13 +33,13 @@ _SURNAMES = """
 """
 # what is looked for, of how many letters, and whether the check looks for it
 _RULES = (
-    (f"{ANYWHERE} letters and more, anywhere", ANYWHERE, 99, False),
-    (f"{BETWEEN} and 5 letters, between separators", BETWEEN, 5, True),
-    ("5 letters, anywhere: not used", 5, 5, False),
-    ("4 letters, anywhere: not used", 4, 4, False),
-    ("3 letters, between separators: not used", 3, 3, True),
+    (f"{ANYWHERE} letters, anywhere", ANYWHERE, 99, False),
+    (f"{BETWEEN} and 5, between separators", BETWEEN, 5, True),
+    ("not used: 5, anywhere", 5, 5, False),
+    ("not used: 4, anywhere", 4, 4, False),
+    ("not used: 3, between separators", 3, 3, True),
 )
-_RUNS = "2 letters and more, in runs that read like text"
+_RUNS = "2, in what reads like text"
 
 
 def _pixels(data: str | None) -> Iterator[tuple[str, bytes]]:

@@ -30,7 +30,7 @@ from medidistill.ingest.deidentify.screen import screen_header, screen_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION
 from medidistill.ingest.dicom import file_kind
-from medidistill.ingest.finding import relative_name, scan_folder
+from medidistill.ingest.finding import Refused, relative_name, scan_folder
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.quiet import quiet
 from medidistill.ingest.sources.table import read_table
@@ -141,17 +141,9 @@ def deidentify_folder(
         raise ConfigError(
             f"wrong key: its fingerprint is {key.fingerprint}, the recipe asks for {config.key_fingerprint}"
         )
-    listing = scan_folder(source)
-    files = list(listing.files)
-    if not files and not listing.refused:
-        raise IngestError(f"{source}: holds no files")
-    kinds = {path: kind_of_other_file(path, source) for path in files}
-    images = [path for path in files if not kinds[path]]
-    if not images:
-        raise IngestError(f"{source}: holds no images, but {len(files)} other files (tables, texts, DICOMDIR)")
+    images, others, refused_entries = _list_files(source, key, progress)
     if labels is not None:
         read_table(labels)  # an unusable table is told before the work, not after it
-    others = tuple(Quarantined(_name(path, source, key), kinds[path]) for path in files if kinds[path])
     tally, staging = _Tally(), output / _STAGING
     with translate_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -166,7 +158,7 @@ def deidentify_folder(
                 log.add("no image", source=entry.key, kind=entry.reason)
             for path in tqdm(images, desc="de-identifying", unit="file", file=sys.stderr, disable=not progress):
                 _one(path, source, output, config, key, log, tally)
-            for refused in listing.refused:
+            for refused in refused_entries:
                 _refuse(_name(refused.path, source, key), refused.reason, log, tally)
             log.close(written=len(tally.written), quarantined=len(tally.quarantine))
     finally:
@@ -174,7 +166,7 @@ def deidentify_folder(
     _write_quarantine(output / "quarantine.csv", tally.quarantine)
     with quiet():
         rows = None if labels is None else write_labels(labels, source, output, tally.sources, tally.written)
-    total = len(images) + len(listing.refused)
+    total = len(images) + len(refused_entries)
     share = len(tally.quarantine) / total
     if share > config.max_quarantine:
         raise QuarantineError(
@@ -184,6 +176,23 @@ def deidentify_folder(
     return DeidentifyResult(
         tuple(tally.written), tuple(tally.quarantine), len(tally.patients), tuple(tally.sources), others, rows
     )
+
+
+def _list_files(
+    source: Path, key: Key, progress: bool
+) -> tuple[list[Path], tuple[Quarantined, ...], tuple[Refused, ...]]:
+    """Return the images, what is no image by keyed name, and what is not read. Raises `IngestError` without images."""
+    listing = scan_folder(source)
+    files = list(listing.files)
+    if not files and not listing.refused:
+        raise IngestError(f"{source}: holds no files")
+    looked_at = tqdm(files, desc="listing", unit="file", file=sys.stderr, disable=not progress)
+    kinds = {path: kind_of_other_file(path, source) for path in looked_at}
+    images = [path for path in files if not kinds[path]]
+    if not images and not listing.refused:
+        raise IngestError(f"{source}: holds no images, but {len(files)} other files (tables, texts, DICOMDIR)")
+    others = tuple(Quarantined(_name(path, source, key), kinds[path]) for path in files if kinds[path])
+    return images, others, listing.refused
 
 
 def _one(
