@@ -18,6 +18,7 @@ from medidistill.ingest.deidentify import letters_in_row
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
 from medidistill.ingest.dicom import file_kind, read_image
+from medidistill.ingest.file_kind import START, kind_of
 from medidistill.ingest.phantom import generate_phantom
 from medidistill.ingest.sources import Record, find_records, workspace
 from medidistill.ingest.sources.labels import normal_label
@@ -228,10 +229,6 @@ def add_to_upload(target: Path, files: list[tuple[str, bytes]], label: str) -> P
 
 
 def _suffix(data: bytes) -> str:
-    if data[128:132] == b"DICM":
-        return _SUFFIXES["dicom"]
-    if data.startswith(b"\x89PNG"):
-        return _SUFFIXES["png"]
-    if data.startswith(b"\xff\xd8\xff"):
-        return _SUFFIXES["jpeg"]
+    if kind := kind_of(data[:START]):
+        return _SUFFIXES[kind]
     raise IngestError("one of the files is neither DICOM, PNG nor JPEG; nothing was kept")

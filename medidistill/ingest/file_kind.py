@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
-__all__ = ["Encoding", "data_set_encoding", "data_set_offset", "file_kind", "kind_of", "unknown_kind"]
+__all__ = ["START", "Encoding", "data_set_encoding", "data_set_offset", "file_kind", "kind_of", "unknown_kind"]
 
 START = 1024  # bytes that are enough to tell
 _VRS = frozenset(str(vr) for vr in VR if len(vr) == 2)

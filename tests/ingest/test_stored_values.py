@@ -73,6 +73,25 @@ def test_every_depth_in_every_cell(tmp_path, syntax, allocated, stored, signed):
     np.testing.assert_allclose(read_radiograph(path).rendered.picture, by_arithmetic(values, stored, signed), atol=1e-6)
 
 
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
+@pytest.mark.parametrize("stored", [2, 6, 7, 8, 9, 15, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_every_depth_of_a_codestream(tmp_path, syntax, stored, signed):
+    values = chest(2**stored - 1) - (2 ** (stored - 1) if signed else 0)
+    cells, allocated = values & (2**stored - 1), 8 if stored <= 8 else 16
+    film = encode_cells(
+        values if signed and syntax == JPEG2000Lossless else cells,
+        syntax,
+        whole=False,
+        allocated=allocated,
+        stored=stored,
+        signed=signed and syntax == JPEG2000Lossless,
+    )
+    film.PixelRepresentation = int(signed)
+    picture = read_radiograph(save_film(tmp_path / "a", film)).rendered.picture
+    np.testing.assert_allclose(picture, by_arithmetic(values, stored, signed), atol=1e-6)
+
+
 def test_sign_extended_or_not_is_the_same_picture(tmp_path):
     values = chest() - 2048
     pictures = []
