@@ -70,8 +70,8 @@ def _practise(phantoms: Path) -> None:
 
 def _upload() -> Path | None:
     st.markdown(
-        "For a small set. Uploads are kept below the folder of runs, readable by this account only; names of files are "
-        "not kept. A larger set belongs into a folder on this machine."
+        "For a small set. Uploads are kept below the folder of runs, readable by this account only; names of single "
+        "files are not kept, an archive is unpacked as it is. A larger set belongs into a folder on this machine."
     )
     label = st.text_input("Class of these images (not needed for a ZIP archive)", key="upload_label")
     files = st.file_uploader(
