@@ -36,6 +36,7 @@ from medidistill.ingest.pacs.study_spool import Arrival, StudySpool, list_spool,
 from medidistill.pipeline.intake_folder import IntakeFolder
 from medidistill.pipeline.intake_status import read_intake_status
 
+from ..faults.workplace import note
 from ..killing import KillAt, finish, reach, start, wait
 
 CONFIG = """\
@@ -516,6 +517,7 @@ def test_killed_at_every_point_of_processing(films, tmp_path):
     number = 1
     while killed_and_continued(films, tmp_path / f"{number}", number):
         number += 1
+        note("kill -9 before each change of an intake's processing", {"in all": 1})
     assert number > 20
 
 
@@ -550,6 +552,7 @@ def test_killed_at_every_point_of_receiving(films, tmp_path):
             pass
         assert not list(hospital.intake.rglob("*.part")), number
         assert {one.state for one in list_spool(hospital.intake, 0)} == {Arrival.SETTLED}, number
+        note("kill -9 before each change of a receiver", {"in all": 1})
 
 
 def send(link, films, done: list[str]) -> None:
