@@ -24,14 +24,21 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def changed_path(event: str, arguments: tuple[Any, ...]) -> str | None:
-    """Return the path that an audit event is about to change, None for one that changes nothing."""
+    """Return the path that an audit event is about to change, None for one that changes nothing.
+
+    A file that is written under a hidden name and renamed counts once, when it is renamed.
+    """
     if event in _CHANGES:
         place = arguments[1] if event in ("os.rename", "shutil.copyfile") else arguments[0]
     elif event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING:
         place = arguments[0]
     else:
         return None
-    return os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else None
+    if not isinstance(place, str | bytes | os.PathLike):
+        return None
+    path = os.fsdecode(place)
+    there = event == "os.mkdir" and os.path.isdir(path)  # noqa: PTH112 (audit hooks see what `Path` opens)
+    return None if there or (event == "open" and path.endswith(".part")) else path
 
 
 @dataclass

@@ -23,7 +23,7 @@ from medidistill.errors import (
     StoppedError,
     as_known,
 )
-from medidistill.files import private_umask, sha256_file, translate_os_errors, write_json, write_text
+from medidistill.files import private_umask, translate_os_errors, write_json, write_text
 from medidistill.ingest import deidentify as deid
 from medidistill.ingest.pacs.spool import object_name
 from medidistill.ingest.pacs.study_spool import Arrival, WaitingStudy, accession_name, list_spool, take_study, taking
@@ -216,8 +216,7 @@ class _Processor:
 
     def _advance(self, batch: Batch) -> Batch:
         """Take a batch as far as it goes; what holds it up is in the state that is returned."""
-        attempt = self._attempt(batch)
-        if batch.exit_code in _HOPELESS and batch.attempted == attempt and not self.settings.retry:
+        if batch.exit_code in _HOPELESS and batch.attempted == self._attempt(batch) and not self.settings.retry:
             return batch
         steps: dict[BatchState, Callable[[Batch], Batch]] = {
             BatchState.SETTLED: self._deidentify,
@@ -231,25 +230,28 @@ class _Processor:
         except Exception as error:  # a batch that fails keeps no other from going on
             if isinstance(as_known(error), StoppedError):
                 raise
-            batch = self._held_up(self.folder.batch(batch.name), error, attempt)
+            batch = self._held_up(self.folder.batch(batch.name), error)
         return batch
 
     def _attempt(self, batch: Batch) -> str:
         """Name what an attempt rests on, so that one that cannot succeed is not made every hour."""
-        tables = [self.settings.labels, self.settings.recipe]
-        said = [sha256_file(path) if path is not None and path.is_file() else "" for path in tables]
-        config, deliver = as_dict(self.settings.config), str(self.settings.deliver)
+        settings = self.settings
+        files = [settings.labels, settings.recipe, settings.key_file]
+        said = [path.stat().st_mtime_ns if path is not None and path.is_file() else 0 for path in files]
         released = _is_released(RunFolder(self.folder.run(batch)))  # somebody may have decided since
-        return digest("intake", batch.state, config, said, deliver, self.settings.unreleased, released)
+        deliver = [str(settings.deliver), settings.unreleased, released]
+        return digest("intake", batch.state, as_dict(settings.config), said, deliver)
 
-    def _held_up(self, batch: Batch, error: BaseException, attempt: str) -> Batch:
+    def _held_up(self, batch: Batch, error: BaseException) -> Batch:
         place = self.folder.folder(batch)
         public = make_public(error, [self.folder.identified(batch), self.settings.labels], [str(self.folder.root)])
         kept = ""
         if public.details:
             write_text(place / "error.txt", full_text(error), mode=0o600)
             kept = f"; {public.withheld} detail(s) that may name files or patients: see {place / 'error.txt'}"
-        return self.folder.save(batch, exit_code=public.exit_code, error=public.line + kept, attempted=attempt)
+        return self.folder.save(
+            batch, exit_code=public.exit_code, error=public.line + kept, attempted=self._attempt(batch)
+        )
 
     def _deidentify(self, batch: Batch) -> Batch:
         ready, part = self.folder.clean(batch), self.folder.folder(batch) / "clean.part"

@@ -36,6 +36,7 @@ from medidistill.ingest.pacs.study_spool import Arrival, StudySpool, list_spool,
 from medidistill.pipeline.intake_folder import IntakeFolder
 from medidistill.pipeline.intake_status import read_intake_status
 
+from ..faults.workplace import note
 from ..killing import KillAt, finish, reach, start, wait
 
 CONFIG = """\
@@ -290,19 +291,32 @@ def test_what_is_wrong_with_a_table_or_setting_moves_nothing(hospital, films, ch
 
 
 def test_a_batch_that_is_held_up_keeps_no_other_from_going_on(hospital, films):
-    """Its key is lost; then it is there again; what failed for good is not tried every hour."""
-    hospital.receive()
-    hospital.key.rename(hospital.root / "lost")
+    """A batch of too few films is held up for good and not tried every hour; the next one goes through."""
+    hospital.receive(films[:2])
     code, said = hospital.process()
-    assert code == 2
-    assert "held up after settled (exit code 2)" in said
+    assert code == 3
+    assert "held up after de-identified (exit code 3)" in said
     (held,) = hospital.status()["batches"]
-    assert (held["state"], hospital.status()["held_up"]) == ("settled", 1)
-    (hospital.root / "lost").rename(hospital.key)
-    # the same settings and tables: not tried again, and said again
+    assert (held["state"], hospital.status()["held_up"]) == ("de-identified", 1)
+    events = hospital.batches()[0] / "run" / "events.jsonl"
+    before = events.read_bytes()
+    hospital.receive(films[2:])
+    code, said = hospital.process()
+    assert (code, events.read_bytes()) == (3, before)
+    assert [one["state"] for one in hospital.status()["batches"]] == ["de-identified", "delivered"]
+    assert hospital.process("--retry")[0] == 3
+    assert events.read_bytes() != before
+
+
+def test_a_key_that_was_away_is_found_again(hospital):
+    hospital.receive()
+    hospital.config.write_text(CONFIG + "device: cuda\n")  # ends before its run
+    hospital.key.rename(hospital.root / "lost")
     assert hospital.process()[0] == 2
-    assert hospital.process("--retry")[0] == 0
-    assert hospital.status()["batches"][0]["state"] == "delivered"
+    assert hospital.status()["batches"][0]["state"] == "settled"
+    (hospital.root / "lost").rename(hospital.key)
+    assert hospital.process()[0] == 2
+    assert hospital.status()["batches"][0]["state"] == "de-identified"
 
 
 def test_an_unreleased_bundle_is_delivered_on_demand_alone(hospital):
@@ -503,6 +517,7 @@ def test_killed_at_every_point_of_processing(films, tmp_path):
     number = 1
     while killed_and_continued(films, tmp_path / f"{number}", number):
         number += 1
+        note("kill -9 before each change of an intake's processing", {"in all": 1})
     assert number > 20
 
 
@@ -537,6 +552,7 @@ def test_killed_at_every_point_of_receiving(films, tmp_path):
             pass
         assert not list(hospital.intake.rglob("*.part")), number
         assert {one.state for one in list_spool(hospital.intake, 0)} == {Arrival.SETTLED}, number
+        note("kill -9 before each change of a receiver", {"in all": 1})
 
 
 def send(link, films, done: list[str]) -> None:
