@@ -188,7 +188,7 @@ def test_full_disk(tiny, tmp_path, fails):
     if mounted.returncode:
         pytest.skip("this machine does not let us mount a small file system")
     try:
-        fails(tiny.arguments(disk / "out"), 5, "the disk is full", "run the command again")
+        fails(tiny.arguments(disk / "out"), 5, "the disk is full", "--resume")
         assert not list(disk.rglob("*.part"))
         # more room, and the same command goes on
         subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
