@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
@@ -265,3 +269,31 @@ def test_a_site_keeps_and_removes_parts_of_coded_entries(phantom: FileDataset, k
     item.CodeValue, item.CodingSchemeDesignator = "399348003", "SCT"
     (new,) = deidentify(phantom, DeidentifyConfig(remove=("CodeMeaning",)), key).dataset.ViewCodeSequence
     assert (new.CodeValue, "CodeMeaning" in new) == ("399348003", False)
+
+
+def _marked(tag: Tag, vr: str) -> RawDataElement:
+    """An element that holds a name as its VR would: text, or the bytes of it."""
+    text = b"UMBRABE " if vr in ("CS", "AE") else b"Umbrabe "
+    return RawDataElement(tag, vr, len(text), text, 0, False, True)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_no_attribute_of_the_dictionary_carries_a_name(phantom: FileDataset, key: Key, nested: bool) -> None:
+    """Every public element, retired ones too, under each of its value representations."""
+    needed = {*RENDERING, *(tag(name) for name in ("PixelData", "SOPClassUID", "SOPInstanceUID", "LUTData"))}
+    for turn in range(3):  # US or SS or OW
+        marked = Dataset()
+        for number, (known, *_) in DicomDictionary.items():
+            vrs = known.split(" or ")
+            if vrs[0] not in ("SQ", "NONE") and number not in needed and number >> 16 > 7:
+                marked[Tag(number)] = _marked(Tag(number), vrs[turn % len(vrs)])
+        assert len(marked) > 3500
+        if nested:
+            phantom.ReferencedImageSequence = Sequence([marked])
+        else:
+            phantom.update({Tag(number): marked.get_item(Tag(number)) for number in marked.keys()})  # noqa: SIM118
+        for config in (PLAIN, DeidentifyConfig(patient_characteristics=True, dates="retain")):
+            buffer = io.BytesIO()
+            with quiet():
+                dcmwrite(buffer, deidentify(phantom, config, key).dataset, enforce_file_format=True)
+            assert b"mbrabe" not in buffer.getvalue().lower()
