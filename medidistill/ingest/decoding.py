@@ -145,7 +145,8 @@ def _compressed(dataset: Dataset, syntax: UID, frame: int | None, layout: PixelL
         raise _DecoderError("no decoder")
     stream = encapsulated_frame(dataset, frame or 0, max(1, whole_number(dataset, "NumberOfFrames", 1)))
     if syntax == RLELossless:  # PS3.5 annex G: the bytes of the pixel cells, behind the offsets of their segments
-        if not 1 <= int.from_bytes(stream[:4], "little") <= 15 or stream[4:8] != b"\x40\0\0\0":
+        count, first = (int.from_bytes(stream[at : at + 4], "little") for at in (0, 4))
+        if not 1 <= count <= 15 or not 64 <= first < len(stream):
             raise _DecoderError("no RLE segments")
         plain = PixelLayout(layout.allocated, layout.allocated, layout.allocated - 1, signed=False)
         cells = _decoder.decode(_image_alone(dataset, syntax, stream, plain))
