@@ -3,7 +3,8 @@
     python -m benchmarks.meta_gradient --scale smoke|cpu [--threads 2] [--output FILE]
 
 The reference is the double backward through J stored inner graphs, in eager mode, as published. Ours is the adjoint,
-compiled: in float32; the same, keeping maps of the way out where all fit into 500 MB; and that with bfloat16 tangents.
+compiled: in float32; the same, keeping activations of the forward pass where all fit into 500 MB; and that with
+bfloat16 tangents.
 All are timed in turn in one process, so that a shared machine slows them alike; reported are ratios of medians. Memory
 is measured in a process each: the highest resident size during one computation above the size at rest, after everything
 is compiled and what was freed is given back; for the adjoint less the J + 1 parameter vectors. Where the reference
@@ -111,10 +112,10 @@ def prepared(work: Work, kind: str, dtype: torch.dtype = torch.float32) -> Calla
     theta = ParameterLayout.of(network).flatten(network)
     goal = theta + 0.01 * torch.randn(len(theta), generator=generator).to(dtype)
     plan = draw_plan(work.batch, work.steps, 0, AugmentConfig(), generator)
-    tangents = torch.bfloat16 if kind == "adjoint_bfloat16" else None
+    adjoint_dtype = torch.bfloat16 if kind == "adjoint_bfloat16" else None
     keep = 0 if kind == "adjoint" else KEEP
     compiled = kind != "stored" and dtype == torch.float32
-    step = InnerStep(network, compile=compiled, tangents=tangents, keep=keep)
+    step = InnerStep(network, compile=compiled, adjoint_dtype=adjoint_dtype, activation_budget_bytes=keep)
     unroll = unroll_by("stored" if kind == "stored" else "adjoint")
 
     def end_loss(end: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,10 +134,10 @@ def measure(point: Point, device: str, threads: int, steps: int, folder: str) ->
         return {"step_seconds": statistics.median(seconds), "peak_bytes": peak.bytes()}
 
     def told() -> Mapping[str, Any]:
-        ranks.from_first(1.0)
+        ranks.broadcast(1.0)
         return turn()
 
-    while ranks.index and ranks.from_first(None):
+    while ranks.index and ranks.broadcast(None):
         turn()
     return told
 
@@ -177,7 +177,7 @@ def main() -> None:
             measure(**asked)
         else:
             answer(lambda: measure(**asked))
-            ranks.from_first(None)  # there will be no more turns
+            ranks.broadcast(None)  # there will be no more turns
         return
     wanted = options.series.split(",") if options.series else None
     series = [one for one in _all_series(options.threads)[options.scale] if wanted is None or one.field in wanted]

@@ -217,7 +217,7 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
         train_shard(folder, _shard(arguments.shard), stop=stop, progress=not arguments.quiet, settings=settings)
         return
     ranks = join_ranks()
-    with ranks.failing_together():
+    with ranks.propagate_errors():
         _work(arguments, stop, ranks)
 
 

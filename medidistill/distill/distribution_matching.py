@@ -44,7 +44,7 @@ class DistributionMatching:
         network.requires_grad_(False)
         pixels = state.images.detach().clone().requires_grad_()
         each = max(1, config.real_batch // classes)
-        loss, slope = 0.0, torch.zeros_like(pixels)
+        loss, gradient = 0.0, torch.zeros_like(pixels)
         for name in range(classes):
             real = self.real.draw(name, each, generator)
             shared = draw(1, generator).to(self.device)
@@ -53,6 +53,6 @@ class DistributionMatching:
             made = augment(own, config.augment, shared.expand(config.images_per_class, -1))
             found = penultimate(network, made)[0].mean(0)
             part = (wanted - found).square().mean() / classes
-            slope += torch.autograd.grad(part, pixels)[0]
+            gradient += torch.autograd.grad(part, pixels)[0]
             loss += float(part.detach())
-        return Sample(loss, slope, torch.zeros_like(state.targets()), torch.zeros_like(state.alpha))
+        return Sample(loss, gradient, torch.zeros_like(state.targets()), torch.zeros_like(state.alpha))

@@ -234,11 +234,11 @@ def _train_stack(
             q = labels[index]
             if not alone:
                 x, q = x.reshape(-1, batch, *x.shape[1:]), q.view(-1, batch)
-            value, slope = gradient(theta, x, q)
+            value, direction = gradient(theta, x, q)
             if config.rho:
-                length = slope.norm(dim=-1, keepdim=True).clamp_min(_TINY)
-                _, slope = gradient(theta + config.rho * slope / length, x, q)
-            velocity.mul_(config.momentum).add_(slope)
+                length = direction.norm(dim=-1, keepdim=True).clamp_min(_TINY)
+                _, direction = gradient(theta + config.rho * direction / length, x, q)
+            velocity.mul_(config.momentum).add_(direction)
             theta.sub_(velocity, alpha=config.lr)
             losses.append(value)
         mean_loss = torch.stack(losses).mean(0).view(len(members)).cpu()
@@ -259,7 +259,7 @@ _COMPILED: dict[str, CompiledByShape] = {}
 
 
 def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Tensor, Tensor, Tensor], Any]:
-    """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses and slopes.
+    """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses and gradients.
 
     One pass over a device that one small network does not fill.
     """
@@ -270,8 +270,8 @@ def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Ten
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()
         values = loss(leaf, x, q)
-        (slope,) = torch.autograd.grad(values.sum(), leaf)
-        return values.detach(), slope
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        return values.detach(), gradient
 
     return gradient
 

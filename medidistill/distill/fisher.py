@@ -1,13 +1,13 @@
-"""Where W may begin: what a parameter matters to what the network says.
+"""Where W may begin: how much each parameter matters to the predictions.
 
 Matching weighs every parameter alike, and a network does not: a change d of theta changes its predictions by
 KL = d^T F d / 2 to second order, F the Fisher information. With
 
     w_j^2 proportional to F_jj,        F_jj = mean over images (d log p(y | x) / d theta_j)^2,
 
-the matching loss is that divergence on its diagonal: two networks are near when they say nearly the same. Such weights
-hold old parameters in continual learning (Kirkpatrick et al. 2017, arXiv 1612.00796); on a student's distance to an
-expert they are ours.
+the matching loss is that divergence on its diagonal: two networks are near when their predictions nearly agree. Such
+weights hold old parameters in continual learning (Kirkpatrick et al. 2017, arXiv 1612.00796); on a student's distance
+to an expert they are ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medidistill.distill.trajectory import Experts
 from medidistill.networks import ParameterLayout, loss_function
 
-__all__ = ["fisher_information", "pool_information"]
+__all__ = ["fisher_information", "mean_diagonal_fisher"]
 
 _SNAPSHOTS, _IMAGES, _AT_ONCE = 16, 64, 16
 
@@ -36,15 +36,15 @@ def fisher_information(network: nn.Module, theta: Tensor, images: Tensor, target
     Returns:
         (P,) float64, on the CPU.
     """
-    slope = torch.func.grad(loss_function(network))
-    each = torch.func.vmap(lambda x, y: slope(theta, x[None], y[None]))
+    gradient = torch.func.grad(loss_function(network))
+    each = torch.func.vmap(lambda x, y: gradient(theta, x[None], y[None]))
     total = torch.zeros(len(theta), dtype=torch.float64)
     for x, y in zip(torch.split(images, _AT_ONCE), torch.split(targets, _AT_ONCE), strict=True):
         total += each(x, y).double().square().sum(0).cpu()
     return total / len(images)
 
 
-def pool_information(
+def mean_diagonal_fisher(
     experts: Experts,
     network: nn.Module,
     epochs: range,

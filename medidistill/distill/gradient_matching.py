@@ -76,7 +76,7 @@ class GradientMatching:
         theta = self.experts.members[number].snapshot(start).to(self.device)
         pixels, labels = (value.detach().clone().requires_grad_() for value in (state.images, state.targets()))
         each = max(1, config.real_batch // classes)
-        loss, slopes = 0.0, [torch.zeros_like(pixels), torch.zeros_like(labels)]
+        loss, gradients = 0.0, [torch.zeros_like(pixels), torch.zeros_like(labels)]
         for name in range(classes):
             real = self.real.draw(name, each, generator)
             shared = draw(1, generator).to(self.device)
@@ -87,7 +87,7 @@ class GradientMatching:
             x = augment(pixels[own], config.augment, shared.expand(config.images_per_class, -1))
             (found,) = torch.autograd.grad(self.step.loss(leaf, x, labels[own]), leaf, create_graph=True)
             part = row_distance(wanted, found, self.layout) / classes
-            for slope, more in zip(slopes, torch.autograd.grad(part, (pixels, labels)), strict=True):
-                slope += more
+            for gradient, more in zip(gradients, torch.autograd.grad(part, (pixels, labels)), strict=True):
+                gradient += more
             loss += float(part.detach())
-        return Sample(loss, slopes[0], slopes[1], torch.zeros_like(state.alpha))
+        return Sample(loss, gradients[0], gradients[1], torch.zeros_like(state.alpha))

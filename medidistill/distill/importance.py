@@ -34,7 +34,7 @@ from medidistill.networks import ParameterLayout
 __all__ = ["ImportanceWeights"]
 
 _LARGEST_STEP = 1.0  # |change of s| in one outer step: a factor e
-_TOLERANCE, _HALVINGS = 1e-12, 60
+_TOLERANCE, _BISECTION_STEPS = 1e-12, 60
 
 
 class ImportanceWeights:
@@ -81,10 +81,10 @@ class ImportanceWeights:
             return plain.sum(), 2 * difference / movement, plain
         square = self.vector().square().to(end.dtype).to(end.device)
         parts = square * plain
-        slope = 2 * square * difference / movement
+        gradient = 2 * square * difference / movement
         if self.config.keep_scale:
-            slope = slope * (plain.sum() / parts.sum().clamp_min(torch.finfo(end.dtype).tiny))
-        return parts.sum(), slope, parts
+            gradient = gradient * (plain.sum() / parts.sum().clamp_min(torch.finfo(end.dtype).tiny))
+        return parts.sum(), gradient, parts
 
     def update(self, parts: Tensor, scale: float = 1.0) -> None:
         """Take one step on s from w^2 d^2 / Z, and restore the constraint.
@@ -100,22 +100,22 @@ class ImportanceWeights:
         if not self.config.enabled or self.config.lr == 0:
             return
         moving = self.moving.double()
-        slope = torch.zeros_like(self.s).index_add_(0, self.group, 2 * parts.double().cpu() * moving)
+        gradient = torch.zeros_like(self.s).index_add_(0, self.group, 2 * parts.double().cpu() * moving)
         active = self.count > 0
-        step = torch.zeros_like(slope)
-        step[active] = slope[active] * moving.sum() / self.count[active]
+        step = torch.zeros_like(gradient)
+        step[active] = gradient[active] * moving.sum() / self.count[active]
         if self.config.constraint == "balanced":
-            step[active] = step[active] / slope.sum().clamp_min(torch.finfo(slope.dtype).tiny) - 1
+            step[active] = step[active] / gradient.sum().clamp_min(torch.finfo(gradient.dtype).tiny) - 1
         if self.config.direction == "ascend":
             step = -step
         if self.config.constraint == "entropic":
-            step = self._pulled(step, active)
+            step = self._entropic_step(step, active)
         self.s = self.s - (self.config.lr * scale * step).clamp(-_LARGEST_STEP, _LARGEST_STEP)
         if self.config.constraint != "none":
             self._project(active)
 
-    def _pulled(self, step: Tensor, active: Tensor) -> Tensor:
-        """Add the slope of tau * mean(w^2 log w^2), and keep what does not leave mean(w^2) = 1, to first order."""
+    def _entropic_step(self, step: Tensor, active: Tensor) -> Tensor:
+        """Add the gradient of tau * mean(w^2 log w^2), and keep what does not leave mean(w^2) = 1, to first order."""
         square = torch.exp(2 * self.s) * active
         step = step + 4 * self.config.tau * square * self.s
         across = self.count * square
@@ -140,7 +140,7 @@ class ImportanceWeights:
         shift = -0.5 * math.log(float((share * torch.exp(2 * log_w)).sum()))
         if abs(excess(shift)) > _TOLERANCE:  # a bound is reached
             below, above = log_low - float(log_w.max()), log_high - float(log_w.min())
-            for _ in range(_HALVINGS):
+            for _ in range(_BISECTION_STEPS):
                 shift = (below + above) / 2
                 below, above = (shift, above) if excess(shift) < 0 else (below, shift)
         self.s[active] = cut(shift)
@@ -169,7 +169,7 @@ class ImportanceWeights:
             return {name: w[place][0].clone() for name, place in self.layout.slices()}
         return {name: value.clone() for name, value in self.layout.unflatten(w).items()}
 
-    def start_at(self, values: Mapping[str, Tensor]) -> None:
+    def set_weights(self, values: Mapping[str, Tensor]) -> None:
         """Begin with weights as `by_name` returns them, for example an earlier set's; with lr = 0 they stay.
 
         Raises:
@@ -186,7 +186,7 @@ class ImportanceWeights:
         first.scatter_reduce_(0, self.group, torch.arange(len(w)), "amin")
         self.s = w[first].log()
 
-    def start_by(self, information: Tensor) -> None:
+    def init_from_fisher(self, information: Tensor) -> None:
         """Begin with w^2 proportional to `information`, (P,) float64 >= 0: its mean where a group shares a weight.
 
         Weights are cut to [w_min, w_max] and rescaled to mean(w^2) = 1 whatever the constraint.

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.distribution_matching import DistributionMatching
-from medidistill.distill.fisher import pool_information
+from medidistill.distill.fisher import mean_diagonal_fisher
 from medidistill.distill.gradient_matching import GradientMatching
 from medidistill.distill.kernel_regression import KernelRegression
-from medidistill.distill.label_start import first_images
+from medidistill.distill.label_init import first_images
 from medidistill.distill.matching import TrajectoryMatching
 from medidistill.distill.objective import LearningObjective, Objective
 from medidistill.distill.outer_step import OuterStep
@@ -47,9 +47,9 @@ __all__ = ["DistillResult", "distill"]
 
 CHECKPOINT_FORMAT = 1  # files of before it was written have none
 _SMALLEST_LABEL = 1e-4  # a label probability of 0 has no logit
-_PICTURES = 8  # images are kept at step 0 and at this many later steps
+_NUM_SNAPSHOTS = 8  # images are kept at step 0 and at this many later steps
 _OBJECTIVE = "objective/"  # in a checkpoint: what the objective learns for itself
-_GOOD = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
+_ROLLBACK_PREFIX = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _method(config: DistillConfig) -> str:
     return "iadd" if config.importance.enabled else "mtt"
 
 
-def _asks_to_stop(on_step: Callable[[dict[str, Any]], None] | None, entry: dict[str, Any]) -> StoppedError | None:
+def _stop_requested(on_step: Callable[[dict[str, Any]], None] | None, entry: dict[str, Any]) -> StoppedError | None:
     try:
         if on_step is not None:
             on_step(entry)
@@ -217,20 +217,20 @@ class _Loop:
             batch = min(config.match_batch * shape.num_classes or whole, whole)
         work = config.outer_steps * config.segments * batch
         compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
-        tangents = torch.bfloat16 if config.precision == "bfloat16" else None
+        adjoint_dtype = torch.bfloat16 if config.precision == "bfloat16" else None
         step = InnerStep(
             network,
             compile=compiled,
             learn_targets=config.soft_labels,
-            tangents=tangents,
-            keep=config.keep_maps * 1e6,
+            adjoint_dtype=adjoint_dtype,
+            activation_budget_bytes=config.keep_maps * 1e6,
         )
         self.objective = self._objective(step, layout, real, compiled)
         self.outer_step = OuterStep(self.objective, config, seed, ranks)
         stored, logits = first_images(experts, config, real, seed)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
         if config.importance.reads_real:
-            weights.start_by(self._information(network, real))
+            weights.init_from_fisher(self._information(network, real))
         self.state = DistillState(
             config,
             stored.to(self.device),
@@ -286,11 +286,11 @@ class _Loop:
             raise ConfigError("distill.importance.start='fisher' needs the real images; use start='ones'")
         config = self.config
         targets = range(config.min_start + config.expert_epochs, config.max_start + config.expert_epochs)
-        return pool_information(self.experts, network, targets, real, stream(self.seed, "fisher"), self.device)
+        return mean_diagonal_fisher(self.experts, network, targets, real, stream(self.seed, "fisher"), self.device)
 
     def start_weights(self, values: Mapping[str, Tensor]) -> None:
         """Begin with given weights W; a checkpoint made with others is another run's."""
-        self.state.weights.start_at(values)
+        self.state.weights.set_weights(values)
         self.good = self._capture()
         content = {name: digest(value.double().flatten().tolist()) for name, value in values.items()}
         self.digest = digest(self.digest, content)
@@ -337,8 +337,12 @@ class _Loop:
                 f"must be >= {header['progress']['step']} to go on from here, or start in a new folder"
             )
         tensors = {name: value.to(self.device) for name, value in tensors.items()}
-        good = {name.removeprefix(_GOOD): value for name, value in tensors.items() if name.startswith(_GOOD)}
-        now = {name: value for name, value in tensors.items() if not name.startswith(_GOOD)}
+        good = {
+            name.removeprefix(_ROLLBACK_PREFIX): value
+            for name, value in tensors.items()
+            if name.startswith(_ROLLBACK_PREFIX)
+        }
+        now = {name: value for name, value in tensors.items() if not name.startswith(_ROLLBACK_PREFIX)}
         self._return_to((now, header["progress"]))
         self.good = (good, header["good"]) if good else self._capture()
 
@@ -357,16 +361,16 @@ class _Loop:
         if isinstance(self.objective, LearningObjective):
             self.objective.load(own)
 
-    def _keep(self, path: Path | None) -> None:
+    def _save_rollback_point(self, path: Path | None) -> None:
         """Make the present state the one that a roll-back returns to, and write it."""
         self.good = self._capture()
         self._write_checkpoint(path, self.good, {}, None)
 
-    def _keep_aside(self, path: Path | None) -> None:
+    def _save_on_stop(self, path: Path | None) -> None:
         """Write the present state with the one that a roll-back returns to, which the unbroken run would keep."""
         tensors, progress = self.good
         # copies: safetensors refuses tensors that share memory, and an old best set is in both states
-        good = {_GOOD + name: value.clone() for name, value in tensors.items()}
+        good = {_ROLLBACK_PREFIX + name: value.clone() for name, value in tensors.items()}
         self._write_checkpoint(path, self._capture(), good, progress)
 
     def _write_checkpoint(
@@ -385,9 +389,9 @@ class _Loop:
     ) -> str:
         """Take the outer steps that are left; return the status."""
         config, state = self.config, self.state
-        pictures = {round(k * config.outer_steps / _PICTURES) for k in range(_PICTURES + 1)}
+        pictures = {round(k * config.outer_steps / _NUM_SNAPSHOTS) for k in range(_NUM_SNAPSHOTS + 1)}
         if state.progress.step == 0:
-            state.evolution[0] = self._pictured()
+            state.evolution[0] = self._snapshot_images()
         while state.progress.step < config.outer_steps:
             started = time.perf_counter()
             entry, problem = self.outer_step(state)
@@ -399,21 +403,21 @@ class _Loop:
             progress = state.progress
             progress.step += 1
             if progress.step in pictures:
-                state.evolution[progress.step] = self._pictured()
+                state.evolution[progress.step] = self._snapshot_images()
             at_last = progress.step == config.outer_steps
             if score is not None and config.validate_every and (progress.step % config.validate_every == 0 or at_last):
                 self._validate(score, entry)
             entry["seconds"] = round(time.perf_counter() - started, 4)
             progress.entries.append(entry)
-            stopped = _asks_to_stop(on_step, entry)
+            stopped = _stop_requested(on_step, entry)
             if self.ranks.any(stopped is not None):
-                self._keep_aside(checkpoint)
+                self._save_on_stop(checkpoint)
                 raise stopped or StoppedError("stopped with another rank", signal.SIGTERM)
             if progress.step % config.checkpoint_every == 0 or at_last:
-                self._keep(checkpoint)
+                self._save_rollback_point(checkpoint)
         return "completed"
 
-    def _pictured(self) -> Tensor:
+    def _snapshot_images(self) -> Tensor:
         """Return the images that the evolution keeps: of a packed set the first `ipc` of each class."""
         config, images = self.config, self.state.images
         by_class = images.view(-1, config.images_per_class, *images.shape[1:])
@@ -421,7 +425,7 @@ class _Loop:
 
     def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
         value = self._score(score) if self.ranks.writes else None
-        value = self.ranks.from_first(value)
+        value = self.ranks.broadcast(value)
         if value is not None:
             entry["score"] = value
             best = self.state.progress.best_score

@@ -1,4 +1,4 @@
-"""Trajectory matching: the student's end is to lie where the expert went.
+"""Trajectory matching: match the student's final parameters to the expert's later snapshot.
 
 One sample draws an expert, a start epoch i and an inner loop, and compares theta_J with theta_{i+K}:
 
@@ -18,10 +18,10 @@ from medidistill.distill.state import DistillState
 from medidistill.distill.trajectory import Experts
 from medidistill.distill.unroll import InnerStep, draw_plan, unroll_by
 
-__all__ = ["TrajectoryMatching", "largest_start"]
+__all__ = ["TrajectoryMatching", "max_start_epoch"]
 
 
-def largest_start(config: DistillConfig, step: int) -> int:
+def max_start_epoch(config: DistillConfig, step: int) -> int:
     """Return the number that start epochs are drawn below at outer step `step` (from 0).
 
     With `start_growth` the range grows linearly from `first_max_start` to `max_start` and then stays: easy, early
@@ -51,7 +51,7 @@ class TrajectoryMatching:
         """Return loss and gradients of one drawn segment."""
         config = self.config
         number = int(torch.randint(len(self.experts), (), generator=generator))
-        last = largest_start(config, state.progress.step)
+        last = max_start_epoch(config, state.progress.step)
         start = int(torch.randint(config.min_start, last, (), generator=generator))
         begin, target = (theta.to(self.device) for theta in self.experts.segment(number, start, config.expert_epochs))
         plan = draw_plan(
@@ -60,9 +60,9 @@ class TrajectoryMatching:
         kept: list[Tensor] = []
 
         def end_loss(end: Tensor) -> tuple[Tensor, Tensor]:
-            loss, slope, parts = state.weights.matching_loss(end, target, begin)
+            loss, gradient, parts = state.weights.matching_loss(end, target, begin)
             kept.append(parts)
-            return loss, slope
+            return loss, gradient
 
         found = unroll_by(config.gradient)(self.step, begin, state.images, state.targets(), state.alpha, plan, end_loss)
         return Sample(found.loss, found.images, found.targets, found.alpha, kept[0])

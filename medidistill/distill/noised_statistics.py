@@ -5,21 +5,21 @@ share the budget. First the centre c, because X-rays look alike and most of a fe
 
     c = sum_p mean over p's images of phi(x), over the number of patients
 
-then, of the features psi(x) = (phi(x) - c) / ||phi(x) - c||, for each patient the mean over his images of
+then, of the features psi(x) = (phi(x) - c) / ||phi(x) - c||, for each patient the mean over their images of
 
     [ sqrt(a) e_y (x) psi,  sqrt(b) e_y,  sqrt(1 - a - b) psi (x) psi ],   whose length is at most 1.
 
-Both are sums over patients to which everybody adds a vector no longer than 1, plus Gaussian noise. Gaussian mechanisms
-that follow one another, with multipliers s_1 and s_2, are together one with 1 / s^2 = 1 / s_1^2 + 1 / s_2^2, also where
-the second one uses what the first one gave (Dong, Roth, Su 2019, arXiv 1905.02383): `noise_multiplier` is that s. All
-that is computed from the release is post-processing: class means, shortened by what noise adds to their length, and a
-linear discriminant whose ridge is the size of the noise in the second moments.
+Both are sums over patients, to which each contributes a vector of L2 norm at most 1, plus Gaussian noise. Gaussian
+mechanisms that follow one another, with multipliers s_1 and s_2, are together one with 1 / s^2 = 1 / s_1^2 + 1 / s_2^2,
+also where the second one uses what the first one gave (Dong, Roth, Su 2019, arXiv 1905.02383): `noise_multiplier` is
+that s. All that is computed from the release is post-processing: class means, shrunk by what noise adds to their
+length, and a linear discriminant whose ridge is the size of the noise in the second moments.
 
-Shares, ridge and shortening were chosen on grey photographs with the number of classes, patients and images of a
+Shares, ridge and shrinkage were chosen on grey photographs with the number of classes, patients and images of a
 collection of X-rays, not on X-rays.
 
 Source: the release of moments instead of steps: Wang 2018 (AdaSSP, arXiv 1803.02596); of mean embeddings for images:
-Harder, Adamczewski, Park 2021 (arXiv 2002.11603); the shortening: James and Stein 1961.
+Harder, Adamczewski, Park 2021 (arXiv 2002.11603); the shrinkage: James and Stein 1961.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class FeatureStatistics:
         return F.normalize(features - self.centre, dim=1)
 
     def class_means(self) -> Tensor:
-        """Return the mean psi of each class, (K, D), shorter by what the noise is expected to add."""
+        """Return the mean psi of each class, (K, D), shrunk by the length that the noise is expected to add."""
         counts = self.counts.clamp_min(1.0).unsqueeze(1)
         means = self.sums / counts
         added = means.shape[1] * self.noise_multiplier**2 / _MEANS / counts**2

@@ -51,18 +51,18 @@ class OuterStep:
         found = self.ranks.gather(mine)
         loss = sum(sample.loss for sample in found) / len(found)
         entry: dict[str, Any] = {"step": state.progress.step + 1, "loss": loss}
-        slopes = {
+        gradients = {
             "images": torch.stack([sample.images for sample in found]).mean(0),
             "log_alpha": torch.stack([sample.alpha for sample in found]).mean(0) * state.alpha,
         }
         if config.soft_labels:
             by_target = torch.stack([sample.targets for sample in found]).mean(0)
-            (slopes["logits"],) = _through_softmax(state.logits, by_target)
-        if not all(bool(torch.isfinite(value).all()) for value in (torch.tensor(loss), *slopes.values())):
+            (gradients["logits"],) = _through_softmax(state.logits, by_target)
+        if not all(bool(torch.isfinite(value).all()) for value in (torch.tensor(loss), *gradients.values())):
             return entry, "nonfinite"
         if loss > _LARGEST_LOSS:
             return entry, "diverged"
-        state.apply(slopes)
+        state.apply(gradients)
         parts = [sample.parts for sample in found if sample.parts is not None]
         if parts:
             state.weights.update(torch.stack(parts).mean(0), state.progress.rate_scale)
@@ -79,6 +79,6 @@ class OuterStep:
         return entry, None
 
 
-def _through_softmax(logits: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
+def _through_softmax(logits: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
     leaf = logits.detach().requires_grad_()
-    return torch.autograd.grad(torch.softmax(leaf, dim=1), leaf, slope)
+    return torch.autograd.grad(torch.softmax(leaf, dim=1), leaf, gradient)

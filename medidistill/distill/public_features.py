@@ -1,4 +1,4 @@
-"""Features of an image that no image decided: oriented waves, pooled, whitened by random fields.
+"""Data-independent features of an image: oriented wavelets, pooled, whitened by random fields.
 
     phi(x) = n( V_k^T ((s(x) - m) / d) / sqrt(lambda_k + 0.3) ),   n(v) = v / ||v||
 
@@ -32,7 +32,7 @@ def public_features(images: Tensor) -> Tensor:
     Differentiable in the images.
     """
     mean, deviation, basis = (part.to(images) for part in _whitening(*images.shape[1:]))
-    return F.normalize(((_waves(images) - mean) / deviation) @ basis, dim=1)
+    return F.normalize(((_wavelet_features(images) - mean) / deviation) @ basis, dim=1)
 
 
 def features_of(images: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def features_of(images: Tensor) -> Tensor:
         return torch.cat([public_features(part) for part in torch.split(images, 256)])
 
 
-def _waves(images: Tensor) -> Tensor:
+def _wavelet_features(images: Tensor) -> Tensor:
     """Return pixels and moduli by cell, (N, D')."""
     count, channels, side, _ = images.shape
     grey = images.reshape(count * channels, 1, side, images.shape[-1])
@@ -86,7 +86,7 @@ def _whitening(channels: int, height: int, width: int) -> tuple[Tensor, Tensor, 
     fields = torch.fft.ifft2(torch.fft.fft2(noise) / frequency).real
     fields = fields / fields.std(dim=(1, 2, 3), keepdim=True)
     with torch.no_grad():
-        return whitening(torch.cat([_waves(part) for part in torch.split(fields, 256)]))
+        return whitening(torch.cat([_wavelet_features(part) for part in torch.split(fields, 256)]))
 
 
 def whitening(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -81,7 +81,7 @@ class Ranks:
 
     def _all(self, value: Tensor) -> list[Tensor]:
         found = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(self.count)]
-        _together(lambda: dist.all_gather(found, value.contiguous()))
+        _collective(lambda: dist.all_gather(found, value.contiguous()))
         return found
 
     def any(self, flag: bool) -> bool:
@@ -89,27 +89,27 @@ class Ranks:
         if self.count == 1:
             return flag
         value = torch.tensor(int(flag))
-        _together(lambda: dist.all_reduce(value, op=dist.ReduceOp.MAX))
+        _collective(lambda: dist.all_reduce(value, op=dist.ReduceOp.MAX))
         return bool(value)
 
-    def from_first(self, value: float | None) -> float | None:
+    def broadcast(self, value: float | None) -> float | None:
         """Return rank 0's value on every rank; all ranks must ask."""
         if self.count == 1:
             return value
         held = torch.tensor(float("nan") if value is None else value, dtype=torch.float64)
-        _together(lambda: dist.broadcast(held, src=0))
+        _collective(lambda: dist.broadcast(held, src=0))
         return None if bool(held.isnan()) else float(held)
 
-    def decide(self, question: Callable[[], bool]) -> bool:
+    def broadcast_bool(self, question: Callable[[], bool]) -> bool:
         """Return rank 0's answer on every rank; no other is asked, and all must come here."""
-        return bool(self.from_first(float(question()) if self.writes else None))
+        return bool(self.broadcast(float(question()) if self.writes else None))
 
     def wait(self) -> None:
         """Return when every rank has come here."""
         self.any(False)
 
     @contextlib.contextmanager
-    def failing_together(self) -> Iterator[None]:
+    def propagate_errors(self) -> Iterator[None]:
         """Let an error inside the block end every rank: the first one tells the others, which raise it too.
 
         Raises:
@@ -149,7 +149,7 @@ def _rebuilt(told: dict[str, Any], quiet: bool) -> MedidistillError:
     return error
 
 
-def _together(collective: Callable[[], Any]) -> None:
+def _collective(collective: Callable[[], Any]) -> None:
     try:
         collective()
     except RuntimeError as error:  # what gloo and NCCL raise; DistBackendError is one
@@ -172,12 +172,12 @@ def join_ranks() -> Ranks:
 @functools.cache
 def _join(backend: str) -> Ranks:
     store, index, count = next(rendezvous("env://", timeout=_LONGEST))
-    store = distributed_c10d.PrefixStore(_meet(store, index, count), store)
+    store = distributed_c10d.PrefixStore(_agree_on_generation(store, index, count), store)
     dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_LONGEST)
     return Ranks(index, count, store)
 
 
-def _meet(store: distributed_c10d.Store, index: int, count: int) -> str:
+def _agree_on_generation(store: distributed_c10d.Store, index: int, count: int) -> str:
     """Return a name for this life of the group, the same on all ranks and on no earlier life's.
 
     The launcher's store outlives its workers, and the addresses that killed ranks left there would be read again;

@@ -171,16 +171,16 @@ class DistillState:
         """Label probabilities (S, K)."""
         return torch.softmax(self.logits, dim=1) if self.config.soft_labels else self.one_hot
 
-    def apply(self, slopes: Mapping[str, Tensor]) -> None:
+    def apply(self, gradients: Mapping[str, Tensor]) -> None:
         """Take one optimiser step for each of images, log_alpha and, where learned, logits."""
-        slopes = {**slopes, "coordinates": self.parameterization.vjp(slopes["images"])}
+        gradients = {**gradients, "coordinates": self.parameterization.vjp(gradients["images"])}
         for name, optimizer in self.optimizers.items():
             rate = self._rates[name] * self.progress.rate_scale
             if name == "coordinates" and self.config.lr_schedule == "cosine":
                 rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / self.config.outer_steps))
             optimizer.param_groups[0]["lr"] = rate
             value = getattr(self, name)
-            value.grad = slopes[name].to(value.dtype)
+            value.grad = gradients[name].to(value.dtype)
             optimizer.step()
             value.grad = None
         self.images = self.parameterization.images(self.coordinates)

@@ -1,4 +1,4 @@
-"""dp_stats: images learned from noise until they say what a noised release of statistics says.
+"""dp_stats: images optimised from noise until their statistics match a noised release.
 
 The images of each class get its mean feature, and are told apart by the release's linear discriminant:
 
@@ -25,7 +25,7 @@ from medidistill.seeding import stream
 
 __all__ = ["distil_statistics"]
 
-_BORDER, _SHARPNESS, _SMOOTH = 1.0, 2.0, 0.5
+_BORDER, _LOGIT_SCALE, _TV_WEIGHT = 1.0, 2.0, 0.5
 
 
 def distil_statistics(
@@ -64,10 +64,10 @@ def distil_statistics(
     for step in range(steps):
         psi = statistics.centred(public_features(_standard(images)))
         distance = (psi.view(classes, ipc, -1).mean(1) - means).square().sum()
-        border = F.cross_entropy(_SHARPNESS * (psi @ weight.T + bias), labels)
+        border = F.cross_entropy(_LOGIT_SCALE * (psi @ weight.T + bias), labels)
         # images that only match the filters drift out of what real ones can be: keep them small and smooth
         rough = (images[..., 1:, :] - images[..., :-1, :]).square().mean() + images.diff(dim=-1).square().mean()
-        loss = distance + _BORDER * border + _SMOOTH * rough
+        loss = distance + _BORDER * border + _TV_WEIGHT * rough
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

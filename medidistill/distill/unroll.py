@@ -126,8 +126,9 @@ class InnerStep:
         compile: compile both functions; they are shared by all networks of the same structure.
         learn_targets: also return M_q lambda.
         criterion: the student's loss.
-        tangents: dtype of convolutions in the adjoint steps (`ConvNetDerivatives`); None: that of the images.
-        keep: bytes of maps that an inner loop may keep on the way out, so that the way back has less to compute.
+        adjoint_dtype: dtype of convolutions in the adjoint steps (`ConvNetDerivatives`); None: that of the images.
+        activation_budget_bytes: of activations that an inner loop may keep in its forward pass, so that the backward
+            pass has less to compute.
 
     Raises:
         ConfigError: the network has buffers or dropout.
@@ -140,37 +141,44 @@ class InnerStep:
         compile: bool = False,
         learn_targets: bool = False,
         criterion: Criterion = cross_entropy,
-        tangents: torch.dtype | None = None,
-        keep: float = 0,
+        adjoint_dtype: torch.dtype | None = None,
+        activation_budget_bytes: float = 0,
     ) -> None:
         check_deterministic(network)
         self.gradient = gradient_function(network, compile=compile, criterion=criterion)
         self.learn_targets = learn_targets
         self.loss = loss_function(network, criterion)
-        by_hand = self._by_hand = ConvNetDerivatives.of(network, criterion, tangents)
-        self._keep = keep
+        by_hand = self._by_hand = ConvNetDerivatives.of(network, criterion, adjoint_dtype)
+        self._activation_budget_bytes = activation_budget_bytes
         self._mixed: Callable[..., tuple[Tensor, ...]]
         self._mixed = by_hand.mixed if by_hand else _differentiated_twice(self.loss)
-        self._keeping: Callable[..., tuple[Tensor, ...]] = by_hand.keeping if by_hand else self.gradient
+        self._gradient_and_activations: Callable[..., tuple[Tensor, ...]] = (
+            by_hand.gradient_and_activations if by_hand else self.gradient
+        )
         if compile:
-            key = (str(network), tangents, criterion)
+            key = (str(network), adjoint_dtype, criterion)
             self._mixed = _COMPILED.setdefault((*key, "mixed"), CompiledByShape(self._mixed))
-            self._keeping = _COMPILED.setdefault((*key, "keeping"), CompiledByShape(self._keeping))
+            self._gradient_and_activations = _COMPILED.setdefault(
+                (*key, "keeping"), CompiledByShape(self._gradient_and_activations)
+            )
 
-    def keeps(self, shape: torch.Size, steps: int) -> bool:
-        """Whether the maps of `steps` steps on images of `shape` (N, C, H, W) float32 may be kept."""
-        return self._by_hand is not None and 4 * steps * self._by_hand.kept_elements(shape) <= self._keep
+    def fits_budget(self, shape: torch.Size, steps: int) -> bool:
+        """Whether the activations of `steps` steps on images of `shape` (N, C, H, W) float32 may be kept."""
+        return (
+            self._by_hand is not None
+            and 4 * steps * self._by_hand.kept_elements(shape) <= self._activation_budget_bytes
+        )
 
-    def keeping(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the gradient and the maps that `mixed` can go on from."""
-        _, slope, *maps = self._keeping(theta, x, q)
-        return slope, tuple(maps)
+    def gradient_and_activations(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the gradient and the activations that `mixed` can go on from."""
+        _, gradient, *activations = self._gradient_and_activations(theta, x, q)
+        return gradient, tuple(activations)
 
     def mixed(
-        self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor, *maps: Tensor
+        self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor, *activations: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return <g, v> and its derivatives by theta (H v), x (M_x v) and, if learned, q (M_q v)."""
-        value, *parts = self._mixed(theta, x, q, vector, *maps)
+        value, *parts = self._mixed(theta, x, q, vector, *activations)
         return value, tuple(parts if self.learn_targets else parts[:2])
 
 
@@ -178,8 +186,8 @@ def _differentiated_twice(loss: Callable[..., Tensor]) -> Callable[..., tuple[Te
     """Return the mixed derivatives by autograd, reverse over reverse, for a network of any kind."""
 
     def product(theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> Tensor:
-        slope: Tensor = torch.func.grad(loss)(theta, x, q)
-        return torch.dot(slope, vector)
+        gradient: Tensor = torch.func.grad(loss)(theta, x, q)
+        return torch.dot(gradient, vector)
 
     both: Callable[..., Any] = torch.func.grad_and_value(product, argnums=(0, 1, 2))
 
@@ -216,45 +224,45 @@ def adjoint_gradient(
         end_loss: loss at theta_J and its gradient.
 
     Cost:
-        J gradients and J second-order products; memory J + 1 parameter vectors plus one step's maps, and those of all
-        steps where they may be kept.
+        J gradients and J second-order products; memory J + 1 parameter vectors plus one step's activations, and those
+        of all steps where they may be kept.
     """
     spans = _spans(plan, images[0].numel())
     steps, batch_size = plan.batches.shape
-    keep = step.keeps(torch.Size((batch_size, *images.shape[1:])), steps)
+    keep = step.fits_budget(torch.Size((batch_size, *images.shape[1:])), steps)
     path, kept = [theta.detach()], []
     for span in spans:
         with torch.no_grad():
             augmented = _augmented(images[plan.batches[span]], plan, span)
         for x, batch in zip(augmented, plan.batches[span], strict=True):
             if keep:
-                slope, maps = step.keeping(path[-1], x, targets[batch])
-                kept.append(maps)
+                gradient, activations = step.gradient_and_activations(path[-1], x, targets[batch])
+                kept.append(activations)
             else:
-                _, slope = step.gradient(path[-1], x, targets[batch])
-            path.append(path[-1] - alpha * slope)
+                _, gradient = step.gradient(path[-1], x, targets[batch])
+            path.append(path[-1] - alpha * gradient)
     end = path.pop()
     loss, adjoint = end_loss(end)
 
-    image_slope, target_slope = torch.zeros_like(images), torch.zeros_like(targets)
-    alpha_slope = torch.zeros_like(alpha)
+    grad_images, grad_targets = torch.zeros_like(images), torch.zeros_like(targets)
+    grad_alpha = torch.zeros_like(alpha)
     for span in reversed(spans):
         pixels = images[plan.batches[span]].detach().requires_grad_()
         augmented = _augmented(pixels, plan, span)
-        pulled = torch.empty_like(pixels)
+        image_cotangents = torch.empty_like(pixels)
         for place in reversed(range(len(pixels))):
             batch = plan.batches[span][place]
-            along, (curvature, *mixed) = step.mixed(
+            directional_derivative, (hvp, *mixed) = step.mixed(
                 path.pop(), augmented[place].detach(), targets[batch], adjoint, *(kept.pop() if keep else ())
             )
-            pulled[place] = mixed[0]
+            image_cotangents[place] = mixed[0]
             if step.learn_targets:
-                target_slope.index_add_(0, batch, mixed[1], alpha=-1.0)
-            alpha_slope = alpha_slope - along
-            adjoint = adjoint - alpha * curvature
-        (pulled,) = torch.autograd.grad(augmented, pixels, pulled)
-        image_slope.index_add_(0, plan.batches[span].flatten(), pulled.flatten(0, 1), alpha=-1.0)
-    return MetaGradient(float(loss), end, image_slope * alpha, target_slope * alpha, alpha_slope)
+                grad_targets.index_add_(0, batch, mixed[1], alpha=-1.0)
+            grad_alpha = grad_alpha - directional_derivative
+            adjoint = adjoint - alpha * hvp
+        (image_cotangents,) = torch.autograd.grad(augmented, pixels, image_cotangents)
+        grad_images.index_add_(0, plan.batches[span].flatten(), image_cotangents.flatten(0, 1), alpha=-1.0)
+    return MetaGradient(float(loss), end, grad_images * alpha, grad_targets * alpha, grad_alpha)
 
 
 def _spans(plan: InnerPlan, pixels: int) -> list[slice]:
@@ -286,11 +294,11 @@ def stored_gradient(
     """
     leaves = [tensor.detach().requires_grad_() for tensor in (images, targets, alpha)]
     pixels, labels, rate = leaves
-    here = theta.detach().requires_grad_()
+    theta_t = theta.detach().requires_grad_()
     for batch, parameters in zip(plan.batches, plan.parameters, strict=True):
         x = augment(pixels[batch], plan.augment, parameters)
-        (slope,) = torch.autograd.grad(step.loss(here, x, labels[batch]), here, create_graph=True)
-        here = here - rate * slope
-    loss, adjoint = end_loss(here.detach())
-    slopes = torch.autograd.grad(here, leaves, adjoint)
-    return MetaGradient(float(loss), here.detach(), *slopes)
+        (gradient,) = torch.autograd.grad(step.loss(theta_t, x, labels[batch]), theta_t, create_graph=True)
+        theta_t = theta_t - rate * gradient
+    loss, adjoint = end_loss(theta_t.detach())
+    gradients = torch.autograd.grad(theta_t, leaves, adjoint)
+    return MetaGradient(float(loss), theta_t.detach(), *gradients)

@@ -20,10 +20,10 @@ __all__ = ["Compilations", "CompiledByShape", "should_compile", "watch_compilati
 
 # activations of the widest layer, summed over all steps, from which a run wins its compilation back:
 # measured saving 5e-8 s each on one core, compilation about 45 s
-_WORTH = 1e9
+_MIN_WORK_TO_COMPILE = 1e9
 
 # large maps are computed again in each loop that reads them: storing and loading them, masks above all, is slower
-_COMPUTE_AGAIN: dict[str, Any] = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
+_INDUCTOR_OPTIONS: dict[str, Any] = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
 
 
 def should_compile(mode: str, activations: float) -> bool:
@@ -36,7 +36,7 @@ def should_compile(mode: str, activations: float) -> bool:
     if mode != "auto":
         return mode == "on"
     possible = torch.cuda.is_available() or any(map(shutil.which, ("g++", "clang++", "c++")))
-    return possible and activations >= _WORTH
+    return possible and activations >= _MIN_WORK_TO_COMPILE
 
 
 @dataclass
@@ -92,7 +92,7 @@ class CompiledByShape:
             # a fresh lambda: dynamo counts recompilations by code object and would give up after eight
             function = self._function
             self._compiled[key] = torch.compile(
-                lambda *arguments: function(*arguments), dynamic=False, options=_COMPUTE_AGAIN
+                lambda *arguments: function(*arguments), dynamic=False, options=_INDUCTOR_OPTIONS
             )
             if (watched := _WATCHED.get()) is not None:
                 return watched.time(lambda: self._compiled[key](*tensors))

@@ -40,7 +40,7 @@ _MAP = (2, 3)
 
 @dataclass(frozen=True)
 class _Block:
-    """What the way down needs of the way up; the dotted parts are None for a gradient alone."""
+    """What the backward pass needs of the forward pass; the dotted parts are None for a gradient alone."""
 
     inputs: Tensor
     weight: Tensor
@@ -75,21 +75,22 @@ class ConvNetDerivatives:
 
     Args:
         network: gives the layout; its own parameters are not read.
-        tangents: dtype of the convolutions that no ReLU depends on: all but those of the primal way up. bfloat16 is
-            twice as fast on processors that have it, and leaves every ReLU where it was. None: that of the images.
+        adjoint_dtype: dtype of the convolutions that no ReLU depends on: all but those of the primal forward pass.
+            bfloat16 is twice as fast on processors that have it, and leaves every ReLU where it was. None: that of the
+            images.
     """
 
-    def __init__(self, network: nn.Module, tangents: torch.dtype | None = None) -> None:
+    def __init__(self, network: nn.Module, adjoint_dtype: torch.dtype | None = None) -> None:
         self.layout = ParameterLayout.of(network)
-        self.tangents = tangents
+        self.adjoint_dtype = adjoint_dtype
 
     @classmethod
     def of(
-        cls, network: nn.Module, criterion: Criterion, tangents: torch.dtype | None = None
+        cls, network: nn.Module, criterion: Criterion, adjoint_dtype: torch.dtype | None = None
     ) -> ConvNetDerivatives | None:
         """Return the derivatives, or None where the formulas are not of this network and loss."""
         fits = isinstance(network, ConvNet) and network.norm == "instance" and criterion is cross_entropy
-        return cls(network, tangents) if fits else None
+        return cls(network, adjoint_dtype) if fits else None
 
     def gradient(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and its gradient, (P,).
@@ -99,10 +100,10 @@ class ConvNetDerivatives:
             x: (N, C, H, W) images.
             q: (N,) int64 classes or (N, K) label weights.
         """
-        loss, slope, *_ = self.keeping(theta, x, q)
-        return loss, slope
+        loss, gradient, *_ = self.gradient_and_activations(theta, x, q)
+        return loss, gradient
 
-    def keeping(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, ...]:
+    def gradient_and_activations(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, ...]:
         """Return loss, gradient, and the maps from which `mixed` need not compute two of its eight convolutions.
 
         These are y of every block but the first, then dloss/da' of every block but the last.
@@ -111,30 +112,30 @@ class ConvNetDerivatives:
         up, a = [], x
         for k, (weight, gamma, beta) in enumerate(blocks):
             a, weight = _inputs(k, a), _like_images(weight)
-            block = _block(a, weight, _up(k, x, a, weight), gamma, beta)
-            a = _pool((block.n * _maps(gamma) + _maps(beta)).relu())
+            block = _block(a, weight, _convolve_forward(k, x, a, weight), gamma, beta)
+            a = _pool((block.n * _per_channel(gamma) + _per_channel(beta)).relu())
             up.append(block)
         flat = a.flatten(1)
         log_p, q, u = _head(flat @ matrix.T + bias, q)
         loss = -(q * log_p).sum(1).mean()
 
         found = [u.sum(0), u.T @ flat]
-        above, slopes = (u @ matrix).view(a.shape), []
+        above, gradients = (u @ matrix).view(a.shape), []
         for k, block in reversed(list(enumerate(up))):
-            n, gamma = block.n, _maps(block.gamma)
-            dz = _unpool(above, block.y) * (n * gamma + _maps(block.beta) > 0).to(x.dtype)
+            n, gamma = block.n, _per_channel(block.gamma)
+            dz = _unpool(above, block.y) * (n * gamma + _per_channel(block.beta) > 0).to(x.dtype)
             mean, along_n = _mean(dz), _mean(dz * n)
             found += [_total(mean, dz), _total(along_n, dz)]
             dy = (block.scale * gamma) * (dz - mean - n * along_n)
-            found.append(_weight_slope(k, [(dy, block.inputs)], block.weight))
+            found.append(_weight_gradient(k, [(dy, block.inputs)], block.weight))
             if k:
-                above = _down([(dy, block.weight)], block.inputs)
-                slopes.append(above)
-        maps = [*(block.y for block in up[1:]), *reversed(slopes)]
+                above = _convolve_backward([(dy, block.weight)], block.inputs)
+                gradients.append(above)
+        maps = [*(block.y for block in up[1:]), *reversed(gradients)]
         return (loss, torch.cat([part.reshape(-1) for part in reversed(found)]), *maps)
 
     def kept_elements(self, shape: torch.Size) -> int:
-        """Return how many numbers `keeping` keeps for images of `shape` (N, C, H, W)."""
+        """Return how many numbers `gradient_and_activations` keeps for images of `shape` (N, C, H, W)."""
         widths = [weight[0] for weight in self.layout.shapes if len(weight) == len(shape)]
         places = [(shape[2] >> k) * (shape[3] >> k) for k in range(1, len(widths))]
         return shape[0] * sum((above + here) * s for above, here, s in zip(widths, widths[1:], places, strict=False))
@@ -149,25 +150,25 @@ class ConvNetDerivatives:
             x: (N, C, H, W) images.
             q: (N, K) label weights.
             vector: v, (P,).
-            maps: what `keeping` kept at the same place; computed again where none are given.
+            maps: what `gradient_and_activations` kept at the same place; computed again where none are given.
         """
         blocks, matrix, bias = self._parts(theta)
-        kept_y, kept_slopes = maps[: len(blocks) - 1], maps[len(blocks) - 1 :]
+        kept_y, kept_gradients = maps[: len(blocks) - 1], maps[len(blocks) - 1 :]
         dots, matrix_dot, bias_dot = self._parts(vector)
         low = self._low
         up, a, a_dot = [], x, x
         for k, ((weight, gamma, beta), (weight_dot, gamma_dot, beta_dot)) in enumerate(zip(blocks, dots, strict=True)):
             a, weight, weight_dot = _inputs(k, a), _like_images(weight), _like_images(weight_dot)
-            y = kept_y[k - 1] if k and maps else _up(k, x, a, weight)
+            y = kept_y[k - 1] if k and maps else _convolve_forward(k, x, a, weight)
             plain = _block(a, weight, y, gamma, beta)
-            y_dot = _up(k, x, low(a), low(weight_dot)).to(x.dtype)
+            y_dot = _convolve_forward(k, x, low(a), low(weight_dot)).to(x.dtype)
             if k:
                 y_dot = y_dot + _convolve(low(a_dot), low(weight)).to(x.dtype)
             mean_dot, r = _mean(y_dot), _mean((plain.y - plain.mean) * y_dot) * plain.scale
             block = _Block(**{**vars(plain), "dot": _Dot(a_dot, weight_dot, y_dot, mean_dot, r, gamma_dot, beta_dot)})
             n, n_dot = block.n, _n_dot(block)
-            z = n * _maps(gamma) + _maps(beta)
-            z_dot = n * _maps(gamma_dot) + n_dot * _maps(gamma) + _maps(beta_dot)
+            z = n * _per_channel(gamma) + _per_channel(beta)
+            z_dot = n * _per_channel(gamma_dot) + n_dot * _per_channel(gamma) + _per_channel(beta_dot)
             a, a_dot = _pool(z.relu()), _pool(z_dot * (z > 0).to(x.dtype))
             up.append(block)
         flat, flat_dot = a.flatten(1), a_dot.flatten(1)
@@ -183,8 +184,8 @@ class ConvNetDerivatives:
         for k, block in reversed(list(enumerate(up))):
             dot = block.dot
             assert dot is not None
-            n, n_dot, gamma, gamma_dot = block.n, _n_dot(block), _maps(block.gamma), _maps(dot.gamma)
-            on = (n * gamma + _maps(block.beta) > 0).to(x.dtype)
+            n, n_dot, gamma, gamma_dot = block.n, _n_dot(block), _per_channel(block.gamma), _per_channel(dot.gamma)
+            on = (n * gamma + _per_channel(block.beta) > 0).to(x.dtype)
             dz, dz_dot = _unpool(above, block.y) * on, _unpool(above_dot, block.y) * on
             mean, along_n = _mean(dz), _mean(dz * n)
             mean_dot, along_n_dot = _mean(dz_dot), _mean(dz_dot * n + dz * n_dot)
@@ -198,13 +199,13 @@ class ConvNetDerivatives:
             )
             dy, dy_dot, weight, weight_dot = low(dy), low(dy_dot), low(block.weight), low(dot.weight)
             pairs = [(dy_dot, low(block.inputs))] + ([(dy, low(dot.inputs))] if k else [])
-            found.append(_weight_slope(k, pairs, weight).to(x.dtype))
+            found.append(_weight_gradient(k, pairs, weight).to(x.dtype))
             down = [(dy_dot, weight), (dy, weight_dot)]
             if k:
-                above = kept_slopes[k - 1] if maps else _down([(dy, weight)], pairs[0][1]).to(x.dtype)
-                above_dot = _down(down, pairs[0][1]).to(x.dtype)
+                above = kept_gradients[k - 1] if maps else _convolve_backward([(dy, weight)], pairs[0][1]).to(x.dtype)
+                above_dot = _convolve_backward(down, pairs[0][1]).to(x.dtype)
             else:
-                by_image = _down_to_images(down, x).to(x.dtype)
+                by_image = _convolve_backward_to_images(down, x).to(x.dtype)
         by_theta = torch.cat([part.reshape(-1) for part in reversed(found)])
         return (u * logits_dot).sum(), by_theta, by_image, -centred / len(x)
 
@@ -215,7 +216,7 @@ class ConvNetDerivatives:
 
     @property
     def _low(self) -> Callable[[Tensor], Tensor]:
-        return lambda tensor: tensor if self.tangents is None else tensor.to(self.tangents)
+        return lambda tensor: tensor if self.adjoint_dtype is None else tensor.to(self.adjoint_dtype)
 
 
 def _block(a: Tensor, weight: Tensor, y: Tensor, gamma: Tensor, beta: Tensor) -> _Block:
@@ -264,7 +265,7 @@ def _total(mean: Tensor, maps: Tensor) -> Tensor:
     return mean.sum((0, 2, 3)) * maps[0, 0].numel()
 
 
-def _maps(values: Tensor) -> Tensor:
+def _per_channel(values: Tensor) -> Tensor:
     return values.view(1, -1, 1, 1)
 
 
@@ -282,26 +283,26 @@ def _inputs(k: int, a: Tensor) -> Tensor:
     return a if k else _patches(a)
 
 
-def _up(k: int, images: Tensor, a: Tensor, weight: Tensor) -> Tensor:
+def _convolve_forward(k: int, images: Tensor, a: Tensor, weight: Tensor) -> Tensor:
     if k:
         return _convolve(a, weight)
     n, _, height, width = images.shape
     return (a @ weight.flatten(1).T).view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
-def _weight_slope(k: int, pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> Tensor:
+def _weight_gradient(k: int, pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> Tensor:
     """Return the sum of dy's products with the inputs, shaped like the weight."""
     if k:
-        return _sum(_pulled(dy, a, weight, to_weight=True) for dy, a in pairs)
+        return _sum(_convolution_vjp(dy, a, weight, to_weight=True) for dy, a in pairs)
     return _sum((a.T @ _rows(dy)).T.reshape(weight.shape) for dy, a in pairs)
 
 
-def _down(pairs: list[tuple[Tensor, Tensor]], a: Tensor) -> Tensor:
+def _convolve_backward(pairs: list[tuple[Tensor, Tensor]], a: Tensor) -> Tensor:
     """Return the sum of dy's transposed convolutions with the weights, shaped like `a`."""
-    return _sum(_pulled(dy, a, weight, to_weight=False) for dy, weight in pairs)
+    return _sum(_convolution_vjp(dy, a, weight, to_weight=False) for dy, weight in pairs)
 
 
-def _pulled(dy: Tensor, a: Tensor, weight: Tensor, *, to_weight: bool) -> Tensor:
+def _convolution_vjp(dy: Tensor, a: Tensor, weight: Tensor, *, to_weight: bool) -> Tensor:
     wanted = [not to_weight, to_weight, False]
     found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(dy, a, weight, None, *_OPTIONS, wanted)
     return found[int(to_weight)]
@@ -311,7 +312,7 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
     return functools.reduce(operator.add, parts)
 
 
-def _down_to_images(pairs: list[tuple[Tensor, Tensor]], images: Tensor) -> Tensor:
+def _convolve_backward_to_images(pairs: list[tuple[Tensor, Tensor]], images: Tensor) -> Tensor:
     n, channels, height, width = images.shape
     first, second = (weight.flatten(1).T @ _rows(dy).T for dy, weight in pairs)
     taps = (first + second).view(channels, _SIDE, _SIDE, n, height, width)

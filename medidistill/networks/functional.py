@@ -21,7 +21,7 @@ __all__ = [
     "ParameterLayout",
     "check_deterministic",
     "cross_entropy",
-    "drops_units",
+    "has_dropout",
     "instance_norm",
     "loss_function",
 ]
@@ -97,7 +97,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-def drops_units(network: nn.Module) -> bool:
+def has_dropout(network: nn.Module) -> bool:
     """Whether the network has dropout, which draws from the global generator at every call in training."""
     return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
 
@@ -108,7 +108,7 @@ def check_deterministic(network: nn.Module) -> None:
     Raises:
         ConfigError: the network drops units at random.
     """
-    if drops_units(network):
+    if has_dropout(network):
         raise ConfigError(
             "the network drops units at random, but experts and students must be functions of their parameters "
             "alone; use network.name=convnet"

@@ -2,7 +2,7 @@
 
     g = ( sum_{p sampled} clip_C( mean over images and views of p of grad CE ) + sigma C N(0, I) ) / B
 
-Every patient is in a step with probability q, by a coin of his own (Poisson sampling). q, the expected number B that
+Every patient is in a step with probability q, independently (Poisson sampling). q, the expected number B that
 divides, sigma, C and the number of steps are public constants: a divisor or a number of steps computed from the data
 would tell how many patients there are. A step that samples nobody adds noise alone. The step is the subsampled
 Gaussian mechanism with noise multiplier sigma and sampling rate q for adding or removing one patient.
@@ -37,7 +37,7 @@ __all__ = [
     "train_private",
 ]
 
-_ROW_BY_ROW = (
+_PER_SAMPLE_LAYERS = (
     nn.Conv2d,
     nn.Linear,
     nn.ReLU,
@@ -82,7 +82,7 @@ def check_private(network: nn.Module, shape: tuple[int, int, int]) -> None:
         if kept or getattr(module, "track_running_stats", False):
             raise ConfigError(f"differential privacy: {what} keeps statistics of the images it saw; {advice}")
         leaf = next(module.children(), None) is None
-        if leaf and type(module) not in _ROW_BY_ROW and not getattr(module, "row_by_row", False):
+        if leaf and type(module) not in _PER_SAMPLE_LAYERS and not getattr(module, "row_by_row", False):
             raise ConfigError(f"differential privacy: {what} is not known to treat every image alone; {advice}")
     network.train()
     generator = torch.Generator().manual_seed(0)
@@ -136,7 +136,7 @@ class PatientGradient:
         def of_one(theta: Tensor, x: Tensor, q: Tensor) -> Tensor:
             return loss(theta, x.unsqueeze(0), q.unsqueeze(0))
 
-        self.slopes = torch.func.vmap(torch.func.grad(of_one), in_dims=(None, 0, 0))
+        self.gradients = torch.func.vmap(torch.func.grad(of_one), in_dims=(None, 0, 0))
 
     def __call__(self, theta: Tensor) -> Tensor:
         """Return the noised gradient (P,) at the flat parameters `theta`."""
@@ -158,7 +158,7 @@ class PatientGradient:
                 x = self.images[rows]
                 if not is_identity(self.augmentation):
                     x = augment(x, self.augmentation, draw(len(x), self.generator).to(x.device))
-                means.index_add_(0, owner.to(theta.device), self.slopes(theta.detach(), x, self.labels[rows]))
+                means.index_add_(0, owner.to(theta.device), self.gradients(theta.detach(), x, self.labels[rows]))
             means /= size.to(means).unsqueeze(1)
             norms = means.norm(dim=1)
             # a gradient that is not a number would pass any clipping and poison the sum for everybody
@@ -186,7 +186,7 @@ def _numbers(patients: Sequence[str]) -> Tensor:
 
 
 def train_private(network: nn.Module, gradient: PatientGradient, *, steps: int, lr: float) -> None:
-    """Take `steps` noisy steps from the network's parameters; leave the mean of the second half of the path in it.
+    """Take `steps` noisy steps from the network's parameters; leave their tail (Polyak-Ruppert) average in it.
 
     The mean is post-processing: it takes off most of the noise that single steps leave, and costs nothing more.
     """

@@ -19,7 +19,7 @@ from medidistill.errors import ConfigError
 from medidistill.networks.augment import augment, draw, is_identity
 from medidistill.networks.compiling import CompiledByShape
 from medidistill.networks.convnet_derivatives import ConvNetDerivatives
-from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, drops_units, loss_function
+from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, has_dropout, loss_function
 from medidistill.networks.zoo import make_network
 from medidistill.seeding import stream
 
@@ -44,7 +44,7 @@ def gradient_function(network: nn.Module, *, compile: bool = False, criterion: C
     by_hand = ConvNetDerivatives.of(network, criterion)
     function: Callable[..., Any] = by_hand.gradient if by_hand else loss_function(network, criterion)
     # a shared function runs the modules of the first network, which may be out of training and drop nothing by now
-    if compile and not drops_units(network):
+    if compile and not has_dropout(network):
         function = _COMPILED.setdefault((str(network), criterion), CompiledByShape(function))
     return function if by_hand else _differentiated(function)
 
@@ -53,13 +53,13 @@ def _differentiated(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Gradien
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()
         value = loss(leaf, x, q)
-        (slope,) = torch.autograd.grad(value, leaf)
-        return value.detach(), slope
+        (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
 
     return gradient
 
 
-def _rate(config: TrainingConfig, step: int) -> float:
+def _lr_at(config: TrainingConfig, step: int) -> float:
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
     if config.schedule == "one_cycle":
@@ -76,14 +76,14 @@ def _batches(count: int, size: int, generator: torch.Generator) -> Callable[[], 
     size = min(size, count)
     queue = torch.empty(0, dtype=torch.int64)
 
-    def following() -> Tensor:
+    def next_batch() -> Tensor:
         nonlocal queue
         if len(queue) < size:
             queue = torch.randperm(count, generator=generator)
         batch, queue = queue[:size], queue[size:]
         return batch
 
-    return following
+    return next_batch
 
 
 def train(
@@ -114,17 +114,17 @@ def train(
         raise ConfigError(f"training needs as many labels as images and at least one, got {len(images)}, {len(labels)}")
     network.train()
     network.to(images.device)
-    following = _batches(len(images), config.batch_size, generator)
+    next_batch = _batches(len(images), config.batch_size, generator)
     plain = is_identity(config.augment)
     step_function = _flat_step if not any(True for _ in network.buffers()) else _module_step
     take, finish = step_function(network, config, compile)
     report_every = max(1, config.steps // 100)
     for step in range(config.steps):
-        index = following()
+        index = next_batch()
         x = images[index]
         if not plain:
             x = augment(x, config.augment, draw(len(x), generator).to(x.device))
-        value = take(x, labels[index], _rate(config, step))
+        value = take(x, labels[index], _lr_at(config, step))
         if on_step is not None and (step + 1) % report_every == 0:
             on_step(step + 1, float(value))
     finish()
@@ -150,8 +150,8 @@ def _flat_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _St
     velocity = torch.zeros_like(theta)
 
     def take(x: Tensor, q: Tensor, rate: float) -> Tensor:
-        value, slope = gradient(theta, x, q)
-        velocity.mul_(config.momentum).add_(slope).add_(theta, alpha=config.weight_decay)
+        value, direction = gradient(theta, x, q)
+        velocity.mul_(config.momentum).add_(direction).add_(theta, alpha=config.weight_decay)
         theta.sub_(velocity, alpha=rate)
         return value
 

@@ -233,7 +233,9 @@ def distill(run: Run, method: str) -> None:
     run.fits(distill_need(run.config, method, _images(data), data.train.num_classes))
     # more steps, or more checkpoints, continue what is there; anything else that changed begins anew
     plain = {key: value for key, value in as_dict(config).items() if key not in ("outer_steps", "checkpoint_every")}
-    resume = run.ranks.decide(lambda: _claim(folder, digest("distill", method, basis, plain, training, seed, *also)))
+    resume = run.ranks.broadcast_bool(
+        lambda: _claim(folder, digest("distill", method, basis, plain, training, seed, *also))
+    )
     first = DistilledSet.load(run.folder.distill(start) / "distilled.safetensors") if start else None
     if coarse > 1:
         first = _distilled(run, method, config.at_coarse_side(), folder / "coarse", coarse, first, resume=True)
@@ -254,7 +256,7 @@ def _distilled(
 ) -> DistilledSet:
     """Distil at side / `coarse`, or read what was distilled there before."""
     made = folder / "distilled.safetensors"
-    if coarse > 1 and run.ranks.decide(made.is_file):
+    if coarse > 1 and run.ranks.broadcast_bool(made.is_file):
         return DistilledSet.load(made)
     pool, data, seed = run.config.experts_by(method), run.data(), run.config.seed
     for file in _expert_files(run, pool, coarse):

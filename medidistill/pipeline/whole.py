@@ -69,7 +69,7 @@ def working(
         journal = Journal(folder, name, stage_names(config), sinks, silent=not ranks.writes)
         journal.begin(tuple(record.stages))
         try:
-            with ranks.failing_together():
+            with ranks.propagate_errors():
                 yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks, device)
             if ranks.writes:
                 folder.close()  # a library that copies a file may copy its mode

@@ -104,7 +104,7 @@ class Run:
 
     def finished(self, stage: str, inputs: str, *outputs: Path) -> bool:
         """Whether `stage` was done with the same inputs and its files are there, unchanged; if not, it begins now."""
-        if self.ranks.decide(lambda: self._is_whole(stage, inputs, outputs)):
+        if self.ranks.broadcast_bool(lambda: self._is_whole(stage, inputs, outputs)):
             say(self.progress, f"{stage}: finished before, kept")
             self.journal.stage_finished(stage, kept=True)
         else:

@@ -61,10 +61,10 @@ def test_given_weights_are_where_w_begins(granularity: str) -> None:
 
     one, other = made(), made()
     one.s += torch.randn(len(one.s), generator=stream(0), dtype=torch.float64) * 0.2
-    other.start_at(one.by_name())
+    other.set_weights(one.by_name())
     torch.testing.assert_close(other.vector(), one.vector(), rtol=1e-5, atol=1e-6)
     with pytest.raises(ConfigError, match=r"weights\['1.bias'\]"):
-        other.start_at({name: value for name, value in one.by_name().items() if name != "1.bias"})
+        other.set_weights({name: value for name, value in one.by_name().items() if name != "1.bias"})
 
 
 def test_a_run_is_analysed_from_end_to_end(tmp_path: Path) -> None:

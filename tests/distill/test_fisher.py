@@ -10,7 +10,7 @@ from torch import nn
 
 from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, NetworkConfig, TrainingConfig
 from medidistill.distill import DistillResult, Experts, distill, train_experts
-from medidistill.distill.fisher import fisher_information, pool_information
+from medidistill.distill.fisher import fisher_information, mean_diagonal_fisher
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout, loss_function
@@ -44,7 +44,7 @@ def make(files: list[Path], importance: ImportanceConfig, seed: int = 0, real: b
 
 
 def test_of_a_linear_classifier_in_closed_form() -> None:
-    # the slope of -log p(y | x) by W is (p - e_y) x^T, by the bias p - e_y; 20 images are more than one chunk
+    # the gradient of -log p(y | x) by W is (p - e_y) x^T, by the bias p - e_y; 20 images are more than one chunk
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     x, y = torch.randn(20, 1, 2, 2, generator=stream(0)), torch.eye(3)[torch.arange(20) % 3]
     gap = (torch.softmax(network(x), 1) - y).detach()
@@ -58,8 +58,8 @@ def test_of_a_convnet_one_image_at_a_time(files: list[Path]) -> None:
     experts = Experts(files)
     network = experts.architecture.make_network(stream(0))
     theta, targets = experts.members[0].snapshot(2), torch.eye(3)[LABELS[:5]]
-    slope = torch.func.grad(loss_function(network))
-    one_by_one = [slope(theta, x[None], y[None]).double().square() for x, y in zip(IMAGES, targets, strict=False)]
+    gradient = torch.func.grad(loss_function(network))
+    one_by_one = [gradient(theta, x[None], y[None]).double().square() for x, y in zip(IMAGES, targets, strict=False)]
     found = fisher_information(network, theta, IMAGES[:5], targets)
     torch.testing.assert_close(found, torch.stack(one_by_one).mean(0), rtol=1e-3, atol=1e-9)
 
@@ -68,7 +68,7 @@ def test_of_a_pool_is_drawn_from_the_epochs_asked_for(files: list[Path]) -> None
     experts = Experts(files)
     network = experts.architecture.make_network(stream(0))
     found = [
-        pool_information(experts, network, epochs, (IMAGES, LABELS), stream(0), torch.device("cpu"))
+        mean_diagonal_fisher(experts, network, epochs, (IMAGES, LABELS), stream(0), torch.device("cpu"))
         for epochs in (range(4, 5), range(4, 5), range(1))
     ]
     assert torch.equal(found[0], found[1])
@@ -80,7 +80,7 @@ def test_w_begins_there_and_stays_where_its_rate_is_zero(files: list[Path]) -> N
     found = make(files, FISHER)
     experts = Experts(files)
     network = experts.architecture.make_network(stream(0))
-    information = pool_information(
+    information = mean_diagonal_fisher(
         experts, network, range(2, 4), (IMAGES, LABELS), stream(0, "fisher"), torch.device("cpu")
     )
     square = torch.cat([w.double().flatten() for w in found.distilled.importance.values()]).square()

@@ -11,8 +11,8 @@ import torch
 from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, NetworkConfig, TrainingConfig
 from medidistill.distill import DistillResult, Experts, distill, train_experts
 from medidistill.distill.experts import expert_digest
-from medidistill.distill.label_start import expert_logits, mean_logits, rightly_classified
-from medidistill.distill.matching import largest_start
+from medidistill.distill.label_init import correctly_classified, expert_logits, mean_logits
+from medidistill.distill.matching import max_start_epoch
 from medidistill.distill.ranks import Ranks
 from medidistill.distill.trajectory import Architecture
 from medidistill.distilled_set import Normalisation
@@ -62,8 +62,8 @@ def test_a_sharpness_aware_step_is_the_gradient_at_the_worst_point_nearby(tmp_pa
     start, after = (Experts(train(tmp_path / "flat", rho=0.3)).members[0].snapshot(epoch) for epoch in (0, 1))
     network = make_network(NETWORK, channels=1, image_size=8, num_classes=3, generator=stream(0))
     gradient = gradient_function(network)
-    _, slope = gradient(start, IMAGES, LABELS)
-    _, worst = gradient(start + 0.3 * slope / slope.norm(), IMAGES, LABELS)
+    _, direction = gradient(start, IMAGES, LABELS)
+    _, worst = gradient(start + 0.3 * direction / direction.norm(), IMAGES, LABELS)
     torch.testing.assert_close(after, start - 0.05 * worst, rtol=1e-4, atol=1e-6)
     plain = Experts(train(tmp_path / "plain")).members[0].snapshot(1)
     assert float((plain - after).norm()) > 1e-4
@@ -76,8 +76,8 @@ def test_sharpness_aware_training_lowers_the_worst_loss_nearby(tmp_path: Path) -
 
     def worst(epoch: int) -> float:
         theta = expert.snapshot(epoch)
-        _, slope = gradient(theta, IMAGES, LABELS)
-        return float(gradient(theta + 0.5 * slope / slope.norm(), IMAGES, LABELS)[0])
+        _, direction = gradient(theta, IMAGES, LABELS)
+        return float(gradient(theta + 0.5 * direction / direction.norm(), IMAGES, LABELS)[0])
 
     assert worst(30) < 0.7 * worst(0)
 
@@ -132,9 +132,9 @@ def test_an_averaged_run_goes_on_to_the_same_bytes(experts: list[Path], tmp_path
 
 def test_the_range_of_starts_grows_linearly_and_then_stays() -> None:
     config = DistillConfig(outer_steps=20, min_start=1, max_start=6, start_growth=0.5)
-    assert [largest_start(config, step) for step in range(12)] == [2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6]
-    assert largest_start(dataclasses.replace(config, first_max_start=5), 0) == 5
-    assert {largest_start(dataclasses.replace(config, start_growth=0.0), step) for step in range(20)} == {6}
+    assert [max_start_epoch(config, step) for step in range(12)] == [2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6]
+    assert max_start_epoch(dataclasses.replace(config, first_max_start=5), 0) == 5
+    assert {max_start_epoch(dataclasses.replace(config, start_growth=0.0), step) for step in range(20)} == {6}
     with pytest.raises(ConfigError, match=r"first_max_start=7.*\[2, 6\]"):
         dataclasses.replace(config, first_max_start=7)
 
@@ -150,17 +150,17 @@ def test_labels_of_a_real_start_are_what_the_expert_says_of_those_images(experts
     network = make_network(NETWORK, channels=1, image_size=8, num_classes=3, generator=stream(1))
     ParameterLayout.of(network).load(network, pool.members[0].snapshot(4))
     torch.testing.assert_close(said, torch.softmax(network(result.images), dim=1).detach(), rtol=1e-4, atol=1e-5)
-    right = rightly_classified(expert_logits(pool, IMAGES, 4), LABELS, 3, least=1)
+    right = correctly_classified(expert_logits(pool, IMAGES, 4), LABELS, 3, least=1)
     for image in result.images:
         (place,) = torch.nonzero((image - IMAGES).flatten(1).abs().amax(1) < 1e-4).flatten().tolist()
         assert bool(right[place])
 
 
-def test_labels_of_a_noise_start_are_class_means_of_rightly_classified_images() -> None:
+def test_labels_of_a_noise_start_are_class_means_of_correctly_classified_images() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     logits = torch.tensor([[3.0, 1.0], [1.0, 2.0], [0.0, 2.0], [1.0, 4.0]])  # the second image is misread
-    assert rightly_classified(logits, labels, 2, least=1).tolist() == [True, False, True, True]
-    assert rightly_classified(logits, labels, 2, least=2).tolist() == [True, True, True, True]
+    assert correctly_classified(logits, labels, 2, least=1).tolist() == [True, False, True, True]
+    assert correctly_classified(logits, labels, 2, least=2).tolist() == [True, True, True, True]
     assert mean_logits(logits, labels, 2, ipc=2).tolist() == [[3, 1], [3, 1], [0.5, 3], [0.5, 3]]
 
 

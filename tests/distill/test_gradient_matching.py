@@ -92,12 +92,15 @@ def test_gradients_of_images_and_labels_are_finite_differences(experts: Experts,
         return objective(state, stream(0, "draw")).loss
 
     h = 1e-6
-    for value, slope, place in ((state.images, found.images, (1, 0, 3, 4)), (state.images, found.images, (3, 0, 6, 1))):
+    for value, gradient, place in (
+        (state.images, found.images, (1, 0, 3, 4)),
+        (state.images, found.images, (3, 0, 6, 1)),
+    ):
         old = float(value[place])
         value[place] = old + h
         up = loss()
         value[place] = old - h
-        assert float(slope[place]) == pytest.approx((up - loss()) / (2 * h), rel=1e-4, abs=1e-9)
+        assert float(gradient[place]) == pytest.approx((up - loss()) / (2 * h), rel=1e-4, abs=1e-9)
         value[place] = old
     logits = state.logits.detach().requires_grad_()
     (by_logit,) = torch.autograd.grad(torch.softmax(logits, 1), logits, found.targets)

@@ -33,10 +33,10 @@ def weights(**settings: object) -> ImportanceWeights:
 
 def test_loss_starts_as_mtt_with_the_same_gradient() -> None:
     end, target, start = vectors()
-    loss, slope, _ = weights().matching_loss(end, target, start)
+    loss, gradient, _ = weights().matching_loss(end, target, start)
     expected = (end - target).square().sum() / (start - target).square().sum()
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(slope, 2 * (end - target) / (start - target).square().sum())
+    torch.testing.assert_close(gradient, 2 * (end - target) / (start - target).square().sum())
 
 
 @pytest.mark.parametrize("granularity", ["element", "tensor"])
@@ -45,19 +45,19 @@ def test_gradient_of_w_agrees_with_finite_differences_of_the_loss(granularity: s
     subject = weights(granularity=granularity, constraint="none", lr=1e-6, keep_scale=False)
     subject.s += torch.randn(len(subject.s), generator=stream(1), dtype=torch.float64) * 0.3
     s, h = subject.s.clone(), 1e-6
-    slopes = []
+    gradients = []
     for k in range(len(s)):
         values = []
         for sign in (1, -1):
             subject.s = s.clone()
             subject.s[k] += sign * h
             values.append(float(subject.matching_loss(end, target, start)[0]))
-        slopes.append((values[0] - values[1]) / (2 * h))
+        gradients.append((values[0] - values[1]) / (2 * h))
     subject.s = s.clone()
     subject.update(subject.matching_loss(end, target, start)[2])
     members = subject.count.clamp_min(1)
     found = (s - subject.s) / 1e-6 * members / MOVING.sum()
-    torch.testing.assert_close(found, torch.tensor(slopes, dtype=torch.float64), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(found, torch.tensor(gradients, dtype=torch.float64), rtol=1e-4, atol=1e-8)
 
 
 def test_gradient_at_the_end_agrees_with_autograd_when_the_scale_is_not_kept() -> None:
@@ -74,11 +74,11 @@ def test_kept_scale_redistributes_without_shrinking() -> None:
     end, target, start = vectors()
     subject = weights(granularity="element")
     subject.s -= 3.0
-    loss, slope, _ = subject.matching_loss(end, target, start)
+    loss, gradient, _ = subject.matching_loss(end, target, start)
     plain = 2 * (end - target) / (start - target).square().sum()
     assert float(loss) < 0.3 * float((end - target).square().sum() / (start - target).square().sum())
     inner = lambda a: float((a * (end - target)).sum())  # noqa: E731
-    assert inner(slope) == pytest.approx(inner(plain), rel=1e-12)
+    assert inner(gradient) == pytest.approx(inner(plain), rel=1e-12)
 
 
 @pytest.mark.parametrize("granularity", ["element", "tensor"])
@@ -203,7 +203,7 @@ def test_w_begins_where_information_puts_it(granularity: str, constraint: str) -
     information = torch.linspace(0.5, 2.0, P, dtype=torch.float64)
     information[[0, 7, 30]] = 1e6  # never moved: counts nowhere
     subject = weights(granularity=granularity, constraint=constraint, start="fisher")
-    subject.start_by(information)
+    subject.init_from_fisher(information)
     square = subject.vector().square()
     assert float(square[MOVING].mean()) == pytest.approx(1)
     if granularity == "element":
@@ -219,7 +219,7 @@ def test_w_begins_within_its_bounds() -> None:
     information = torch.logspace(-12, 0, P, dtype=torch.float64)
     information[3] = 0.0
     subject = weights(start="fisher", w_min=0.5, w_max=3.0)
-    subject.start_by(information)
+    subject.init_from_fisher(information)
     w = subject.vector()[MOVING]
     assert float(w.min()) >= 0.5 - 1e-12
     assert float(w.max()) <= 3.0 + 1e-12

@@ -198,9 +198,9 @@ def test_log_alpha_gets_alpha_times_the_gradient_of_alpha(make: Make, monkeypatc
 
     apply = DistillState.apply
 
-    def watched(state: DistillState, slopes: dict[str, torch.Tensor]) -> None:
-        applied.append(dict(slopes))
-        apply(state, slopes)
+    def watched(state: DistillState, gradients: dict[str, torch.Tensor]) -> None:
+        applied.append(dict(gradients))
+        apply(state, gradients)
 
     monkeypatch.setattr(unroll, "adjoint_gradient", noted)
     monkeypatch.setattr(DistillState, "apply", watched)

@@ -40,11 +40,11 @@ def segment() -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize(("by", "dropped"), [("residual", [8, 9]), ("movement", [5, 9])])
 def test_pruning_by_hand(by: str, dropped: list[int]) -> None:
     weights = made(kind="prune", prune_by=by, prune_share=0.2)
-    loss, slope, parts = weights.matching_loss(*segment())
+    loss, gradient, parts = weights.matching_loss(*segment())
     kept = [j for j in range(P) if j not in dropped]
     scale = sum(MOVEMENT[j] ** 2 for j in kept)
     assert float(loss) == pytest.approx(sum(RESIDUAL[j] ** 2 for j in kept) / scale)
-    assert slope.tolist() == pytest.approx([2 * RESIDUAL[j] / scale if j in kept else 0.0 for j in range(P)])
+    assert gradient.tolist() == pytest.approx([2 * RESIDUAL[j] / scale if j in kept else 0.0 for j in range(P)])
     assert weights.vector().tolist() == [float(j in kept) for j in range(P)]
     before = weights.state().clone()
     weights.update(parts)
@@ -54,10 +54,10 @@ def test_pruning_by_hand(by: str, dropped: list[int]) -> None:
 
 def test_pruning_nothing_is_mtt_and_what_never_moves_is_not_pruned() -> None:
     end, target, start = segment()
-    loss, slope, _ = made(kind="prune", prune_share=0.0).matching_loss(end, target, start)
+    loss, gradient, _ = made(kind="prune", prune_share=0.0).matching_loss(end, target, start)
     plain, plain_slope, _ = made(enabled=False).matching_loss(end, target, start)
     torch.testing.assert_close(loss, plain)
-    torch.testing.assert_close(slope, plain_slope)
+    torch.testing.assert_close(gradient, plain_slope)
     moving = ALL.clone()
     moving[9] = False  # the largest residual
     weights = made(moving, kind="prune", prune_share=0.2)
@@ -71,7 +71,7 @@ def test_progressive_mask_grows_with_the_steps_and_never_shrinks() -> None:
     end, target, start = segment()
     sizes = []
     for _ in range(5):
-        loss, slope, parts = weights.matching_loss(end, target, start)
+        loss, gradient, parts = weights.matching_loss(end, target, start)
         sizes.append(int(weights.vector().sum()))
         weights.update(parts)
     assert sizes == [1, 1, 3, 3, 10]
@@ -81,13 +81,13 @@ def test_progressive_mask_grows_with_the_steps_and_never_shrinks() -> None:
     again.matching_loss(end + 100, target, start)  # nothing is below the threshold now
     assert int(again.vector().sum()) == 10
     assert float(loss) == pytest.approx(sum(r**2 for r in RESIDUAL) / sum(m**2 for m in MOVEMENT))
-    torch.testing.assert_close(slope, 2 * end / start.square().sum())
+    torch.testing.assert_close(gradient, 2 * end / start.square().sum())
 
 
 def test_an_empty_mask_gives_no_loss_and_no_gradient() -> None:
-    loss, slope, _ = made(kind="progressive", threshold=1e-6).matching_loss(*segment())
+    loss, gradient, _ = made(kind="progressive", threshold=1e-6).matching_loss(*segment())
     assert float(loss) == 0
-    assert float(slope.abs().max()) == 0
+    assert float(gradient.abs().max()) == 0
 
 
 @pytest.mark.parametrize("granularity", ["element", "tensor"])

@@ -66,16 +66,16 @@ def test_gradients_are_the_finite_differences_of_the_loss(kind, augment):
         flat[pixel] = old + step
         up = loss()
         flat[pixel] = old - step
-        slope = (up - loss()) / (2 * step)
+        gradient = (up - loss()) / (2 * step)
         flat[pixel] = old
-        assert found.images.view(-1)[pixel].item() == pytest.approx(slope, rel=1e-5, abs=1e-10)
+        assert found.images.view(-1)[pixel].item() == pytest.approx(gradient, rel=1e-5, abs=1e-10)
     old = state.log_alpha.item()
     state.log_alpha.fill_(old + step)
     up = loss()
     state.log_alpha.fill_(old - step)
-    slope = (up - loss()) / (2 * step)
+    gradient = (up - loss()) / (2 * step)
     state.log_alpha.fill_(old)
-    assert (found.alpha * state.alpha).item() == pytest.approx(slope, rel=1e-5)
+    assert (found.alpha * state.alpha).item() == pytest.approx(gradient, rel=1e-5)
 
 
 def test_the_warm_up_trains_the_student_and_is_not_differentiated():

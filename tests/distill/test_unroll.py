@@ -61,12 +61,12 @@ def test_adjoint_equals_back_propagation_through_the_stored_graph(norm: str, aug
 def test_keeping_maps_changes_nothing_and_is_left_out_beyond_its_budget() -> None:
     problem = Problem()
     plain = problem.solve()
-    keeping = InnerStep(problem.network, learn_targets=True, keep=1e9)
+    keeping = InnerStep(problem.network, learn_targets=True, activation_budget_bytes=1e9)
     shape = torch.Size((problem.plan.batches.shape[1], *problem.images.shape[1:]))
     steps = len(problem.plan.batches)
-    assert keeping.keeps(shape, steps)
-    assert not keeping.keeps(shape, 10**9)
-    assert not problem.step.keeps(shape, steps)
+    assert keeping.fits_budget(shape, steps)
+    assert not keeping.fits_budget(shape, 10**9)
+    assert not problem.step.fits_budget(shape, steps)
     problem.step = keeping
     kept = problem.solve()
     for name in ("end", "images", "targets", "alpha"):
@@ -79,10 +79,10 @@ def test_adjoint_agrees_with_finite_differences(name: str) -> None:
     value = getattr(problem, name)
     direction = torch.randn(value.shape, generator=stream(3, name), dtype=torch.float64)
     h = 1e-5
-    slope = (
+    gradient = (
         problem.solve(**{name: value + h * direction}).loss - problem.solve(**{name: value - h * direction}).loss
     ) / (2 * h)
-    assert float((getattr(problem.solve(), name) * direction).sum()) == pytest.approx(slope, rel=1e-6)
+    assert float((getattr(problem.solve(), name) * direction).sum()) == pytest.approx(gradient, rel=1e-6)
 
 
 def test_one_step_of_softmax_regression_by_hand() -> None:

@@ -40,8 +40,8 @@ def _case(side: int, channels: int, depth: int, dtype: torch.dtype = torch.float
 
 def _by_autograd(network: torch.nn.Module, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor) -> list[Tensor]:
     leaves = [tensor.clone().requires_grad_() for tensor in (theta, x, q)]
-    (slope,) = torch.autograd.grad(loss_function(network)(*leaves), leaves[0], create_graph=True)
-    along = slope @ vector
+    (gradient,) = torch.autograd.grad(loss_function(network)(*leaves), leaves[0], create_graph=True)
+    along = gradient @ vector
     return [along.detach(), *torch.autograd.grad(along, leaves)]
 
 
@@ -58,9 +58,9 @@ def test_mixed_derivatives_are_those_of_autograd(side: int, channels: int, depth
 def test_maps_that_were_kept_change_nothing(side: int, channels: int, depth: int) -> None:
     network, theta, x, q, vector = _case(side, channels, depth)
     derivatives = ConvNetDerivatives(network)
-    loss, slope, *maps = derivatives.keeping(theta, x, q)
+    loss, gradient, *maps = derivatives.gradient_and_activations(theta, x, q)
     assert sum(one.numel() for one in maps) == derivatives.kept_elements(x.shape)
-    for ours, reference in zip((loss, slope), derivatives.gradient(theta, x, q), strict=True):
+    for ours, reference in zip((loss, gradient), derivatives.gradient(theta, x, q), strict=True):
         assert torch.equal(ours, reference)
     exact = derivatives.mixed(theta, x, q, vector)
     for ours, reference in zip(derivatives.mixed(theta, x, q, vector, *maps), exact, strict=True):
@@ -76,9 +76,9 @@ def test_gradient_is_that_of_autograd(hard: bool) -> None:
     labels = q.argmax(1) if hard else q
     leaf = theta.clone().requires_grad_()
     reference = loss_function(network)(leaf, x, labels)
-    loss, slope = ConvNetDerivatives(network).gradient(theta, x, labels)
+    loss, gradient = ConvNetDerivatives(network).gradient(theta, x, labels)
     torch.testing.assert_close(loss, reference.detach())
-    torch.testing.assert_close(slope, torch.autograd.grad(reference, leaf)[0], rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(gradient, torch.autograd.grad(reference, leaf)[0], rtol=1e-11, atol=1e-13)
 
 
 def test_bfloat16_tangents_leave_the_direction_and_every_relu() -> None:

@@ -143,8 +143,8 @@ def test_every_part_changes_images_and_has_a_gradient(part: str) -> None:
     strength = 20.0 if part == "rotate" else 0.3
     out = augment(x, AugmentConfig(**{part: strength}), draw(3, stream(5)))
     assert not torch.allclose(out, x)
-    (slope,) = torch.autograd.grad(out.square().sum(), x)
-    assert float(slope.abs().sum()) > 0
+    (gradient,) = torch.autograd.grad(out.square().sum(), x)
+    assert float(gradient.abs().sum()) > 0
 
 
 def separable(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:

@@ -54,8 +54,8 @@ def test_patients_are_averaged_then_clipped_then_summed() -> None:
     norms = []
     for name in dict.fromkeys(patients):
         rows = [i for i, p in enumerate(patients) if p == name]
-        slopes = torch.autograd.grad(cross_entropy(net(images[rows]), labels[rows]), list(net.parameters()))
-        mean = torch.cat([slope.flatten() for slope in slopes])
+        gradients = torch.autograd.grad(cross_entropy(net(images[rows]), labels[rows]), list(net.parameters()))
+        mean = torch.cat([gradient.flatten() for gradient in gradients])
         norms.append(float(mean.norm()))
         expected += mean * min(1.0, DP.clip / float(mean.norm()))
     assert max(norms) > DP.clip  # somebody is clipped

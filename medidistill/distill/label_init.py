@@ -1,8 +1,8 @@
-"""Where learned soft labels start, and which real images they start with: at what an expert says of them.
+"""Where learned soft labels start: at an expert's logits, and with the real images that it classifies correctly.
 
-After Guo et al. 2024 (DATM, arXiv 2310.05773): images that the expert classifies rightly, labelled with its logits. A
-noise start has no such images: each class then starts at the mean logits of its rightly classified real images (ours).
-The labels so hold what one network trained on patients' images says of them.
+After Guo et al. 2024 (DATM, arXiv 2310.05773): images that the expert classifies correctly, labelled with its
+logits. A noise start has no such images: each class then starts at the mean logits of its correctly classified real
+images (ours). The labels so hold predictions of one network that was trained on patients' images.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout
 from medidistill.seeding import stream
 
-__all__ = ["expert_logits", "first_images", "mean_logits", "rightly_classified"]
+__all__ = ["correctly_classified", "expert_logits", "first_images", "mean_logits"]
 
 _BATCH = 256
 
 
 @torch.no_grad()
 def expert_logits(experts: Experts, images: Tensor, epoch: int) -> Tensor:
-    """Return what the first expert says of normalised images at its snapshot `epoch`, (N, K)."""
+    """Return the first expert's logits of normalised images at its snapshot `epoch`, (N, K)."""
     shape = experts.architecture
     network = shape.make_network(stream(0, "layout")).to(images.device)
     ParameterLayout.of(network).load(network, experts.members[0].snapshot(epoch).to(images.device))
     return torch.cat([network(part) for part in torch.split(images, _BATCH)])
 
 
-def rightly_classified(logits: Tensor, labels: Tensor, num_classes: int, least: int) -> Tensor:
-    """Return which images count as rightly classified, (N,) bool; a class with fewer than `least` counts as a whole."""
+def correctly_classified(logits: Tensor, labels: Tensor, num_classes: int, least: int) -> Tensor:
+    """Return which images count as correctly classified, (N,) bool; a class with fewer than `least` counts whole."""
     right = logits.argmax(1) == labels
     for name in range(num_classes):
         members = labels == name
@@ -42,8 +42,8 @@ def rightly_classified(logits: Tensor, labels: Tensor, num_classes: int, least: 
 
 
 def mean_logits(logits: Tensor, labels: Tensor, num_classes: int, ipc: int) -> Tensor:
-    """Return the mean logits of each class's rightly classified images, `ipc` times, (K * ipc, K)."""
-    right = rightly_classified(logits, labels, num_classes, least=1)
+    """Return the mean logits of each class's correctly classified images, `ipc` times, (K * ipc, K)."""
+    right = correctly_classified(logits, labels, num_classes, least=1)
     means = torch.stack([logits[right & (labels == name)].mean(0) for name in range(num_classes)])
     return means.repeat_interleave(ipc, dim=0)
 
@@ -73,7 +73,7 @@ def first_images(
     if config.init == "noise":
         logits = mean_logits(said, real[1], shape.num_classes, config.images_per_class)
         return initial_images(config, size, shape.num_classes, None, seed), logits
-    right = rightly_classified(said, real[1], shape.num_classes, least=config.images_per_class)
+    right = correctly_classified(said, real[1], shape.num_classes, least=config.images_per_class)
     stored = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), seed)
     shown = parameterization(config, shape.image_size).decode(stored)
     return stored, expert_logits(experts, shown, last)
