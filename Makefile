@@ -52,8 +52,11 @@ lint: $(VENV)/.installed-checks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# processes of the tests; each computes with one thread
+WORKERS ?= 2
+
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # make format reformat and sort imports
 format: $(VENV)/.installed-checks

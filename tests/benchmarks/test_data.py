@@ -57,6 +57,7 @@ def test_jpeg_copies_with_a_validation_split_of_their_own(jpegs: Path) -> None:
     assert again.digest == data.digest
 
 
+@pytest.mark.slow
 def test_fewer_images_and_classes_and_zca_on_what_is_left(jpegs: Path) -> None:
     data = load("cifar10-jpeg", jpegs, IngestConfig(image_size=32, normalisation="zca"), train_images=20)
     assert data.train.counts() == {"plane": 10, "car": 10}

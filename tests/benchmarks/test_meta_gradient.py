@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_smoke_run_times_all_kinds_and_they_agree(tmp_path):
     out = tmp_path / "rows.json"
     command = [sys.executable, "-m", "benchmarks.meta_gradient", "--scale", "smoke", "--threads", "1", "--repeats", "2"]

@@ -153,6 +153,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> paper_tables.Work:
     return paper_tables.Work("covid", "smoke", "covid-cxr", tmp_path, tmp_path / "work", "cpu")
 
 
+@pytest.mark.slow
 def test_every_method_makes_a_cell_and_finished_cells_are_kept(work: paper_tables.Work) -> None:
     cells = list(work.cells(paper_tables.ARMS, ("convnet",)))
     for cell in cells:
@@ -184,6 +185,7 @@ def test_a_result_with_missing_cells_says_so_on_the_page(work: paper_tables.Work
     assert "Not run yet" in text
 
 
+@pytest.mark.slow
 def test_what_another_process_is_at_is_left_to_it_until_it_dies(work: paper_tables.Work) -> None:
     cell = next(iter(work.cells(("random",), ("convnet",))))
     lock = work._file(cell).with_suffix(".lock")
@@ -206,6 +208,7 @@ def test_many_classes_take_fewer_steps(tmp_path: Path) -> None:
     assert {recipe.distill.outer_steps for recipe in work.recipes.values()} == {30}
 
 
+@pytest.mark.slow
 def test_two_processes_make_each_set_once(work: paper_tables.Work) -> None:
     cells = list(work.cells(("random", "mtt"), ("convnet",)))
     at_it = work._set(cells[1]).with_suffix(".lock")

@@ -27,6 +27,7 @@ def smoke(name: str, out: Path, threads: int = 1) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_all_kinds_train_the_same_experts(tmp_path: Path) -> None:
     (row,) = smoke("experts", tmp_path / "experts.json", threads=2)["rows"]
     assert [kind["kind"] for kind in row["kinds"]] == ["plain", "ours", "stack 2", "processes 2"]
@@ -35,12 +36,14 @@ def test_all_kinds_train_the_same_experts(tmp_path: Path) -> None:
         assert kind["experts_a_minute"] > 0
 
 
+@pytest.mark.slow
 def test_a_series_has_a_row_for_each_value(tmp_path: Path) -> None:
     (series,) = smoke("scaling", tmp_path / "scaling.json")["rows"]
     assert (series["field"], [point["value"] for point in series["points"]]) == ("inner_steps", [2, 4])
     assert all(point["step_seconds"] and point["peak_bytes"] > 0 for point in series["points"])
 
 
+@pytest.mark.slow
 def test_both_ends_score_the_same_sets(tmp_path: Path) -> None:
     (row,) = smoke("end_to_end", tmp_path / "end.json")["rows"]
     reference, ours = row["curves"]["reference"], row["curves"]["ours"]

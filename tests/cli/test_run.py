@@ -127,7 +127,9 @@ def _started(tiny, out):
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_killed_run_resumes_to_the_same_bytes(tiny, tmp_path, number, code):
     out = tmp_path / "out"
     process = _started(tiny, out)

@@ -160,9 +160,9 @@ def test_more_channels_than_a_picture_has_are_refused(tmp_path: Path) -> None:
     ("norm", "schedule", "kind", "soft"),
     [
         ("instance", "step", "per_image", False),
-        ("group", "constant", "fixed", True),
-        ("none", "cosine", "per_image", False),
-        ("instance", "step", "zca", False),
+        pytest.param("group", "constant", "fixed", True, marks=pytest.mark.slow),
+        pytest.param("none", "cosine", "per_image", False, marks=pytest.mark.slow),
+        pytest.param("instance", "step", "zca", False, marks=pytest.mark.slow),
     ],
 )
 def test_the_code_of_the_card_trains_without_medidistill(
@@ -203,7 +203,7 @@ def test_the_code_of_the_card_trains_without_medidistill(
     torch.testing.assert_close(predict(network, distilled.normalisation.apply(real)), theirs, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("bits", [32, 8, 4, 2])
+@pytest.mark.parametrize("bits", [4, *(pytest.param(one, marks=pytest.mark.slow) for one in (32, 8, 2))])
 def test_the_code_of_the_card_decodes_packed_images_and_trains_by_adamw(tmp_path: Path, bits: int) -> None:
     small = torch.nn.functional.interpolate(make_set().images, size=8, mode="area")
     packed = PackedImages(small, 16).quantised(bits)

@@ -183,7 +183,12 @@ def test_library_networks_train_eagerly_whatever_is_asked(tmp_path):
     assert comparing.evaluate(run).rows[0].info[0]["compiled"] is False
 
 
-@pytest.mark.parametrize("architecture", ZOO)
+_LARGE = ("vgg11", "densenet121")
+
+
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(one, marks=pytest.mark.slow) if one in _LARGE else one for one in ZOO]
+)
 def test_every_architecture_goes_through_the_comparison(tmp_path, architecture):
     run = ready_run(tmp_path / "run", size=64, images=16, arms=("full",), architectures=(architecture,))
     comparison = comparing.evaluate(run)
