@@ -192,6 +192,11 @@ class DistillConfig(Validated):
         "smoothing",
         "expert",
     )
+    expert_labels: bool = flag(
+        False,
+        "label the images with the experts' predictions, corrected for the class frequencies of their training images; "
+        "instead of learned labels",
+    )
     lr_labels: float = number(0.02, "learning rate of the label logits (Adam)", 0.0, 1e6)
     ema: float = number(
         0.0,
@@ -236,6 +241,12 @@ class DistillConfig(Validated):
             )
         if self.bits not in (0, 2, 4, 8, 32):
             raise ConfigError(f"DistillConfig.bits={self.bits}: must be 0, 2, 4, 8 or 32")
+        if self.expert_labels and (self.soft_labels or self.objective in ("trajectory", "student_loss", "statistics")):
+            raise ConfigError(
+                f"DistillConfig.expert_labels=True with objective={self.objective!r}, soft_labels={self.soft_labels}: "
+                "labels a set after it was matched at fixed networks; use it with hard labels and the objective "
+                "snapshots, kernel, gradient or distribution"
+            )
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
 
@@ -260,6 +271,7 @@ class DistillConfig(Validated):
             outer_steps=self.coarse_steps or self.outer_steps,
             bits=32,
             validate_every=0,
+            expert_labels=False,
         )
 
     @property

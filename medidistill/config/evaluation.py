@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medidistill.config.fields import Validated, choice, names, number, part, text
+from medidistill.config.fields import Validated, choice, flag, names, number, part, text
 from medidistill.config.methods import METHODS
 from medidistill.config.training import AdaptiveTraining, TrainingConfig
 
@@ -61,6 +61,11 @@ class EvaluateConfig(Validated):
     small: TrainingConfig = part(TrainingConfig, "training on a small set by SGD (random, k-means, distilled)")
     adaptive: AdaptiveTraining = part(
         AdaptiveTraining, "training by AdamW, tried beside SGD for every arm alike; validation chooses"
+    )
+    expert_labels: bool = flag(
+        True,
+        "try the experts' predictions as labels of a few real images too, as distilled images may have them; chosen on "
+        "validation",
     )
     compile: str = choice(
         "auto", "torch.compile of the training step; auto: where a cell is long enough to repay it", "auto", "on", "off"

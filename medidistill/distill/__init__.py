@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medidistill.distill.coarse import at_coarse_side
+from medidistill.distill.expert_labels import expert_labels
 from medidistill.distill.experts import finished_experts, train_experts
 from medidistill.distill.importance import ImportanceWeights
 from medidistill.distill.loop import DistillResult, distill
@@ -25,6 +26,7 @@ __all__ = [
     "distill",
     "draw_plan",
     "expert_file",
+    "expert_labels",
     "finished_experts",
     "join_ranks",
     "stored_gradient",

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
 from medidistill.distill.distribution_matching import DistributionMatching
+from medidistill.distill.expert_labels import expert_labels
 from medidistill.distill.fisher import mean_diagonal_fisher
 from medidistill.distill.gradient_matching import GradientMatching
 from medidistill.distill.kernel_regression import KernelRegression
@@ -226,6 +227,7 @@ class _Loop:
             activation_budget_bytes=config.keep_maps * 1e6,
         )
         self.objective = self._objective(step, layout, real, compiled)
+        self.class_counts = None if real is None else torch.bincount(real[1].cpu(), minlength=shape.num_classes)
         self.outer_step = OuterStep(self.objective, config, seed, ranks)
         stored, logits = first_images(experts, config, real, seed)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
@@ -460,6 +462,9 @@ class _Loop:
             stored = learned["average" if config.ema else "images"]
         packed = maps.pack(stored, config.stored_bits)
         images = stored.cpu().clone() if packed is None else packed.decode()
+        if config.expert_labels:
+            assert self.class_counts is not None  # every objective that allows expert labels reads real images
+            soft = expert_labels(self.experts, images.to(self.device), self.class_counts.tolist()).cpu()
         return DistilledSet(
             images=images,
             packed=packed,

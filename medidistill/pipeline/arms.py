@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
+from medidistill.distill import Experts, expert_labels
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
@@ -28,6 +29,7 @@ __all__ = [
     "candidate_methods",
     "cell_file",
     "check_ipc",
+    "chosen_form",
     "compared",
     "delivery",
     "make_arm",
@@ -174,14 +176,23 @@ def _full_trainings(config: RunConfig, images: int) -> tuple[TrainingConfig, ...
     return (by_sgd, *(dataclasses.replace(adaptive, steps=times * steps) for times in (1, 2)))
 
 
-def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[str, DistilledSet]) -> Arm:
+def make_arm(
+    name: str,
+    config: RunConfig,
+    data: Prepared,
+    distilled: Mapping[str, DistilledSet],
+    experts: Experts | None = None,
+) -> Arm:
     """Return the arm `name` of the comparison, its images normalised.
+
+    A few real images get a second form, labelled by the experts as a distilled set may be; validation chooses.
 
     Args:
         name: `full`, `dp_full`, `random`, `packed`, `kmeans`, `herding`, or a key of `distilled`.
         config: the run.
         data: prepared real images; only the training split is used here.
         distilled: the distilled set of each method, and of each bundle from elsewhere.
+        experts: a pool that may label real images; None: real images have their class alone.
     """
     small, ipc, train = config.evaluate.small, config.distill.ipc, data.train
     adaptive = config.evaluate.adaptive.plain_training()
@@ -198,7 +209,7 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
         trainings = _full_trainings(config, len(train))
         return Arm(name, images, train.labels, trainings, {"epochs": config.evaluate.full_epochs})
     if name == PACKED:
-        return _packed(config, images, train)
+        return _packed(config, images, train, experts)
     if name == "random":
         index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
     elif name == "herding":
@@ -206,18 +217,41 @@ def make_arm(name: str, config: RunConfig, data: Prepared, distilled: Mapping[st
     else:
         index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
     trainings = candidates(small, small.lr / (1 - small.momentum), adaptive)
-    return Arm(name, images[index], train.labels[index], trainings, {"ipc": ipc})
+    arm = Arm(name, images[index], train.labels[index], trainings, {"ipc": ipc})
+    by_experts = _labelled_by_experts(arm, experts, train, adaptive)
+    return dataclasses.replace(arm, forms=by_experts)
 
 
-def _packed(config: RunConfig, images: Tensor, train: LabelledImages) -> Arm:
+def _labelled_by_experts(
+    arm: Arm, experts: Experts | None, train: LabelledImages, training: TrainingConfig
+) -> tuple[Arm, ...]:
+    """Return the arm with the experts' labels, none where there is no pool."""
+    if experts is None:
+        return ()
+    labels = expert_labels(experts, arm.images, torch.bincount(train.labels, minlength=train.num_classes).tolist())
+    return (dataclasses.replace(arm, labels=labels, candidates=(training,), info={**arm.info, "labels": "experts"}),)
+
+
+def chosen_form(arm: Arm, cell: ArmRun) -> Arm:
+    """Return the form of `arm` that a cell was trained on: the one with the facts that the cell kept.
+
+    Raises:
+        ConfigError: no form has them; the cell is of another configuration.
+    """
+    for form in (arm, *arm.forms):
+        if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "labels")):
+            return form
+    raise ConfigError(f"arm {arm.name}: no form with factor {cell.info.get('factor')}; run the evaluation again")
+
+
+def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: Experts | None) -> Arm:
     """Return random real images in the bytes of `ipc` a class: few of full size, or more of them averaged down.
 
     Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; how many
-    there are is limited by the smallest class. Validation chooses the factor.
+    there are is limited by the smallest class. Each has a form with the experts' labels. Validation chooses.
     """
     side, ipc = images.shape[-1], config.distill.ipc
     adaptive = config.evaluate.adaptive.plain_training()
-    trainings = tuple(dataclasses.replace(adaptive, lr=adaptive.lr / factor) for factor in _RATES)
     smallest = int(torch.bincount(train.labels).min())
     forms = []
     for factor in PACKING_FACTORS:
@@ -228,7 +262,8 @@ def _packed(config: RunConfig, images: Tensor, train: LabelledImages) -> Arm:
         stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
         shown = PackedImages(stored.contiguous(), side).decode()
         info = {"ipc": ipc, "factor": factor, "decoded": count}
-        forms.append(Arm(PACKED, shown, train.labels[index], trainings, info))
+        form = Arm(PACKED, shown, train.labels[index], (adaptive,), info)
+        forms += [form, *_labelled_by_experts(form, experts, train, adaptive)]
     return dataclasses.replace(forms[0], forms=tuple(forms[1:]))
 
 

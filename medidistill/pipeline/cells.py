@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medidistill.config import METHODS, NetworkConfig, as_dict, digest
+from medidistill.distill import Experts, expert_file
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm
@@ -33,12 +34,14 @@ class Contest:
         distilled: the distilled set of each arm that has one, of this run or from elsewhere.
         external: a second test set, None where there is none.
         basis: arm -> what names the bytes that it is trained on.
+        experts: the pool of the run, which may label real images; None where there is none, or where it is private.
     """
 
     data: Prepared
     distilled: Mapping[str, DistilledSet]
     external: LabelledImages | None = None
     basis: Mapping[str, str] = field(default_factory=dict)
+    experts: Experts | None = None
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ class Contest:
             dataclasses.replace(config.network, name=architecture),
             config.experts,
             config.distill.ipc,
-            [rules.networks, rules.full_epochs, rules.full_lr, rules.compile],
+            [rules.networks, rules.full_epochs, rules.full_lr, rules.compile, self.experts is not None],
             rules.small,
             rules.adaptive,
             config.seed,
@@ -88,7 +91,15 @@ def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> C
             bundle.alpha,
             as_dict(bundle.normalisation),
         )
-    return Contest(data, distilled, external, basis)
+    return Contest(data, distilled, external, basis, _labelling_pool(run))
+
+
+def _labelling_pool(run: Run) -> Experts | None:
+    """Return the run's experts where they may label real images: not where they are private, as the labels are not."""
+    config = run.config
+    files = [expert_file(run.folder.experts, number) for number in range(config.experts.count)]
+    usable = config.evaluate.expert_labels and not config.experts.dp.enabled and all(file.is_file() for file in files)
+    return Experts(files) if usable else None
 
 
 def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
@@ -117,7 +128,7 @@ def _trained(
     run: Run, contest: Contest, name: str, network: NetworkConfig, inputs: str, piece: tuple[int, int]
 ) -> ArmRun:
     config, data = run.config, contest.data
-    arm = make_arm(name, config, data, contest.distilled)
+    arm = make_arm(name, config, data, contest.distilled, contest.experts)
     compiled = _pays(arm, network, config.evaluate.networks, config.evaluate.compile)
     arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs, "compiled": compiled})
     # a bundle from elsewhere says itself how images are normalised before its networks see them

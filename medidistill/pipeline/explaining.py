@@ -12,7 +12,7 @@ from medidistill.evaluate import ArmRun
 from medidistill.evaluate.protocol import train_network
 from medidistill.evaluate.saliency import draw_cases, grad_cam, outcomes
 from medidistill.networks import predict
-from medidistill.pipeline.arms import cell_file, make_arm
+from medidistill.pipeline.arms import cell_file, chosen_form, make_arm
 from medidistill.pipeline.cells import Contest, make_contest
 from medidistill.pipeline.clinical import clinical_settings
 from medidistill.pipeline.prepared import Prepared
@@ -92,8 +92,9 @@ def _arms(run: Run, contest: Contest) -> Sequence[str]:
 
 def _network(run: Run, contest: Contest, name: str, architecture: str) -> torch.nn.Module:
     cell = ArmRun.load(cell_file(run.folder, name, architecture))
+    arm = make_arm(name, run.config, contest.data, contest.distilled, contest.experts)
     return train_network(
-        make_arm(name, run.config, contest.data, contest.distilled),
+        chosen_form(arm, cell),
         cell.chosen,
         dataclasses.replace(run.config.network, name=architecture),
         contest.data.train.num_classes,

@@ -5,8 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from medidistill.evaluate import run_arm
-from medidistill.pipeline.arms import make_arm
+from medidistill.config import ExpertConfig
+from medidistill.distill import Experts, expert_labels, train_experts
+from medidistill.errors import ConfigError
+from medidistill.evaluate import ArmRun, run_arm
+from medidistill.pipeline.arms import chosen_form, make_arm
 
 from .comparison_example import ready_run
 
@@ -52,6 +55,42 @@ def test_validation_chooses_the_form_and_the_result_says_which(run):
     options = arm.options()
     best = max(range(len(options)), key=lambda place: (scores[place], -place))
     form, training = options[best]
-    assert len(result.candidate_scores) == len(options) == 6
+    assert len(result.candidate_scores) == len(options) == 3
     assert (result.info["factor"], result.chosen) == (form.info["factor"], training)
     assert result.training_images == len(form.images)
+
+
+@pytest.fixture
+def pool(run, tmp_path):
+    data = run.data()
+    files = train_experts(
+        *data.to_learn_from(),
+        num_classes=data.train.num_classes,
+        network=run.config.network,
+        config=ExpertConfig(count=2, epochs=2),
+        seed=0,
+        folder=tmp_path / "experts",
+    )
+    return Experts(files)
+
+
+@pytest.mark.parametrize("name", ["random", "kmeans", "packed"])
+def test_a_few_real_images_may_be_labelled_by_the_experts_too(run, pool, name):
+    data = run.data()
+    arm = make_arm(name, run.config, data, {}, pool)
+    by_class, by_experts = ([one for one in (arm, *arm.forms) if ("labels" in one.info) is it] for it in (False, True))
+    assert len(by_experts) == len(by_class)
+    counts = torch.bincount(data.train.labels).tolist()
+    for plain, form in zip(by_class, by_experts, strict=True):
+        assert torch.equal(plain.images, form.images)
+        torch.testing.assert_close(form.labels, expert_labels(pool, plain.images, counts))
+        assert form.info["labels"] == "experts"
+
+
+def test_the_form_of_a_cell_is_found_again(run, pool):
+    arm = make_arm("packed", run.config, run.data(), {}, pool)
+    for form in (arm, *arm.forms):
+        cell = ArmRun("packed", "convnet", 0, form.candidates[0], 1, 2, (0.5,), info={"inputs": "x", **form.info})
+        assert chosen_form(arm, cell) is form
+    with pytest.raises(ConfigError, match="factor 8"):
+        chosen_form(arm, ArmRun("packed", "convnet", 0, arm.candidates[0], 1, 2, (0.5,), info={"factor": 8}))
