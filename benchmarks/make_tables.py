@@ -1,4 +1,4 @@
-"""Fill the tables of the README, docs/performance.md, docs/privacy.md and docs/benchmarks.md from the committed JSON.
+"""Fill the tables of the README and of pages of docs/ from the committed JSON.
 
 python -m benchmarks.make_tables          # rewrite them
 python -m benchmarks.make_tables --check  # exit 1 if one is out of date
@@ -19,6 +19,7 @@ from medidistill.files import read_json
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+COVID = HERE.parent / "docs" / "covid-cxr.md"
 PERFORMANCE = HERE.parent / "docs" / "performance.md"
 PRIVACY = HERE.parent / "docs" / "privacy.md"
 ADJOINTS = ("adjoint", "adjoint_keeping", "adjoint_bfloat16")
@@ -60,6 +61,23 @@ def covid_table(result: Mapping[str, Any]) -> str:
                 differences.append(f"| {ipc} | {names} | {over} | {patients} |")
     head = ["| images per class | | paired over seeds (t) | over patients and seeds (bootstrap) |", "|---|---|---|---|"]
     return "\n".join([*lines, "", *head, *differences])
+
+
+def short_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of balanced accuracy alone: a row for each arm, a column for each number of images."""
+    numbers = sorted(result["ipc"], key=int)
+    lines = [
+        "| trained on | " + " | ".join(f"{ipc} per class" for ipc in numbers) + " |",
+        "|---" * (1 + len(numbers)) + "|",
+    ]
+    for arm, name in ARMS.items():
+        rows = [
+            next(row for row in result["ipc"][ipc]["comparison"]["rows"] if row["arm"] == arm)["balanced_accuracy"]
+            for ipc in numbers
+        ]
+        cells = [_interval(row) for row in rows] if arm != "full" else [_interval(rows[0]), *[""] * (len(rows) - 1)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 _NAMES = {"mtt": "none (MTT)", "mtt-bfloat16": "none (MTT), bfloat16 tangents"}
@@ -153,12 +171,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is out of date")
     options = parser.parse_args()
-    old = README.read_text(encoding="utf-8")
-    new = fill(old, "covid-cxr", covid_table(read_json(HERE / "results" / "covid_cxr.json")))
-    new = fill(new, "ablation", ablation_table(read_json(HERE / "results" / "covid_cxr_ablation.json")))
+    old, covid = (file.read_text(encoding="utf-8") for file in (README, COVID))
+    comparison = read_json(HERE / "results" / "covid_cxr.json")
+    new = fill(old, "covid-cxr-short", short_table(comparison))
+    whole = fill(covid, "covid-cxr", covid_table(comparison))
+    whole = fill(whole, "ablation", ablation_table(read_json(HERE / "results" / "covid_cxr_ablation.json")))
     speed = PERFORMANCE.read_text(encoding="utf-8")
     meta_gradient = meta_gradient_table(read_json(HERE / "results" / "meta_gradient.json"))
-    new = fill(new, "meta-gradient", meta_gradient)
     privacy = PRIVACY.read_text(encoding="utf-8")
     filled = fill(privacy, "privacy", privacy_table.table(read_json(privacy_table.RESULT)))
     filled = fill(filled, "controls", controls_table(read_json(HERE / "results" / "privacy_controls.json")))
@@ -166,6 +185,7 @@ def main() -> None:
     filled = fill(filled, "quick-audit", quick_audit.table(read_json(quick_audit.RESULT)))
     pages = {
         README: (old, new),
+        COVID: (covid, whole),
         PERFORMANCE: (speed, fill(speed, "meta-gradient", meta_gradient)),
         PRIVACY: (privacy, filled),
         PAGE: (PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", page(HERE / "results")),
