@@ -28,7 +28,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     # mean features of random networks
     "dm": {**_PLAIN, "objective": "distribution"},
     # mean features at snapshots of experts, with a class constraint from later ones
-    "snapshots": {**_PLAIN, "objective": "snapshots", "lr_schedule": "cosine"},
+    "snapshots": {**_PLAIN, "objective": "snapshots", "lr_schedule": "cosine", "expert_labels": True},
     # the real images' loss of a ridge regression on features of networks that train on the set
     "kernel": {**_PLAIN, "objective": "kernel", "lr_schedule": "cosine", "soft_labels": True},
     # where the student ends against where an expert went

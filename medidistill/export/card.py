@@ -120,7 +120,7 @@ def _files(recipe: Mapping[str, Any], npz_name: str) -> str:
 
 | file | what |
 |---|---|
-| `distilled.safetensors` | {_stored(recipe)}; `labels` int64; `soft_labels` where learned |
+| `distilled.safetensors` | {_stored(recipe)}; `labels` int64; `soft_labels` where learned or given by experts |
 | `recipe.json` | classes, normalisation, architecture, training, evaluation, sources, privacy, versions, digests |
 | `png/` | 8-bit copies to look at, with `metadata.csv` (Hugging Face imagefolder) |
 | `{npz_name}` | the same copies under MedMNIST's keys |
