@@ -14,7 +14,7 @@ import yaml
 
 from medidistill.cli.parser import make_parser
 from medidistill.errors import MedidistillError, ResourceError, StoppedError
-from medidistill.pipeline import load_config
+from medidistill.pipeline import load_config, preset_files
 from medidistill.pipeline.release_check import SplitCounts, check_release
 
 
@@ -185,20 +185,42 @@ def test_no_pipeline_names_the_place_of_this_checkout(pipelines):
 
 # the public collection that the examples use: films and patients by split
 COLLECTION = {"images": {"train": 1650, "val": 241, "test": 480}, "patients": {"train": 1159, "val": 168, "test": 316}}
+READY = sorted(name for name in preset_files() if "/" not in name)
 
 
-@pytest.mark.parametrize("name", ["quick", "standard", "covid-cxr", "private", "paper"])
+def cohort(share):
+    """Return 4,000 films of as many patients, `share` of them in the training split."""
+    train = round(4000 * share)
+    sizes = {"train": train, "val": (4000 - train) // 2, "test": 4000 - train - (4000 - train) // 2}
+    return {"images": sizes, "patients": sizes}
+
+
+def test_no_ready_made_configuration_is_left_out(root):
+    assert sorted(file.stem for file in (root / "pipelines" / "configs").glob("*.yaml")) == READY
+    assert {"demo", "quick", "standard", "private", "paper"} <= set(READY)
+
+
+@pytest.mark.parametrize("name", [name for name in READY if name != "demo"])
 @pytest.mark.parametrize("profile", ["quick", "full"])
-def test_every_configuration_makes_enough_images_for_the_gate(name, profile):
-    config = load_config(name, [f"privacy.audit={profile}"])
-    check = check_release(config, SplitCounts(classes=3, **COLLECTION))
+@pytest.mark.parametrize(
+    ("classes", "counts"), [(3, COLLECTION), *((2, cohort(share)) for share in (0.5, 0.65, 0.7, 0.75))]
+)
+def test_every_configuration_makes_enough_images_for_the_gate(name, profile, classes, counts):
+    check = check_release(load_config(name, [f"privacy.audit={profile}"]), SplitCounts(classes=classes, **counts))
     assert check.wanted
     assert check.unresolvable == ()
     assert not check.false_alarms
 
 
+@pytest.mark.parametrize("name", sorted(name for name in preset_files() if "/" in name))
+def test_a_recipe_of_a_published_table_begins_with_real_images_and_is_never_released(name):
+    check = check_release(load_config(name, ["privacy.audit=quick"]), SplitCounts(classes=3, **COLLECTION))
+    assert "start" in {rule.rule for rule in check.unresolvable}
+
+
 def test_the_demo_is_held_to_the_phantom_policy():
     config = load_config("demo")
-    assert check_release(config, SplitCounts(classes=3, **COLLECTION, phantom=True)).unresolvable == ()
+    for classes in (2, 3):
+        assert check_release(config, SplitCounts(classes=classes, **COLLECTION, phantom=True)).unresolvable == ()
     (rule,) = check_release(config, SplitCounts(classes=3, **COLLECTION)).unresolvable
     assert rule.rule == "phantom"
