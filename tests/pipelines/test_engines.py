@@ -99,7 +99,7 @@ def test_a_slurm_job_that_is_warned_is_queued_again_and_goes_on(
 ) -> None:
     """The signal that SLURM sends before it preempts a job: what the job had finished is not done twice."""
     out, config = tmp_path / "out", tmp_path / "site.yaml"
-    config.write_text(CONFIG.replace("outer_steps: 4", "outer_steps: 4000, checkpoint_every: 5"))
+    config.write_text(CONFIG.replace("outer_steps: 4", "outer_steps: 300, checkpoint_every: 5"))
     before = {job["JobId"] for job in jobs_of(slurm)}
     command = [sys.executable, root / "pipelines" / "slurm" / "submit.py", "--partition", "cpu", "--shards", "1"]
     command += ["--cpus", "1", "--memory-gb", "1", "--minutes", "60", "--logs", tmp_path / "logs", "--retries", "0"]
