@@ -89,9 +89,8 @@ def test_slurm_runs_every_stage_as_jobs(
 
 def jobs_of(environment: dict[str, str]) -> list[dict[str, str]]:
     shown = subprocess.run(["scontrol", "show", "jobs", "--oneliner"], env=environment, check=True, capture_output=True)
-    return [
-        dict(word.split("=", 1) for word in line.split() if "=" in word) for line in shown.stdout.decode().splitlines()
-    ]
+    lines = [line.split() for line in shown.stdout.decode().splitlines() if line.startswith("JobId=")]
+    return [dict(word.split("=", 1) for word in line if "=" in word) for line in lines]
 
 
 def test_a_slurm_job_that_is_warned_is_queued_again_and_goes_on(
