@@ -152,8 +152,8 @@ UNATTENDED = (
         ("SIGTERM with a full disk",),
     ),
     Fault(
-        "the clock is set back (an hour; for nights and intakes, years) between two processes of a run, of a night, of an "
-        "intake",
+        "the clock is set back, by an hour or (nights, intakes) by years, between two processes of a run, of a night, "
+        "of an intake",
         "the same results; order, silence and age do not follow the clock, and nothing is removed early",
         ("clock set back an hour",),
     ),
