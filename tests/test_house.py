@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import importlib.metadata
+import importlib.util
 import json
 import re
 import shutil
@@ -171,6 +172,40 @@ def test_the_wheel_says_where_it_runs_and_names_no_address_that_is_not_ours_to_n
     assert {line.rpartition(", ")[2] for line in metadata.get_all("Project-URL")} == cited
 
 
+def test_no_link_of_the_description_needs_the_checkout(root: Path, wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(archive.read(name))
+    told = metadata.get_payload()
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    here = [link for link in re.findall(r"\]\(([^)]+)\)", (root / "README.md").read_text()) if "://" not in link]
+    assert len(here) > 20
+    links = re.findall(r"\]\(([^)]+)\)", told)
+    assert links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert "docs/privacy.md" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "links", "images", "told"),
+    [
+        ("[docs/a.md](docs/a.md#part)", "", "", "docs/a.md"),
+        ("([why](docs/a.md#part))", "", "", "(why (docs/a.md))"),
+        ("![A picture](p.png)\nx", "", "", "\nx"),
+        ("[x](https://arxiv.org/abs/1) [y](#part)", "", "", "[x](https://arxiv.org/abs/1) [y](#part)"),
+        ("[d](docs/a.md#part)", "https://e.example/blob/", "", "[d](https://e.example/blob/docs/a.md#part)"),
+        ("![A](p.png)", "", "https://e.example/raw/", "![A](https://e.example/raw/p.png)"),
+    ],
+)
+def test_links_of_a_readme_elsewhere(root: Path, text: str, links: str, images: str, told: str) -> None:
+    spec = importlib.util.spec_from_file_location("hatch_build", root / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.readme_elsewhere(text, links, images) == told
+
+
 def test_the_wheel_carries_the_bill_of_materials_of_its_lock(root: Path, wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if ".dist-info/sboms/" in name]
@@ -186,6 +221,51 @@ def test_the_wheel_carries_the_bill_of_materials_of_its_lock(root: Path, wheel: 
     assert {one["ref"] for one in document["dependencies"]} == refs
     assert {ref for one in document["dependencies"] for ref in one["dependsOn"]} <= refs
     assert all(one["externalReferences"][0]["hashes"] for one in document["components"])
+
+
+def docker_copies(root: Path) -> tuple[list[str], list[str]]:
+    """Return the sources that the Dockerfile copies, and its RUN commands, in order."""
+    text = (root / "pipelines" / "container" / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.split(None, 1) for line in text.splitlines() if line and not line.startswith("#")]
+    copied = [name for word, rest in lines if word == "COPY" and "--from" not in rest for name in rest.split()[:-1]]
+    return copied, [rest for word, rest in lines if word == "RUN"]
+
+
+def test_the_dockerfile_copies_what_the_wheel_is_built_from(root: Path, wheel: Path, tmp_path: Path) -> None:
+    """The wheel that is built from its copies alone is that of the checkout."""
+    copied, _ = docker_copies(root)
+    for name in copied:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(root / name, tmp_path / name)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist")]
+    subprocess.run([*command, str(tmp_path)], check=True, capture_output=True, timeout=200)
+    (built,) = (tmp_path / "dist").glob("*.whl")
+
+    def contents(file: Path) -> dict[str, int]:
+        return {one.filename: one.CRC for one in zipfile.ZipFile(file).infolist()}
+
+    assert contents(built) == contents(wheel)
+
+
+def test_the_dockerfile_installs_groups_of_the_lock_on_a_python_of_the_project(root: Path) -> None:
+    text = (root / "pipelines" / "container" / "Dockerfile").read_text()
+    copied, commands = docker_copies(root)
+    assert {"tools", "constraints-hashes.txt"} <= set(copied)
+    assert len(set(re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE))) == 1  # the environment moves between stages
+    for version in re.findall(r"^FROM python:(\d\.\d+)", text, flags=re.MULTILINE):
+        assert f'"Programming Language :: Python :: {version}"' in (root / "pyproject.toml").read_text()
+    groups = [group for command in commands for group in re.findall(r"tools/locked\.py ([\w ]+?) >", command)]
+    assert groups == ["runtime", "build"]
+    for group in groups:
+        done = subprocess.run(
+            [sys.executable, root / "tools" / "locked.py", *group.split()], check=True, capture_output=True, text=True
+        )
+        assert "--hash=sha256:" in done.stdout
+    installs = [part for command in commands for part in command.split("&&") if "pip install" in part]
+    assert len(installs) == 3
+    assert all("--require-hashes --no-deps" in part or "--no-deps dist/" in part for part in installs)
 
 
 def test_a_wheel_is_built_without_a_package_of_the_tests(root: Path) -> None:

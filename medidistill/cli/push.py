@@ -80,14 +80,15 @@ def _push(arguments: Namespace, stop: Any) -> None:
     release_log.note(log, "sending", **facts)
     with Bar("push", len(files), "image", not arguments.quiet) as bar:
         if peer is not None:
-            warnings = push_dimse(files, peer, bar.at)
+            sent = push_dimse(files, peer, bar.at)
         else:
             token = os.environ.get(_TOKEN, "")
-            warnings = push_dicomweb(files, arguments.dicomweb, token=token, on_sent=bar.at, timeout=arguments.timeout)
-    for warning in warnings:
+            sent = push_dicomweb(files, arguments.dicomweb, token=token, on_sent=bar.at, timeout=arguments.timeout)
+    for warning in sent.warnings:
         print(f"warning: {warning}")
-    release_log.note(log, "sent", **facts, images=len(files))
-    print(f"stored: {len(files)} images in {where}")
+    release_log.note(log, "sent", **facts, images=sent.files, present=sent.present)
+    already = f", {sent.present} of them were there already" if sent.present else ""
+    print(f"stored: {sent.files} images in {where}{already}")
 
 
 def _privacy(bundle: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Send the DICOM part of a bundle to an archive: C-STORE, or DICOMweb STOW-RS. Extra `pacs`.
 
-The objects' identifiers follow from their content, so sending a bundle twice leaves an archive as it was.
+The objects' identifiers follow from their content, so sending a bundle twice leaves an archive as it was, whether that
+archive overwrites, ignores, or refuses a second copy (Duplicate SOP Instance).
 """
 
 from __future__ import annotations
@@ -18,11 +19,30 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, Secondar
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.tls import Tls
 
-__all__ = ["Peer", "dicom_part", "push_dicomweb", "push_dimse"]
+__all__ = ["Peer", "Sent", "dicom_part", "push_dicomweb", "push_dimse"]
 
 _AE_LENGTH = 16
 _WARNINGS = (0xB000, 0xB006, 0xB007)
+_DUPLICATE = 0x0111  # Duplicate SOP Instance, PS3.7 C.5.7
+# Failure Reasons (0008,1197) that say the same: PS3.7's, and the one of Azure Health Data Services (45070)
+_DUPLICATE_REASONS = {_DUPLICATE, 0xB00E}
+_CONFLICT = 409
 OnSent = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What an archive has after all files were sent.
+
+    Args:
+        files: how many were sent.
+        present: how many of them it refused as instances that it held already.
+        warnings: of the archive, one line each.
+    """
+
+    files: int
+    present: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,8 +95,8 @@ def dicom_part(bundle: Path) -> list[Path]:
     return files
 
 
-def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> list[str]:
-    """Send files by C-STORE and return the warnings of the archive.
+def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> Sent:
+    """Send files by C-STORE; an archive that answers Duplicate SOP Instance has the file already.
 
     Raises:
         ConfigError: pynetdicom is not installed.
@@ -89,7 +109,7 @@ def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> 
     ae = AE(ae_title=peer.calling)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout
     ae.add_requested_context(SecondaryCaptureImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    where, warnings = f"{peer.host}:{peer.port} ({peer.called})", []
+    where, warnings, present = f"{peer.host}:{peer.port} ({peer.called})", [], 0
     with _association(ae, peer, where) as association:
         for number, file in enumerate(files):
             try:
@@ -100,11 +120,13 @@ def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> 
                 raise ResourceError(_stopped(where, file, number, "no answer, the connection broke"))
             if status in _WARNINGS:
                 warnings.append(f"{file.name}: stored with warning 0x{status:04X}")
+            elif status == _DUPLICATE:
+                present += 1
             elif status != 0:
                 raise ResourceError(_stopped(where, file, number, f"refused with status 0x{status:04X}"))
             if on_sent is not None:
                 on_sent(number + 1, len(files))
-    return warnings
+    return Sent(len(files), present, tuple(warnings))
 
 
 @contextmanager
@@ -127,8 +149,11 @@ def _association(ae: Any, peer: Peer, where: str) -> Iterator[Any]:
 
 def push_dicomweb(
     files: list[Path], url: str, *, token: str = "", on_sent: OnSent | None = None, timeout: float = 30.0
-) -> list[str]:
-    """Send files by STOW-RS, one request a file, and return the warnings of the archive.
+) -> Sent:
+    """Send files by STOW-RS, one request a file.
+
+    An archive has a file already where it says so (Failure Reason 0111H or 45070), or where it answers 409 (Conflict)
+    and its metadata can be retrieved (WADO-RS).
 
     Args:
         files: what to send.
@@ -139,7 +164,7 @@ def push_dicomweb(
 
     Raises:
         ConfigError: no http(s) address, a token that would travel unencrypted, or dicomweb-client is not installed.
-        ResourceError: the archive cannot be reached or refused a file.
+        ResourceError: the archive cannot be reached or refused a file; what it had accepted by then is said.
     """
     local = url.startswith(("http://localhost", "http://127.0.0.1"))
     if not url.startswith(("https://", "http://")):
@@ -152,30 +177,74 @@ def push_dicomweb(
     except ImportError as error:
         raise _absent("dicomweb-client") from error
     session = requests.Session()
+    session.hooks["response"].append(_plain_media_type)
     if token:
         session.headers["Authorization"] = f"Bearer {token}"
     client = DICOMwebClient(url, session=session, timeout=timeout)
     client.set_http_retry_params(retry=False)
     warnings: list[str] = []
+    present = 0
     for number, file in enumerate(files):
+        instance = dcmread(file)
         try:
-            answer = client.store_instances([dcmread(file)])
+            answer = client.store_instances([instance])
         except requests.HTTPError as error:
-            code = error.response.status_code if error.response is not None else "an error"
-            raise ResourceError(_stopped(url, file, number, f"answered {code}")) from error
+            code = error.response.status_code if error.response is not None else 0
+            if code != _CONFLICT:
+                raise ResourceError(_stopped(url, file, number, f"answered {code or 'an error'}")) from error
+            answer = _conflicts(error.response)
+        except (requests.JSONDecodeError, SyntaxError, TypeError, AttributeError, KeyError) as error:
+            raise ResourceError(_stopped(url, file, number, "its answer cannot be read")) from error
         except (requests.RequestException, ValueError, OSError) as error:
             raise ResourceError(_stopped(url, file, number, f"cannot be reached ({type(error).__name__})")) from error
-        refused = [f"0x{int(one.FailureReason):04X}" for one in answer.get("FailedSOPSequence", [])]
-        if refused:
-            raise ResourceError(_stopped(url, file, number, f"refused with status {refused[0]}"))
+        reasons = _failure_reasons(answer)
+        if reasons and (reasons <= _DUPLICATE_REASONS or _holds(client, instance)):
+            present += 1
+        elif reasons:
+            said = ", ".join(f"0x{reason:04X}" if reason else "409 (Conflict)" for reason in sorted(reasons))
+            raise ResourceError(_stopped(url, file, number, f"refused with status {said}"))
         warnings += [f"{file.name}: {text}" for text in _warned(answer)]
         if on_sent is not None:
             on_sent(number + 1, len(files))
-    return warnings
+    return Sent(len(files), present, tuple(warnings))
+
+
+def _plain_media_type(response: Any, **_: Any) -> None:
+    """Take parameters (`; charset=utf-8`) off the media type: the client reads an answer that has some as empty."""
+    response.headers["Content-Type"] = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _conflicts(response: Any) -> Dataset:
+    """Return the Store Instances Response of a 409; one without a reason that can be read has the reason 0."""
+    try:
+        answer = Dataset.from_json(response.json())
+    except (ValueError, TypeError, AttributeError, KeyError):
+        answer = Dataset()
+    if not _failure_reasons(answer):
+        failed = Dataset()
+        failed.FailureReason = 0
+        answer.FailedSOPSequence = [failed]
+    return answer
+
+
+def _failure_reasons(answer: Dataset) -> set[int]:
+    return {int(one.get("FailureReason", 0) or 0) for one in answer.get("FailedSOPSequence", None) or ()}
+
+
+def _holds(client: Any, instance: Dataset) -> bool:
+    """Whether an archive that refused an instance returns the metadata of one with its identifiers."""
+    import requests
+
+    names = (instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID)
+    try:
+        found = client.retrieve_instance_metadata(*names)
+        return bool(Dataset.from_json(found).get("SOPInstanceUID") == instance.SOPInstanceUID)
+    except (requests.RequestException, OSError, ValueError, TypeError, AttributeError, LookupError):
+        return False
 
 
 def _warned(answer: Dataset) -> list[str]:
-    stored = answer.get("ReferencedSOPSequence", [])
+    stored = answer.get("ReferencedSOPSequence", None) or ()
     return [f"stored with warning 0x{int(one.WarningReason):04X}" for one in stored if "WarningReason" in one]
 
 

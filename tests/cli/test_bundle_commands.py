@@ -126,6 +126,32 @@ def test_push_sends_what_verifies(bundle: Path, tmp_path: Path, capsys: pytest.C
     assert {(entry["released"], entry["where"]) for entry in entries} == {(False, place)}
 
 
+def test_push_again_to_an_archive_that_refuses_duplicates(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held: set[str] = set()
+
+    def store(event: evt.Event) -> int:
+        known = event.dataset.SOPInstanceUID in held
+        held.add(event.dataset.SOPInstanceUID)
+        return 0x0111 if known else 0
+
+    ae = AE(ae_title="ARCHIVE")
+    ae.add_supported_context(SecondaryCaptureImageStorage)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    place = f"127.0.0.1:{server.socket.getsockname()[1]}"
+    send = ["push", str(bundle), "--pacs", place, "--called-aet", "ARCHIVE", "--quiet", "--unreleased"]
+    try:
+        for present, said in ((0, f"stored: 3 images in {place}\n"), (3, f"{place}, 3 of them were there already\n")):
+            assert main([*send, "--log", str(tmp_path / "log.jsonl")]) == 0
+            assert capsys.readouterr().out.endswith(said)
+            last = read_chain(tmp_path / "log.jsonl").entries[-1]
+            assert (last["event"], last["images"], last["present"]) == ("sent", 3, present)
+    finally:
+        server.shutdown()
+    assert len(held) == 3
+
+
 def test_push_refuses_what_no_gate_released(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, log = finished / "bundle", finished.parent / "release-log.jsonl"
     with archive() as (place, received):

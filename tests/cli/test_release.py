@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,8 +15,12 @@ import pytest
 
 from medidistill.chained_log import read_chain
 from medidistill.cli import main
+from medidistill.export import verify
 from medidistill.pipeline import read_status
 from medidistill.privacy import Manifest
+
+from ..faults.workplace import note
+from ..killing import KillAt, finish
 
 
 def _privacy(folder: Path) -> dict:
@@ -217,3 +222,72 @@ def test_two_releases_at_once_are_counted_one_after_the_other(finished, tiny, tm
     chain = read_chain(finished.parent / "release-log.jsonl")
     assert chain.problems == ()
     assert [entry["event"] for entry in chain.entries] == ["releasing", "released"] * 2
+    note("two releases at once", {"in all": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda lines: [lines[1], lines[0], lines[2]], "line 1: does not follow"),
+        (lambda lines: [lines[0], lines[2], lines[1]], "line 2: does not follow"),
+        (lambda lines: lines[1:], "line 1: does not follow"),
+        (lambda lines: [lines[0], lines[2]], "line 2: does not follow"),
+        (lambda lines: [*lines, lines[2]], "line 4: does not follow"),
+        (lambda lines: [lines[0], lines[1].replace("default", "phantom"), lines[2]], "line 2: changed"),
+        (lambda lines: [*lines[:2], lines[2][:-9]], "line 3: changed"),
+        (lambda lines: lines[:2], "not in the log; it was cut or written anew"),
+        (lambda lines: [], "not in the log; it was cut or written anew"),
+    ],
+)
+def test_log_verify_finds_what_was_done_to_a_log_whose_head_was_kept(finished, capsys, change, found):
+    _as_patients(finished)
+    assert _release(finished) == 4
+    assert _release(finished, *OVERRIDE) == 0
+    log = finished.parent / "release-log.jsonl"
+    head = read_chain(log).head
+    log.write_text("".join(f"{line}\n" for line in change(log.read_text().splitlines())))
+    capsys.readouterr()
+    assert main(["log", "verify", str(log), "--head", head]) == 3
+    assert found in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_killed_at_every_change_of_a_release(tiny, tmp_path):
+    """A bundle that says it is released is counted and logged; the same release again is no second one."""
+    seen, number = set(), 0
+    while True:
+        number += 1
+        run, count = tmp_path / f"{number}" / "run", tmp_path / f"count-{number}"
+        shutil.copytree(tiny.finished, run)
+        _as_patients(run)
+        ledger, log = run.parent / "privacy-ledger.json", run.parent / "release-log.jsonl"
+
+        def concerns(path: str, place: Path = run.parent) -> bool:
+            return path.startswith(str(place)) and not path.endswith(("events.jsonl", "status.json"))
+
+        command = ["export", "--output", str(run), "--release", "--quiet", *OVERRIDE]
+        code = finish(command, tmp_path / "log", KillAt(number, concerns, count))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, (tmp_path / "log").read_text()
+        there = (run / "bundle" / "recipe.json").is_file() and _privacy(run)["released"]
+        counted = ledger.is_file() and len(json.loads(ledger.read_text())["releases"])
+        logged = [entry["event"] for entry in read_chain(log).entries] if log.is_file() else []
+        if there:
+            assert verify(run / "bundle") == []
+        assert bool(there) <= bool(counted) <= ("releasing" in logged), number
+        seen.add((bool(there), bool(counted), *logged))
+        assert _release(run, *OVERRIDE) == 0
+        assert verify(run / "bundle") == []
+        assert _privacy(run)["released"]
+        assert len(json.loads(ledger.read_text())["releases"]) == 1, number
+        chain = read_chain(log)
+        assert chain.problems == ()
+        assert chain.entries[-1]["event"] == "released"
+        shutil.rmtree(run.parent)
+        note("kill -9 before each change of a release", {"in all": 1})
+    assert (False, False) in seen  # before anything was written of it
+    assert (False, True, "releasing") in seen  # counted, and not there yet
+    assert (True, True, "releasing") in seen  # there, and its end not logged yet
+    assert (True, True, "releasing", "released") in seen

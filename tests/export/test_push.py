@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import socket
@@ -21,7 +22,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, Verification
 
 from medidistill.errors import ConfigError, IngestError, ResourceError
-from medidistill.export.push import Peer, dicom_part, push_dicomweb, push_dimse
+from medidistill.export.push import Peer, Sent, dicom_part, push_dicomweb, push_dimse
 from medidistill.tls import Tls
 
 from .bundle_example import write
@@ -61,9 +62,9 @@ def archive(
 def test_a_pacs_gets_every_image_with_its_pixels(files: list[Path]) -> None:
     seen: list[tuple[int, int]] = []
     with archive() as (port, received):
-        warnings = push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"), lambda *at: seen.append(at))
+        result = push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"), lambda *at: seen.append(at))
     sent = {one.SOPInstanceUID: one for one in map(pydicom.dcmread, files)}
-    assert warnings == []
+    assert result == Sent(9)
     assert seen[-1] == (9, 9)
     assert {one.SOPInstanceUID for one in received} == sent.keys()
     for one in received:
@@ -93,8 +94,34 @@ def test_a_refusal_names_the_file_and_what_was_stored(files: list[Path]) -> None
 
 def test_a_warning_is_passed_on(files: list[Path]) -> None:
     with archive(0xB000) as (port, received):
-        warnings = push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"))
-    assert (warnings, len(received)) == ([f"{files[1].name}: stored with warning 0xB000"], 9)
+        result = push_dimse(files, Peer("127.0.0.1", port, "ARCHIVE"))
+    assert result == Sent(9, warnings=(f"{files[1].name}: stored with warning 0xB000",))
+    assert len(received) == 9
+
+
+def test_c_store_again_to_a_peer_that_refuses_duplicates(files: list[Path]) -> None:
+    """It keeps what it has; what it lacks is added, and both sendings succeed."""
+    held: dict[str, bytes] = {}
+
+    def store(event: evt.Event) -> int:
+        one = event.dataset
+        if one.SOPInstanceUID in held:
+            return 0x0111
+        held[one.SOPInstanceUID] = one.PixelData
+        return 0
+
+    ae = AE(ae_title="ARCHIVE")
+    ae.add_supported_context(SecondaryCaptureImageStorage)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    peer, seen = Peer("127.0.0.1", server.socket.getsockname()[1], "ARCHIVE"), []
+    try:
+        assert push_dimse(files[:4], peer) == Sent(4)
+        assert push_dimse(files, peer, lambda *at: seen.append(at)) == Sent(9, present=4)
+        assert push_dimse(files, peer) == Sent(9, present=9)
+    finally:
+        server.shutdown()
+    assert seen == [(number, 9) for number in range(1, 10)]
+    assert held == {one.SOPInstanceUID: one.PixelData for one in map(pydicom.dcmread, files)}
 
 
 def test_a_peer_that_does_not_take_them_is_told_apart(files: list[Path]) -> None:
@@ -169,14 +196,14 @@ def stow() -> Iterator[str]:
     Stow.headers_seen.clear()
     Stow.code, Stow.failed = 200, False
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stow)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
     server.shutdown()
     server.server_close()
 
 
 def test_dicomweb_gets_the_bytes_of_every_file(files: list[Path], stow: str) -> None:
-    assert push_dicomweb(files, stow, token="secret") == []
+    assert push_dicomweb(files, stow, token="secret") == Sent(9)
     assert len(Stow.bodies) == 9
     for body, file in zip(Stow.bodies, files, strict=True):
         assert pydicom.dcmread(file).PixelData in body
@@ -197,6 +224,99 @@ def test_dicomweb_refusals_are_told_apart(files: list[Path], stow: str) -> None:
         push_dicomweb(files, "http://pacs.example/dicom-web", token="secret")
     with pytest.raises(ConfigError, match="must be an address"):
         push_dicomweb(files, "pacs.example/dicom-web")
+
+
+def failed(reason: int | None) -> bytes:
+    item = {} if reason is None else {"00081197": {"vr": "US", "Value": [reason]}}
+    return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
+
+
+@contextmanager
+def keeper(status: int, body: bytes, *, retrieves: bool, media_type: str) -> Iterator[tuple[str, set[str]]]:
+    """A DICOMweb archive that refuses a second copy with `status` and `body`, and may return metadata of the first."""
+    held: set[str] = set()
+
+    class Keeper(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            start = content.index(b"\r\n\r\n") + 4
+            uid = pydicom.dcmread(io.BytesIO(content[start : content.rindex(b"\r\n--")])).SOPInstanceUID
+            self.answer(*((status, body) if uid in held else (200, b"{}")))
+            held.add(uid)
+
+        def do_GET(self) -> None:
+            uid = self.path.split("/")[-2]
+            known = retrieves and self.path.endswith("/metadata") and uid in held
+            self.answer(
+                *((200, json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}}]).encode()) if known else (404, b""))
+            )
+
+        def answer(self, code: int, content: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", media_type)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Keeper)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/dicom-web", held
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("media_type", ["application/dicom+json", "application/dicom+json; charset=utf-8"])
+@pytest.mark.parametrize(
+    ("status", "body", "retrieves"),
+    [
+        (409, failed(0x0111), False),
+        (409, failed(45070), False),
+        (202, failed(0x0111), False),
+        (409, failed(272), True),
+        (202, failed(None), True),
+        (409, b"", True),
+        (409, b"<html>Conflict</html>", True),
+    ],
+)
+def test_stow_again_to_an_archive_that_refuses_duplicates(
+    files: list[Path], status: int, body: bytes, retrieves: bool, media_type: str
+) -> None:
+    with keeper(status, body, retrieves=retrieves, media_type=media_type) as (url, held):
+        assert push_dicomweb(files[:3], url) == Sent(3)
+        assert push_dicomweb(files, url) == Sent(9, present=3)
+        assert held == {str(pydicom.dcmread(file).SOPInstanceUID) for file in files}
+
+
+@pytest.mark.parametrize("media_type", ["application/dicom+json", "application/dicom+json; charset=utf-8"])
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (409, b"", r"refused with status 409 \(Conflict\); 0 file"),
+        (409, failed(None), r"refused with status 409 \(Conflict\)"),
+        (409, failed(272), "refused with status 0x0110"),
+        (202, failed(0xA700), "refused with status 0xA700"),
+    ],
+)
+def test_a_conflict_over_what_the_archive_does_not_hold_is_a_refusal(
+    files: list[Path], status: int, body: bytes, said: str, media_type: str
+) -> None:
+    with keeper(status, body, retrieves=False, media_type=media_type) as (url, _):
+        assert push_dicomweb(files[:1], url) == Sent(1)
+        with pytest.raises(ResourceError, match=said):
+            push_dicomweb(files[:1], url)
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b'{"00081198": 7}'])
+def test_an_answer_that_cannot_be_read_is_not_taken_for_success(files: list[Path], body: bytes) -> None:
+    with keeper(200, body, retrieves=False, media_type="application/dicom+json") as (url, _):
+        assert push_dicomweb(files[:1], url) == Sent(1)
+        with pytest.raises(ResourceError, match="its answer cannot be read"):
+            push_dicomweb(files[:1], url)
 
 
 @pytest.mark.slow

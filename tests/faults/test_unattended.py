@@ -14,9 +14,12 @@ import time
 
 import pytest
 
+from medidistill.chained_log import read_chain
 from medidistill.cli import main
+from medidistill.errors import ResourceError
 from medidistill.export import verify
 from medidistill.pipeline import read_status
+from medidistill.pipeline.bundle_delivery import deliver_bundle
 
 from ..export.bundle_example import make_set, write
 from .test_disk_and_memory import ROOM, resize, small_disk, used
@@ -120,6 +123,23 @@ def test_a_read_only_target_of_a_merge(tmp_path, capsys):
         assert main(["merge", *map(str, parts), "--output", str(disk / "both"), "--quiet"]) == 0
         assert verify(disk / "both") == []
     note("read-only bundle target", {"merge": 1, "in all": 1})
+
+
+def test_a_read_only_target_of_a_delivery(tmp_path):
+    """Neither the copy nor a line of the log; and once the folder takes files, one copy and one delivery."""
+    disk, bundle, log = tmp_path / "disk", write(tmp_path / "bundle"), tmp_path / "release-log.jsonl"
+    with small_disk(disk, ROOM):
+        read_only(disk)
+        with pytest.raises(ResourceError, match="read-only"):
+            deliver_bundle(bundle, disk / "north", tmp_path / "privacy-ledger.json", released=True)
+        assert not log.exists()
+        read_only(disk, on=False)
+        for _ in range(2):
+            deliver_bundle(bundle, disk / "north", tmp_path / "privacy-ledger.json", released=True)
+        assert verify(disk / "north") == []
+        assert [path.name for path in disk.iterdir()] == ["north"]
+    assert [entry["event"] for entry in read_chain(log).entries] == ["delivering", "delivered"]
+    note("read-only bundle target", {"delivery": 1, "in all": 1})
 
 
 def both(commands):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,44 @@ def test_slurm_runs_every_stage_as_jobs(
     assert all("JobState=COMPLETED" in job and "Partition=cpu" in job for job in jobs), jobs
 
 
+def jobs_of(environment: dict[str, str]) -> list[dict[str, str]]:
+    shown = subprocess.run(["scontrol", "show", "jobs", "--oneliner"], env=environment, check=True, capture_output=True)
+    lines = [line.split() for line in shown.stdout.decode().splitlines() if line.startswith("JobId=")]
+    return [dict(word.split("=", 1) for word in line if "=" in word) for line in lines]
+
+
+def test_a_slurm_job_that_is_warned_is_queued_again_and_goes_on(
+    root: Path, slurm: dict[str, str], films: Path, tmp_path: Path
+) -> None:
+    """The signal that SLURM sends before it preempts a job: what the job had finished is not done twice."""
+    out, config = tmp_path / "out", tmp_path / "site.yaml"
+    config.write_text(CONFIG.replace("outer_steps: 4", "outer_steps: 300, checkpoint_every: 5"))
+    before = {job["JobId"] for job in jobs_of(slurm)}
+    command = [sys.executable, root / "pipelines" / "slurm" / "submit.py", "--partition", "cpu", "--shards", "1"]
+    command += ["--cpus", "1", "--memory-gb", "1", "--minutes", "60", "--logs", tmp_path / "logs", "--retries", "0"]
+    command += ["--config", config, "--input", films, "--output", out]
+    log = tmp_path / "log"
+    with open(log, "w") as file:
+        script = subprocess.Popen(list(map(str, command)), env=slurm, stdout=file, stderr=file)
+    try:
+        while not (out / "distill" / "iadd" / "checkpoint.safetensors").is_file():
+            assert script.poll() is None, log.read_text()
+            time.sleep(0.2)
+        (running,) = [job for job in jobs_of(slurm) if job["JobState"] == "RUNNING" and job["JobId"] not in before]
+        step = json.loads((out / "status.json").read_text())["step"]
+        subprocess.run(["scancel", "--signal=USR2", running["JobId"]], env=slurm, check=True)
+        assert script.wait(1200) == 0, log.read_text()
+    finally:
+        script.kill()
+    (again,) = [job for job in jobs_of(slurm) if job["JobId"] == running["JobId"]]
+    assert (again["JobState"], again["Restarts"]) == ("COMPLETED", "1")
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert "run_stopped" in {event["event"] for event in events}, {event["event"] for event in events}
+    assert step > 0
+    assert stages_of(out)[-1] == "report"
+    assert main(["verify", str(out / "bundle"), "--quiet"]) == 0
+
+
 @pytest.fixture
 def airflow(root: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of an Airflow whose DAG folder is ours and whose `medidistill` is this one."""
@@ -116,3 +156,33 @@ def test_airflow_runs_the_dag_to_the_bundle(airflow: dict[str, str], films: Path
     assert {"ingest", "experts", "distill/iadd", "evaluate", "export", "report"} <= set(stages_of(run))
     assert main(["verify", str(run / "bundle"), "--quiet"]) == 0
     assert not (run / "ingest").exists()  # the last task removes patients' pixels
+
+
+def test_airflow_tries_again_only_what_another_try_can_change(
+    airflow: dict[str, str], films: Path, config: Path, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    script = tmp_path / "bin" / "medidistill"
+    real = script.read_text().replace("#!/bin/sh\n", "")
+    script.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{real}')
+    variables = {"AIRFLOW_VAR_MEDIDISTILL_INPUT": str(tmp_path / "none"), "AIRFLOW_VAR_MEDIDISTILL_CONFIG": str(config)}
+    command = [AIRFLOW, "dags", "test", "medidistill", "2026-01-02"]
+    done = subprocess.run(command, env=airflow | variables, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "exit code 3. No retry can help" in done.stdout + done.stderr
+    assert len(calls.read_text().splitlines()) == 1
+    script.write_text("#!/bin/sh\nexit 143\n")
+    waiting = subprocess.Popen(
+        [*command[:-1], "2026-01-03"],
+        env=airflow | variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert waiting.stdout is not None
+    try:
+        states = (re.search("new_state=(up_for_retry|failed)", line) for line in waiting.stdout)
+        assert next(found[1] for found in states if found) == "up_for_retry"
+    finally:
+        waiting.kill()
+        waiting.wait()

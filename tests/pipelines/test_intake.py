@@ -381,9 +381,9 @@ def test_images_are_removed_by_age(delivered, films, days):
 def test_a_clock_that_was_set_back_removes_nothing_early_and_changes_no_order(delivered, films):
     hospital = delivered
     (batch,) = hospital.batches()
-    note = json.loads((batch / "batch.json").read_text())
+    state = json.loads((batch / "batch.json").read_text())
     ahead = {"name": "2999-01-01T000000", "delivered": "2999-01-01T00:00:00+00:00"}
-    (batch / "batch.json").write_text(json.dumps({**note, **ahead}))
+    (batch / "batch.json").write_text(json.dumps({**state, **ahead}))
     batch.rename(batch.with_name("2999-01-01T000000"))
     hospital.receive(films[:2])
     hospital.key.unlink()
@@ -391,6 +391,7 @@ def test_a_clock_that_was_set_back_removes_nothing_early_and_changes_no_order(de
     assert [one["state"] for one in hospital.status()["batches"]] == ["delivered", "settled"]
     assert hospital.status()["batches"][0]["name"] == "2999-01-01T000000"
     assert hospital.status()["batches"][0]["identified_purged"] == ""
+    note("clock set back an hour", {"intake": 1, "in all": 1})
 
 
 @pytest.mark.parametrize("boot", ["this", "another"])

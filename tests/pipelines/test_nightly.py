@@ -205,15 +205,16 @@ def test_killed_at_every_change_of_its_notes_and_of_its_cleaning(tmp_path):
 def test_a_clock_that_was_set_back_changes_no_order(site):
     assert site.nights_until_nothing_is_new() == 1
     (run,) = site.folders()
-    note = site.runs / ".nightly" / f"{run.name}.json"
+    file = site.runs / ".nightly" / f"{run.name}.json"
     later = "2999-01-01T000000"
-    note.write_text(note.read_text().replace(run.name, later))
-    note.rename(note.with_name(f"{later}.json"))
+    file.write_text(file.read_text().replace(run.name, later))
+    file.rename(file.with_name(f"{later}.json"))
     run.rename(run.with_name(later))
     assert site.night() == (0, NOTHING)
     site.add()
     assert site.nights_until_nothing_is_new() == 1
     assert site.read() == site.films()
+    note("clock set back an hour", {"night": 1, "in all": 1})
 
 
 def test_a_night_that_fails_leaves_a_support_package_and_is_tried_again(site):

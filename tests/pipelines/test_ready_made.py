@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 import yaml
 
 from medidistill.cli.parser import make_parser
-from medidistill.pipeline import load_config
+from medidistill.errors import MedidistillError, ResourceError, StoppedError
+from medidistill.pipeline import load_config, preset_files
 from medidistill.pipeline.release_check import SplitCounts, check_release
 
 
@@ -104,20 +106,70 @@ def test_the_dag_is_python_that_airflow_would_read(pipelines):
     file = pipelines / "airflow" / "medidistill_dag.py"
     tree = ast.parse(file.read_text())
     calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert calls.count("BashOperator") == 4
+    assert calls.count("Command") == 4
     assert "ingest >> experts >> rest >> clean" in file.read_text()
 
 
-@pytest.mark.slow
-def test_slurm_jobs_run_on_the_local_executor(root, tmp_path):
+@pytest.fixture
+def submit(pipelines):
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("submit", root / "pipelines" / "slurm" / "submit.py")
+    spec = importlib.util.spec_from_file_location("submit", pipelines / "slurm" / "submit.py")
     assert spec is not None
     assert spec.loader is not None
-    submit = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(submit)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_engine_tries_again_the_same_exit_codes(pipelines, submit):
+    """Those of the documentation, and 137: a process that was killed."""
+    page = (pipelines.parent / "docs" / "pipelines.md").read_text()
+    (said,) = re.findall(r"Only (5, 130 and 143) can get better", page)
+    transient = {int(word) for word in re.findall(r"\d+", said)} | {137}
+    assert transient == {ResourceError.exit_code, *(StoppedError("", n).exit_code for n in (2, 15)), 128 + 9}
+    final = {one.exit_code for one in MedidistillError.__subclasses__() if one not in (ResourceError, StoppedError)}
+    assert final == {2, 3, 4, 6, 7}
+    assert transient == submit.TRANSIENT
+    (line,) = re.findall(r"FINAL = (.*?)  #", (pipelines / "airflow" / "medidistill_dag.py").read_text())
+    assert set(range(1, 256)) - eval(line, {"frozenset": frozenset, "range": range}) == transient
+    for job in yaml.safe_load_all((pipelines / "kubernetes" / "job.yaml").read_text()):
+        if job["kind"] == "Job":
+            taken_away, exited = job["spec"]["podFailurePolicy"]["rules"]
+            assert taken_away["action"] == "Ignore"
+            assert (exited["action"], exited["onExitCodes"]["operator"]) == ("FailJob", "NotIn")
+            assert set(exited["onExitCodes"]["values"]) == transient
+
+
+@pytest.mark.parametrize(
+    ("codes", "retries", "tries", "result"),
+    [
+        ([0], 2, 1, 0),
+        ([3], 2, 1, 3),
+        ([5, 143, 0], 2, 3, 0),
+        ([5, 143, 137], 2, 3, 137),
+        ([143, 4], 2, 2, 4),
+        ([143], 0, 1, 143),
+        ([-9, 0], 2, 2, 0),
+    ],
+)
+def test_a_slurm_job_is_submitted_again_where_that_can_help(
+    submit, tmp_path, monkeypatch, codes, retries, tries, result
+):
+    """The jobs are real processes of the local executor; each ends with the next code of the list."""
+    count, program = tmp_path / "count", tmp_path / "python"
+    program.write_text(
+        f"#!/bin/sh\necho >> {count}\nset -- {' '.join(map(str, codes))}\nshift $(($(wc -l < {count}) - 1))\n"
+        '[ "$1" -ge 0 ] || kill $1 $$\nexit $1\n'
+    )
+    program.chmod(0o755)
+    executor = submit.submitit.AutoExecutor(folder=tmp_path / "logs", cluster="debug")
+    monkeypatch.setattr(submit.sys, "executable", str(program))
+    assert submit.run_stage(executor, [(str(tmp_path), ["run"], [])], retries) == result
+    assert len(count.read_text().splitlines()) == tries
+
+
+@pytest.mark.slow
+def test_slurm_jobs_run_on_the_local_executor(submit, tmp_path):
     source = tmp_path / "none"
     options = ["--input", str(source), "--output", str(tmp_path / "out"), "--cluster", "local", "--shards", "2"]
     # the input is missing: the code of the first job is the script's
@@ -133,20 +185,42 @@ def test_no_pipeline_names_the_place_of_this_checkout(pipelines):
 
 # the public collection that the examples use: films and patients by split
 COLLECTION = {"images": {"train": 1650, "val": 241, "test": 480}, "patients": {"train": 1159, "val": 168, "test": 316}}
+READY = sorted(name for name in preset_files() if "/" not in name)
 
 
-@pytest.mark.parametrize("name", ["quick", "standard", "covid-cxr", "private", "paper"])
+def cohort(share):
+    """Return 4,000 films of as many patients, `share` of them in the training split."""
+    train = round(4000 * share)
+    sizes = {"train": train, "val": (4000 - train) // 2, "test": 4000 - train - (4000 - train) // 2}
+    return {"images": sizes, "patients": sizes}
+
+
+def test_no_ready_made_configuration_is_left_out(root):
+    assert sorted(file.stem for file in (root / "pipelines" / "configs").glob("*.yaml")) == READY
+    assert {"demo", "quick", "standard", "private", "paper"} <= set(READY)
+
+
+@pytest.mark.parametrize("name", [name for name in READY if name != "demo"])
 @pytest.mark.parametrize("profile", ["quick", "full"])
-def test_every_configuration_makes_enough_images_for_the_gate(name, profile):
-    config = load_config(name, [f"privacy.audit={profile}"])
-    check = check_release(config, SplitCounts(classes=3, **COLLECTION))
+@pytest.mark.parametrize(
+    ("classes", "counts"), [(3, COLLECTION), *((2, cohort(share)) for share in (0.5, 0.65, 0.7, 0.75))]
+)
+def test_every_configuration_makes_enough_images_for_the_gate(name, profile, classes, counts):
+    check = check_release(load_config(name, [f"privacy.audit={profile}"]), SplitCounts(classes=classes, **counts))
     assert check.wanted
     assert check.unresolvable == ()
     assert not check.false_alarms
 
 
+@pytest.mark.parametrize("name", sorted(name for name in preset_files() if "/" in name))
+def test_a_recipe_of_a_published_table_begins_with_real_images_and_is_never_released(name):
+    check = check_release(load_config(name, ["privacy.audit=quick"]), SplitCounts(classes=3, **COLLECTION))
+    assert "start" in {rule.rule for rule in check.unresolvable}
+
+
 def test_the_demo_is_held_to_the_phantom_policy():
     config = load_config("demo")
-    assert check_release(config, SplitCounts(classes=3, **COLLECTION, phantom=True)).unresolvable == ()
+    for classes in (2, 3):
+        assert check_release(config, SplitCounts(classes=classes, **COLLECTION, phantom=True)).unresolvable == ()
     (rule,) = check_release(config, SplitCounts(classes=3, **COLLECTION)).unresolvable
     assert rule.rule == "phantom"
