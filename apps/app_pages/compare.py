@@ -51,12 +51,12 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
             "On patients from elsewhere, whom no part of this run was trained or tuned on. A fall against the run's "
             "own test patients is the rule."
         )
-    show_criteria(run, elsewhere=elsewhere)
     if run.notice:
         st.warning(run.notice, icon=":material/warning:")
     with st.expander("In words", expanded=True):
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
     st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
+    show_criteria(run, elsewhere=elsewhere)
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
     if notes:
         with st.expander("What these figures rest on"):

@@ -57,7 +57,7 @@ def main() -> None:
         if run is not None:
             go_to("distil", "See how the run stands")
         return
-    show_verdict(run)
+    show_verdict(run, figures=False)
     bundle = read_bundle(run.folder.bundle)
     if bundle.problems:
         st.error("The bundle differs from its checksums. Do not pass it on; resume the run to write it again.")

@@ -310,6 +310,8 @@ def probe_lines(results: Results) -> list[str]:
             f"A simple model tells the site ({', '.join(site['sites'])}) from a very small copy of the image with "
             f"balanced accuracy {_known(site['balanced_accuracy'])}; chance is {site['chance']:.2f}."
         )
+    else:
+        lines.append(f"Whether the site can be told from the image was not examined: {site['undefined']}.")
     if "balanced_accuracy" in rule:
         first = results.architectures[0]
         networks = "; ".join(
@@ -326,7 +328,9 @@ def probe_lines(results: Results) -> list[str]:
         )
         if rule.get("one_class_sites"):
             lines.append(f"{rule['one_class_sites']} of {rule['sites']} sites hold images of one class alone.")
-    return lines or ["The probe needs two sites with enough images in training and test; this run has not."]
+    else:
+        lines.append(f"What the site alone tells of the class was not examined: {rule['undefined']}.")
+    return lines
 
 
 def _known(value: Mapping[str, Any]) -> str:

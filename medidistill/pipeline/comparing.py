@@ -15,6 +15,7 @@ from medidistill.pipeline.cells import fingerprint, make_contest, run_cells
 from medidistill.pipeline.clinical import write_clinical
 from medidistill.pipeline.external import external_set, external_units
 from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.scored_labels import save_scored_labels
 from medidistill.pipeline.verdict import keep_delivered_verdict, write_verdicts
 from medidistill.pipeline.work import Run
 
@@ -47,6 +48,7 @@ def evaluate(run: Run) -> Comparison:
     if not run.config.experts.dp.enabled:  # otherwise the configured training ships with the set
         run.touch("choose_training", inputs, val=data.val)
     runs = run_cells(run, contest)
+    save_scored_labels(run.folder, data.test, data.val)
     if delivery(run.config, run.folder).scores:
         run.touch("choose_method", inputs, val=data.val)
     if external is not None:

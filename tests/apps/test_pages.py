@@ -57,7 +57,7 @@ def test_page_of_a_damaged_run_shows_one_line(page, open_page, finished):
 def test_notice_and_answer_lead_the_comparison(open_page, finished, text_of):
     shown = text_of(open_page("compare"))
     assert "A notice that must reach the reader." in shown
-    assert re.search(r"\*\*(Yes|No|Not shown): on 6 test patients", shown)
+    assert re.search(r"\*\*(Yes|No|Not shown)\\: on 6 test patients", shown)
 
 
 @pytest.mark.parametrize("view", ["accuracy", "roc", "calibration", "decision", "probabilities", "confusion"])

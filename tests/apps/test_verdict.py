@@ -19,7 +19,7 @@ def words(path) -> list[str]:
 
 
 def unmarked(text: str) -> str:
-    return re.sub(r"\\(.)", r"\\1", text)
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def test_the_same_words_stand_everywhere(open_page, finished, text_of, capsys, root):
