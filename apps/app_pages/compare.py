@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, places, stamp
+from app_pages.purpose import show_purpose
 from app_pages.verdict_panel import show_criteria, show_verdict
 from view_models.results import (
     VIEWS,
@@ -178,12 +179,17 @@ def main() -> None:
         elsewhere = scored == _ELSEWHERE
         results = (_results(path, changed, True) if elsewhere else None) or results
     show_verdict(run, elsewhere=elsewhere, figures=False)
-    views = {"answer": "Answer", **VIEWS, **_MORE}
+    views = {"answer": "Answer", "purpose": "For my purpose", **VIEWS, **_MORE}
+    asked = st.query_params.get("view", "")
+    first = asked if asked in views else "answer"
     view = st.segmented_control(
-        "View", list(views), format_func=views.__getitem__, default="answer", required=True, key="view"
+        "View", list(views), format_func=views.__getitem__, default=first, required=True, key="view"
     )
+    st.query_params["view"] = str(view)
     if view == "answer":
         _answer(run, results, elsewhere)
+    elif view == "purpose":
+        show_purpose(run)
     elif view == "subgroups":
         _subgroups(results)
     elif view == "probe":
