@@ -7,11 +7,12 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, places, stamp
+from app_pages.purpose import show_purpose
+from app_pages.verdict_panel import show_criteria, show_verdict
 from view_models.results import (
     VIEWS,
     Figure,
     Results,
-    answer,
     figure,
     probe_lines,
     read_explained,
@@ -46,24 +47,17 @@ def _figure(
 
 
 def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
-    st.subheader("Can I train on the distilled set instead of the real one?", anchor=False)
     if elsewhere:
         st.markdown(
             "On patients from elsewhere, whom no part of this run was trained or tuned on. A fall against the run's "
             "own test patients is the rule."
         )
-    told = answer(results)
-    for tone, sentence in told:
-        {"good": st.success, "bad": st.error, "open": st.warning}[tone](sentence)
-    if not told:
-        st.info("This run compared no distilled set with all real images, so it does not answer the question.")
-    if run.test_openings > 1:
-        st.warning(f"The test split was scored {run.test_openings} times; its figures are no longer a single look.")
     if run.notice:
         st.warning(run.notice, icon=":material/warning:")
     with st.expander("In words", expanded=True):
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
     st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
+    show_criteria(run, elsewhere=elsewhere)
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
     if notes:
         with st.expander("What these figures rest on"):
@@ -184,12 +178,18 @@ def main() -> None:
         scored = st.segmented_control("Scored on", [_OWN, _ELSEWHERE], default=_OWN, required=True, key="scored")
         elsewhere = scored == _ELSEWHERE
         results = (_results(path, changed, True) if elsewhere else None) or results
-    views = {"answer": "Answer", **VIEWS, **_MORE}
+    show_verdict(run, elsewhere=elsewhere, figures=False)
+    views = {"answer": "Answer", "purpose": "For my purpose", **VIEWS, **_MORE}
+    asked = st.query_params.get("view", "")
+    first = asked if asked in views else "answer"
     view = st.segmented_control(
-        "View", list(views), format_func=views.__getitem__, default="answer", required=True, key="view"
+        "View", list(views), format_func=views.__getitem__, default=first, required=True, key="view"
     )
+    st.query_params["view"] = str(view)
     if view == "answer":
         _answer(run, results, elsewhere)
+    elif view == "purpose":
+        show_purpose(run)
     elif view == "subgroups":
         _subgroups(results)
     elif view == "probe":

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places, stamp
+from app_pages.verdict_panel import show_delivery, show_verdict
 from view_models.bundles import read_bundle, zipped
 from view_models.releases import gate_table, gate_verdicts, read_standing
 from view_models.runs import RunView, start_release
@@ -56,6 +57,7 @@ def main() -> None:
         if run is not None:
             go_to("distil", "See how the run stands")
         return
+    show_verdict(run, figures=False)
     bundle = read_bundle(run.folder.bundle)
     if bundle.problems:
         st.error("The bundle differs from its checksums. Do not pass it on; resume the run to write it again.")
@@ -64,6 +66,7 @@ def main() -> None:
         st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
         _release(run)
         st.subheader("The file to carry", anchor=False)
+        show_delivery(run)
         name = f"{Path(run.name).name}-bundle.zip"
         data = _zip(str(bundle.path), stamp(bundle.path / "SHA256SUMS"))
         st.download_button(

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
 from app_pages.parts import folder_picker, heading, places
+from app_pages.verdict_panel import show_bundle_verdict
 from medidistill.errors import MedidistillError
 from view_models.bundles import find_bundles, read_bundle, receive
 from view_models.receiving import start_training, training
@@ -91,6 +92,7 @@ def main() -> None:
         st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
         st.markdown("Compare this number with the one that the sender told you. It must be the same:")
         st.code(bundle.digest, language=None)
+        show_bundle_verdict(bundle.recipe)
         _train(bundle.path)
     show_bundle(bundle)
 

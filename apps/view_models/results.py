@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from medidistill.config import METHODS
 from medidistill.files import read_json
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_curves import roc_curves
@@ -21,7 +20,6 @@ __all__ = [
     "Explained",
     "Figure",
     "Results",
-    "answer",
     "figure",
     "probe_lines",
     "read_explained",
@@ -39,12 +37,7 @@ VIEWS = {
     "probabilities": "Probabilities",
     "confusion": "What is taken for what",
 }
-_REAL = ("full", "dp_full", "random", "packed", "kmeans", "herding")
 _UNDEFINED = "not defined"
-_LOW_BAR = (
-    "The bar is low: networks trained on all real images do no better here than networks trained on a few of them. "
-    "Too few test patients, or too short a training on all images, can do that; try a longer run before you conclude."
-)
 
 
 @dataclass(frozen=True)
@@ -141,45 +134,6 @@ def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
     if "evaluate" not in run.finished or not file.is_file():
         return None
     return Results(read_json(file), read_json(clinical) if clinical.is_file() else None)
-
-
-def answer(results: Results) -> list[tuple[str, str]]:
-    """Return (tone, sentence) pairs that answer: can I train on the distilled set instead of the real one?
-
-    Tones are `good`, `bad` and `open`; the verdicts are those of the comparison, none is computed here.
-    """
-    if results.clinical is None:
-        return []
-    settings, told = results.clinical["settings"], []
-    words = {
-        "non-inferior": ("good", "Yes, within the margin.", "is shown to lose less than the margin"),
-        "inferior": ("bad", "No.", "is shown to lose more than the margin"),
-        "not shown": ("open", "Not shown.", "may lose more than the margin: these test patients do not decide it"),
-    }
-    for gap in results.clinical["differences"]:
-        macro = gap["macro"]
-        if gap["arm"] in _REAL or gap["minus"] != "full" or "verdict" not in macro:
-            continue
-        tone, short, text = words[macro["verdict"]]
-        told.append(
-            (
-                tone,
-                f"**{_title(gap['arm'])}: {short}** Against all real images ({gap['architecture']}) the mean AUROC "
-                f"differs by {macro['estimate']:+.3f} [{macro['low']:+.3f}, {macro['high']:+.3f}]. With a margin of "
-                f"{settings['margin']:g}, the distilled set {text}.",
-            )
-        )
-    return told + ([("open", _LOW_BAR)] if told and _low_bar(results) else [])
-
-
-def _title(arm: str) -> str:
-    return arm.upper() if arm in METHODS else arm
-
-
-def _low_bar(results: Results) -> bool:
-    rows = [row for row in results.comparison["rows"] if row["architecture"] == results.architectures[0]]
-    areas = {row["arm"]: row["macro_auroc"]["estimate"] for row in rows}
-    return "full" in areas and any(areas.get(arm, 0.0) > areas["full"] for arm in ("random", "kmeans"))
 
 
 def sentences(results: Results) -> list[str]:
@@ -351,14 +305,36 @@ def probe_lines(results: Results) -> list[str]:
         return []
     lines = []
     site, rule = probe["site"], probe["label_from_site"]
-    if "undefined" not in site and "undefined" not in site["balanced_accuracy"]:
+    if "balanced_accuracy" in site:
         lines.append(
             f"A simple model tells the site ({', '.join(site['sites'])}) from a very small copy of the image with "
-            f"balanced accuracy {_span(site['balanced_accuracy'])}; chance is {site['chance']:.2f}."
+            f"balanced accuracy {_known(site['balanced_accuracy'])}; chance is {site['chance']:.2f}."
         )
-    if "undefined" not in rule and "undefined" not in rule["balanced_accuracy"]:
+    else:
+        lines.append(f"Whether the site can be told from the image was not examined: {site['undefined']}.")
+    if "balanced_accuracy" in rule:
+        first = results.architectures[0]
+        networks = "; ".join(
+            f"{row['arm']} {row['balanced_accuracy']['estimate']:.3f}"
+            for row in results.comparison["rows"]
+            if row["architecture"] == first
+        )
+        tested = f" on {rule['patients']} test patients" if "patients" in rule else ""
+        area = f", AUROC {_known(rule['macro_auroc'])}" if "macro_auroc" in rule else ""
         lines.append(
-            f"Calling every image by what its site holds most of reaches {_span(rule['balanced_accuracy'])}; chance "
-            f"is {rule['chance']:.2f}. What a network reaches beyond that is worth more than the site."
+            f"Calling every image by what its site holds most of reaches a balanced accuracy of "
+            f"{_known(rule['balanced_accuracy'])}{tested}{area}; chance is {rule['chance']:.2f}. Networks that look at "
+            f"the image reach {networks}. Only what lies beyond the first figure is worth more than the site."
         )
-    return lines or ["The probe needs two sites with enough images in training and test; this run has not."]
+        if rule.get("one_class_sites"):
+            lines.append(f"{rule['one_class_sites']} of {rule['sites']} sites hold images of one class alone.")
+    else:
+        lines.append(f"What the site alone tells of the class was not examined: {rule['undefined']}.")
+    return lines
+
+
+def _known(value: Mapping[str, Any]) -> str:
+    """Return a figure with its limits, and without them where they alone are undefined."""
+    if "undefined" not in value:
+        return _span(value)
+    return f"{value['estimate']:.3f} (no limits: {value['undefined']})" if "estimate" in value else _UNDEFINED

@@ -21,6 +21,7 @@ from view_models.places import Places, free_folder, inside, short_id
 __all__ = [
     "RunState",
     "RunView",
+    "continue_run",
     "find_runs",
     "read_run",
     "resume_run",
@@ -228,26 +229,27 @@ def start_demo(places: Places) -> Path:
 
 def resume_run(places: Places, path: Path) -> Path:
     """Go on with a run. Raises `ConfigError` while it is at work."""
-    return _continue(places, path, ["run", "--output", str(path), "--resume"])
+    return continue_run(places, path, ["run", "--output", str(path), "--resume"])
 
 
 def start_audit(places: Places, path: Path, profile: str) -> Path:
     """Attack the set that a run exports. Raises `ConfigError` while it is at work."""
-    return _continue(places, path, ["audit", str(path), "--profile", profile])
+    return continue_run(places, path, ["audit", str(path), "--profile", profile])
 
 
 def start_release(places: Places, path: Path) -> Path:
     """Ask the privacy gate and write the released bundle. Raises `ConfigError` while the run is at work."""
-    return _continue(places, path, ["export", "--output", str(path), "--release"])
+    return continue_run(places, path, ["export", "--output", str(path), "--release"])
 
 
 def start_explaining(places: Places, path: Path, cases: int) -> Path:
     """Draw Grad-CAM on test images of patients, `cases` of each outcome. Raises `ConfigError` while it is at work."""
     asked = ["--set", f"evaluate.saliency.cases={cases}"]
-    return _continue(places, path, ["run", "--output", str(path), "--resume", *asked])
+    return continue_run(places, path, ["run", "--output", str(path), "--resume", *asked])
 
 
-def _continue(places: Places, path: Path, arguments: Sequence[str]) -> Path:
+def continue_run(places: Places, path: Path, arguments: Sequence[str]) -> Path:
+    """Start a command that works on a run. Raises `ConfigError` while one is at work or before it has begun."""
     if run_state(places, path).state == "running":
         raise ConfigError("this run is at work already")
     if not RunFolder(path).holds_run():

@@ -18,7 +18,7 @@ from medidistill.errors import ConfigError
 if TYPE_CHECKING:
     from medidistill.config import PhantomConfig, RunConfig
     from medidistill.distill import Ranks
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import RunFolder, Stop
     from medidistill.pipeline.sinks import Sink
 
 __all__ = ["run_command"]
@@ -178,7 +178,17 @@ def _whole(arguments: Namespace, stop: Stop, config: RunConfig, source: Path | N
     if config.notice:
         print(f"{config.notice}\n")
     print(comparison.to_markdown())
+    _print_verdict(RunFolder(output))
     print(f"\nbundle: {RunFolder(output).bundle}\nreport: {RunFolder(output).report}")
+
+
+def _print_verdict(folder: RunFolder) -> None:
+    from medidistill.files import read_json
+    from medidistill.pipeline.status import verdict_lines
+
+    lines = verdict_lines(read_json(folder.verdict)) if folder.verdict.is_file() else []
+    if lines:
+        print("\n" + "\n".join(["verdict:", *lines]))
 
 
 def _sinks(arguments: Namespace) -> tuple[Sink, ...]:
@@ -242,6 +252,7 @@ def _work(arguments: Namespace, stop: Stop, ranks: Ranks) -> None:
                 _print_first(ranks, folder.distill(method))
         elif arguments.command == "evaluate":
             print(comparing.evaluate(work).to_markdown())
+            _print_verdict(folder)
         else:
             print(delivery.report(work))
 

@@ -17,6 +17,16 @@ class ClinicalConfig(Validated):
 
     reference: str = text("", "arm that the others are judged against; empty: `full` where it runs, else the first")
     margin: float = number(0.05, "non-inferiority margin on the AUROC difference", 1e-6, 0.5)
+    margin_balanced_accuracy: float = number(
+        0.05, "non-inferiority margin on the difference of balanced accuracies, for the verdict", 1e-6, 0.5
+    )
+    margin_sensitivity: float = number(
+        0.1,
+        "non-inferiority margin on the difference of sensitivities at target_specificity, for the verdict",
+        1e-6,
+        0.5,
+    )
+    verdict_patients: int = number(30, "fewest test patients of each class for a green verdict", 2, 100_000)
     target_specificity: float = number(0.9, "specificity that the threshold reaches on validation", 0.01, 0.999)
     bins: int = number(10, "bins of the calibration curves", 2, 100)
     min_patients: int = number(20, "smallest group of patients that a table shows", 2, 100_000)

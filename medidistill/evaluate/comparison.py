@@ -8,9 +8,7 @@ entries and its interval is paired.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,47 +16,19 @@ import numpy.typing as npt
 
 from medidistill.config import as_dict
 from medidistill.errors import ConfigError
-from medidistill.evaluate.intervals import (
-    Interval,
-    PatientResamples,
-    paired_t_interval,
-    percentile_interval,
-    resample_patients,
-    resample_units,
-)
+from medidistill.evaluate.intervals import paired_t_interval, percentile_interval, resample_patients
 from medidistill.evaluate.metrics import check_scorable, confusion_matrix
 from medidistill.evaluate.protocol import ArmRun
+from medidistill.evaluate.resampled import Columns, Group, measure
 from medidistill.evaluate.results import Comparison, Difference, Row
 from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
 
 __all__ = ["Comparison", "compare"]
 
 FloatArray = npt.NDArray[np.float64]
-_BLOCK = 4_000_000  # image weights held at once, 32 MB
 _REAL = ("full", "dp_full", "random", "packed", "kmeans", "herding")
 _FEW_PATIENTS = 10
 _METRICS = ("balanced_accuracy", "macro_auroc")
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The metrics of one arm and architecture: columns are balanced accuracy, macro AUROC, K + K rates."""
-
-    runs: tuple[ArmRun, ...]
-    per_network: FloatArray  # (all networks, M)
-    units: FloatArray  # (U, M)
-    draws: FloatArray  # (B, M)
-
-    @property
-    def unit(self) -> str:
-        return "seed" if len(self.runs) > 1 else "network"
-
-    @property
-    def unit_keys(self) -> tuple[int, ...]:
-        return tuple(run.seed for run in self.runs) if len(self.runs) > 1 else (self.runs[0].seed, len(self.units))
-
-    def interval(self, column: int, confidence: float) -> Interval:
-        return percentile_interval(float(self.units[:, column].mean()), self.draws[:, column], confidence)
 
 
 def compare(
@@ -94,7 +64,7 @@ def compare(
     grouped = _grouped(runs, len(labels), len(class_names), class_names, labels)
     labels = labels.astype(np.int64)
     resamples = resample_patients(patient_ids, labels, len(class_names), bootstrap, seed)
-    groups = {key: _measure(group, labels, resamples, seed) for key, group in grouped.items()}
+    groups = {key: measure(group, _columns(labels), resamples, seed) for key, group in grouped.items()}
     differences = [
         difference
         for architecture in dict.fromkeys(architecture for architecture, _ in groups)
@@ -141,40 +111,25 @@ def _grouped(
     return grouped
 
 
-def _measure(runs: list[ArmRun], labels: npt.NDArray[np.int64], resamples: PatientResamples, seed: int) -> _Group:
-    runs = sorted(runs, key=lambda run: run.seed)
-    draws_of_units, units, networks = [], [], []
-    for run in runs:
+def _columns(labels: npt.NDArray[np.int64]) -> Columns:
+    """Return the metrics of a network: balanced accuracy, macro AUROC, K sensitivities, K specificities."""
+
+    def of_network(run: ArmRun, place: int) -> Callable[[FloatArray], FloatArray]:
         assert run.test_probabilities is not None
-        tables_of_run = [_metrics(labels, one.astype(np.float64), resamples) for one in run.test_probabilities]
-        points, draws = (np.stack(part) for part in zip(*tables_of_run, strict=True))
-        networks.append(points)
-        several = len(runs) > 1
-        units.append(points.mean(axis=0, keepdims=True) if several else points)
-        draws_of_units.append(draws.mean(axis=0, keepdims=True) if several else draws)
-    all_units = np.concatenate(units)
-    group = _Group(tuple(runs), np.concatenate(networks), all_units, np.empty(0))
-    shares = resample_units(len(all_units), len(resamples.counts), seed, group.unit, *group.unit_keys)
-    return dataclasses.replace(group, draws=np.einsum("bu,ubm->bm", shares, np.concatenate(draws_of_units)))
+        probabilities = run.test_probabilities[place].astype(np.float64)
+
+        def columns(weights: FloatArray) -> FloatArray:
+            sensitivity, specificity = weighted_rates(labels, probabilities, weights)
+            areas = weighted_aurocs(labels, probabilities, weights)
+            means = [sensitivity.mean(axis=1, keepdims=True), areas.mean(axis=1, keepdims=True)]
+            return np.concatenate([*means, sensitivity, specificity], axis=1)
+
+        return columns
+
+    return of_network
 
 
-def _metrics(
-    labels: npt.NDArray[np.int64], probabilities: FloatArray, resamples: PatientResamples
-) -> tuple[FloatArray, FloatArray]:
-    """Return every metric of one network: on the test split (M,), and on each resample (B, M)."""
-
-    def columns(weights: FloatArray) -> FloatArray:
-        sensitivity, specificity = weighted_rates(labels, probabilities, weights)
-        areas = weighted_aurocs(labels, probabilities, weights)
-        means = [sensitivity.mean(axis=1, keepdims=True), areas.mean(axis=1, keepdims=True)]
-        return np.concatenate([*means, sensitivity, specificity], axis=1)
-
-    step = max(1, _BLOCK // len(labels))
-    blocks = [columns(resamples.weights(slice(start, start + step))) for start in range(0, len(resamples.counts), step)]
-    return columns(np.ones((1, len(labels))))[0], np.concatenate(blocks)
-
-
-def _make_row(group: _Group, labels: npt.NDArray[np.int64], classes: int, confidence: float) -> Row:
+def _make_row(group: Group, labels: npt.NDArray[np.int64], classes: int, confidence: float) -> Row:
     first = group.runs[0]
     confusion = sum(
         confusion_matrix(labels, one)
@@ -211,7 +166,7 @@ def _pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _differences(
-    groups: Mapping[tuple[str, str], _Group], architecture: str, arm: str, minus: str, confidence: float
+    groups: Mapping[tuple[str, str], Group], architecture: str, arm: str, minus: str, confidence: float
 ) -> list[Difference]:
     a, b = groups[architecture, arm], groups[architecture, minus]
     paired = (a.unit, a.unit_keys) == (b.unit, b.unit_keys)
@@ -228,7 +183,7 @@ def _differences(
 
 
 def _notes(
-    groups: Mapping[tuple[str, str], _Group],
+    groups: Mapping[tuple[str, str], Group],
     labels: npt.NDArray[np.int64],
     patient_ids: Sequence[str],
     class_names: Sequence[str],

@@ -41,6 +41,7 @@ def write_bundle(
     record: RunRecord,
     comparison: Mapping[str, Any] | None,
     notice: str,
+    verdict: Mapping[str, Any] | None = None,
     sources: Sequence[SourceConfig] = (),
     privacy: Mapping[str, Any] | None = None,
     merged_from: Sequence[Mapping[str, Any]] = (),
@@ -56,6 +57,7 @@ def write_bundle(
         record: the run that made the set; versions and digests go into the bundle, paths and commands do not.
         comparison: `Comparison.to_dict()`, shown in the card; None where nothing was evaluated.
         notice: a caution printed beside the figures.
+        verdict: `Verdict.to_dict()`, at the top of the card; None where there is none.
         sources: where the images came from, under which licences.
         privacy: what an audit found (`audited`, `statement`, `verdict`, `measurements`, optionally `guarantee` and
             `reasons`; the schema of the recipe says more); None where no audit was made, and the card says so.
@@ -80,6 +82,7 @@ def write_bundle(
         name,
         record,
         comparison=comparison,
+        verdict=verdict,
         notice=notice,
         sources=sources,
         privacy=privacy,

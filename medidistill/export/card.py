@@ -7,6 +7,7 @@ from typing import Any
 
 from medidistill.config import METHOD_TITLES
 from medidistill.export.card_privacy import privacy_text
+from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
 
 __all__ = ["card_text"]
@@ -34,6 +35,7 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
     warning = _REAL_START if recipe["init"] == "real" else ""
     parts = [
         f"# {recipe['name']}\n\n{warning}{_what(recipe)}",
+        verdict_text(recipe),
         f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'])}",
         _how(recipe),
         _files(recipe, npz_name),

@@ -1,8 +1,8 @@
 """`recipe.json`: everything but the pixels, for programs that know nothing of medidistill; its versioned schema.
 
 Format 2 added the evaluation, the sources with their licence, and the privacy section; format 3 added how the images
-are stored (`storage`) and the optimiser. Bundles of older formats are read and checked by their own schema. Nothing
-without these sections is written.
+are stored (`storage`) and the optimiser, and may hold a `verdict`, which bundles of earlier versions lack. Bundles of
+older formats are read and checked by their own schema. Nothing without these sections is written.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def make_recipe(
     record: RunRecord,
     *,
     comparison: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, Any] | None = None,
     notice: str = "",
     sources: Sequence[SourceConfig] = (),
     privacy: Mapping[str, Any] | None = None,
@@ -61,6 +62,7 @@ def make_recipe(
         "init": distilled.recipe["init"],
         "distillation": dict(distilled.recipe),
         "evaluation": None if comparison is None else _evaluation(comparison),
+        "verdict": None if verdict is None else dict(verdict),
         "notice": notice.strip(),
         "sources": [as_dict(source) for source in sources],
         "licence": as_dict(combine(sources)),

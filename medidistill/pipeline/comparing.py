@@ -15,6 +15,8 @@ from medidistill.pipeline.cells import fingerprint, make_contest, run_cells
 from medidistill.pipeline.clinical import write_clinical
 from medidistill.pipeline.external import external_set, external_units
 from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.scored_labels import save_scored_labels
+from medidistill.pipeline.verdict import keep_delivered_verdict, write_verdicts
 from medidistill.pipeline.work import Run
 
 __all__ = ["evaluate"]
@@ -34,7 +36,9 @@ def evaluate(run: Run) -> Comparison:
     )
     table = run.folder.evaluate / "comparison.json"
     if run.finished("evaluate", inputs, table):
+        keep_delivered_verdict(run)
         return Comparison.from_dict(read_json(table))
+    run.folder.verdict.unlink(missing_ok=True)
     if not any(opening["digest"] == inputs for opening in run.record.test_openings):
         run.record.open_test("evaluate", inputs)
         run.record.save(run.folder.record_file)
@@ -44,6 +48,7 @@ def evaluate(run: Run) -> Comparison:
     if not run.config.experts.dp.enabled:  # otherwise the configured training ships with the set
         run.touch("choose_training", inputs, val=data.val)
     runs = run_cells(run, contest)
+    save_scored_labels(run.folder, data.test, data.val)
     if delivery(run.config, run.folder).scores:
         run.touch("choose_method", inputs, val=data.val)
     if external is not None:
@@ -51,7 +56,8 @@ def evaluate(run: Run) -> Comparison:
         _write_tables(run, data, external, elsewhere, run.folder.evaluate / "external")
     comparison = _write_tables(run, data, data.test, runs, run.folder.evaluate)
     tables = [path for path in run.folder.evaluate.rglob("*") if path.is_file() and path.parent.name != "cells"]
-    run.note("evaluate", inputs, tables, cells=len(runs))
+    run.note("evaluate", inputs, tables, cells=len(runs), deliver=run.config.deliver)
+    keep_delivered_verdict(run)
     return comparison
 
 
@@ -85,6 +91,7 @@ def _write_tables(run: Run, data: Prepared, scored: LabelledImages, runs: Sequen
     comparison = dataclasses.replace(comparison, notes=(*comparison.notes, *units.sentences()))
     write_text(folder / "comparison.md", comparison.to_markdown())
     write_text(folder / "comparison.csv", comparison.to_csv())
-    write_clinical(run, data, scored, runs, folder)
+    clinical = write_clinical(run, data, scored, runs, folder)
+    write_verdicts(config, data, scored, runs, comparison, clinical, units, folder)
     write_json(folder / "comparison.json", comparison.to_dict())
     return comparison

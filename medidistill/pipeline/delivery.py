@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from medidistill.pipeline.arms import Delivery, cell_file, delivery
 from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared, private_folder
 from medidistill.pipeline.releasing import Override, Release, only_release, release
+from medidistill.pipeline.verdict import images_by_site, keep_delivered_verdict
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 from medidistill.report import Explanations, ExternalResults, ReportData, confounded_sites, render, saliency
@@ -56,7 +56,8 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
         distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
     if chosen.scores:
         distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "chosen_among": _rounded(chosen)})
-    work = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"])
+    verdict = keep_delivered_verdict(run)
+    work = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"], verdict)
     before = run.record.stages.get("export", {})
     if not wanted and before.get("released") and before.get("work") == work and (folder / "SHA256SUMS").exists():
         if changed := run.changed("export"):
@@ -67,12 +68,19 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
         return folder  # what the gate let pass stays as it is
     with only_release(run) if wanted else contextlib.nullcontext():
         decided = release(run, distilled, wanted=wanted, overrides=overrides)
-        _write_bundle(run, distilled, decided, method=method, work=work, released=wanted)
+        _write_bundle(run, distilled, decided, verdict, method=method, work=work, released=wanted)
     return folder
 
 
 def _write_bundle(
-    run: Run, distilled: DistilledSet, decided: Release, *, method: str, work: str, released: bool
+    run: Run,
+    distilled: DistilledSet,
+    decided: Release,
+    verdict: Mapping[str, Any] | None,
+    *,
+    method: str,
+    work: str,
+    released: bool,
 ) -> None:
     """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
     folder, inputs = run.folder.bundle, digest(work, decided.section)
@@ -87,6 +95,7 @@ def _write_bundle(
         name=run.config.name,
         record=dataclasses.replace(run.record, stages={} if decided.claim.kind == "dp" else _before_export(run.record)),
         comparison=comparison,
+        verdict=verdict,
         notice=run.config.notice,
         sources=run.config.sources,
         privacy=decided.section,
@@ -126,6 +135,7 @@ def report(run: Run) -> Path:
         record=_without_places(run.record),
         comparison=read_json(run.folder.evaluate / "comparison.json"),
         clinical=read_json(run.folder.evaluate / "clinical.json"),
+        verdict=keep_delivered_verdict(run),
         distilled=DistilledSet.load(run.folder.distill(method) / "distilled.safetensors") if made else None,
         histories=_histories(run),
         evolution=_evolution(run, method) if made else (),
@@ -134,7 +144,7 @@ def report(run: Run) -> Path:
         patient_units=run.patient_units,
         data_notes=tuple(run.record.stages["ingest"].get("notes", ())),
         sites=_sites(run, data),
-        confounded=confounded_sites(_raw_sites(data), data.train.class_names),
+        confounded=confounded_sites(images_by_site(data), data.train.class_names),
         external=_external(run),
         privacy=_privacy(run, method) if made else None,
         explained=run.folder.explained.is_dir(),
@@ -220,15 +230,6 @@ def _quarantine(run: Run) -> list[tuple[str, str]]:
 def _by_class(images: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
     """Turn split -> class -> count around to class -> split -> count."""
     return {name: {split: counts[name] for split, counts in images.items()} for name in images["train"]}
-
-
-def _raw_sites(data: Prepared) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[str]] = {}
-    for part in (data.train, data.val, data.test):
-        for site, label in zip(part.sites, part.labels.tolist(), strict=False):
-            if site:
-                counts.setdefault(site, Counter())[part.class_names[label]] += 1
-    return {site: dict(found) for site, found in sorted(counts.items())}
 
 
 def _sites(run: Run, data: Prepared) -> dict[str, dict[str, int | str]]:

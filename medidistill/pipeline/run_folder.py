@@ -30,6 +30,7 @@ _MANAGED_ENTRIES = (
     "record.json",
     "provenance.json",
     "release-check.json",
+    "verdict.json",
     "ingest",
     "experts",
     "distill",
@@ -102,6 +103,11 @@ class RunFolder:
         return self.path / "provenance.json"
 
     @property
+    def verdict(self) -> Path:
+        """Whether the set that is delivered may stand in for the real X-rays, see `medidistill.evaluate.verdict`."""
+        return self.path / "verdict.json"
+
+    @property
     def release_check(self) -> Path:
         """Which rules of the gate the counts of the run cannot resolve."""
         return self.path / "release-check.json"
@@ -150,7 +156,8 @@ class RunFolder:
             path: the output folder; must be absent or empty without `resume` or `force`.
             config: the resolved configuration, written as `run.yaml`.
             resume: continue the run that the folder holds; its configuration must be the same, but for more
-                outer steps, more experts, another distance of checkpoints and other Grad-CAM pictures.
+                outer steps, more experts, another distance of checkpoints, other Grad-CAM pictures and another
+                method to deliver.
             force: remove the results of the run that the folder holds, and only those.
             source: folder of images that a new run reads; noted first, so that `resume` need not be told.
 
@@ -278,6 +285,9 @@ class RunFolder:
         """Remove what `stage` left, so that it is done anew; `ingest` keeps the note of its source."""
         whole = {"experts": self.experts, "evaluate": self.evaluate, "audit": self.audit}
         whole |= {"export": self.bundle, "report": self.report}
+        if stage == "evaluate":
+            with translate_os_errors(self.verdict):
+                self.verdict.unlink(missing_ok=True)
         target = self.distill(stage.partition("/")[2]) if stage.startswith("distill/") else whole.get(stage)
         for path in sorted(self.ingest.glob("*.safetensors")) if target is None else [target]:
             with translate_os_errors(path):
@@ -312,7 +322,7 @@ def refused_changes(before: RunConfig, now: RunConfig) -> list[str]:
 def _resumable_changes(before: RunConfig, now: RunConfig) -> set[str]:
     """Return the settings that a continued run may have changed: what is done stays valid, and machines differ."""
     grown = {"distill.checkpoint_every", "evaluate.saliency.arms", "evaluate.saliency.cases"}
-    grown |= {"threads", "device", "deterministic", "memory_check", "privacy.release_check"}
+    grown |= {"threads", "device", "deterministic", "memory_check", "privacy.release_check", "deliver"}
     if now.distill.outer_steps > before.distill.outer_steps:
         grown.add("distill.outer_steps")
     if now.experts.count > before.experts.count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from medidistill.files import read_json
 from medidistill.pipeline.journal import FORMAT, State
 from medidistill.pipeline.run_folder import RunFolder
 
-__all__ = ["State", "describe", "read_status"]
+__all__ = ["State", "describe", "read_status", "verdict_lines"]
 
 _DIED = "the process terminated unexpectedly (killed, out of memory, or power lost); --resume goes on"
 
@@ -21,8 +22,9 @@ def read_status(path: Path) -> dict[str, Any]:
     Keys: `format`, `state` (see `State`), `command`, `stage`, `stages`, `finished`, `step`, `total`, `unit`, `piece`,
     `figures`, `eta_seconds` (of the stage; None where unknown), `elapsed_seconds`, `pid`, `started`, `updated`,
     `error` (why it failed, or was not released), `exit_code`, `released` (whether the bundle passed the privacy gate;
-    None without a bundle), `release_check` (see `medidistill.pipeline.release_check`; None before ingest). A status
-    that says `running` while no process holds the folder is reported as `failed`.
+    None without a bundle), `release_check` (see `medidistill.pipeline.release_check`; None before ingest), `verdict`
+    (see `medidistill.evaluate.verdict`; None before the comparison). A status that says `running` while no process
+    holds the folder is reported as `failed`.
 
     Raises:
         ConfigError: `path` holds no run.
@@ -38,13 +40,14 @@ def read_status(path: Path) -> dict[str, Any]:
         raise IngestError(f"{folder.status_file}: damaged status file; delete it, the run itself is not affected")
     if status["format"] > FORMAT:
         raise IngestError(f"{folder.status_file}: written by a newer medidistill; upgrade this one")
-    status["release_check"] = _release_check(folder.release_check)
+    status["release_check"] = _or_none(folder.release_check)
+    status["verdict"] = _or_none(folder.verdict)
     if status["state"] == State.RUNNING and not working:
         status |= {"state": State.FAILED, "error": _DIED, "exit_code": None, "eta_seconds": None}
     return status
 
 
-def _release_check(file: Path) -> dict[str, Any] | None:
+def _or_none(file: Path) -> dict[str, Any] | None:
     try:
         found = read_json(file) if file.is_file() else None
     except IngestError:
@@ -57,7 +60,9 @@ def _from_record(folder: RunFolder) -> dict[str, Any]:
 
     finished = list(RunRecord.load(folder.record_file).stages) if folder.record_file.is_file() else []
     state = State.RUNNING if folder.at_work() else State.UNKNOWN
-    return {"format": FORMAT, "state": state, "stage": "", "finished": finished, "stages": [], "error": ""}
+    return {"format": FORMAT, "state": state, "stage": "", "finished": finished, "stages": [], "error": ""} | {
+        "verdict": _or_none(folder.verdict)
+    }
 
 
 def describe(status: dict[str, Any], path: Path) -> str:
@@ -75,6 +80,7 @@ def describe(status: dict[str, Any], path: Path) -> str:
     lines.append(("finished", ", ".join(finished) or "nothing yet"))
     if status.get("released") is not None:
         lines.append(("bundle", "released" if status["released"] else "not released: for use inside"))
+    lines += [("" if place else "verdict", line) for place, line in enumerate(verdict_lines(status.get("verdict")))]
     if status.get("updated"):
         lines.append(("updated", status["updated"]))
     check = status.get("release_check")
@@ -89,6 +95,15 @@ def describe(status: dict[str, Any], path: Path) -> str:
             ("decide", f"medidistill export --output {path} --release --override RULE --reason TEXT --by NAME")
         )
     return "\n".join(f"{name:<11}{text}" for name, text in lines)
+
+
+def verdict_lines(verdict: Mapping[str, Any] | None) -> list[str]:
+    """Return a stored verdict as lines for a terminal; none where there is no verdict, or not one of this version."""
+    if not verdict or not {"colour", "sentence", "missing", "warnings", "chosen_by"} <= verdict.keys():
+        return []
+    lines = [f"{verdict['colour']}. {verdict['sentence']}"]
+    lines += [f"Missing for a yes: {'; '.join(verdict['missing'])}."] if verdict["missing"] else []
+    return [*lines, *verdict["warnings"], verdict["chosen_by"]]
 
 
 def _shown(status: dict[str, Any]) -> str:

@@ -70,6 +70,7 @@ class ReportData:
         notice: a caution shown at the top and under every figure of results, for example a known confounder.
         comparison: `Comparison.to_dict()`.
         clinical: what `clinical_comparison` returned; drawn class by class.
+        verdict: of the delivered set, at the top, `medidistill.evaluate.verdict`.
         distilled: the distilled set; pictured only where its recipe says that it started from noise.
         histories: run of distillation -> its history entries.
         evolution: (outer step, images like `distilled.images`), pictured under the same condition.
@@ -92,6 +93,7 @@ class ReportData:
     notice: str = ""
     comparison: Mapping[str, Any] | None = None
     clinical: Mapping[str, Any] | None = None
+    verdict: Mapping[str, Any] | None = None
     distilled: DistilledSet | None = None
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     evolution: Sequence[tuple[int, Tensor]] = ()

@@ -167,7 +167,9 @@ def probe_table(clinical: Mapping[str, Any]) -> Table:
     )
     lines = {"site, from tiny images": probe["site"]}
     lines |= {f"site, among {name}": one for name, one in probe["within_class"].items()}
-    for title, one in {**lines, "label, from the site alone": probe["label_from_site"]}.items():
+    rule = probe["label_from_site"]
+    told = f", {rule['sites']} sites, {rule['patients']} test patients" if "sites" in rule else ""
+    for title, one in {**lines, f"label, from the site alone{told}": rule}.items():
         table.rows.append(
             [title, table.span(one.get("balanced_accuracy", one)), f"{one['chance']:.2f}" if "chance" in one else ""]
         )

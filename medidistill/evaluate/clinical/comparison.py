@@ -28,7 +28,7 @@ from medidistill.evaluate.intervals import resample_patients
 from medidistill.evaluate.metrics import check_scorable
 from medidistill.evaluate.protocol import ArmRun
 
-__all__ = ["FORMAT", "clinical_comparison"]
+__all__ = ["FORMAT", "clinical_comparison", "mean_probabilities"]
 
 FORMAT = 1
 
@@ -139,13 +139,13 @@ def _models(
         where = f"arm {arm}, {architecture}"
         if len({run.seed for run in group}) < len(group):
             raise ConfigError(f"{where}: a seed is given twice")
-        test = _mean([run.test_probabilities for run in group])
+        test = mean_probabilities([run.test_probabilities for run in group])
         if test is None:
             raise ConfigError(f"{where}: has no test probabilities; evaluate it with the test images")
         if test.ndim != 2 or test.shape[1] != len(class_names):
             raise ConfigError(f"{where}: test probabilities {test.shape}, must be ({len(labels)}, {len(class_names)})")
         check_scorable(labels, test, class_names)
-        val = _mean([run.val_probabilities for run in group])
+        val = mean_probabilities([run.val_probabilities for run in group])
         if val is not None and val_labels is not None:
             check_scorable(val_labels, val, class_names)
         models.append(
@@ -162,7 +162,7 @@ def _models(
     return models
 
 
-def _mean(parts: Sequence[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float64] | None:
+def mean_probabilities(parts: Sequence[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float64] | None:
     """Return the mean over all networks of (networks, N, K) arrays, rows adding up to 1; None where one is missing."""
     present = [np.asarray(part, dtype=np.float64) for part in parts if part is not None]
     if len(present) < len(parts):

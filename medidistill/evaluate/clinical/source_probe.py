@@ -5,8 +5,9 @@ before any network is trained:
 
 * `site`: balanced accuracy of a logistic regression that predicts the *site* from tiny images. Near 1 / sites: it
   cannot be told. Near 1: anything that differs between sites can pass for disease.
-* `label_from_site`: balanced accuracy over the *labels* of a rule that knows nothing but the site. Above 1 / K: part
-  of every model's score may be the source. A diagnostic model worth its name must stand clearly above it.
+* `label_from_site`: balanced accuracy and AUROC over the *labels* of a rule that knows nothing but the site, over all
+  sites, those of one class and images of unknown site included. Above 1 / K and 0.5: part of every model's score may
+  be the source. A diagnostic model worth its name must stand clearly above it.
 
 Sites differ in their mix of diseases, so a site may be told by the disease. `within_class` asks again among the
 images of one label. A low figure does not clear the data: a larger model may see what a linear one cannot.
@@ -31,8 +32,9 @@ from sklearn.preprocessing import StandardScaler
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, marked
+from medidistill.evaluate.clinical.proportions import clopper_pearson
 from medidistill.evaluate.intervals import Interval, percentile_interval, resample_patients
-from medidistill.evaluate.weighted import weighted_rates
+from medidistill.evaluate.weighted import weighted_aurocs
 
 __all__ = ["ProbeData", "label_from_site", "shrink", "site_probe", "source_probe"]
 
@@ -98,13 +100,47 @@ def _common(train: ProbeData, test: ProbeData) -> tuple[ProbeData, ProbeData, li
 def _scored(
     truth: npt.NDArray[np.int64], called: npt.NDArray[np.int64], classes: int, test: ProbeData, **how: Any
 ) -> Interval:
+    return _credited(truth, np.eye(classes)[called], test, **how)
+
+
+def _credited(truth: npt.NDArray[np.int64], credit: FloatArray, test: ProbeData, **how: Any) -> Interval:
+    """Return the balanced accuracy of a rule that gives image i the share `credit[i, k]` of a vote for class k."""
+    classes = credit.shape[1]
+    right = credit[np.arange(len(truth)), truth]
+    held = truth[:, None] == np.arange(classes)
+
+    def balanced(weights: FloatArray) -> FloatArray:
+        means: FloatArray = ((weights * right) @ held / (weights @ held)).mean(axis=1)
+        return means
+
     resamples = resample_patients(test.patient_ids, truth, classes, how["bootstrap"], how["seed"])
-    guess = np.eye(classes)[called]
-    draws = weighted_rates(truth, guess, resamples.weights(slice(None)))[0].mean(axis=1)
-    point = weighted_rates(truth, guess, np.ones((1, len(truth))))[0].mean()
-    if np.ptp(draws) == 0:
-        raise UndefinedError(f"balanced accuracy {point:.3f} on every resample: no limits", float(point))
-    return percentile_interval(float(point), draws, how["confidence"])
+    draws, point = balanced(resamples.weights(slice(None))), float(balanced(np.ones((1, len(truth))))[0])
+    if np.ptp(draws) > 0:
+        return percentile_interval(point, draws, how["confidence"])
+    if not np.isin(right, (0.0, 1.0)).all():
+        raise UndefinedError(f"balanced accuracy {point:.3f} on every resample: the rule only guesses", point)
+    return _exact(point, right > 0, held, test.patient_ids, how["confidence"])
+
+
+def _exact(
+    point: float,
+    right: npt.NDArray[np.bool_],
+    held: npt.NDArray[np.bool_],
+    patient_ids: Sequence[str],
+    confidence: float,
+) -> Interval:
+    """Return limits where every image of a class is called alike, so that resamples do not vary.
+
+    Each class has all or none of its n patients right: Clopper-Pearson at a level that holds for all classes at once
+    (Bonferroni); the limits of the mean are the means of the limits.
+    """
+    names = np.asarray(patient_ids, dtype=str)
+    limits = []
+    for flags in held.T:
+        patients = len(np.unique(names[flags]))
+        hits = patients if right[flags].all() else 0
+        limits.append(clopper_pearson(hits, patients, 1 - (1 - confidence) / held.shape[1]))
+    return Interval(point, *(float(np.mean([getattr(one, side) for one in limits])) for side in ("low", "high")))
 
 
 def site_probe(
@@ -137,31 +173,52 @@ def site_probe(
 def label_from_site(
     train: ProbeData, test: ProbeData, *, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Any]:
-    """Call every image by the label that its site holds most of, relative to the label's frequency in training.
+    """Say how well the site alone tells the label: a rule learned on the training images, scored on the test images.
+
+    An image is called by the label that its site holds most of, relative to the label's frequency in training; labels
+    that tie share the vote. The AUROC takes that share as the score. Every site counts, however few images it has and
+    if all of them are of one class; images of unknown site are taken as one more site; at a site that training does
+    not hold the rule guesses.
 
     Returns:
-        `{"chance": 1 / labels, "balanced_accuracy": interval}`.
+        `{"chance": 1 / labels, "balanced_accuracy": interval, "macro_auroc": interval, "sites", "one_class_sites",
+        "patients"}`: the number of named sites in training, of those with images of one class alone, and of
+        test patients.
 
     Raises:
-        UndefinedError: fewer than two common sites, or one label among them.
+        UndefinedError: no site is known, there is one alone, or a split lacks a label of the other.
     """
-    train, test, names = _common(train, test)
+    known = sorted(set(train.sites))
     labels = np.unique(train.labels)
+    if len(known) < 2:
+        raise UndefinedError(f"{len(known)} sites in training: a rule by site needs two")
     if len(labels) < 2 or not np.array_equal(np.unique(test.labels), labels):
-        raise UndefinedError(
-            f"the common sites hold {len(labels)} labels in training: a baseline needs two, in both splits"
-        )
-    place = np.searchsorted(names, np.asarray(train.sites))
-    counts = np.zeros((len(names), len(labels)))
-    np.add.at(counts, (place, np.searchsorted(labels, train.labels)), 1)
-    rule = (counts / counts.sum(axis=0)).argmax(axis=1)
+        raise UndefinedError(f"{len(labels)} labels in training: a rule by site needs two, in both splits")
+    counts = np.zeros((len(known), len(labels)))
+    np.add.at(counts, (np.searchsorted(known, np.asarray(train.sites)), np.searchsorted(labels, train.labels)), 1)
+    frequency = counts / counts.sum(axis=0)
+    share = {name: row / row.sum() for name, row in zip(known, frequency, strict=True)}
+    scores = np.stack([share.get(site, np.full(len(labels), 1 / len(labels))) for site in test.sites])
+    best = np.isclose(scores, scores.max(axis=1, keepdims=True))
     truth = np.searchsorted(labels, test.labels)
-    called = rule[np.searchsorted(names, np.asarray(test.sites))]
     how: dict[str, Any] = {"bootstrap": bootstrap, "confidence": confidence, "seed": seed}
     return {
         "chance": 1 / len(labels),
-        "balanced_accuracy": marked(lambda: _scored(truth, called, len(labels), test, **how)),
+        "balanced_accuracy": marked(lambda: _credited(truth, best / best.sum(axis=1, keepdims=True), test, **how)),
+        "macro_auroc": marked(lambda: _macro_auroc(truth, scores, test, **how)),
+        "sites": sum(bool(name) for name in known),
+        "one_class_sites": int(((counts > 0).sum(axis=1) == 1)[[bool(name) for name in known]].sum()),
+        "patients": len(set(test.patient_ids)),
     }
+
+
+def _macro_auroc(truth: npt.NDArray[np.int64], scores: FloatArray, test: ProbeData, **how: Any) -> Interval:
+    resamples = resample_patients(test.patient_ids, truth, scores.shape[1], how["bootstrap"], how["seed"])
+    draws = weighted_aurocs(truth, scores, resamples.weights(slice(None))).mean(axis=1)
+    point = float(weighted_aurocs(truth, scores, np.ones((1, len(truth)))).mean())
+    if np.ptp(draws) == 0:
+        raise UndefinedError(f"AUROC {point:.3f} on every resample: no limits", point)
+    return percentile_interval(point, draws, how["confidence"])
 
 
 def source_probe(

@@ -1,0 +1,129 @@
+"""The verdict at the top of Compare, Export and Receive: the same words as in the report and on the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app_pages.parts import at_rest, places, show_run
+from medidistill.errors import MedidistillError
+from medidistill.evaluate.verdict import Colour, Verdict
+from view_models.runs import RunView
+from view_models.verdict import (
+    bundle_verdict,
+    criteria_table,
+    deliverable_methods,
+    delivery_words,
+    readable_verdict,
+    start_delivery,
+)
+
+__all__ = ["QUESTION", "show_bundle_verdict", "show_criteria", "show_delivery", "show_verdict"]
+
+QUESTION = "May I train on this set instead of the real X-rays?"
+_BOXES = {
+    Colour.GREEN: (st.success, ":material/check_circle:"),
+    Colour.AMBER: (st.warning, ":material/help:"),
+    Colour.RED: (st.error, ":material/cancel:"),
+}
+
+
+def show_verdict(run: RunView, *, elsewhere: bool = False, figures: bool = True) -> None:
+    """Draw the verdict on the set that a run delivers.
+
+    Args:
+        run: the run.
+        elsewhere: on its test set from elsewhere.
+        figures: offer the table of the criteria, too.
+    """
+    verdict, problem = readable_verdict(run, elsewhere=elsewhere)
+    st.subheader(QUESTION, anchor=False)
+    if verdict is not None:
+        _draw(verdict)
+        if figures:
+            _criteria(verdict)
+    elif problem:
+        st.error(problem, icon=":material/error:")
+    elif "evaluate" in run.finished:
+        st.info(
+            "No verdict: this run distilled no set, or was compared by an earlier version. Continuing the run makes "
+            "the verdict; no network is trained again.",
+            icon=":material/info:",
+        )
+
+
+def show_bundle_verdict(recipe: Mapping[str, Any]) -> None:
+    """Draw the verdict that a bundle carries, made again from its criteria."""
+    verdict, problem = bundle_verdict(recipe)
+    st.subheader(QUESTION, anchor=False)
+    if verdict is not None:
+        st.caption("As the sender measured it, on the sender's patients.")
+        _draw(verdict)
+        _criteria(verdict)
+    elif problem:
+        st.error(f"The verdict of this bundle cannot be believed: {problem}.", icon=":material/error:")
+    else:
+        st.info("The bundle carries no verdict.", icon=":material/info:")
+
+
+def _draw(verdict: Verdict) -> None:
+    box, icon = _BOXES[verdict.colour]
+    box(f"**{_plain(verdict.sentence)}**", icon=icon)
+    if verdict.missing:
+        st.markdown(f"Missing for a yes: {_plain('; '.join(verdict.missing))}.")
+    for warning in verdict.warnings:
+        st.warning(_plain(warning), icon=":material/warning:")
+
+
+def show_criteria(run: RunView, *, elsewhere: bool = False) -> None:
+    """Draw the criteria of the verdict on a run's set, with their figures."""
+    verdict, _ = readable_verdict(run, elsewhere=elsewhere)
+    if verdict is not None:
+        _criteria(verdict)
+
+
+def _criteria(verdict: Verdict) -> None:
+    with st.expander("The criteria and their figures"):
+        st.dataframe(
+            criteria_table(verdict),
+            hide_index=True,
+            alt="Criteria of the verdict",
+            column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("this set", "that")},
+        )
+        st.caption(
+            f"Means over fresh {verdict.architecture} networks; in brackets {100 * verdict.confidence:g} % intervals "
+            "over patients and networks, paired. Red: one criterion is refuted. Green: all are met and nothing is "
+            "missing."
+        )
+
+
+def _plain(text: str) -> str:
+    """Return text of others with the letters that Streamlit would take for Markdown or a formula made harmless."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#$~|:" else letter for letter in text)
+
+
+def show_delivery(run: RunView) -> None:
+    """Draw which method's set is delivered, by which rule, and the choice of another."""
+    verdict, _ = readable_verdict(run)
+    if verdict is not None:
+        st.markdown(_plain(verdict.chosen_by))
+    methods = deliverable_methods(run)
+    if not methods:
+        return
+    with st.expander("Deliver another method's set"):
+        chosen = st.selectbox("Method", methods, format_func=delivery_words, key="deliver")
+        st.caption(
+            "Audit, bundle and report are made anew; a bundle that was released is then no longer. A method that is "
+            "named after the test patients were scored cannot get a green verdict."
+        )
+        if not at_rest(run):
+            st.info("The run is at work.", icon=":material/autorenew:")
+        elif st.button("Write the bundle again", disabled=chosen == methods[0], key="deliver_again"):
+            try:
+                show_run(start_delivery(places(), run.folder.path, str(chosen)))
+            except MedidistillError as error:
+                st.error(str(error))
+                return
+            st.switch_page("app_pages/distil.py")

@@ -1,0 +1,64 @@
+"""True classes and patients of the scored images, kept beside the predictions, so that thresholds can be tried later.
+
+Patients are numbers that mean nothing elsewhere. The file lies with the predictions for single images, and `medidistill
+clean --all` removes it with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medidistill.distilled_set import LabelledImages
+from medidistill.errors import IngestError
+from medidistill.files import load_tensors, save_tensors
+from medidistill.pipeline.run_folder import RunFolder
+
+__all__ = ["ScoredLabels", "load_scored_labels", "save_scored_labels"]
+
+_KIND, _FORMAT = "scored_labels", 1
+
+
+@dataclass(frozen=True)
+class ScoredLabels:
+    """What predictions are held against.
+
+    Args:
+        class_names: K names.
+        test: (N,) class of each test image.
+        patients: (N,) patient of each test image, as 0..P-1.
+        val: (N_val,) class of each validation image.
+    """
+
+    class_names: tuple[str, ...]
+    test: npt.NDArray[np.int64]
+    patients: npt.NDArray[np.int64]
+    val: npt.NDArray[np.int64]
+
+
+def _file(folder: RunFolder) -> Path:
+    return folder.evaluate / "cells" / "labels.safetensors"
+
+
+def save_scored_labels(folder: RunFolder, test: LabelledImages, val: LabelledImages) -> None:
+    """Write the labels of both splits, readable by the owner alone. Raises `ResourceError`."""
+    codes = np.unique(np.asarray(test.patient_ids, dtype=str), return_inverse=True)[1].astype(np.int64)
+    tensors = {"test": test.labels.to(torch.int64), "val": val.labels.to(torch.int64), "patients": torch.tensor(codes)}
+    header = {"kind": _KIND, "format": _FORMAT, "class_names": list(test.class_names)}
+    save_tensors(_file(folder), tensors, header, mode=0o600)
+
+
+def load_scored_labels(folder: RunFolder) -> ScoredLabels | None:
+    """Read what `save_scored_labels` wrote; None where it is not there. Raises `IngestError` where it is damaged."""
+    file = _file(folder)
+    if not file.is_file():
+        return None
+    tensors, header = load_tensors(file)
+    if header.get("kind") != _KIND or not {"test", "val", "patients"} <= tensors.keys():
+        raise IngestError(f"{file}: not the labels of a comparison; continue the run to write them again")
+    test, patients, val = (tensors[name].numpy().astype(np.int64) for name in ("test", "patients", "val"))
+    return ScoredLabels(tuple(header["class_names"]), test, patients, val)

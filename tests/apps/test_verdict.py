@@ -1,0 +1,110 @@
+"""The verdict on Compare, Export and Receive: the same words as in report, card and status; damaged and absent ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html import unescape
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from medidistill.cli import main
+from medidistill.pipeline import app_file
+
+
+def words(path) -> list[str]:
+    """Every sentence of a stored verdict that must stand wherever the verdict does."""
+    stored = json.loads(path.read_text())
+    return [stored["sentence"], *stored["missing"], *stored["warnings"]]
+
+
+def unmarked(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def test_the_same_words_stand_everywhere(open_page, finished, text_of, capsys, root):
+    stored = words(finished / "verdict.json")
+    assert len(stored) > 3
+    capsys.readouterr()
+    assert main(["status", str(finished)]) == 0
+    places = {
+        "status": capsys.readouterr().out,
+        "card": (finished / "bundle" / "README.md").read_text(),
+        "recipe": json.dumps(json.loads((finished / "bundle" / "recipe.json").read_text())["verdict"]),
+        "report": unescape((finished / "report.html").read_text()),
+        "compare": unmarked(text_of(open_page("compare"))),
+        "export": unmarked(text_of(open_page("export"))),
+    }
+    (root / "received" / "theirs").mkdir(parents=True)
+    shutil.copytree(finished / "bundle", root / "received" / "theirs" / "bundle")
+    places["receive"] = unmarked(text_of(open_page("receive")))
+    lacking = [(place, one) for place, shown in places.items() for one in stored if one not in shown]
+    assert lacking == []
+
+
+def test_the_delivered_method_and_its_rule_stand_on_export(open_page, finished, text_of):
+    shown = text_of(open_page("export"))
+    assert re.search(r"Delivered is the set of (IADD|MTT)\\?: the best on the validation patients", shown)
+
+
+@pytest.mark.parametrize("page", ["compare", "export"])
+def test_a_verdict_that_contradicts_its_figures_is_not_shown(page, open_page, finished, text_of):
+    file = finished / "verdict.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"colour": "green", "sentence": "Yes: take it."}))
+    test = open_page(page)
+    assert "Yes: take it" not in unmarked(text_of(test))
+    assert any("states 'green', its criteria say 'amber'" in one.value for one in test.error)
+
+
+@pytest.mark.parametrize("page", ["compare", "export"])
+def test_a_run_of_an_earlier_version_has_no_verdict_and_says_so(page, open_page, finished, text_of):
+    (finished / "verdict.json").unlink()
+    assert "No verdict: this run" in text_of(open_page(page))
+
+
+def test_the_purpose_is_answered_and_kept_in_the_address(open_page, finished, text_of):
+    test = open_page("compare", view="purpose")
+    assert not test.exception
+    assert {one.label for one in test.number_input} == {
+        "Least sensitivity (%)",
+        "Margin (percentage points)",
+        "Prevalence (%)",
+    }
+    prevalence = next(one for one in test.number_input if one.label == "Prevalence (%)")
+    missed = {one.label: one.value for one in test.metric}
+    assert set(missed) >= {"Sensitivity", "Specificity", "PPV", "NPV", "Missed per 1,000", "False alarms per 1,000"}
+    prevalence.set_value(2.0).run()
+    assert test.query_params["prevalence"] == "2"
+    assert {one.label: one.value for one in test.metric}["False alarms per 1,000"] != missed["False alarms per 1,000"]
+    test.slider[0].set_value(100.0).run()  # nothing is called
+    assert {one.label: one.value for one in test.metric}["Sensitivity"] == "0.0 %"
+    assert test.query_params["threshold"] == "100"
+    assert any(one.value.startswith("**No: on 2 test patients with") for one in test.error)
+
+
+def test_an_address_brings_the_purpose_back(root, finished):
+    test = AppTest.from_file(str(app_file()), default_timeout=120).run()
+    for name, value in (("view", "purpose"), ("finding", "lobar_pneumonia"), ("least", "70"), ("threshold", "33.5")):
+        test.query_params[name] = value
+    test.switch_page("app_pages/compare.py").run()
+    assert not test.exception
+    assert [one.value for one in test.selectbox if one.label == "Class to find"] == ["lobar_pneumonia"]
+    assert test.slider[0].value == 33.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("least", "x"), ("least", "1000"), ("finding", "no such"), ("threshold", "nan")]
+)
+def test_an_address_that_makes_no_sense_is_no_error(name, value, root, finished):
+    test = AppTest.from_file(str(app_file()), default_timeout=120).run()
+    test.query_params["view"], test.query_params[name] = "purpose", value
+    test.switch_page("app_pages/compare.py").run()
+    assert not test.exception
+    assert not [one for one in test.error if "must be" in one.value]
+
+
+def test_without_predictions_the_purpose_says_what_is_missing(open_page, finished, text_of):
+    shutil.rmtree(finished / "evaluate" / "cells")
+    assert "this run does not hold them" in text_of(open_page("compare", view="purpose"))
