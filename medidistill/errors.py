@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -30,7 +31,20 @@ __all__ = [
     "StoppedError",
     "as_known",
     "did_you_mean",
+    "one_line",
 ]
+
+
+def one_line(name: str) -> str:
+    r"""Return a name as text of one line that every file and terminal takes.
+
+    Bytes that are not UTF-8 and control characters are written as escapes (``M\xfcller``, ``a\nb``).
+    """
+    try:
+        told = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that does not come from a name of a file
+        told = name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told)
 
 
 class MedidistillError(Exception):
@@ -46,8 +60,13 @@ class MedidistillError(Exception):
     quiet: bool = False  # another process of the same command prints it
 
     def __init__(self, message: str = "", *, private: Iterable[str] = ()) -> None:
-        super().__init__(message)
-        self.private = tuple(private)
+        super().__init__(_sentence(message))
+        self.private = tuple(map(_sentence, private))
+
+
+def _sentence(text: str) -> str:
+    """Return a message that any file takes: libraries break lines, and names hold bytes that are no characters."""
+    return one_line(re.sub(r"[\t\n\v\f\r]+", " ", text))
 
 
 class ConfigError(MedidistillError):

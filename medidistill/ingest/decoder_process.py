@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import warnings
 from typing import Any
 
@@ -21,7 +22,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 
+_DAMAGED = (b"premature end of data segment", b"bad Huffman code", b"instead of RST", b"bad arithmetic code")
 _MOST_MEMORY = 8 << 30  # bytes; the largest picture that `limits.MOST_PIXELS` allows takes less than 3 GiB
+_MOST_PRINTED = 1 << 20  # bytes: what is beyond is lost
 
 
 def _decode(request: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
@@ -31,7 +34,27 @@ def _decode(request: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
         pixels = np.ascontiguousarray(pixel_array(pydicom.dcmread(io.BytesIO(request))))
     except BaseException as error:  # noqa: BLE001
         said["error"] = type(error).__name__
+    printed = _printed()
+    if any(text in printed for text in _DAMAGED):  # libjpeg fills up what is missing, and goes on
+        said["error"] = "the compressed data end early or are damaged"
+        pixels = np.empty(0)
     return {**said, "type": pixels.dtype.str, "shape": pixels.shape}, pixels
+
+
+def _memory_file() -> int:
+    """Return the descriptor of a file without a name, in memory where the system has that."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("printed")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _printed() -> bytes:
+    """Return what codecs have written to stderr since the last call."""
+    printed = os.pread(2, _MOST_PRINTED, 0)
+    os.ftruncate(2, 0)
+    os.lseek(2, 0, os.SEEK_SET)
+    return printed
 
 
 def main() -> None:
@@ -40,7 +63,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # some codecs print: stderr leads nowhere
+    os.dup2(_memory_file(), 2)  # codecs print, and of some damage libjpeg does nothing but print
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_PRINTED, _MOST_PRINTED))
     requests = sys.stdin.buffer
     while length := requests.read(8):
         said, pixels = _decode(requests.read(int.from_bytes(length, "big")))

@@ -28,6 +28,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, R
 from medidistill.errors import IngestError
 from medidistill.ingest.attributes import attribute, whole_number
 from medidistill.ingest.codestream import Codestream, Coding, read_codestream
+from medidistill.ingest.completeness import check_complete
 from medidistill.ingest.limits import encapsulated_frame
 from medidistill.ingest.notices import Notice
 from medidistill.ingest.pixel_layout import PixelLayout, read_layout
@@ -144,17 +145,16 @@ def _compressed(dataset: Dataset, syntax: UID, frame: int | None, layout: PixelL
     if not plugins:
         raise _DecoderError("no decoder")
     stream = encapsulated_frame(dataset, frame or 0, max(1, whole_number(dataset, "NumberOfFrames", 1)))
-    if syntax == RLELossless:  # PS3.5 annex G: the bytes of the pixel cells, behind the offsets of their segments
-        count, first = (int.from_bytes(stream[at : at + 4], "little") for at in (0, 4))
-        if not 1 <= count <= 15 or not 64 <= first < len(stream):
-            raise _DecoderError("no RLE segments")
+    cells = whole_number(dataset, "Rows") * whole_number(dataset, "Columns")
+    if syntax == RLELossless:  # PS3.5 annex G: the bytes of the pixel cells
+        check_complete(stream, syntax, cells, layout.allocated // 8)
         plain = PixelLayout(layout.allocated, layout.allocated, layout.allocated - 1, signed=False)
-        cells = _decoder.decode(_image_alone(dataset, syntax, stream, plain))
-        return Samples(cells, layout.allocated)
+        return Samples(_decoder.decode(_image_alone(dataset, syntax, stream, plain)), layout.allocated)
     header = read_codestream(stream)
     if header is None:
         raise _DecoderError("no codestream")
     _check(header, syntax)
+    check_complete(stream, syntax, cells, layout.allocated // 8)
     allocated = 8 if header.precision <= 8 else 16
     told = PixelLayout(allocated, header.precision, header.precision - 1, header.signed)
     values = _decoder.decode(_image_alone(dataset, syntax, stream, told))

@@ -28,7 +28,6 @@ __all__ = [
     "is_utf8",
     "list_folder",
     "not_regular",
-    "one_line",
     "relative_name",
     "scan_folder",
 ]
@@ -115,11 +114,6 @@ def relative_name(path: Path, root: Path) -> str:
     Bytes that are not valid UTF-8 are written as escapes (``M\xfcller.dcm``).
     """
     return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
-
-
-def one_line(name: str) -> str:
-    """Return a name for a message of one line: control characters are written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def inside(root: Path, path: Path, allowed: Sequence[str] = ()) -> Path:

@@ -7,7 +7,6 @@ its tables. A command writes the whole into a file that its owner alone can read
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import traceback
@@ -16,19 +15,14 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from medidistill.errors import StoppedError, as_known
+from medidistill.errors import StoppedError, as_known, one_line
+from medidistill.pipeline.cells_of_tables import MOST_BYTES, TABLES, cells, cells_of
 
 __all__ = ["PublicError", "full_text", "input_names", "make_public", "withhold_names"]
 
 WITHHELD = "(withheld)"
 _MOST_NAMES = 2_000_000
-_TABLES = (".csv", ".tsv", ".txt")
-_TABLE_BYTES = 1 << 26
-# columns of a table of labels whose cells name neither a file nor a patient; see docs/ingest.md
-_PLAIN_COLUMNS = frozenset({"label", "split", "sex", "gender", "age", "view", "view_position"})
-_NAMING_COLUMNS = frozenset(
-    {"path", "file", "filename", "sop_instance_uid", "accession_number", "patient_id", "site", "source"}
-)
+_MOST_TABLES = 100
 # words of our own messages that are common names of folders and files as well
 _WORDS = {"class", "classes", "data", "file", "files", "folder", "image", "images", "input", "label", "labels"}
 _WORDS |= {"labels.csv", "patient", "patients", "split", "table", "test", "train", "training", "val", "valid"}
@@ -87,9 +81,13 @@ def withhold_names(text: str, sources: Iterable[Path], typed: Collection[str] = 
         sources: files and folders of patients' data.
         typed: what the user wrote; names in it are kept.
     """
-    kept = _WORDS | {name for one in typed for part in re.split(r"[/=]", one) for name in _parts(part)}
+    kept = _WORDS | {
+        form for one in typed for part in re.split(r"[/=]", one) for name in _parts(part) for form in _forms(name)
+    }
     folded = text.casefold()
-    found = {name for name in input_names(sources) if name.casefold() in folded and name not in kept}
+    found = {
+        form for name in input_names(sources) for form in _forms(name) if form.casefold() in folded and form not in kept
+    }
     if not found:
         return text, 0
     names = "|".join(_pattern(name) for name in sorted(found, key=lambda one: (len(one), one), reverse=True))
@@ -101,10 +99,19 @@ def withhold_names(text: str, sources: Iterable[Path], typed: Collection[str] = 
         return match[0] if match.lastgroup == "typed" else WITHHELD
 
     # a path of the command line is passed over as a whole, also where a part of it is a name
-    paths = sorted((re.escape(one) for one in typed if "/" in one or "." in one), key=len, reverse=True)
+    written = {form for one in typed if "/" in one or "." in one for form in _forms(one)}
+    paths = sorted(map(re.escape, written), key=len, reverse=True)
     whole = rf"(?P<typed>(?:{'|'.join(paths)})(?!\w))|{names}" if paths else names
     shown = re.sub(whole, replace, text, flags=re.IGNORECASE)
     return shown, count
+
+
+def _forms(name: str) -> set[str]:
+    """Return a name as it is and as messages write it: with escapes, and with a blank for a line break."""
+    if name.isprintable() and "  " not in name:
+        return {name}
+    blank = " ".join(name.split())
+    return {name, blank, one_line(name), one_line(blank)} - {""}
 
 
 def _pattern(name: str) -> str:
@@ -128,10 +135,12 @@ def input_names(sources: Iterable[Path]) -> Iterator[str]:
 def _names(source: Path) -> Iterator[str]:
     if source.is_file():
         yield from _parts(source.name)
-        yield from _entries(source)
-        yield from _cells(source)
+        if zipfile.is_zipfile(source) and not source.name.lower().endswith(TABLES):
+            yield from _entries(source)
+        else:
+            yield from cells_of(source)
         return
-    waiting = [str(source)]
+    waiting, tables = [str(source)], 0
     while waiting:  # no recursion, and no link is followed: names of others are no names of the input
         here = waiting.pop()
         try:
@@ -143,8 +152,9 @@ def _names(source: Path) -> Iterator[str]:
             yield from _parts(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
-            elif here == str(source) and entry.is_file(follow_symlinks=False) and entry.name.lower().endswith(_TABLES):
-                yield from _cells(Path(entry.path))
+            elif entry.name.lower().endswith(TABLES) and entry.is_file(follow_symlinks=False) and tables < _MOST_TABLES:
+                tables += 1
+                yield from cells_of(Path(entry.path))
 
 
 def _parts(name: str) -> Iterator[str]:
@@ -155,43 +165,17 @@ def _parts(name: str) -> Iterator[str]:
 
 
 def _entries(source: Path) -> Iterator[str]:
+    """Yield the names of the entries of an archive, and the cells of the tables in it."""
+    tables = 0
     try:
         with zipfile.ZipFile(source) as archive:
-            entries = archive.namelist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+            for entry in archive.infolist():
+                for part in re.split(r"[/\\]", entry.filename):
+                    if part:
+                        yield from _parts(part)
+                if entry.filename.lower().endswith(TABLES) and tables < _MOST_TABLES:
+                    tables += 1
+                    with archive.open(entry) as file:
+                        yield from cells(file.read(MOST_BYTES), Path(entry.filename))
+    except Exception:  # noqa: BLE001 (a damaged archive raises anything; what was found until then counts)
         return
-    for entry in entries:
-        for part in re.split(r"[/\\]", entry):
-            if part:
-                yield from _parts(part)
-
-
-def _cells(table: Path) -> Iterator[str]:
-    """Yield the cells of a table that may name somebody; the first line too, unless it is a header that we know."""
-    try:
-        with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
-            lines = file.read(_TABLE_BYTES).splitlines()
-    except OSError:
-        return
-    rows = iter(csv.reader(lines, delimiter=";" if lines and lines[0].count(";") > lines[0].count(",") else ","))
-    try:
-        first = next(rows, [])
-        header = [cell.strip().lower() for cell in first]
-        if not _NAMING_COLUMNS & set(header):
-            header = [""] * len(first)
-            yield from _telling(first)
-        plain = {number for number, name in enumerate(header) if name in _PLAIN_COLUMNS}
-        for row in rows:
-            yield from _telling([cell for number, cell in enumerate(row) if number not in plain])
-    except csv.Error:
-        return
-
-
-def _telling(row: Iterable[str]) -> Iterator[str]:
-    """Yield the cells that are more than a short number, and the names of files in those that are paths."""
-    for cell in map(str.strip, row):
-        if len(cell) > 3 or (len(cell) == 3 and not cell.isdigit()):
-            yield cell
-            for part in re.split(r"[/\\]", cell):
-                if len(part) > 2 and part != cell:
-                    yield from _parts(part)

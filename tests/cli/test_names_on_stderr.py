@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import re
 import stat
 import warnings
@@ -12,6 +13,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from PIL import Image
 
@@ -261,3 +263,86 @@ def test_details_that_cannot_be_kept_are_not_shown_instead(tmp_path, capfd):
     assert "1 detail that may name files or patients could not be kept" in shown
     assert "KOWALCZYK" not in shown
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def as_workbook(rows, path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(list(row))
+    book.save(path.with_suffix(".xlsx"))
+
+
+KINDS = {
+    "UTF-16": lambda rows, path: path.write_text("\n".join(map("\t".join, rows)), "utf-16"),
+    "sep=": lambda rows, path: path.write_text("\n".join(["sep=|", *map("|".join, rows)])),
+    "semicolons": lambda rows, path: path.write_text("\ufeff" + "\n".join(map(";".join, rows)), "utf-8"),
+    "tabs": lambda rows, path: path.write_text("\n".join(map("\t".join, rows))),
+    "workbook": as_workbook,
+}
+
+
+@pytest.mark.parametrize("place", ["", "export/2024/", "zip"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cells_of_tables_of_every_kind_are_withheld(tmp_path, capfd, kind, place):
+    folder = tmp_path / "in" / (place if place != "zip" else "")
+    folder.mkdir(parents=True)
+    rows = [("path", "label", "patient_id")]
+    for number in range(6):
+        draw(folder / f"{number}.png", number)
+        rows.append((f"{number}.png", "sick" if number % 2 else "well", f"Thistlewood ID-77310{number}"))
+    rows[-1] = (rows[-1][0], *rows[-1][2:] * 2)  # the identifier stands in the column of labels, too
+    KINDS[kind](rows, folder / "labels.csv")
+    name = "labels.xlsx" if kind == "workbook" else "labels.csv"
+    source = tmp_path / "in"
+    if place == "zip":
+        source = tmp_path / "films.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in sorted(folder.iterdir()):
+                archive.write(path, f"export/{path.name}")
+    options = [
+        "--set",
+        "ingest.image_size=16",
+        "--set",
+        f"ingest.labels={name}",
+        "--set",
+        "ingest.classes=[sick, well]",
+    ]
+    assert main(["ingest", "--input", str(source), "--output", str(tmp_path / "out"), "--quiet", *options]) == 3
+    shown = capfd.readouterr()
+    assert "is not one of the classes" in shown.err
+    assert not [one for one in NAMES if one in shown.out + shown.err]
+    assert "Thistlewood ID-773105" in (tmp_path / "out/ingest/error.txt").read_text()
+
+
+def test_a_column_of_names_in_the_place_of_labels_is_refused_without_them(tmp_path, capfd):
+    (tmp_path / "in").mkdir()
+    for number in range(21):
+        draw(tmp_path / "in" / f"{number}.png", number)
+    rows = [(f"{number}.png", f"KOWALCZYK-{number}") for number in range(21)]
+    table(tmp_path / "in", rows, ("path", "label"))
+    command = ["ingest", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--quiet"]
+    assert main(command) == 3
+    shown = capfd.readouterr()
+    assert "21 labels would be classes, more than 20" in shown.err
+    assert "KOWALCZYK" not in shown.out + shown.err
+    assert "KOWALCZYK-7" in (tmp_path / "out/ingest/error.txt").read_text()
+
+
+@pytest.mark.parametrize("folder", [b"KOWALCZYK\nEva", b"KOWALCZYK  Eva", b"KOWALCZYK\x1b[31m", b"M\xfcller KOWALCZYK"])
+def test_names_are_withheld_in_the_form_that_a_message_gives_them(tmp_path, folder):
+    here = Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + folder))
+    here.mkdir(parents=True)
+    public = make_public(IngestError(f"{here}/labels.csv: not a readable CSV"), [tmp_path / "in"])
+    assert public.line == f"{tmp_path}/in/(withheld)/(withheld): not a readable CSV".replace(
+        "(withheld):", "labels.csv:"
+    )
+    assert "KOWALCZYK" in public.details
+    public.details.encode()
+
+
+def test_a_path_of_the_command_line_is_repeated_in_whatever_bytes(tmp_path):
+    here = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    here.mkdir()
+    (here / "M\udcfcller").mkdir()
+    public = make_public(IngestError(f"{here}: no labels"), [here], ["ingest", "--input", str(here)])
+    assert public.line == f"{tmp_path}/M\\xfcller: no labels"

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from medidistill.errors import IngestError
+from medidistill.errors import IngestError, one_line
 from medidistill.ingest.finding import (
     EntryKind,
     inside,
     is_left_behind,
     list_folder,
-    one_line,
     relative_name,
     scan_folder,
 )

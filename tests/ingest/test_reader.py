@@ -424,5 +424,5 @@ def test_rle_with_offsets_that_lead_out_of_the_frame(tmp_path, radiograph, offse
     data = (tmp_path / "a").read_bytes()
     at = data.index(b"\x02\0\0\0\x40\0\0\0")  # two segments, the first behind the header of 64 bytes
     (tmp_path / "a").write_bytes(data[: at + 8] + offset.to_bytes(4, "little") + data[at + 12 :])
-    with pytest.raises(IngestError, match="unreadable"):
+    with pytest.raises(IngestError, match=r"damaged or cut short at its (header|segments)"):
         read_image(tmp_path / "a")

@@ -39,8 +39,8 @@ from pydicom.uid import (
 from medidistill.errors import IngestError
 from medidistill.ingest.attributes import whole_number
 from medidistill.ingest.decoding import frame_samples
-from medidistill.ingest.deidentify.codestreams import check_complete, without_comments
-from medidistill.ingest.limits import check_size, encapsulated_frame
+from medidistill.ingest.deidentify.codestreams import without_comments
+from medidistill.ingest.limits import check_size
 from medidistill.ingest.pixel_layout import PixelLayout, read_layout
 from medidistill.ingest.samples import stored_values
 from medidistill.ingest.stored_bits import mask_unused_bits
@@ -96,10 +96,6 @@ def write_pixels(source: Dataset, target: Dataset) -> UID:
     check_size(source, frames)
     layout, _ = read_layout(source)
     _check_declared_overlays(source, layout)
-    if syntax.is_encapsulated:
-        cells = whole_number(source, "Rows") * whole_number(source, "Columns")
-        for index in range(frames):
-            check_complete(encapsulated_frame(source, index, frames), syntax, cells, layout.allocated // 8)
     values = [_values(source, index, layout) for index in range(frames)]
     written = _write(values, layout, source, syntax, target)
     if syntax in _METHODS:

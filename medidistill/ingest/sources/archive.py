@@ -100,10 +100,19 @@ def _size(source: Path | BinaryIO) -> int:
     return source.seek(0, os.SEEK_END)
 
 
-def check_archive(path: Path) -> None:
-    """Refuse a zip-like file (zip, npz, xlsx) that claims to unpack to far more than it holds. Raises `IngestError`."""
-    with _open(path, str(path)) as archive:
-        _members(archive, str(path), _size(path), ArchiveLimits())
+def check_archive(path: Path, content: BinaryIO | None = None) -> None:
+    """Refuse a zip-like file (zip, npz, xlsx) that claims to unpack to far more than it holds.
+
+    Args:
+        path: the file, or what messages call it.
+        content: the file open for reading; None: `path` is opened.
+
+    Raises:
+        IngestError: too large, or no zip file.
+    """
+    source = path if content is None else content
+    with _open(source, str(path)) as archive:
+        _members(archive, str(path), _size(source), ArchiveLimits())
 
 
 def unpack(

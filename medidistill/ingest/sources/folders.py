@@ -13,6 +13,7 @@ from medidistill.errors import IngestError
 from medidistill.ingest.dicom import file_kind
 from medidistill.ingest.finding import Listing
 from medidistill.ingest.sources.archive import check_archive
+from medidistill.ingest.sources.labels import MOST_CLASSES
 from medidistill.ingest.sources.layout import IMAGE_FOLDERS, NO_CLASS, Layout, Place, folder_word, read_layout
 from medidistill.ingest.sources.record import Found
 
@@ -20,7 +21,6 @@ __all__ = ["from_folders", "is_picture"]
 
 _DIRECTORY = "dicomdir"
 _WORKBOOK = ".metadata.xlsx"
-_MOST_CLASSES = 20
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz")
 
 
@@ -60,9 +60,9 @@ def from_folders(source: Path, listing: Listing, config: IngestConfig) -> Found:
     except IngestError as error:
         raise IngestError(f"{source}: {error}; or label the pictures by a table {config.labels}") from error
     classes = {label for place, _, label in (layout.place(places[path][:-1]) for path in pictures) if label}
-    if len(classes) > _MOST_CLASSES and not config.classes:
+    if len(classes) > MOST_CLASSES and not config.classes:
         raise IngestError(
-            f"{source}: {len(classes)} folders would be classes, more than {_MOST_CLASSES}: they look like patients or "
+            f"{source}: {len(classes)} folders would be classes, more than {MOST_CLASSES}: they look like patients or "
             f"studies; label the pictures by a table {config.labels}, or list the folders in ingest.classes"
         )
     found, masks = Found(notes=list(layout.notes)), 0

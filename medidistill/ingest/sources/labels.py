@@ -13,8 +13,9 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError, did_you_mean
 from medidistill.ingest.sources.record import Found, Record
 
-__all__ = ["class_names", "normal_label", "settle_classes"]
+__all__ = ["MOST_CLASSES", "class_names", "normal_label", "settle_classes"]
 
+MOST_CLASSES = 20  # where the configuration lists none
 _NUMBER = re.compile(r"[+-]?\d{1,18}(?:[.,]\d{1,18})?", re.ASCII)
 
 
@@ -78,9 +79,16 @@ def class_names(records: Sequence[Record], config: IngestConfig) -> tuple[str, .
     Without `config.classes` numbers come first, by value, then words by their letters.
 
     Raises:
-        IngestError: a label that is no class, a class without images, or fewer than two classes.
+        IngestError: a label that is no class, a class without images, more classes than it is likely that there are, or
+            fewer than two.
     """
     counts = Counter(record.label for record in records)
+    if not config.classes and len(counts) > MOST_CLASSES:
+        raise IngestError(
+            f"{len(counts)} labels would be classes, more than {MOST_CLASSES}: they look like names or identifiers; "
+            "mend the column label, or list the classes in ingest.classes",
+            private=[f"labels: {', '.join(sorted(counts))}"],
+        )
     names = config.classes or tuple(sorted(counts, key=_rank))
     for label in sorted(set(counts) - set(names)):
         raise IngestError(

@@ -21,8 +21,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from medidistill.errors import IngestError
-from medidistill.ingest.finding import one_line
+from medidistill.errors import IngestError, one_line
 
 __all__ = ["IMAGE_FOLDERS", "NO_CLASS", "Layout", "Place", "folder_word", "read_layout", "split_of"]
 

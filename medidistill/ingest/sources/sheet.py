@@ -22,7 +22,7 @@ import openpyxl
 from medidistill.errors import IngestError
 from medidistill.ingest.sources.archive import check_archive
 
-__all__ = ["Sheet", "column_word", "read_sheet"]
+__all__ = ["Sheet", "column_word", "parse_sheet", "read_sheet"]
 
 _MOST_BYTES = 1 << 30
 _OLE2 = bytes.fromhex("d0cf11e0a1b11ae1")
@@ -74,6 +74,20 @@ def read_sheet(path: Path, known: Collection[str]) -> Sheet:
         data = path.read_bytes()
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
+    return parse_sheet(path, data, known)
+
+
+def parse_sheet(path: Path, data: bytes, known: Collection[str]) -> Sheet:
+    """Read the bytes of a table as `read_sheet` does.
+
+    Args:
+        path: what messages call it.
+        data: all of its bytes.
+        known: names of columns (`column_word`) by which the delimiter is told.
+
+    Raises:
+        IngestError: neither CSV nor a workbook, or what cannot be read, and in which line.
+    """
     if data.startswith(b"PK\x03\x04"):
         return _check(path, _workbook_rows(path, data), "row")
     if data.startswith(_OLE2):
@@ -150,9 +164,9 @@ def _csv_rows(path: Path, text: str, delimiter: str, skipped: int) -> Iterator[t
 
 def _workbook_rows(path: Path, data: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yield (row, cells) of the first sheet of a workbook."""
-    check_archive(path)
+    check_archive(path, io.BytesIO(data))
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if "xl/workbook.xml" not in archive.namelist():
                 raise IngestError(f"{path}: neither CSV nor an Excel workbook (xlsx)")  # noqa: TRY301
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from medidistill.config import IngestConfig
-from medidistill.errors import IngestError, did_you_mean
+from medidistill.errors import IngestError, did_you_mean, one_line
 from medidistill.ingest.dicom import Header, file_kind, read_header
-from medidistill.ingest.finding import one_line
 from medidistill.ingest.sources.lookup import FileLookup
 from medidistill.ingest.sources.patients import identify, normal_id
 from medidistill.ingest.sources.record import Found
