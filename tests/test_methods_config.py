@@ -85,7 +85,7 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     flat = {name for name, (_, experts) in made.items() if experts.rho > 0}
     assert flat == FLAT_EXPERTS
     reads_real = {name for name, (distill, _) in made.items() if distill.reads_real}
-    by_batches = {"dc", "dsa", "dm", "kernel", "bptt", "bptt_soft"}
+    by_batches = {"dc", "dsa", "dm", "kernel", "kernel_warm", "bptt", "bptt_soft"}
     assert reads_real == by_batches | {"snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
 
 

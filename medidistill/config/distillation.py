@@ -194,8 +194,8 @@ class DistillConfig(Validated):
     )
     expert_labels: bool = flag(
         False,
-        "label the images with the experts' predictions, corrected for the class frequencies of their training images; "
-        "instead of learned labels",
+        "label the finished images with the experts' predictions, corrected for the class frequencies of their "
+        "training images; learned labels then serve the distillation alone",
     )
     lr_labels: float = number(0.02, "learning rate of the label logits (Adam)", 0.0, 1e6)
     ema: float = number(
@@ -241,11 +241,10 @@ class DistillConfig(Validated):
             )
         if self.bits not in (0, 2, 4, 8, 32):
             raise ConfigError(f"DistillConfig.bits={self.bits}: must be 0, 2, 4, 8 or 32")
-        if self.expert_labels and (self.soft_labels or self.objective in ("trajectory", "student_loss", "statistics")):
+        if self.expert_labels and self.objective in ("trajectory", "student_loss", "statistics"):
             raise ConfigError(
-                f"DistillConfig.expert_labels=True with objective={self.objective!r}, soft_labels={self.soft_labels}: "
-                "labels a set after it was matched at fixed networks; use it with hard labels and the objective "
-                "snapshots, kernel, gradient or distribution"
+                f"DistillConfig.expert_labels=True with objective={self.objective!r}: must be snapshots, kernel, "
+                "gradient or distribution; a student's steps are matched with the labels that it was trained on"
             )
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")

@@ -31,6 +31,17 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "snapshots": {**_PLAIN, "objective": "snapshots", "lr_schedule": "cosine", "expert_labels": True},
     # the real images' loss of a ridge regression on features of networks that train on the set
     "kernel": {**_PLAIN, "objective": "kernel", "lr_schedule": "cosine", "soft_labels": True},
+    # the same from the set of `snapshots`, whose experts label the images in the end
+    "kernel_warm": {
+        **_PLAIN,
+        "objective": "kernel",
+        "kernel_loss": "softmax",
+        "lr_schedule": "cosine",
+        "lr_images": 0.02,
+        "soft_labels": True,
+        "expert_labels": True,
+        "start_from": "snapshots",
+    },
     # where the student ends against where an expert went
     "mtt": _PLAIN,
     "mtt_warm": {**_PLAIN, "start_from": "snapshots"},
@@ -74,6 +85,7 @@ METHOD_TITLES: Mapping[str, str] = {
     "dm": "matching of mean features (DM; arXiv 2110.04181)",
     "snapshots": "matching of mean features at expert snapshots (as TGDD; arXiv 2512.02469)",
     "kernel": "ridge regression on features of networks trained on the set (as FRePo; arXiv 2206.00719)",
+    "kernel_warm": "ridge regression on features (as FRePo and RCIG) from a set matched at snapshots",
     "mtt": _MTT,
     "mtt_warm": f"{_MTT} from a set matched at snapshots",
     "mtt_soft": f"{_MTT} with soft labels",

@@ -48,10 +48,11 @@ _ARMS = {
     "packed": Style("#F0B323", "<", (0, (3, 1))),
     "snapshots": Style("#0072B2", "P", "--"),
     "kernel": Style("#CC79A7", "X", ":"),
+    "kernel_warm": Style("#882255", "*", (0, (2, 1))),
     "mtt": Style("#009E73", "D", (0, (4, 1, 1, 1))),
     "iadd": Style("#D55E00", "o", "-"),
 }
-_OTHERS = (Style("#44AA99", "p", "--"), Style("#882255", "*", ":"), Style("#7F7F7F", "h", "-."))
+_OTHERS = (Style("#44AA99", "p", "--"), Style("#999933", "d", ":"), Style("#7F7F7F", "h", "-."))
 
 
 def style_of(arm: str, known: Sequence[str] = ()) -> Style:

@@ -17,6 +17,7 @@ _WHAT = {
     "packed": "real images drawn at random, packed into the same bytes,",
     "snapshots": "images distilled by matching features at expert snapshots",
     "kernel": "images distilled by kernel regression",
+    "kernel_warm": "images distilled by feature matching, then kernel regression",
     "mtt": "images distilled by trajectory matching (MTT)",
     "iadd": "images distilled with importance weights (IADD)",
 }

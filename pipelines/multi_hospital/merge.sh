@@ -4,6 +4,7 @@
 #   merge.sh MERGED BUNDLE BUNDLE ...
 #
 #   MEDIDISTILL_CLASSES  mapping file, where the hospitals have different sets of classes (docs/bundle.md, Merging)
+#   MEDIDISTILL_EVALUATE folder of labelled X-rays to score the merged set and each part on
 #   MEDIDISTILL          the command                                                   (default: medidistill)
 set -eu
 merged=${1:?"usage: merge.sh MERGED BUNDLE BUNDLE ..."}
@@ -14,4 +15,5 @@ for bundle in "$@"; do
   $medidistill verify "$bundle"
 done
 # shellcheck disable=SC2086
-exec $medidistill merge "$@" --output "$merged" ${MEDIDISTILL_CLASSES:+--classes "$MEDIDISTILL_CLASSES"}
+exec $medidistill merge "$@" --output "$merged" ${MEDIDISTILL_CLASSES:+--classes "$MEDIDISTILL_CLASSES"} \
+  ${MEDIDISTILL_EVALUATE:+--evaluate "$MEDIDISTILL_EVALUATE"}

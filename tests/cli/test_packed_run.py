@@ -23,7 +23,7 @@ experts: {count: 2, epochs: 3, batch_size: 16}
 distill:
   {ipc: 1, factor: 2, coarse: 2, outer_steps: 6, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 3}
 evaluate:
-  {arms: [packed, snapshots, kernel, iadd_warm], networks: 2, full_epochs: 2, bootstrap: 100,
+  {arms: [packed, snapshots, kernel_warm, iadd_warm], networks: 2, full_epochs: 2, bootstrap: 100,
    small: {steps: 5}, adaptive: {steps: 5}}
 """
 
@@ -57,7 +57,7 @@ def test_bundle_holds_every_decoded_image_and_says_how_they_are_stored(packed):
 def test_delivered_method_is_the_best_on_validation_and_the_card_can_say_among_what(packed):
     recipe = _json(packed / "bundle" / "recipe.json")
     among = recipe["distillation"]["chosen_among"]
-    assert set(among) == {"snapshots", "kernel", "iadd_warm"}
+    assert set(among) == {"snapshots", "kernel_warm", "iadd_warm"}
     assert among[recipe["method"]] == max(among.values())
 
 

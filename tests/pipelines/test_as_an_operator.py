@@ -86,17 +86,35 @@ def test_nightly(films, operator, tmp_path):
     assert operator("nightly/nightly.sh", inbox=films, runs=runs) == (0, "no new files in the inbox; nothing to do\n")
 
 
-def test_several_hospitals(operator, tmp_path):
+WORDS = {"normal": "Healthy", "lobar_pneumonia": "Bacterial", "bilateral_peripheral_opacities": "Covid"}
+
+
+def test_several_hospitals_with_words_of_their_own(operator, tmp_path):
+    """From X-rays to the merged bundle and its scores; one hospital calls every class by another name."""
     for seed, site in enumerate(("north", "south")):
         films = phantoms(tmp_path / f"films-{site}", seed)
+        if site == "north":
+            text = (films / "labels.csv").read_text()
+            for plain, word in WORDS.items():
+                text = text.replace(f",{plain},", f",{word},")
+            (films / "labels.csv").write_text(text)
         code, said = operator("multi_hospital/site.sh", films, tmp_path / site, operator.config)
         assert code == 0, said
         assert not (tmp_path / site / "ingest").exists()
-    code, said = operator(
-        "multi_hospital/merge.sh", tmp_path / "merged", tmp_path / "north" / "bundle", tmp_path / "south" / "bundle"
-    )
+    bundles = [tmp_path / site / "bundle" for site in ("north", "south")]
+    code, said = operator("multi_hospital/merge.sh", tmp_path / "merged", *bundles)
+    assert (code, "--classes FILE" in said) == (2, True), said
+    assert not (tmp_path / "merged").exists()
+    translated = ", ".join(f"{word}: {plain}" for plain, word in WORDS.items())
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(f"classes: [{', '.join(sorted(WORDS))}]\nbundles:\n  north/bundle: {{{translated}}}\n")
+    held_out = phantoms(tmp_path / "held-out", 5)
+    code, said = operator("multi_hospital/merge.sh", tmp_path / "merged", *bundles, classes=mapping, evaluate=held_out)
     assert code == 0, said
+    assert "| merged |" in said
     assert main(["verify", str(tmp_path / "merged"), "--quiet"]) == 0
+    recipe = json.loads((tmp_path / "merged" / "recipe.json").read_text())
+    assert len(recipe["evaluation"]["rows"]) == 3
 
 
 def test_slurm_on_the_local_executor(films, operator, tmp_path):

@@ -25,7 +25,8 @@ def pipelines(root):
 
 def _commands(text):
     """Return the medidistill commands in a file of any kind, with templates and variables made plain."""
-    names = "ingest|experts|run|clean|support|status|receive|deidentify|merge|nightly|intake"
+    names = "ingest|experts|run|clean|support|status|receive|deidentify|merge|nightly|intake|export|log|push|config"
+    names += "|audit|pipelines|distill"
     found = re.findall(rf"medidistill\}}? ((?:{names}) [^\n;&|\"')`]*)", text.replace("\\\n", " "))
     return [re.sub(r"\{\{.*?\}\}|\$\{[^}]*\}|\$\(\w+\)|\$\w+|\{\w+\}", "X", one).split() for one in found]
 
@@ -39,6 +40,9 @@ def _commands(text):
         "pacs/intake.sh",
         "pacs/medidistill-listen.service",
         "pacs/medidistill-intake.service",
+        "multi_hospital/site.sh",
+        "multi_hospital/merge.sh",
+        "../docs/pipelines.md",
     ],
 )
 def test_every_option_in_use_is_one_of_the_command_line(pipelines, name):
