@@ -64,7 +64,11 @@ def test_the_whole_marks_what_is_undefined():
     labels = sites.copy()  # every label is its own site
     found = source_probe(split(200, 0, 1, labels, sites), split(200, 1, 1, labels, sites), ("a", "b"), **HOW)
     assert "a probe needs two" in found["within_class"]["a"]["undefined"]
-    assert "no limits" in found["label_from_site"]["balanced_accuracy"]["undefined"]
+    # a rule that is right for all 100 patients of both classes: exact limits, not "undefined"
+    perfect = found["label_from_site"]["balanced_accuracy"]
+    assert (perfect["estimate"], perfect["high"]) == (1.0, 1.0)
+    assert perfect["low"] == pytest.approx((0.025 / 2) ** (1 / 100))
+    assert "no limits" in found["label_from_site"]["macro_auroc"]["undefined"]
     assert found["site"]["balanced_accuracy"]["estimate"] > 0.8
     json.dumps(found, allow_nan=False)
 
@@ -91,3 +95,48 @@ def test_a_rare_site_is_not_given_up():
     sites = (np.arange(600) % 10 == 0).astype(int)
     found = site_probe(split(600, 0, 0.6, sites=sites), split(600, 1, 0.6, sites=sites), **HOW)
     assert found["balanced_accuracy"]["estimate"] > 0.7
+
+
+def labelled(rows, seed=0) -> ProbeData:
+    """(site, label, images) rows; every image is a patient of its own."""
+    sites = [site for site, _, count in rows for _ in range(count)]
+    labels = np.array([label for _, label, count in rows for _ in range(count)])
+    return ProbeData(np.zeros((len(sites), 1, 16, 16)), labels, sites, [f"{seed}-{i}" for i in range(len(sites))])
+
+
+def test_sites_of_one_class_and_of_few_images_count():
+    # two shared sites tell nothing; a third, with 9 images of class 1 alone, names its class every time
+    rows = [("north", 0, 40), ("north", 1, 40), ("south", 0, 40), ("south", 1, 40), ("east", 1, 9)]
+    found = label_from_site(labelled(rows), labelled(rows, 1), **HOW)
+    assert (found["sites"], found["one_class_sites"], found["patients"]) == (3, 1, 169)
+    # shared sites are called 0 (80 of 80 right), east is called 1 (9 of 89): balanced accuracy (1 + 9/89) / 2
+    assert found["balanced_accuracy"]["estimate"] == pytest.approx((1 + 9 / 89) / 2)
+    assert found["macro_auroc"]["estimate"] == pytest.approx(0.5 + 0.5 * 9 / 89)
+
+
+def test_three_classes_of_which_one_has_a_site_of_its_own():
+    rows = [("clinic", 0, 30), ("clinic", 1, 30), ("ward", 2, 30)]
+    found = label_from_site(labelled(rows), labelled(rows, 1), **HOW)
+    # class 2 is always right; of the others the vote is shared
+    assert found["balanced_accuracy"]["estimate"] == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert found["one_class_sites"] == 1
+
+
+def test_a_site_that_training_does_not_hold_is_guessed_and_an_unknown_one_is_a_site():
+    train = labelled([("a", 0, 20), ("", 1, 20)])
+    known = label_from_site(train, labelled([("a", 0, 10), ("", 1, 10)], 1), **HOW)["balanced_accuracy"]
+    assert known["estimate"] == 1.0
+    new = label_from_site(train, labelled([("b", 0, 10), ("b", 1, 10)], 1), **HOW)["balanced_accuracy"]
+    assert (new["estimate"], "only guesses" in new["undefined"]) == (0.5, True)
+
+
+def test_a_site_that_is_recognised_perfectly_is_shown_with_exact_limits():
+    found = site_probe(split(400, 0, 8.0), split(60, 1, 8.0), **HOW)["balanced_accuracy"]
+    assert (found["estimate"], found["high"]) == (1.0, 1.0)
+    assert 0.7 < found["low"] < 0.95
+
+
+@pytest.mark.parametrize("rows", [[("a", 0, 20), ("a", 1, 20)], [("a", 0, 20), ("b", 0, 20)]])
+def test_one_site_or_one_class_defines_no_rule(rows):
+    with pytest.raises(UndefinedError, match="a rule by site needs two"):
+        label_from_site(labelled(rows), labelled(rows, 1), **HOW)
