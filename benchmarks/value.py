@@ -59,6 +59,9 @@ class Cell:
             "methods.snapshots.coarse=2",
             "methods.snapshots.coarse_steps=500",
             "methods.snapshots.outer_steps=150",
+            "methods.kernel_warm.coarse=2",
+            "methods.kernel_warm.coarse_steps=300",
+            "methods.kernel_warm.outer_steps=50",
         ]
         own = [f"ingest.image_size={self.side}", f"distill.ipc={self.ipc}", f"seed={self.seed}"]
         return load_config(CONFIG, [*own, *(coarse if self.side >= 64 else []), *settings])
