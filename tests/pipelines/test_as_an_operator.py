@@ -79,7 +79,7 @@ def test_nightly(films, operator, tmp_path):
     assert len(list((tmp_path / "failed").glob("*.support.zip"))) == 1
     code, said = operator("nightly/nightly.sh", inbox=films, runs=runs)
     assert code == 0, said
-    (run,) = (path for path in runs.iterdir() if path.is_dir())
+    (run,) = (path for path in runs.iterdir() if path.is_dir() and not path.name.startswith("."))
     assert (run / "bundle" / "SHA256SUMS").is_file()
     assert (run / "report.html").is_file()
     assert not (run / "ingest").exists()
