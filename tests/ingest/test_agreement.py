@@ -57,6 +57,8 @@ def films():
     padded = make_film(bordered, signed=True, **STUDY)
     padded.add_new(0x00280120, "US", 2048)
     yield "padding of signed pixels typed US", padded
+    for frames in ("0", "1"):
+        yield f"{frames} frames", make_film(chest(), NumberOfFrames=frames, **STUDY)
 
 
 FILMS = dict(films())

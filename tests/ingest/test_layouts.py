@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -103,7 +104,10 @@ def test_layout_is_read(tmp_path, places, expected):
 
 
 REFUSED = {
-    "pictures right below splits": (["train", "test"], "pictures lie right below test, train, which names a split"),
+    "pictures right below splits": (
+        ["train", "test"],
+        r"right below folders that name a split and no class \(test, train\)",
+    ),
     "a split beside a class": (
         ["train/a", "train/b", "test/a", "c"],
         "folders named after a split .* lie beside 1 folders",
@@ -237,6 +241,12 @@ def test_class_folders_that_look_alike_are_refused_merged_or_kept(tmp_path):
     assert any("kept as classes of their own" in note for note in kept.notes)
 
 
+def test_a_merged_class_has_no_blank_at_the_end_of_its_name(tmp_path):
+    tree(tmp_path / "in", "normal", "Pneumonia", count=1)
+    tree(tmp_path / "in", "pneumonia ")
+    assert counted(found(tmp_path / "in", tmp_path, similar_classes="merge")) == {"- normal": 1, "- pneumonia": 3}
+
+
 def test_a_listed_class_gives_merged_labels_their_name(tmp_path):
     rows = "".join(f"{i}.png,{label}\n" for i, label in enumerate(["1.0", "1.0", "1", "0.0"]))
     for i in range(4):
@@ -260,3 +270,22 @@ def test_a_label_with_control_characters_is_set_aside(tmp_path):
     tree(tmp_path / "in", "a", "b", "c\nd")
     reasons = {one.reason for one in found(tmp_path / "in", tmp_path).quarantine}
     assert reasons == {"the label holds control characters"}
+
+
+def test_reports_in_class_folders_are_left_out_and_counted(tmp_path, save):
+    for number, label in enumerate(("normal", "pneumonia") * 4):
+        (tmp_path / label).mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 4096, (20, 20))
+        save(tmp_path / label / f"{number}.dcm", pixels, number=number + 1, PatientID=f"P{number}")
+    for label in ("normal", "pneumonia"):
+        for number, sop_class in enumerate(("11.1", "88.11", "88.59", "104.1")):
+            uid = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+            path = save(tmp_path / label / f"other{number}", np.zeros((20, 20)), SOPClassUID=uid)
+            dataset = pydicom.dcmread(path)
+            dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+            del dataset.PixelData
+            dataset.save_as(path)
+    read = ingest(tmp_path, IngestConfig(image_size=16, val_fraction=0.0))
+    assert read.quarantine == []
+    assert len(read.manifest) == 8
+    assert "8 DICOM objects without an image (reports, presentation states) were left out." in read.notes

@@ -142,7 +142,7 @@ _NUMBER_TABLE: dict[str, NumberRange] = {
     # the image itself
     **dict.fromkeys(("Rows", "Columns"), NumberRange(1, 65535)),
     "SamplesPerPixel": NumberRange(1, 4),
-    "NumberOfFrames": NumberRange(1, 9999),
+    "NumberOfFrames": NumberRange(0, 9999),  # 0 is written as 1: there is a frame
     **dict.fromkeys(("BitsAllocated", "BitsStored"), NumberRange(1, 64)),
     "HighBit": NumberRange(0, 63),
     **dict.fromkeys(("PixelRepresentation", "PlanarConfiguration"), NumberRange(0, 1)),

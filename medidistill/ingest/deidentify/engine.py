@@ -275,8 +275,13 @@ def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentif
     Source: PS3.15 E.1 to E.3; codes of PS3.16 CID 7050.
     """
     syntax = getattr(source, "file_meta", Dataset()).get("TransferSyntaxUID")
-    if syntax is None or not source.get("SOPClassUID") or not source.get("SOPInstanceUID"):
-        raise IngestError("no SOP class, SOP instance or transfer syntax")
+    named = {
+        "(0002,0010) Transfer Syntax UID": syntax,
+        "(0008,0016) SOP Class UID": source.get("SOPClassUID"),
+        "(0008,0018) SOP Instance UID": source.get("SOPInstanceUID"),
+    }
+    if missing := [name for name, value in named.items() if not value]:
+        raise IngestError(f"{' and '.join(missing)} missing or empty: nothing tells this image from others")
     run = _Run(config, key, source)
     target = run.dataset(source)
     _mark(target, config, run)

@@ -190,7 +190,7 @@ def _list_files(
     kinds = {path: kind_of_other_file(path, source) for path in looked_at}
     images = [path for path in files if not kinds[path]]
     if not images and not listing.refused:
-        raise IngestError(f"{source}: holds no images, but {len(files)} other files (tables, texts, DICOMDIR)")
+        raise IngestError(f"{source}: holds no images, but {len(files)} other files (tables, texts, reports, DICOMDIR)")
     others = tuple(Quarantined(_name(path, source, key), kinds[path]) for path in files if kinds[path])
     return images, others, listing.refused
 

@@ -1,4 +1,4 @@
-"""What lies beside the films of a folder and is no image: tables, documents, what operating systems leave behind.
+"""What lies beside the films of a folder and is no image: tables, reports, what operating systems leave behind.
 
 Such files are not read, not copied and not counted: a table of labels beside nine films is no tenth film that failed.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pydicom
-
 from medidistill.ingest.dicom import file_kind
+from medidistill.ingest.other_objects import kind_of_object
 
 __all__ = ["kind_of_other_file"]
 
@@ -28,14 +27,14 @@ _KINDS = {
     "program": "exe dll msi bat cmd ps1 sh py js css jar inf lnk url app so dylib class",
 }
 _BY_SUFFIX = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
-_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 def kind_of_other_file(path: Path, source: Path) -> str:
     """Return what a file is that is no image, in a word or two; an empty text for one that may be an image.
 
-    The content decides first: a DICOM, PNG or JPEG file is an image whatever it is called. An empty file, a file that
-    cannot be read and one of an unknown name may have been an image, and count as one.
+    The content decides first: a DICOM, PNG or JPEG file is an image whatever it is called, but for DICOM objects that
+    hold none (`medidistill.ingest.other_objects`). An empty file, a file that cannot be read and one of an unknown name
+    may have been an image, and count as one.
 
     Args:
         path: the file.
@@ -45,7 +44,7 @@ def kind_of_other_file(path: Path, source: Path) -> str:
     try:
         kind = file_kind(path) if path.is_file() else ""
         if kind == "dicom":
-            return "DICOMDIR" if _is_directory(path) else ""
+            return kind_of_object(path)
     except OSError:
         return named
     return "" if kind else named
@@ -59,12 +58,3 @@ def _by_name(path: Path, source: Path) -> str:
     if name == "dicomdir":
         return "DICOMDIR"
     return _BY_SUFFIX.get(path.suffix.casefold().removeprefix("."), "")
-
-
-def _is_directory(path: Path) -> bool:
-    """Return whether a DICOM file is the directory of a file-set (PS3.3 F.3)."""
-    try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-    except Exception:  # noqa: BLE001 (damaged: whoever reads it says so)
-        return False
-    return str(meta.get("MediaStorageSOPClassUID", "")) == _MEDIA_STORAGE_DIRECTORY

@@ -12,6 +12,7 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest.dicom import file_kind
 from medidistill.ingest.finding import Listing
+from medidistill.ingest.other_objects import kind_of_object
 from medidistill.ingest.sources.archive import check_archive
 from medidistill.ingest.sources.labels import MOST_CLASSES
 from medidistill.ingest.sources.layout import IMAGE_FOLDERS, NO_CLASS, Layout, Place, folder_word, read_layout
@@ -36,6 +37,13 @@ def _kind(path: Path) -> str:
         return ""
 
 
+def _holds_no_image(path: Path) -> bool:
+    try:
+        return bool(kind_of_object(path))
+    except OSError:
+        return False
+
+
 def from_folders(source: Path, listing: Listing, config: IngestConfig) -> Found:
     """Return the files below a folder, labelled by the folders that they lie in; see `layout`.
 
@@ -52,6 +60,9 @@ def from_folders(source: Path, listing: Listing, config: IngestConfig) -> Found:
     """
     places = {path: path.relative_to(source).parts for path in listing.files if path.name.lower() != _DIRECTORY}
     kinds = {path: _kind(path) for path in places}
+    others = {path for path, kind in kinds.items() if kind == "dicom" and _holds_no_image(path)}
+    places = {path: parts for path, parts in places.items() if path not in others}
+    kinds = {path: kind for path, kind in kinds.items() if path not in others}
     pictures = [path for path, kind in kinds.items() if kind]
     if not any(len(parts) > 1 for parts in places.values()) and not listing.refused:
         raise _no_labels(source, listing, config)
@@ -83,6 +94,10 @@ def from_folders(source: Path, listing: Listing, config: IngestConfig) -> Found:
         else:
             site = sites.get(label, {}).get(path.stem.lower(), "")
             found.add(key, path, label, config, split=split, site=site, kind=kinds[path] or None)
+    if others:
+        found.notes.append(
+            f"{len(others)} DICOM objects without an image (reports, presentation states) were left out."
+        )
     if masks:
         found.notes.append(f"{masks} pictures in folders of masks were left out.")
     if not found.records and not found.quarantine:

@@ -67,7 +67,7 @@ def settle_classes(found: Found, config: IngestConfig) -> None:
             raise IngestError(
                 f"ingest.similar_classes=merge: {told}: ingest.classes lists several of them; list one of each"
             )
-        name = listed[0] if listed else max(group, key=lambda label: (counts[label], label))
+        name = listed[0] if listed else max(group, key=lambda label: (counts[label], label)).strip()
         names |= dict.fromkeys(group, name)
     found.records = [replace(record, label=names.get(record.label, record.label)) for record in found.records]
     found.notes.append(f"Labels that look alike were merged: {told}.")

@@ -115,8 +115,8 @@ def read_layout(folders: Sequence[Sequence[str]], known: Collection[str] = ()) -
         below = [one[1:] for one in paths]
         if not any(below):
             raise IngestError(
-                f"pictures lie right below {_named({one[0] for one in paths})}, which names a split and no class: put "
-                "each class into a folder of its own"
+                "pictures lie right below folders that name a split and no class "
+                f"({_named({one[0] for one in paths})}): put each class into a folder of its own"
             )
         classes = 1
         while all(len(one) > classes for one in paths) and _lone_plain_folder({one[classes] for one in paths}):

@@ -187,7 +187,10 @@ def test_what_cannot_be_told_apart_is_refused(phantom: FileDataset, key: Key) ->
     by_image = deidentify(phantom, PLAIN, key).patient
     assert by_image.startswith("P-")
     del phantom.SOPInstanceUID
-    with pytest.raises(IngestError, match="no SOP class"):
+    with pytest.raises(IngestError, match=r"^\(0008,0018\) SOP Instance UID missing or empty"):
+        deidentify(phantom, PLAIN, key)
+    phantom.SOPInstanceUID, phantom.SOPClassUID = "", ""
+    with pytest.raises(IngestError, match=r"\(0008,0016\) SOP Class UID and \(0008,0018\) SOP Instance UID missing"):
         deidentify(phantom, PLAIN, key)
 
 

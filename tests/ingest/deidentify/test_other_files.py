@@ -111,3 +111,68 @@ def test_a_folder_of_nothing_but_tables_is_refused(tmp_path: Path, key: Key) -> 
     (tmp_path / "in" / "labels.csv").write_text("path,label\n")
     with pytest.raises(IngestError, match="holds no images, but 1 other file"):
         deidentify_folder(tmp_path / "in", tmp_path / "out", DeidentifyConfig(), key)
+
+
+CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.11.1": "presentation state",
+    "1.2.840.10008.5.1.4.1.1.88.11": "structured report",
+    "1.2.840.10008.5.1.4.1.1.88.59": "key object selection",
+    "1.2.840.10008.5.1.4.1.1.88.67": "structured report",
+    "1.2.840.10008.5.1.4.1.1.104.1": "encapsulated document",
+    "1.2.840.10008.5.1.4.1.1.9.1.1": "waveform",
+    "1.2.840.10008.5.1.4.1.1.481.5": "radiotherapy object",
+    "1.2.840.10008.5.1.4.1.1.66": "registration, segmentation or raw data",
+    "1.2.840.10008.5.1.4.1.1.67": "real world value mapping",
+    "1.2.840.10008.5.1.4.38.1": "hanging protocol",
+    # images, and what no list knows
+    "1.2.840.10008.5.1.4.1.1.1": "",
+    "1.2.840.10008.5.1.4.1.1.2": "",
+    "1.2.840.10008.5.1.4.1.1.7": "",
+    "1.2.840.10008.5.1.4.1.1.1110": "",
+    "1.3.12.2.1107.5.9.1": "",
+    "": "",
+}
+
+
+def report(film: Path, target: Path, sop_class: str, *, pixels: bool = False, meta: bool = True) -> Path:
+    dataset = pydicom.dcmread(film)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.PatientComments = "PHANTOM^SECRET"
+    if not pixels:
+        del dataset.PixelData
+    if not meta:
+        dataset.file_meta.MediaStorageSOPClassUID = ""
+    dataset.save_as(target)
+    return target
+
+
+@pytest.mark.parametrize("meta", [True, False])
+@pytest.mark.parametrize(("sop_class", "kind"), CLASSES.items())
+def test_an_object_that_holds_no_image_is_known_by_its_class(
+    phantoms: list[Path], tmp_path: Path, sop_class: str, kind: str, meta: bool
+) -> None:
+    path = report(phantoms[0], tmp_path / "object.dcm", sop_class, meta=meta)
+    assert kind_of_other_file(path, tmp_path) == kind
+    # pixels under a class that has none may be a film whose class is wrong: it counts, and is refused
+    path = report(phantoms[0], tmp_path / "pixels.dcm", sop_class, pixels=True, meta=meta)
+    assert kind_of_other_file(path, tmp_path) == ""
+
+
+def test_reports_beside_films_are_neither_counted_nor_copied(
+    phantoms: list[Path], tmp_path: Path, key: Key, real_data: Path
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for number, film in enumerate(phantoms[:2]):
+        shutil.copy(film, source / f"film{number}.dcm")
+    for number, sop_class in enumerate(one for one, kind in CLASSES.items() if kind):
+        report(phantoms[0], source / f"other{number}.dcm", sop_class)
+    for path in (real_data / "dicom" / "non_image").iterdir():
+        shutil.copy(path, source / path.name)
+    result = deidentify_folder(source, out, DeidentifyConfig(), key)
+    assert len(result.written) == 2
+    assert result.quarantine == ()
+    assert {entry.reason for entry in result.others} == {kind for kind in CLASSES.values() if kind}
+    written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    assert b"SECRET" not in written
+    assert b"other1" not in written
