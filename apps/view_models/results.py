@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from medidistill.evaluate.verdict_words import arm_words
 from medidistill.files import read_json
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_curves import roc_curves
@@ -315,7 +316,7 @@ def probe_lines(results: Results) -> list[str]:
     if "balanced_accuracy" in rule:
         first = results.architectures[0]
         networks = "; ".join(
-            f"{row['arm']} {row['balanced_accuracy']['estimate']:.3f}"
+            f"{row['balanced_accuracy']['estimate']:.3f} on {arm_words(row['arm'], _per_class(row))}"
             for row in results.comparison["rows"]
             if row["architecture"] == first
         )
@@ -331,6 +332,11 @@ def probe_lines(results: Results) -> list[str]:
     else:
         lines.append(f"What the site alone tells of the class was not examined: {rule['undefined']}.")
     return lines
+
+
+def _per_class(row: Mapping[str, Any]) -> int:
+    info = (row.get("info") or [{}])[0]
+    return int(info.get("ipc", row["training_images"] // max(1, len(row["sensitivity"]))))
 
 
 def _known(value: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ class EvaluateConfig(Validated):
     """The comparison: fresh networks on each arm, choices on validation, the test split once."""
 
     arms: tuple[str, ...] = names(
-        ("full", "random", "kmeans", "mtt", "iadd"),
+        ("full", "packed", "random", "kmeans", "mtt", "iadd"),
         "what to compare",
         "full",
         "random",

@@ -51,7 +51,7 @@ def purpose_verdict(
         reservations: what else forbids a yes, one clause each.
     """
     found, least, margin = figures.sensitivity, purpose.least_sensitivity, purpose.margin
-    patients = f"{figures.patients_with} test patients with {purpose.finding} and {figures.patients_without} without"
+    patients = f"{figures.patients_with} test patients of class {purpose.finding} and {figures.patients_without} others"
     reached = f"sensitivity {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], asked for {least:g}"
     gap = "" if difference is None else f"{difference.estimate:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
     failed = [f"too few cases are found ({reached})"] if found.high < least else []
@@ -64,11 +64,11 @@ def purpose_verdict(
         open_points.append("how it compares with training on all real X-rays, which has no interval here")
     elif difference.low <= -margin:
         open_points.append(f"whether it finds as many as training on all real X-rays, within {margin:g} ({gap})")
+    clauses = [f"it stays open {' and '.join(open_points)}"] if open_points else []
     if min(figures.patients_with, figures.patients_without) < purpose.min_patients:
-        open_points.append(f"what so few patients can show (fewer than {purpose.min_patients})")
-    if open_points or reservations:
-        settled = [f"it stays open {' and '.join(open_points)}"] if open_points else []
-        return Colour.AMBER, f"Not shown: on {patients}, {'; '.join([*settled, *reservations])}."
+        clauses.append(f"fewer than {purpose.min_patients} patients on one side are too few for a yes")
+    if clauses or reservations:
+        return Colour.AMBER, f"Not shown: on {patients}, {'; '.join([*clauses, *reservations])}."
     return Colour.GREEN, (
         f"Yes: on {patients}, enough cases are found ({reached}), and at most {margin:g} fewer than after training on "
         f"all real X-rays ({gap})."

@@ -81,7 +81,7 @@ def test_the_purpose_is_answered_and_kept_in_the_address(open_page, finished, te
     test.slider[0].set_value(100.0).run()  # nothing is called
     assert {one.label: one.value for one in test.metric}["Sensitivity"] == "0.0 %"
     assert test.query_params["threshold"] == "100"
-    assert any(one.value.startswith("**No: on 2 test patients with") for one in test.error)
+    assert any(one.value.startswith("**No: on 2 test patients of class") for one in test.error)
 
 
 def test_an_address_brings_the_purpose_back(root, finished):

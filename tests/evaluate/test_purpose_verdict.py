@@ -24,7 +24,12 @@ def figures(low: float, high: float, **others):
 @pytest.mark.parametrize(
     ("found", "gap", "colour", "said"),
     [
-        ((0.85, 0.95), (-0.05, 0.05), Colour.GREEN, "Yes: on 100 test patients with COVID-19 and 100 without, enough"),
+        (
+            (0.85, 0.95),
+            (-0.05, 0.05),
+            Colour.GREEN,
+            "Yes: on 100 test patients of class COVID-19 and 100 others",
+        ),
         ((0.8, 0.95), (-0.05, 0.05), Colour.GREEN, "enough cases are found"),
         ((0.79, 0.95), (-0.05, 0.05), Colour.AMBER, "it stays open whether enough cases are found"),
         ((0.6, 0.79), (-0.05, 0.05), Colour.RED, "too few cases are found (sensitivity 0.70 [0.60, 0.79]"),
@@ -55,7 +60,7 @@ def test_few_patients_are_never_enough_for_a_yes(side):
 def test_a_reservation_forbids_a_yes_and_stands_in_the_sentence():
     gap = Interval(0.0, -0.05, 0.05)
     colour, sentence = purpose_verdict(PURPOSE, figures(0.85, 0.95), gap, ("patients are unknown",))
-    assert (colour, sentence.endswith("without, patients are unknown.")) == (Colour.AMBER, True)
+    assert (colour, sentence.endswith("others, patients are unknown.")) == (Colour.AMBER, True)
 
 
 @pytest.mark.parametrize("name", ["least_sensitivity", "margin", "prevalence"])
