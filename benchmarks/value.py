@@ -60,7 +60,7 @@ class Cell:
             "methods.snapshots.coarse_steps=500",
             "methods.snapshots.outer_steps=150",
             "methods.kernel_warm.coarse=2",
-            "methods.kernel_warm.coarse_steps=300",
+            "methods.kernel_warm.coarse_steps=500",
             "methods.kernel_warm.outer_steps=50",
         ]
         own = [f"ingest.image_size={self.side}", f"distill.ipc={self.ipc}", f"seed={self.seed}"]

@@ -35,9 +35,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "kernel_warm": {
         **_PLAIN,
         "objective": "kernel",
-        "kernel_loss": "softmax",
         "lr_schedule": "cosine",
-        "lr_images": 0.02,
         "soft_labels": True,
         "expert_labels": True,
         "start_from": "snapshots",
