@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, places, stamp
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
 from view_models.results import (
     VIEWS,
     Figure,
@@ -139,7 +139,7 @@ def _looks(run: RunView) -> None:
             st.markdown("The run is at work. Come back when it has finished.")
         elif st.button("Make it", help="Trains one network an arm again: seconds to minutes.", key="explain"):
             start_explaining(places(), run.folder.path, _CASES)
-            st.switch_page("app_pages/distil.py")
+            open_page("distil", run.folder.path)
         return
     if st.toggle("Show patients' images", key="show_looks"):
         named_image(found.picture, found.alt)

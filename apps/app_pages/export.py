@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places, stamp
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, open_page, places, stamp
 from view_models.bundles import read_bundle, zipped
 from view_models.releases import gate_table, gate_verdicts, read_standing
 from view_models.runs import RunView, start_release
@@ -44,7 +44,7 @@ def _release(run: RunView) -> None:
         st.info("The run is at work.", icon=":material/autorenew:")
     elif st.button("Release it", key="release", icon=":material/outbox:"):
         start_release(places(), run.folder.path)
-        st.switch_page("app_pages/distil.py")
+        open_page("distil", run.folder.path)
 
 
 def main() -> None:

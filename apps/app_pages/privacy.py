@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, open_page, places
 from medidistill.privacy import PROFILES
 from view_models.audits import officer_report, read_audits
 from view_models.releases import exported, read_outlook, read_standing
@@ -39,7 +39,7 @@ def _found(run: RunView) -> None:
             )
             if at_rest(run) and st.button("Write bundle and report again", key="again", icon=":material/refresh:"):
                 resume_run(places(), run.folder.path)
-                st.switch_page("app_pages/distil.py")
+                open_page("distil", run.folder.path)
 
 
 def _outlook(run: RunView) -> None:
@@ -74,7 +74,7 @@ def _measure(run: RunView) -> None:
             go_to("distil", "See how it stands")
         elif st.button("Attack", type="primary", icon=":material/play_arrow:", key="start_audit"):
             start_audit(places(), run.folder.path, profile)
-            st.switch_page("app_pages/distil.py")
+            open_page("distil", run.folder.path)
 
 
 def main() -> None:
