@@ -193,7 +193,7 @@ def main() -> None:
         format_func=WAYS.__getitem__,
         default="folder",
         required=True,
-        key="way",
+        key="way_new",
         bind="query-params",
     )
     path = choose_source(str(way))

@@ -81,7 +81,15 @@ def _folder() -> Path | None:
             st.button(
                 "Draw phantom X-rays", key="phantoms", icon=":material/draw:", on_click=_practise, args=(phantoms,)
             )
+    if here == places().images[0] and st.session_state.get("data_look") != str(here):
+        # nobody asked to look here yet, and a folder of folders may take long
+        st.button("Look into this folder", key="look_here", on_click=_look, args=(here,))
+        return None
     return here
+
+
+def _look(here: Path) -> None:
+    st.session_state["data_look"] = str(here)
 
 
 def _go(phantoms: Path) -> None:

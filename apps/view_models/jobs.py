@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from typing import Any
 from medidistill.errors import ConfigError
 from view_models import queueing
 
-__all__ = ["Job", "start"]
+__all__ = ["Job", "Progress", "start"]
 
 # the outer shell outlives a SIGTERM to the group, so that the code of what it started is always written; the inner
 # one says that there is something to stop
@@ -35,6 +36,18 @@ _CODES = {
     137: "the system ended it, mostly for lack of memory: choose smaller images or a narrower network",
     139: "it crashed; please report this with the last lines of the log",
 }
+
+
+# `reading X-rays:  35%|###  | 42/120 [00:03<00:07, ...]`
+_BAR = re.compile(r"(?:(?P<what>[^:|]+): +)?(?P<share>\d{1,3})%\|[^|]*\| *(?P<count>\S+/\S+)")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar says: the share that is done in [0, 1], and what is counted, in words."""
+
+    share: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,13 @@ class Job:
         kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
         return [line for line in kept if line][-most:]
 
+    def progress(self) -> Progress | None:
+        """Return what its progress bar says now; None where the last line is none."""
+        for line in reversed(self.lines(2)):
+            if found := _BAR.match(line):
+                return Progress(int(found["share"]) / 100, f"{found['what'] or 'At work'}: {found['count']}")
+        return None
+
     def error(self) -> str:
         """Return why it failed, in one line; empty where it did not."""
         code = self.exit_code
@@ -163,7 +183,7 @@ def start(
         for left in (folder / "exit", begun, working):
             left.unlink(missing_ok=True)
         log.truncate(0)
-        program = [str(script)] if script is not None else ["-m", "medidistill"]
+        program = ["-P", str(script)] if script is not None else ["-m", "medidistill"]
         command, held = [sys.executable, *program, *arguments], [lock.fileno()]
         note: dict[str, Any] = {"command": arguments[0], "arguments": list(arguments), "started": time.time()}
         note["estimate"] = dict(estimate or {})
