@@ -35,6 +35,12 @@ _OF_RUN = {
 _OTHERS = {"receive": ("Receive", ":material/move_to_inbox:")}
 _PAGES = _TOP | _BEFORE | _OF_RUN | _OTHERS
 _WITHOUT_RUN = ("home", "new_run", "runs", "receive", "data")  # their address names a run only where a link did
+_STYLE = """<style>
+[data-testid='stStatusWidget'] button { display: none; }
+[data-testid='stMainBlockContainer'] { padding-top: 3rem; }
+[data-testid='stSidebarHeader'] { height: 2.5rem; margin-bottom: 0; }
+[data-testid='stSidebar'] hr { margin: 0.5rem 0; }
+</style>"""
 _WATCH = 3.0  # seconds
 _UNKNOWN = (
     "**The address names a run that is not here.** It was deleted, or belongs to another folder of runs. Choose one at "
@@ -145,7 +151,7 @@ def main() -> None:
     if not _signed_in(where):
         return
     # Streamlit's own Stop halts the drawing of a page, and would be taken for one that stops the run
-    st.html("<style>[data-testid='stStatusWidget'] button { display: none; }</style>")
+    st.html(_STYLE)
     pages = {
         file: st.Page(f"app_pages/{file}.py", title=title, icon=icon, default=file == "home")
         for file, (title, icon) in _PAGES.items()

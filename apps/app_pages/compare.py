@@ -11,7 +11,9 @@ from view_models.results import (
     VIEWS,
     Figure,
     Results,
+    all_hidden,
     answer,
+    darkened,
     figure,
     probe_lines,
     read_explained,
@@ -21,11 +23,12 @@ from view_models.results import (
     subgroup_tables,
 )
 from view_models.runs import RunView, read_run, start_explaining
+from view_models.words import arm_in_words, explain
 
 _MORE = {
     "subgroups": "Subgroups",
-    "probe": "Is it the source?",
-    "looks": "What they look at",
+    "probe": "Source confounding",
+    "looks": "Saliency (Grad-CAM)",
     "files": "Files and checklist",
 }
 _OWN, _ELSEWHERE = "The run's own test patients", "The test set from elsewhere"
@@ -63,7 +66,8 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
         st.warning(run.notice, icon=":material/warning:")
     with st.expander("In words", expanded=True):
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
-    st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
+    per_class = run.config.distill.ipc if run.config else 0
+    st.dataframe(rows_table(results, per_class), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
     if notes:
         with st.expander("What these figures rest on"):
@@ -72,8 +76,18 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
 
 def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: bool) -> None:
     left, right = st.columns([3, 1])
-    arms = left.pills("Trained on", results.arms, selection_mode="multi", default=results.arms, key="arms")
-    architecture = right.selectbox("Network", results.architectures, key="architecture")
+    per_class = run.config.distill.ipc if run.config else 0
+    arms = left.pills(
+        "Trained on",
+        results.arms,
+        selection_mode="multi",
+        default=results.arms,
+        format_func=lambda arm: arm_in_words(arm, per_class),
+        key="arms",
+        bind="query-params",
+        help=explain("arm"),
+    )
+    architecture = right.selectbox("Network", results.architectures, key="architecture", bind="query-params")
     if not arms:
         st.info("Choose at least one arm.")
         return
@@ -82,7 +96,8 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
     if drawn is None:
         st.info("This run does not hold what this view needs; resume it to complete the comparison.")
         return
-    named_image(drawn.svg, drawn.alt)
+    dark = st.context.theme.type == "dark"
+    named_image(darkened(drawn.svg) if dark else drawn.svg, drawn.alt)
     st.markdown(drawn.caption)
     if run.notice:
         st.caption(run.notice)
@@ -107,6 +122,9 @@ def _subgroups(results: Results) -> None:
     )
     for column, table in tables.items():
         st.markdown(f"**By {column}**")
+        if all_hidden(table):
+            st.info(f"All {table['group'].nunique()} groups by {column} are too small to show; none is listed.")
+            continue
         st.dataframe(table, hide_index=True)
         csv = table.to_csv(index=False)
         st.download_button(
@@ -181,12 +199,20 @@ def main() -> None:
         go_to("distil", "See how the run stands")
         return
     if there:
-        scored = st.segmented_control("Scored on", [_OWN, _ELSEWHERE], default=_OWN, required=True, key="scored")
+        scored = st.segmented_control(
+            "Scored on", [_OWN, _ELSEWHERE], default=_OWN, required=True, key="scored", bind="query-params"
+        )
         elsewhere = scored == _ELSEWHERE
         results = (_results(path, changed, True) if elsewhere else None) or results
     views = {"answer": "Answer", **VIEWS, **_MORE}
     view = st.segmented_control(
-        "View", list(views), format_func=views.__getitem__, default="answer", required=True, key="view"
+        "View",
+        list(views),
+        format_func=views.__getitem__,
+        default="answer",
+        required=True,
+        key="view",
+        bind="query-params",
     )
     if view == "answer":
         _answer(run, results, elsewhere)

@@ -107,8 +107,9 @@ def score(
         training = _baseline_training(one.training, len(own))
         runs.append(_run_own(own, training, one, images, networks, seed, progress))
         notes.append(
-            f"{OWN}: networks of the same kind, trained on {len(own)} images of {len(set(own.patient_ids))} patients of "
-            f"the test folder for {training.steps} steps at the learning rate of the bundle; nothing was chosen for them."
+            f"{OWN}: networks of the same kind, trained on {len(own)} images of {len(set(own.patient_ids))} patients "
+            f"of the test folder for {training.steps} steps at the learning rate of the bundle; nothing was chosen for "
+            "them."
         )
     # `compare` subtracts the arm `random` from every other; here that is the baseline
     named = [dataclasses.replace(run, arm=_SUBTRACTED) if run.arm == OWN else run for run in runs]
