@@ -7,6 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
+from view_models.ingested import confounding
+from view_models.misclassified import misclassified
 from view_models.results import (
     VIEWS,
     Figure,
@@ -22,17 +24,21 @@ from view_models.results import (
     sentences,
     subgroup_tables,
 )
+from view_models.run_list import stored_verdict
 from view_models.runs import RunView, read_run, start_explaining
+from view_models.summary_pdf import summary_pdf
 from view_models.words import arm_in_words, explain
 
 _MORE = {
     "subgroups": "Subgroups",
     "probe": "Source confounding",
+    "cases": "Misclassified cases",
     "looks": "Saliency (Grad-CAM)",
     "files": "Files and checklist",
 }
 _OWN, _ELSEWHERE = "The run's own test patients", "The test set from elsewhere"
 _CASES = 2  # of each outcome
+_CASE_PAGE = 12
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading the comparison ...")
@@ -142,6 +148,41 @@ def _probe(results: Results) -> None:
         st.markdown(f"- {line}")
 
 
+def _misclassified(run: RunView, results: Results) -> None:
+    per_class = run.config.distill.ipc if run.config else 0
+    left, right = st.columns([3, 1])
+    arm = left.selectbox(
+        "Networks trained on",
+        results.arms[::-1],
+        format_func=lambda one: arm_in_words(one, per_class),
+        key="case_arm",
+        bind="query-params",
+    )
+    architecture = right.selectbox("Network", results.architectures, key="architecture", bind="query-params")
+    found = misclassified(run, str(arm), str(architecture))
+    if found is None:
+        st.info("The private part of this run was removed, so its test images cannot be shown.")
+        return
+    test_images = results.comparison["test_images"]
+    st.markdown(
+        f"**{len(found)} of {test_images} test images** are called by another class by the mean of these networks. "
+        "The most certain errors come first."
+    )
+    if not found or not st.toggle("Show patients' images", key="show_cases"):
+        return
+    pages = -(-len(found) // _CASE_PAGE)
+    page = int(st.number_input(f"Page of {pages}", 1, pages, 1, key="case_page")) if pages > 1 else 1
+    shown = found[(page - 1) * _CASE_PAGE : page * _CASE_PAGE]
+    for first in range(0, len(shown), 4):
+        for column, case in zip(st.columns(4), shown[first : first + 4], strict=False):
+            with column:
+                named_image(case.pixels, f"Test image, class {case.true}")
+                said = f"**{case.true}**, called **{case.called}** ({case.probability:.2f})"
+                if case.reference:
+                    said += "; all real X-rays: " + ("right" if case.reference_is_right else case.reference)
+                st.caption(said.replace("_", " "))
+
+
 def _looks(run: RunView) -> None:
     st.markdown(
         "Grad-CAM of networks trained on real and on distilled images, side by side on the same test images. "
@@ -165,7 +206,7 @@ def _looks(run: RunView) -> None:
     st.dataframe(found.cases, hide_index=True, alt="What each network calls each case")
 
 
-def _files(run: RunView) -> None:
+def _files(run: RunView, results: Results) -> None:
     st.markdown("For machines and for the paper; no identifier of a patient is in them.")
     for name, kind, words in (
         ("comparison.csv", "text/csv", "The table, long form"),
@@ -178,6 +219,15 @@ def _files(run: RunView) -> None:
                 title = f"{words}{', on the test set from elsewhere' if where else ''} ({where}{name})"
                 content = (folder / name).read_bytes()
                 st.download_button(title, content, where + name, kind, key=where + name, on_click="ignore")
+    warnings = [text for text in (run.notice, *confounding(run)) if text]
+    page = summary_pdf(
+        run.title,
+        stored_verdict(run),
+        rows_table(results, run.config.distill.ipc if run.config else 0),
+        warnings,
+        results.comparison["notes"],
+    )
+    st.download_button("One page (summary.pdf)", page, "summary.pdf", "application/pdf", on_click="ignore")
     if run.folder.report.is_file():
         content = run.folder.report.read_bytes()
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
@@ -220,10 +270,12 @@ def main() -> None:
         _subgroups(results)
     elif view == "probe":
         _probe(results)
+    elif view == "cases":
+        _misclassified(run, results)
     elif view == "looks":
         _looks(run)
     elif view == "files":
-        _files(run)
+        _files(run, results)
     else:
         _drawn(run, results, str(view), changed, elsewhere)
 

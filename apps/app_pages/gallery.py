@@ -76,8 +76,8 @@ def main() -> None:
         shown = [tile for tile in shown if label in ("all", tile.caption)]
         if distilled.packed is not None:
             st.caption(
-                f"The set is packed: {len(distilled)} training images, as networks see them, are decoded from the bytes "
-                "of fewer."
+                f"The set is packed: {len(distilled)} training images, as networks see them, are decoded from the "
+                "bytes of fewer."
             )
         show_tiles(shown[:48])
         if len(shown) > 48:

@@ -18,6 +18,7 @@ from medidistill.files import read_json, write_json
 from view_models.bundles import BundleView
 from view_models.jobs import Job, start
 from view_models.places import Places, short_id
+from view_models.words import arm_in_words
 
 __all__ = [
     "Sender",
@@ -231,23 +232,23 @@ def own_table(scores: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def sender_table(recipe: Mapping[str, Any]) -> pd.DataFrame:
-    """Return what the card says of the sender's own patients; empty where it says nothing."""
-    from view_models.words import arm_in_words
-
+    """Return what the card says of the sender's own patients; empty where it says nothing that can be read."""
     told = recipe.get("evaluation")
-    rows = told.get("rows", []) if isinstance(told, dict) else []
-    return pd.DataFrame(
-        [
-            {
-                "trained on": arm_in_words(str(row.get("arm", ""))),
-                "images": row.get("training_images", ""),
-                "balanced accuracy": _span(row.get("balanced_accuracy")),
-                "macro AUROC": _span(row.get("macro_auroc")),
-            }
-            for row in rows
-            if isinstance(row, dict)
-        ]
-    )
+    try:
+        rows = told["rows"] if isinstance(told, dict) else []
+        return pd.DataFrame(
+            [
+                {
+                    "trained on": arm_in_words(str(row["arm"])),
+                    "images": row["training_images"],
+                    "balanced accuracy": _span(row["balanced_accuracy"]),
+                    "macro AUROC": _span(row["macro_auroc"]),
+                }
+                for row in rows
+            ]
+        )
+    except (KeyError, TypeError, ValueError):
+        return pd.DataFrame()
 
 
 def own_answer(scores: Mapping[str, Any]) -> tuple[str, str]:

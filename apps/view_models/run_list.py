@@ -19,7 +19,16 @@ from view_models.run_labels import read_label
 from view_models.runs import RunState, RunView, find_runs, never_began, read_run, run_state
 from view_models.words import arm_in_words
 
-__all__ = ["Choice", "RunRow", "choose_run", "compared_runs", "list_runs", "settings_table", "spoken_state"]
+__all__ = [
+    "Choice",
+    "RunRow",
+    "choose_run",
+    "compared_runs",
+    "list_runs",
+    "settings_table",
+    "spoken_state",
+    "stored_verdict",
+]
 
 _STATES = {
     "queued": "waiting",
@@ -125,13 +134,13 @@ def _row(places: Places, path: Path) -> RunRow:
         data=_data(run),
         settings=_settings(run),
         date=_date(run, state),
-        verdict=_verdict(run),
+        verdict=stored_verdict(run),
         began=not never_began(places, path),
     )
 
 
-def _verdict(run: RunView) -> tuple[str, str]:
-    """Return colour and sentence of the stored verdict."""
+def stored_verdict(run: RunView) -> tuple[str, str]:
+    """Return colour and sentence of the stored verdict; both empty before the comparison."""
     file = run.folder.path / "verdict.json"
     try:
         told = read_json(file) if file.is_file() else {}
