@@ -36,6 +36,8 @@ def test_every_preset_is_started_from_the_page(name, new_run, monkeypatch, root)
     def start(folder, arguments, **rest):
         started.append((arguments, rest))
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "job.json").write_text("{}")
+        (folder / "exit").write_text("143")
 
     monkeypatch.setattr(runs, "start", start)
     test = new_run()
@@ -142,7 +144,7 @@ def test_chosen_folder_is_found_again_by_its_number_and_its_name_is_not_in_the_a
     new_run, open_page, made, text_of
 ):
     test = new_run()
-    (key,) = test.query_params["data"]
+    key = test.query_params["data"]
     assert "phantom" not in key
     again = open_page("new_run")
     again.query_params["data"] = key

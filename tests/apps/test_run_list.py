@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -92,7 +93,7 @@ def test_list_says_data_settings_and_date_and_is_searched(places, finished):
     from view_models.run_list import list_runs
 
     (row,) = list_runs(places)
-    assert row.data == "phantoms: 48 images, 3 classes"
+    assert re.fullmatch(r"phantoms: \d+ images, 3 classes", row.data)
     assert row.settings.startswith("1 images per class at 16 x 16; compared: all real X-rays")
     assert row.date is not None
     assert row.matches("PHANTOMS finished")
@@ -123,7 +124,7 @@ def test_damaged_label_is_no_label(places, finished, text):
 
 
 def test_two_runs_side_by_side(places, finished, open_page, root):
-    from view_models.run_list import compared_runs, settings_table
+    from view_models.run_list import compared_runs, list_runs, settings_table
     from view_models.runs import read_run
 
     shutil.copytree(finished, root / "second")
@@ -133,17 +134,9 @@ def test_two_runs_side_by_side(places, finished, open_page, root):
     assert set(compared_runs(runs)["run"]) == {"first", "second"}
     assert settings_table(runs).to_dict("records") == [{"setting": "seed", "first": "3", "second": "4"}]
     test = open_page("runs")
-    chosen = test.multiselect("side_by_side")
-    chosen.set_value(list(chosen.proto.options) and [one.key for one in _rows()]).run()
+    test.multiselect("side_by_side").set_value([row.key for row in list_runs(places)]).run()
     assert not test.exception
     assert len(test.dataframe) == 2
-
-
-def _rows():
-    from view_models.places import Places
-    from view_models.run_list import list_runs
-
-    return list_runs(Places.of())
 
 
 def test_removed_run_takes_its_files_and_leaves_foreign_ones(places, finished):
@@ -176,7 +169,7 @@ def test_chosen_run_stays_when_another_one_becomes_the_newest(open_page, finishe
     from view_models.places import short_id
 
     test = open_page("compare")
-    assert test.query_params["run"] == [short_id("first")]
+    assert test.query_params["run"] == short_id("first")
     RunFolder.create(root / "newer", RunConfig(name="newer"))
     test.run()
     assert test.selectbox("run_key").value == short_id("first")
@@ -202,7 +195,7 @@ def test_action_shows_the_run_that_it_is_about(page, button, state, open_page, f
     test.button(button).click().run()
     assert not test.exception
     assert test.selectbox("run_key").value == short_id("first")
-    assert test.query_params["run"] == [short_id("first")]
+    assert test.query_params["run"] == short_id("first")
 
 
 def test_kept_uploads_and_bundles_are_listed_and_deleted(places, open_page):
