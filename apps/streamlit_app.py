@@ -40,6 +40,11 @@ _STYLE = """<style>
 [data-testid='stMainBlockContainer'] { padding-top: 3rem; }
 [data-testid='stSidebarHeader'] { height: 2.5rem; margin-bottom: 0; }
 [data-testid='stSidebar'] hr { margin: 0.5rem 0; }
+/* captions as Streamlit draws them are too pale to read (WCAG 2.2, 1.4.3) */
+[data-testid='stCaptionContainer'], [data-testid='stImageCaption'] { color: inherit !important; opacity: 0.82; }
+</style>"""
+_DARK = """<style>
+[data-testid='stBaseButton-primary'], [data-testid='stBaseButton-primary'] p { color: #0e1117; }
 </style>"""
 _WATCH = 3.0  # seconds
 _UNKNOWN = (
@@ -152,6 +157,8 @@ def main() -> None:
         return
     # Streamlit's own Stop halts the drawing of a page, and would be taken for one that stops the run
     st.html(_STYLE)
+    if st.context.theme.type == "dark":
+        st.html(_DARK)
     pages = {
         file: st.Page(f"app_pages/{file}.py", title=title, icon=icon, default=file == "home")
         for file, (title, icon) in _PAGES.items()

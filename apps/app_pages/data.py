@@ -131,7 +131,7 @@ def _checked(check: Check, path: Path) -> None:
     st.dataframe(check.classes, hide_index=True, alt="Usable images and patients of each class")
     for column, name in zip(st.columns(len(_FACTS)), _FACTS, strict=True):
         with column:
-            st.dataframe(check.fact(name), hide_index=True, alt=f"Images by {name}")
+            st.table(check.fact(name), hide_index=True, border="horizontal", alt=f"Images by {name}")
     for which, title in (("set_aside", "Set aside"), ("warned", "Used under a warning")):
         reasons = check.reasons(which)
         if not reasons.empty:
@@ -196,7 +196,7 @@ def _deidentify(path: Path) -> None:
         if cleaned.state == "failed":
             st.error(f"**It ended with an error.** {cleaned.error}", icon=":material/error:")
         if cleaned.state == "completed" and cleaned.images is not None:
-            st.code("\n".join(cleaned.lines), language=None)
+            st.code("\n".join(cleaned.lines), language=None, wrap_lines=True)
             st.button("Go to the new files", key="go_cleaned", on_click=_go, args=(str(cleaned.images),))
         label = "De-identify" if cleaned.state == "none" else "De-identify again, into another folder"
         if st.button(label, key="deidentify", icon=":material/visibility_off:"):

@@ -114,7 +114,7 @@ def main() -> None:
             "Tell the receiver this number over another way than the file. Without it, or a signature "
             "(`medidistill sign`), they cannot know that the file is yours:"
         )
-        st.code(bundle.digest, language=None)
+        st.code(bundle.digest, language=None, wrap_lines=True)
     st.warning(
         "Distillation alone gives no guarantee of privacy. Whoever passes this on decides under the rules that hold "
         "for the patients' data it was made from; the page Privacy says what was measured.",

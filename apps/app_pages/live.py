@@ -56,7 +56,7 @@ def _live(path: str, was_busy: bool) -> None:
             _forming(found, state)
     if state.lines and state.state in ("running", "failed"):
         with st.expander("What the command says", expanded=state.state == "failed"):
-            st.code("\n".join(state.lines), language=None)
+            st.code("\n".join(state.lines), language=None, wrap_lines=True)
 
 
 def _buttons(run: RunView, state: RunState) -> None:

@@ -157,7 +157,7 @@ def _progress(path: str, was_working: bool) -> None:
         if done is not None:
             st.progress(done.share, text=done.text)
         elif found.job.lines():
-            st.code(found.job.lines()[-1], language=None)
+            st.code(found.job.lines()[-1], language=None, wrap_lines=True)
         if st.button("Stop", key="stop_training"):
             found.job.stop()
     elif found.state == "failed":

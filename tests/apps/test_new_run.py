@@ -146,9 +146,9 @@ def test_chosen_folder_is_found_again_by_its_number_and_its_name_is_not_in_the_a
     test = new_run()
     key = test.query_params["data"]
     assert "phantom" not in key
-    again = open_page("new_run")
+    again = open_page("home")
     again.query_params["data"] = key
-    again.run()
+    again.switch_page("app_pages/new_run.py").run()
     assert "**phantoms**: **48 images**, **24 patients**, **3 classes**" in text_of(again)
 
 
