@@ -79,13 +79,12 @@ def main() -> None:
         for column, (number, step) in zip(st.columns(3), enumerate(found[first : first + 3], first + 1), strict=True):
             with column:
                 _card(number, step)
-    rows = list_runs(places())
+    rows = list_runs(places(), _LAST)
     if rows:
         st.subheader("Last runs", anchor=False)
-        for row in rows[:_LAST]:
+        for row in rows:
             _run_line(row)
-        if len(rows) > _LAST:
-            go_to("runs", f"All {len(rows)} runs")
+        go_to("runs", "All runs")
     with st.expander("Words used here"):
         st.markdown("\n".join(f"- **{term}**: {meaning}" for term, meaning in sorted(GLOSSARY.items(), key=_by_name)))
 

@@ -112,9 +112,9 @@ def spoken_state(state: RunState) -> str:
     return _STATES.get(state.state, state.state)
 
 
-def list_runs(places: Places) -> list[RunRow]:
-    """Return every run, newest first; one that cannot be read is listed with the reason."""
-    return [_row(places, path) for path in find_runs(places)]
+def list_runs(places: Places, most: int | None = None) -> list[RunRow]:
+    """Return every run, or the first `most`, newest first; one that cannot be read is listed with the reason."""
+    return [_row(places, path) for path in find_runs(places)[:most]]
 
 
 def _row(places: Places, path: Path) -> RunRow:

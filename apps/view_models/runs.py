@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -165,10 +166,15 @@ def read_run(places: Places, path: Path) -> RunView:
     shown = path.name if name == "." else name
     if not folder.holds_run():
         return RunView(shown, short_id(name), folder, None)
-    config = load_config(folder.config_file)
+    config = _config(folder.config_file, folder.config_file.stat().st_mtime_ns)
     record = RunRecord.load(folder.record_file) if folder.record_file.is_file() else RunRecord()
     finished = tuple(sorted(record.stages, key=lambda stage: record.stages[stage]["finished"]))
     return RunView(shown, short_id(name), folder, config, finished, len(record.test_openings), record.stages)
+
+
+@functools.lru_cache(maxsize=256)
+def _config(file: Path, changed: int) -> RunConfig:
+    return load_config(file)
 
 
 def run_state(places: Places, path: Path) -> RunState:
@@ -380,9 +386,6 @@ def remove_run(places: Places, path: Path) -> None:
     inside(places.runs, path)
     if run_state(places, path).is_busy:
         raise ConfigError("this run is at work; stop it first")
-    folder = RunFolder(path)
-    if folder.holds_run():
-        folder.remove()
-    elif path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
+    if path.is_dir():
+        RunFolder(path).remove()
     shutil.rmtree(_job(places, path), ignore_errors=True)

@@ -49,7 +49,9 @@ def ghost(places):
     from view_models.runs import _job
 
     path = places.runs / "ghost"
-    path.mkdir()
+    (path / "ingest").mkdir(parents=True)  # what a start that was stopped at once leaves
+    (path / "ingest" / "source.json").write_text("{}")
+    (path / ".lock").touch()
     folder = _job(places, path)
     folder.mkdir(parents=True)
     arguments = ["run", "--config", "demo", "--input", "x", "--output", str(path)]
