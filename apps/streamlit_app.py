@@ -9,60 +9,134 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).parent))  # `streamlit run` does so too; AppTest does not
 
-from app_pages.parts import CAUTION, places
+from app_pages.parts import CAUTION, places, short_badge
 from medidistill import __version__
 from medidistill.errors import MedidistillError
 from view_models.collecting import leave_modules_alone
 from view_models.places import Places, short_id
-from view_models.runs import find_runs, run_state
+from view_models.run_labels import read_label
+from view_models.run_list import choose_run, spoken_state
+from view_models.runs import RunState, find_runs, never_began, run_state
 
-_PAGES = {
-    "data": ("Data", ":material/folder_open:"),
-    "distil": ("Distil", ":material/science:"),
+_ICON = str(Path(__file__).parent / "icon.png")  # a symbol's name would be fetched from another host
+_TOP = {"home": ("Home", ":material/home:")}
+_BEFORE = {
+    "data": ("X-rays", ":material/folder_open:"),
+    "new_run": ("New run", ":material/add_circle:"),
+    "runs": ("Runs", ":material/list:"),
+}
+_OF_RUN = {
+    "distil": ("Progress", ":material/science:"),
     "compare": ("Compare", ":material/balance:"),
     "gallery": ("Gallery", ":material/grid_view:"),
     "privacy": ("Privacy", ":material/shield:"),
     "export": ("Export", ":material/outbox:"),
-    "receive": ("Receive", ":material/move_to_inbox:"),
 }
-_STATES = {
-    "running": (":blue-badge[:material/autorenew: running]", "running"),
-    "stopped": (":orange-badge[:material/pause: stopped]", "stopped"),
-    "failed": (":red-badge[:material/error: failed]", "failed"),
-    "completed": (":green-badge[:material/check: finished]", "finished"),
-    "not_released": (":orange-badge[:material/block: finished, not released]", "finished, not released"),
-    "unknown": (":gray-badge[not finished]", "not finished"),
-}
+_OTHERS = {"receive": ("Receive", ":material/move_to_inbox:")}
+_PAGES = _TOP | _BEFORE | _OF_RUN | _OTHERS
+_WITHOUT_RUN = ("home", "new_run", "runs", "receive", "data")  # their address names a run only where a link did
+_STYLE = """<style>
+[data-testid='stStatusWidget'] button { display: none; }
+[data-testid='stMainBlockContainer'] { padding-top: 3rem; }
+[data-testid='stSidebarHeader'] { height: 2.5rem; margin-bottom: 0; }
+[data-testid='stSidebar'] hr { margin: 0.5rem 0; }
+/* captions as Streamlit draws them are too pale to read (WCAG 2.2, 1.4.3) */
+[data-testid='stCaptionContainer'], [data-testid='stImageCaption'] { color: inherit !important; opacity: 0.82; }
+</style>"""
+_DARK = """<style>
+[data-testid='stBaseButton-primary'], [data-testid='stBaseButton-primary'] p { color: #0e1117; }
+</style>"""
+_WATCH = 3.0  # seconds
+_UNKNOWN = (
+    "**The address names a run that is not here.** It was deleted, or belongs to another folder of runs. Choose one at "
+    "the left or on the page Runs."
+)
 
 
-def _choose_run(where: Places) -> None:
-    """Draw the list of runs; the choice is kept in the session and, as a number that means nothing, in the address."""
-    paths = {short_id(path.relative_to(where.runs).as_posix()): path for path in find_runs(where)}
-    wanted = st.session_state.pop("wanted_run", None)
-    wanted_key = next((key for key, path in paths.items() if str(path) == wanted), None)
-    if wanted_key:
-        st.session_state["run_key"] = wanted_key
-    elif st.session_state.get("run_key") not in paths:
-        asked = st.query_params.get("run", "")
-        st.session_state["run_key"] = asked if asked in paths else next(iter(paths), None)
-    if not paths:
-        st.session_state["run_path"] = ""
-        st.caption("No run yet. Start one on the page Distil, or make the demo.")
-        return
-    names = {key: path.relative_to(where.runs).as_posix() for key, path in paths.items()}
-    key = st.selectbox(
+def _state(where: Places, path: Path) -> RunState:
+    try:
+        return run_state(where, path)
+    except MedidistillError:
+        return RunState("damaged")
+
+
+def _choose_run(where: Places, page: str) -> Path | None:
+    """Draw the list of runs; the choice is kept in the session and, as a number that means nothing, in the address.
+
+    The address decides, so that a link, a reload and Back show the run that they name.
+    """
+    found = {short_id(path.relative_to(where.runs).as_posix()): path for path in find_runs(where)}
+    begun = [key for key, path in found.items() if not never_began(where, path)]
+    asked = str(st.query_params.get("run", ""))
+    choice = choose_run(list(found), asked, st.session_state.get("run_shown", ""), begun)
+    st.session_state["run_unknown"] = choice.unknown
+    st.session_state["run_path"] = str(found[choice.key]) if choice.key else ""
+    if choice.key:
+        st.session_state["run_shown"] = choice.key
+        if not asked and page not in _WITHOUT_RUN:
+            st.query_params["run"] = choice.key
+    if not found:
+        st.caption("No run yet.")
+        return None
+    names = {key: read_label(where, key).title or _folder(where, path) for key, path in found.items()}
+
+    def chosen() -> None:
+        st.session_state["run_shown"] = st.session_state["run_key"]
+        st.query_params["run"] = st.session_state["run_key"]
+
+    st.session_state["run_key"] = choice.key or None
+    st.selectbox(
         "Run",
-        list(paths),
-        format_func=lambda one: where.runs.name if names[one] == "." else names[one],
+        list(found),
+        format_func=names.__getitem__,
         key="run_key",
+        on_change=chosen,
+        placeholder="Choose a run",
         help="Every run below the folder that the app was started with, newest first. All browsers see the same runs.",
     )
-    st.session_state["run_path"] = str(paths[key])
-    st.query_params["run"] = key
-    try:
-        st.markdown(_STATES[run_state(where, paths[key]).state][0])
-    except MedidistillError:
-        st.markdown(":red-badge[:material/error: damaged]")
+    return found.get(choice.key)
+
+
+def _folder(where: Places, path: Path) -> str:
+    name = path.relative_to(where.runs).as_posix()
+    return where.runs.name if name == "." else name
+
+
+def _watch(path: str, drawn: str) -> None:
+    """Show how the chosen run stands; draw the whole page anew when that changes, in whichever tab it was changed."""
+    state = _state(places(), Path(path))
+    st.markdown(short_badge(state))
+    if state.state != drawn:
+        st.rerun()
+
+
+def _links(pages: dict[str, tuple[str, str]], key: str) -> None:
+    for file, (title, icon) in pages.items():
+        asked = {"run": key} if key and file in _OF_RUN else None
+        st.page_link(f"app_pages/{file}.py", label=title, icon=icon, query_params=asked)
+
+
+def _sidebar(where: Places, page: str) -> None:
+    top = st.container()
+    st.divider()
+    path = _choose_run(where, page)
+    key = st.session_state.get("run_shown", "") if path else ""
+    with top:
+        _links(_TOP | _BEFORE, key)
+    if path is not None:
+        state = _state(where, path)
+        st.fragment(_watch, run_every=_WATCH)(str(path), state.state)
+        if state.is_busy:
+            done = f" {100 * state.done:.0f} %" if state.done is not None else ""
+            st.set_page_config(page_title=f"{spoken_state(state).capitalize()}{done} - medidistill")
+        elif page == "distil":
+            st.set_page_config(page_title=f"{spoken_state(state).capitalize()} - medidistill")
+    _links(_OF_RUN, key)
+    st.divider()
+    _links(_OTHERS, key)
+    if where.login:
+        st.button("Sign out", on_click=st.logout)
+    st.caption(f"medidistill {__version__}. {CAUTION}")
 
 
 def _signed_in(where: Places) -> bool:
@@ -77,22 +151,24 @@ def _signed_in(where: Places) -> bool:
 def main() -> None:
     """Draw the frame and the chosen page."""
     leave_modules_alone()
-    st.set_page_config(page_title="medidistill", page_icon=":material/radiology:", layout="wide")
+    st.set_page_config(page_title="medidistill", page_icon=_ICON, layout="wide")
     where = places()
     if not _signed_in(where):
         return
     # Streamlit's own Stop halts the drawing of a page, and would be taken for one that stops the run
-    st.html("<style>[data-testid='stStatusWidget'] button { display: none; }</style>")
-    pages = [
-        st.Page(f"app_pages/{file}.py", title=title, icon=icon, default=file == "data")
+    st.html(_STYLE)
+    if st.context.theme.type == "dark":
+        st.html(_DARK)
+    pages = {
+        file: st.Page(f"app_pages/{file}.py", title=title, icon=icon, default=file == "home")
         for file, (title, icon) in _PAGES.items()
-    ]
-    page = st.navigation(pages)
+    }
+    page = st.navigation(list(pages.values()), position="hidden")  # the links of the sidebar carry the chosen run
+    shown = next(file for file, one in pages.items() if one == page)
     with st.sidebar:
-        _choose_run(where)
-        if where.login:
-            st.button("Sign out", on_click=st.logout)
-        st.caption(f"medidistill {__version__}. {CAUTION}")
+        _sidebar(where, shown)
+    if st.session_state["run_unknown"] and shown not in ("home", "runs", "receive"):
+        st.error(_UNKNOWN, icon=":material/link_off:")
     try:
         page.run()
     except MedidistillError as error:

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, places, stamp
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
 from app_pages.purpose import show_purpose
 from app_pages.verdict_panel import show_criteria, show_verdict
+from view_models.ingested import confounding
+from view_models.misclassified import misclassified
 from view_models.results import (
     VIEWS,
     Figure,
     Results,
+    all_hidden,
+    darkened,
     figure,
     probe_lines,
     read_explained,
@@ -21,16 +25,21 @@ from view_models.results import (
     sentences,
     subgroup_tables,
 )
+from view_models.run_list import stored_verdict
 from view_models.runs import RunView, read_run, start_explaining
+from view_models.summary_pdf import summary_pdf
+from view_models.words import arm_in_words, explain
 
 _MORE = {
     "subgroups": "Subgroups",
-    "probe": "Is it the source?",
-    "looks": "What they look at",
+    "probe": "Source confounding",
+    "cases": "Misclassified cases",
+    "looks": "Saliency (Grad-CAM)",
     "files": "Files and checklist",
 }
 _OWN, _ELSEWHERE = "The run's own test patients", "The test set from elsewhere"
 _CASES = 2  # of each outcome
+_CASE_PAGE = 12
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading the comparison ...")
@@ -56,7 +65,8 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
         st.warning(run.notice, icon=":material/warning:")
     with st.expander("In words", expanded=True):
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
-    st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
+    per_class = run.config.distill.ipc if run.config else 0
+    st.dataframe(rows_table(results, per_class), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     show_criteria(run, elsewhere=elsewhere)
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
     if notes:
@@ -66,8 +76,18 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
 
 def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: bool) -> None:
     left, right = st.columns([3, 1])
-    arms = left.pills("Trained on", results.arms, selection_mode="multi", default=results.arms, key="arms")
-    architecture = right.selectbox("Network", results.architectures, key="architecture")
+    per_class = run.config.distill.ipc if run.config else 0
+    arms = left.pills(
+        "Trained on",
+        results.arms,
+        selection_mode="multi",
+        default=results.arms,
+        format_func=lambda arm: arm_in_words(arm, per_class),
+        key="arms",
+        bind="query-params",
+        help=explain("arm"),
+    )
+    architecture = right.selectbox("Network", results.architectures, key="architecture", bind="query-params")
     if not arms:
         st.info("Choose at least one arm.")
         return
@@ -76,7 +96,8 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
     if drawn is None:
         st.info("This run does not hold what this view needs; resume it to complete the comparison.")
         return
-    named_image(drawn.svg, drawn.alt)
+    dark = st.context.theme.type == "dark"
+    named_image(darkened(drawn.svg) if dark else drawn.svg, drawn.alt)
     st.markdown(drawn.caption)
     if run.notice:
         st.caption(run.notice)
@@ -101,6 +122,9 @@ def _subgroups(results: Results) -> None:
     )
     for column, table in tables.items():
         st.markdown(f"**By {column}**")
+        if all_hidden(table):
+            st.info(f"All {table['group'].nunique()} groups by {column} are too small to show; none is listed.")
+            continue
         st.dataframe(table, hide_index=True)
         csv = table.to_csv(index=False)
         st.download_button(
@@ -118,6 +142,41 @@ def _probe(results: Results) -> None:
         st.markdown(f"- {line}")
 
 
+def _misclassified(run: RunView, results: Results) -> None:
+    per_class = run.config.distill.ipc if run.config else 0
+    left, right = st.columns([3, 1])
+    arm = left.selectbox(
+        "Networks trained on",
+        results.arms[::-1],
+        format_func=lambda one: arm_in_words(one, per_class),
+        key="case_arm",
+        bind="query-params",
+    )
+    architecture = right.selectbox("Network", results.architectures, key="architecture", bind="query-params")
+    found = misclassified(run, str(arm), str(architecture))
+    if found is None:
+        st.info("The private part of this run was removed, so its test images cannot be shown.")
+        return
+    test_images = results.comparison["test_images"]
+    st.markdown(
+        f"**{len(found)} of {test_images} test images** are called by another class by the mean of these networks. "
+        "The most certain errors come first."
+    )
+    if not found or not st.toggle("Show patients' images", key="show_cases"):
+        return
+    pages = -(-len(found) // _CASE_PAGE)
+    page = int(st.number_input(f"Page of {pages}", 1, pages, 1, key="case_page")) if pages > 1 else 1
+    shown = found[(page - 1) * _CASE_PAGE : page * _CASE_PAGE]
+    for first in range(0, len(shown), 4):
+        for column, case in zip(st.columns(4), shown[first : first + 4], strict=False):
+            with column:
+                named_image(case.pixels, f"Test image, class {case.true}")
+                said = f"**{case.true}**, called **{case.called}** ({case.probability:.2f})"
+                if case.reference:
+                    said += "; all real X-rays: " + ("right" if case.reference_is_right else case.reference)
+                st.caption(said.replace("_", " "))
+
+
 def _looks(run: RunView) -> None:
     st.markdown(
         "Grad-CAM of networks trained on real and on distilled images, side by side on the same test images. "
@@ -133,7 +192,7 @@ def _looks(run: RunView) -> None:
             st.markdown("The run is at work. Come back when it has finished.")
         elif st.button("Make it", help="Trains one network an arm again: seconds to minutes.", key="explain"):
             start_explaining(places(), run.folder.path, _CASES)
-            st.switch_page("app_pages/distil.py")
+            open_page("distil", run.folder.path)
         return
     if st.toggle("Show patients' images", key="show_looks"):
         named_image(found.picture, found.alt)
@@ -141,7 +200,7 @@ def _looks(run: RunView) -> None:
     st.dataframe(found.cases, hide_index=True, alt="What each network calls each case")
 
 
-def _files(run: RunView) -> None:
+def _files(run: RunView, results: Results) -> None:
     st.markdown("For machines and for the paper; no identifier of a patient is in them.")
     for name, kind, words in (
         ("comparison.csv", "text/csv", "The table, long form"),
@@ -154,6 +213,15 @@ def _files(run: RunView) -> None:
                 title = f"{words}{', on the test set from elsewhere' if where else ''} ({where}{name})"
                 content = (folder / name).read_bytes()
                 st.download_button(title, content, where + name, kind, key=where + name, on_click="ignore")
+    warnings = [text for text in (run.notice, *confounding(run)) if text]
+    page = summary_pdf(
+        run.title,
+        stored_verdict(run),
+        rows_table(results, run.config.distill.ipc if run.config else 0),
+        warnings,
+        results.comparison["notes"],
+    )
+    st.download_button("One page (summary.pdf)", page, "summary.pdf", "application/pdf", on_click="ignore")
     if run.folder.report.is_file():
         content = run.folder.report.read_bytes()
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
@@ -175,17 +243,22 @@ def main() -> None:
         go_to("distil", "See how the run stands")
         return
     if there:
-        scored = st.segmented_control("Scored on", [_OWN, _ELSEWHERE], default=_OWN, required=True, key="scored")
+        scored = st.segmented_control(
+            "Scored on", [_OWN, _ELSEWHERE], default=_OWN, required=True, key="scored", bind="query-params"
+        )
         elsewhere = scored == _ELSEWHERE
         results = (_results(path, changed, True) if elsewhere else None) or results
     show_verdict(run, elsewhere=elsewhere, figures=False)
     views = {"answer": "Answer", "purpose": "For my purpose", **VIEWS, **_MORE}
-    asked = st.query_params.get("view", "")
-    first = asked if asked in views else "answer"
     view = st.segmented_control(
-        "View", list(views), format_func=views.__getitem__, default=first, required=True, key="view"
+        "View",
+        list(views),
+        format_func=views.__getitem__,
+        default="answer",
+        required=True,
+        key="view",
+        bind="query-params",
     )
-    st.query_params["view"] = str(view)
     if view == "answer":
         _answer(run, results, elsewhere)
     elif view == "purpose":
@@ -194,10 +267,12 @@ def main() -> None:
         _subgroups(results)
     elif view == "probe":
         _probe(results)
+    elif view == "cases":
+        _misclassified(run, results)
     elif view == "looks":
         _looks(run)
     elif view == "files":
-        _files(run)
+        _files(run, results)
     else:
         _drawn(run, results, str(view), changed, elsewhere)
 

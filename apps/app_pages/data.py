@@ -1,4 +1,4 @@
-"""Data: choose the X-rays, and see what is in them before a run learns from them."""
+"""X-rays: choose them, check every file, look at them, and de-identify them before a run learns from them."""
 
 from __future__ import annotations
 
@@ -6,104 +6,39 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import chosen_run, folder_picker, go_to, heading, named_image, places
+from app_pages.parts import chosen_run, heading, named_image, places
+from app_pages.source_parts import WAYS, choose_source, keep_in_address, source_view
+from app_pages.viewer_parts import show_films
 from medidistill.errors import MedidistillError
-from view_models.ingested import Ingested, read_ingested, shown_images
-from view_models.sources import (
-    Findings,
-    SourceView,
-    add_to_upload,
-    draw_phantoms,
-    keep_upload,
-    look_for_patients,
-    read_source,
-    sample_images,
+from view_models.checking import (
+    Check,
+    deidentified,
+    folder_check,
+    forget_check,
+    start_check,
+    start_deidentifying,
 )
+from view_models.ingested import Ingested, read_ingested, shown_images
+from view_models.sources import Findings, SourceView, folder_stamp, look_for_patients
+from view_models.words import explain
 
-_WAYS = {"folder": "A folder on this machine", "upload": "Upload a small set", "run": "What the chosen run has read"}
-_LAYOUTS = """\
-The folder may hold DICOM, PNG or JPEG files, and tells the class of each in one of two ways:
-
-- a file `labels.csv` with the columns `path` and `label`, and if known `patient_id`, `site`, `sex`, `age`, `split`;
-- or one sub-folder for each class, named like the class; these may lie in folders `train`, `val` and `test`.
-"""
-
-
-@st.cache_data(max_entries=8, show_spinner="Reading the folder ...", ttl=300)
-def _source(path: str) -> SourceView:
-    return read_source(Path(path))
+_WAYS = {**WAYS, "run": "What the chosen run has read"}
+_EVERY = 2.0  # seconds
+_FACTS = ("size in pixels", "bit depth", "view", "sex", "age in years")
+_THUMBNAILS = 24
 
 
-@st.cache_data(max_entries=8, show_spinner="Looking into some files ...", ttl=300)
-def _findings(path: str) -> Findings:
-    return look_for_patients(_source(path))
-
-
-def _folder() -> Path | None:
-    here = folder_picker("data", "X-rays")
-    with st.expander("How a folder of X-rays has to look"):
-        st.markdown(_LAYOUTS)
-    with st.expander("No X-rays at hand? Practise on phantoms"):
-        st.markdown(
-            "Draws chest X-rays of patients who do not exist, into the folder `phantoms` beside the runs. They teach "
-            "how this app works, and nothing about medicine."
-        )
-        phantoms = places().runs / "phantoms"
-        if phantoms.exists():
-            st.caption(f"They are there: start from **{places().runs.name}** above and open **phantoms**.")
-        else:
-            st.button(
-                "Draw phantom X-rays", key="phantoms", icon=":material/draw:", on_click=_practise, args=(phantoms,)
-            )
-    return here
-
-
-def _practise(phantoms: Path) -> None:
-    """Draw phantoms and go there; a callback, because the picker is drawn after it."""
-    try:
-        draw_phantoms(phantoms)
-    except MedidistillError as error:
-        st.toast(str(error), icon=":material/error:")
-        return
-    st.session_state["data_root"], st.session_state["data_here"] = str(places().runs), str(phantoms)
-
-
-def _upload() -> Path | None:
-    st.markdown(
-        "For a small set. Uploads are kept below the folder of runs, readable by this account only; names of single "
-        "files are not kept, an archive is unpacked as it is. A larger set belongs into a folder on this machine."
-    )
-    label = st.text_input("Class of these images (not needed for a ZIP archive)", key="upload_label")
-    files = st.file_uploader(
-        "One ZIP archive of a folder, or images of one class",
-        type=["zip", "png", "jpg", "jpeg", "dcm"],
-        accept_multiple_files=True,
-        key=f"upload_{st.session_state.get('upload_round', 0)}",
-    )
-    if files and st.button("Keep these files", type="primary"):
-        contents = [(file.name, file.getvalue()) for file in files]
-        before = st.session_state.get("upload_folder", "")
-        try:
-            if before and not contents[0][1].startswith(b"PK"):
-                kept = add_to_upload(Path(before), contents, label)
-            else:
-                kept = keep_upload(places(), contents, label)
-        except MedidistillError as error:
-            st.error(str(error))
-            return Path(before) if before else None
-        st.session_state["upload_folder"] = str(kept)
-        st.session_state["upload_round"] = st.session_state.get("upload_round", 0) + 1
-        _source.clear()
-        st.rerun()
-    kept_folder = st.session_state.get("upload_folder", "")
-    return Path(kept_folder) if kept_folder else None
+@st.cache_data(max_entries=8, show_spinner="Looking into some files ...", ttl=3600)
+def _findings(path: str, stamp: str) -> Findings:
+    return look_for_patients(source_view(Path(path)))
 
 
 def _preview(path: Path) -> None:
-    view = _source(str(path))
+    view = source_view(path)
     if view.error:
         st.info(f"This folder cannot be used as it is: {view.error}", icon=":material/info:")
         return
+    keep_in_address(path)
     left, middle, right = st.columns(3)
     left.metric("Images with a label", view.images)
     middle.metric(
@@ -118,27 +53,27 @@ def _preview(path: Path) -> None:
             "`labels.csv`, or the one with a sub-folder for each class.",
             icon=":material/info:",
         )
-    elif st.button("Use these X-rays", type="primary", icon=":material/check:", key="use_source"):
-        st.session_state["source"] = str(path)
-    if st.session_state.get("source") == str(path):
-        st.success("Chosen for the next run.", icon=":material/check:")
-        go_to("distil", "Distil them")
+    else:
+        st.page_link(
+            "app_pages/new_run.py",
+            label="Start a run on these X-rays",
+            icon=":material/arrow_forward:",
+            query_params={"data": str(st.query_params.get("data", ""))},
+        )
     for sentence in view.units.sentences():
         st.warning(sentence, icon=":material/warning:")
     for note in view.notes:
         st.info(note, icon=":material/info:")
     _balance(view)
+    _quality(path)
     _naming(view)
-    st.subheader("Sample images", anchor=False)
-    if st.toggle("Show some of these patients' images", key="show_samples"):
-        found = sample_images(view)
-        for column, (image, name) in zip(st.columns(max(6, len(found))), found, strict=False):
-            with column:
-                named_image(image, f"An X-ray, class {name}", name)
+    st.subheader("Look at them", anchor=False)
+    if st.toggle("Show these patients' images", key="show_samples"):
+        show_films(view)
 
 
 def _balance(view: SourceView) -> None:
-    st.subheader("Balance", anchor=False)
+    st.subheader("Balance", anchor=False, help=explain("balance", "confounding"))
     st.dataframe(view.counts.reset_index(), hide_index=True, alt="Number of images by class and site")
     for sentence in view.confounded:
         st.warning(sentence, icon=":material/warning:")
@@ -147,17 +82,95 @@ def _balance(view: SourceView) -> None:
         st.dataframe([{"reason": reason, "files": count} for reason, count in view.set_aside], hide_index=True)
 
 
+def _quality(path: Path) -> None:
+    st.subheader("Quality of every file", anchor=False, help=explain("quarantine"))
+    check = folder_check(places(), path)
+    working = check.state == "running"
+    if check.state == "none":
+        st.caption(
+            "Decodes every file as a run would: damaged ones, copies, laterals, blank films, sizes, bit depth, views. "
+            "Prepared images are not kept; thumbnails of what was set aside are, until you delete them."
+        )
+    if check.state == "failed":
+        st.error(f"**The check ended with an error.** {check.error}", icon=":material/error:")
+    if check.state == "completed" and not check.current:
+        st.warning("Files came, went or changed since they were checked. Check them again.", icon=":material/update:")
+    with st.container(horizontal=True):
+        label = "Check every file" if check.state == "none" else "Check again"
+        if not working and st.button(label, key="check_files", icon=":material/fact_check:"):
+            start_check(places(), path)
+            st.rerun()
+        if check.state in ("completed", "failed") and st.button(
+            "Forget this check", key="forget_check", icon=":material/delete:"
+        ):
+            forget_check(places(), path)
+            st.rerun()
+    if working:
+        st.fragment(_checking, run_every=_EVERY)(str(path))
+    if check.state == "completed":
+        _checked(check, path)
+
+
+def _checking(path: str) -> None:
+    check = folder_check(places(), Path(path))
+    if check.state != "running":
+        st.rerun()
+    done = check.job.progress()
+    st.progress(done.share if done else 0.0, text=done.text if done else "Finding the files ...")
+    if st.button("Stop", key="stop_check"):
+        check.job.stop()
+
+
+def _checked(check: Check, path: Path) -> None:
+    told = check.told
+    patients = "patients unknown" if told["patients"] is None else f"{told['patients']} patients"
+    st.markdown(
+        f"**{told['images']} usable images** of {patients}; **{told['set_aside_in_all']} set aside**; "
+        f"{told['warned_in_all']} used under a warning."
+    )
+    st.dataframe(check.classes, hide_index=True, alt="Usable images and patients of each class")
+    for column, name in zip(st.columns(len(_FACTS)), _FACTS, strict=True):
+        with column:
+            st.table(check.fact(name), hide_index=True, border="horizontal", alt=f"Images by {name}")
+    for which, title in (("set_aside", "Set aside"), ("warned", "Used under a warning")):
+        reasons = check.reasons(which)
+        if not reasons.empty:
+            st.markdown(f"**{title}**")
+            st.dataframe(reasons, hide_index=True, alt=f"{title}: files by reason")
+    rows = [*told["set_aside"], *told["warned"]]
+    if rows and st.toggle("Show names of files and patients' images", key="show_set_aside"):
+        _thumbnails(rows, path)
+
+
+def _thumbnails(rows: list[dict[str, str]], path: Path) -> None:
+    pictures = folder_check(places(), path, pictures=True).pictures
+    for first in range(0, min(len(rows), _THUMBNAILS), 4):
+        for column, row in zip(st.columns(4), rows[first : min(first + 4, _THUMBNAILS)], strict=False):
+            with column:
+                if row["picture"] in pictures:
+                    named_image(pictures[row["picture"]], f"Film, {row['reason']}", width=120)
+                like = f", like {row['like']}" if row["like"] else ""
+                st.caption(f"{row['reason']}: `{row['file']}`{like}")
+    if len(rows) > _THUMBNAILS:
+        st.caption(f"The first {_THUMBNAILS} of {len(rows)}.")
+
+
 def _naming(view: SourceView) -> None:
-    st.subheader("What could name a patient", anchor=False)
-    if not st.button("Look into some files", key="look", icon=":material/search:"):
+    st.subheader("What could name a patient", anchor=False, help=explain("de-identify"))
+    if not st.toggle("Look into some files", key="look"):
         st.caption("Looks into headers and borders of up to 40 files. Values are counted, never shown.")
-        return
-    found = _findings(str(view.path))
+    else:
+        _named(view)
+    _deidentify(view.path)
+
+
+def _named(view: SourceView) -> None:
+    found = _findings(str(view.path), folder_stamp(view.path))
     st.markdown(f"Looked into {found.looked_at} files, {found.dicom} of them DICOM.")
     if found.named:
         st.warning(
             "Headers hold values that name a patient, a person or a place. A bundle never carries them, but "
-            "de-identify the files (`medidistill deidentify`) before they go anywhere themselves."
+            "de-identify the files before they go anywhere themselves."
         )
         table = [{"element": name, "files with a value": count} for name, count in found.named.items()]
         st.dataframe(table, hide_index=True)
@@ -167,6 +180,47 @@ def _naming(view: SourceView) -> None:
         st.markdown(f"{found.unreadable} could not be looked at.")
     if not found.named and not found.letters:
         st.success("Nothing found in these files. That is a sample and two simple checks, no proof of absence.")
+
+
+def _deidentify(path: Path) -> None:
+    cleaned = deidentified(places(), path)
+    with st.expander("De-identify these files", expanded=cleaned.state in ("running", "failed", "completed")):
+        st.markdown(
+            "Runs `medidistill deidentify`: headers by PS3.15 Table E.1-1, each result read again to check it. The "
+            "copies lie in `deidentified/` below the folder of runs; the originals stay as they are. The key of the "
+            "pseudonyms is made once and kept with the app's jobs: whoever has it can recompute the pseudonyms."
+        )
+        if cleaned.state == "running":
+            st.fragment(_cleaning, run_every=_EVERY)(str(path))
+            return
+        if cleaned.state == "failed":
+            st.error(f"**It ended with an error.** {cleaned.error}", icon=":material/error:")
+        if cleaned.state == "completed" and cleaned.images is not None:
+            st.code("\n".join(cleaned.lines), language=None, wrap_lines=True)
+            st.button("Go to the new files", key="go_cleaned", on_click=_go, args=(str(cleaned.images),))
+        label = "De-identify" if cleaned.state == "none" else "De-identify again, into another folder"
+        if st.button(label, key="deidentify", icon=":material/visibility_off:"):
+            try:
+                start_deidentifying(places(), path)
+            except MedidistillError as error:
+                st.error(str(error))
+                return
+            st.rerun()
+
+
+def _go(path: str) -> None:
+    st.session_state["data_from"], st.session_state["data_here"] = str(places().runs), path
+    st.session_state["way"] = "folder"
+
+
+def _cleaning(path: str) -> None:
+    cleaned = deidentified(places(), Path(path))
+    if cleaned.state != "running":
+        st.rerun()
+    done = cleaned.job.progress()
+    st.progress(done.share if done else 0.0, text=done.text if done else "Starting ...")
+    if st.button("Stop", key="stop_cleaning"):
+        cleaned.job.stop()
 
 
 def _of_run() -> None:
@@ -185,7 +239,7 @@ def _of_run() -> None:
         st.dataframe(sites, hide_index=True, alt="Number of images by class and site")
     for sentence in read.confounded:
         st.warning(sentence, icon=":material/warning:")
-    st.subheader("Quarantine", anchor=False)
+    st.subheader("Quarantine", anchor=False, help=explain("quarantine"))
     if read.quarantine:
         st.markdown("Files that could not be used, by reason. File names stay in the run folder.")
         st.dataframe([{"reason": reason, "files": count} for reason, count in read.quarantine], hide_index=True)
@@ -203,14 +257,20 @@ def _of_run() -> None:
 
 def main() -> None:
     """Draw the page."""
-    heading("Data", "Choose the chest X-rays to learn from. They stay on this machine.")
+    heading("X-rays", "Choose the chest X-rays to learn from, and see what is wrong with them. They stay here.")
     way = st.segmented_control(
-        "Where the X-rays are", list(_WAYS), format_func=_WAYS.__getitem__, default="folder", required=True, key="way"
+        "Where the X-rays are",
+        list(_WAYS),
+        format_func=_WAYS.__getitem__,
+        default="folder",
+        required=True,
+        key="way",
+        bind="query-params",
     )
     if way == "run":
         _of_run()
         return
-    path = _folder() if way == "folder" else _upload()
+    path = choose_source(str(way))
     if path is not None:
         _preview(path)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places, stamp
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, open_page, places, stamp
 from app_pages.verdict_panel import show_delivery, show_verdict
+from medidistill.errors import MedidistillError
 from view_models.bundles import read_bundle, zipped
-from view_models.releases import gate_table, gate_verdicts, read_standing
+from view_models.releases import gate_table, gate_verdicts, read_outlook, read_standing
 from view_models.runs import RunView, start_release
 
 
@@ -33,19 +34,48 @@ def _release(run: RunView) -> None:
     if reason:
         st.markdown(f"The privacy gate cannot judge it: {reason}.")
         return
-    st.markdown("What the privacy gate asks for, and what it finds:")
-    st.dataframe(gate_table(verdicts), hide_index=True, alt="Rules of the privacy gate")
-    if not all(one.passed for one in verdicts):
-        go_to("privacy", "Measure it on the page Privacy")
-        st.caption(
-            "Whoever answers for it can release it in spite of a failed rule, by name and with a reason that the card "
-            "prints: `medidistill export --release --override RULE --reason TEXT --by NAME`."
-        )
-    elif not at_rest(run):
+    failed = [one.rule for one in verdicts if not one.passed]
+    outlook = read_outlook(run)
+    if failed and outlook is not None and outlook.hopeless:
+        st.warning(f"**No audit can change this.** {outlook.text()}", icon=":material/block:")
+    st.markdown(
+        f"The privacy gate asks for {len(verdicts)} things; **{len(failed)} are not met**."
+        if failed
+        else "All that the privacy gate asks for is met."
+    )
+    # a table that wraps its text: what to do must be seen without scrolling sideways
+    st.table(gate_table(verdicts), hide_index=True, border="horizontal", alt="Rules of the privacy gate")
+    if not at_rest(run):
         st.info("The run is at work.", icon=":material/autorenew:")
-    elif st.button("Release it", key="release", icon=":material/outbox:"):
+    elif failed:
+        go_to("privacy", "Measure it on the page Privacy")
+        _override(run, failed)
+    elif st.button("Release it", key="release", type="primary", icon=":material/outbox:"):
         start_release(places(), run.folder.path)
-        st.switch_page("app_pages/distil.py")
+        open_page("distil", run.folder.path)
+
+
+def _override(run: RunView, failed: list[str]) -> None:
+    """Draw how somebody releases the set in spite of rules that failed."""
+    with st.expander("Release it in spite of failed rules"):
+        st.markdown(
+            "Somebody who may decide this answers for it by name. Name and reason are logged, and printed in the card "
+            "for everybody who gets the bundle. Every failed rule must be ticked."
+        )
+        rules = st.multiselect("Rules that failed, and in spite of which it leaves", failed, key="override_rules")
+        by = st.text_input("Name of who answers for it", key="override_by", max_chars=100)
+        reason = st.text_area("Reason", key="override_reason", max_chars=500)
+        if st.button("Release in spite of these rules", key="override", icon=":material/gavel:"):
+            missing = [rule for rule in failed if rule not in rules]
+            if missing:
+                st.error(f"Not ticked, so the gate would refuse it: {', '.join(missing)}.")
+                return
+            try:
+                start_release(places(), run.folder.path, overridden=rules, reason=reason, by=by)
+            except MedidistillError as error:
+                st.error(str(error))
+                return
+            open_page("distil", run.folder.path)
 
 
 def main() -> None:
@@ -64,23 +94,30 @@ def main() -> None:
         st.markdown("\n".join(f"- {problem}" for problem in bundle.problems))
     else:
         st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
+        standing = read_standing(run)
+        released = standing is not None and standing.released
         _release(run)
         st.subheader("The file to carry", anchor=False)
         show_delivery(run)
-        name = f"{Path(run.name).name}-bundle.zip"
+        name = f"{Path(run.name).name}-bundle{'' if released else '-not-released'}.zip"
         data = _zip(str(bundle.path), stamp(bundle.path / "SHA256SUMS"))
         st.download_button(
-            f"Download the bundle ({len(data) / 1000:.0f} kB)",
+            f"Download the bundle ({len(data) / 1000:.0f} kB)"
+            if released
+            else f"Download for use inside, not released ({len(data) / 1000:.0f} kB)",
             data,
             name,
             "application/zip",
-            type="primary",
+            type="primary" if released else "secondary",
             icon=":material/download:",
             on_click="ignore",
             key="download_bundle",
         )
-        st.markdown("Tell the receiver this number over another way, so that they can see that it is yours:")
-        st.code(bundle.digest, language=None)
+        st.markdown(
+            "Tell the receiver this number over another way than the file. Without it, or a signature "
+            "(`medidistill sign`), they cannot know that the file is yours:"
+        )
+        st.code(bundle.digest, language=None, wrap_lines=True)
     st.warning(
         "Distillation alone gives no guarantee of privacy. Whoever passes this on decides under the rules that hold "
         "for the patients' data it was made from; the page Privacy says what was measured.",

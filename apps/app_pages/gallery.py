@@ -11,6 +11,7 @@ from medidistill.pipeline import RunFolder
 from view_models.gallery import Neighbourhood, neighbourhood, verdict
 from view_models.runs import RunView
 from view_models.training import final_set, running_methods, tiles
+from view_models.words import explain, method_in_words
 
 _PAGE = 6  # images shown at once with their neighbours
 
@@ -20,7 +21,7 @@ def _near(path: str, method: str, changed: int) -> list[Neighbourhood]:
     return neighbourhood(RunFolder(Path(path)), method)
 
 
-def _pairs(run: RunView, method: str) -> None:
+def _pairs(run: RunView, method: str, label: str, *, by_class: bool) -> None:
     changed = stamp(run.folder.distill(method) / "distilled.safetensors")
     found = _near(str(run.folder.path), method, changed)
     st.markdown(f"**{verdict(found)}**")
@@ -29,9 +30,10 @@ def _pairs(run: RunView, method: str) -> None:
         "units of the image's own contrast (0: the same image; about 1.4: unrelated ones). The share says how many "
         "unseen patients' images have a training image nearer than that."
     )
-    order = sorted(found, key=lambda one: one.near[0].distance)
+    kept = [one for one in found if label in ("all", one.label)]
+    order = kept if by_class else sorted(kept, key=lambda one: one.near[0].distance)
     pages = -(-len(order) // _PAGE)
-    page = st.number_input(f"Page (of {pages}), nearest pairs first", 1, pages, 1) if pages > 1 else 1
+    page = int(st.number_input(f"Page of {pages}", 1, pages, 1)) if pages > 1 else 1
     for one in order[(page - 1) * _PAGE : page * _PAGE]:
         columns = st.columns([1, 1, 1, 1, 2])
         with columns[0]:
@@ -52,13 +54,31 @@ def main() -> None:
         if run is not None:
             go_to("distil", "See how the run stands")
         return
-    method = st.segmented_control("Method", methods[::-1], format_func=str.upper, default=methods[-1], required=True)
+    left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
+    method = left.segmented_control(
+        "Method",
+        methods[::-1],
+        format_func=method_in_words,
+        default=methods[-1],
+        required=True,
+        key="method",
+        bind="query-params",
+        help=explain("MTT", "IADD"),
+    )
     distilled = final_set(run, str(method))
     if distilled is None:
         st.error("The distilled set cannot be read; resume the run.")
         return
+    label = str(middle.selectbox("Class", ["all", *distilled.class_names], key="gallery_class", bind="query-params"))
+    order = right.selectbox("Pairs in order of", ["distance", "class"], key="gallery_order", bind="query-params")
     if distilled.recipe.get("init") == "noise":
         shown = tiles(distilled.images, distilled.class_names, distilled.normalisation, distilled.labels.tolist())
+        shown = [tile for tile in shown if label in ("all", tile.caption)]
+        if distilled.packed is not None:
+            st.caption(
+                f"The set is packed: {len(distilled)} training images, as networks see them, are decoded from the "
+                "bytes of fewer."
+            )
         show_tiles(shown[:48])
         if len(shown) > 48:
             st.caption(f"The first 48 of {len(shown)}.")
@@ -75,7 +95,7 @@ def main() -> None:
         "bundle and no report. Switch it on only where you may look at them."
     )
     if st.toggle("Show patients' images", key="show_patients"):
-        _pairs(run, str(method))
+        _pairs(run, str(method), label, by_class=order == "class")
 
 
 main()

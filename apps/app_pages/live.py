@@ -12,8 +12,9 @@ import streamlit as st
 from app_pages.parts import go_to, places, show_tiles
 from medidistill.errors import MedidistillError
 from view_models.presets import spoken_duration
-from view_models.runs import RunState, RunView, read_run, resume_run, run_state, stop_run
+from view_models.runs import RunState, RunView, read_run, remove_run, resume_run, run_state, stop_run
 from view_models.training import Distillation, curves, distillation, running_methods, tiles, weights
+from view_models.words import method_in_words
 
 __all__ = ["show_live"]
 
@@ -21,8 +22,6 @@ _EVERY = 2.0  # seconds
 _STAGES = {
     "ingest": "Read the X-rays",
     "experts": "Train experts on the real X-rays",
-    "distill/mtt": "Distil (MTT)",
-    "distill/iadd": "Distil (IADD)",
     "evaluate": "Train fresh networks and compare",
     "audit": "Attack the distilled set (audit)",
     "export": "Write the bundle",
@@ -41,14 +40,14 @@ _CURVES = {
 
 def show_live(path: Path) -> None:
     """Draw the run at `path`, anew every few seconds while it works."""
-    working = run_state(places(), path).state == "running"
-    st.fragment(_live, run_every=_EVERY if working else None)(str(path), working)
+    busy = run_state(places(), path).is_busy
+    st.fragment(_live, run_every=_EVERY if busy else None)(str(path), busy)
 
 
-def _live(path: str, was_working: bool) -> None:
+def _live(path: str, was_busy: bool) -> None:
     run, state = read_run(places(), Path(path)), run_state(places(), Path(path))
-    if was_working and state.state != "running":
-        st.rerun()  # the frame shows the end too, and the polling stops
+    if was_busy != state.is_busy:
+        st.rerun()  # the frame shows it too, and the polling ends or begins
     _buttons(run, state)
     _stages(run, state)
     if run.config is not None:
@@ -57,10 +56,19 @@ def _live(path: str, was_working: bool) -> None:
             _forming(found, state)
     if state.lines and state.state in ("running", "failed"):
         with st.expander("What the command says", expanded=state.state == "failed"):
-            st.code("\n".join(state.lines), language=None)
+            st.code("\n".join(state.lines), language=None, wrap_lines=True)
 
 
 def _buttons(run: RunView, state: RunState) -> None:
+    if state.state == "queued":
+        st.info(
+            f"Waiting: {state.ahead} job{'s' if state.ahead > 1 else ''} before it. It begins by itself, whether a "
+            "browser is open or not.",
+            icon=":material/hourglass_empty:",
+        )
+        if st.button("Take it out of the queue", icon=":material/close:", key="stop_run"):
+            stop_run(places(), run.folder.path)
+        return
     if state.state == "running":
         st.info(
             "The work goes on when you leave this page, reload it or close the browser.", icon=":material/autorenew:"
@@ -89,13 +97,27 @@ def _buttons(run: RunView, state: RunState) -> None:
         st.warning("The run was stopped. Finished work is kept.", icon=":material/pause:")
     else:
         st.info("The run has not finished, and nothing works on it now.", icon=":material/pause:")
-    if run.config is not None and st.button("Go on", type="primary", icon=":material/play_arrow:", key="resume_run"):
+    again = "Start again" if run.config is None else "Go on"
+    with st.container(horizontal=True):
+        pressed = st.button(again, type="primary", icon=":material/play_arrow:", key="resume_run")
+        if run.config is None and st.button("Remove it", icon=":material/delete:", key="remove_run"):
+            remove_run(places(), run.folder.path)
+            st.session_state.pop("run_shown", None)
+            st.switch_page("app_pages/runs.py")
+    if pressed:
         try:
             resume_run(places(), run.folder.path)
         except MedidistillError as error:
             st.error(str(error))
             return
         st.rerun()
+
+
+def _stage_in_words(stage: str) -> str:
+    kind, _, method = stage.partition("/")
+    if kind == "distill":
+        return f"Distil ({method_in_words(method)})"
+    return _STAGES.get(stage, "Starting")
 
 
 def _stages(run: RunView, state: RunState) -> None:
@@ -109,15 +131,17 @@ def _stages(run: RunView, state: RunState) -> None:
         mark = ":green[:material/check_circle:]" if stage in finished else ":gray[:material/radio_button_unchecked:]"
         if stage == state.stage and state.state == "running":
             mark = ":blue[:material/autorenew:]"
-        lines.append(f"{mark} {_STAGES.get(stage, stage)}")
+        lines.append(f"{mark} {_stage_in_words(stage)}")
     left, right = st.columns([2, 3])
     left.markdown("  \n".join(lines))
     with right:
         if state.state == "running":
-            st.progress(min(1.0, state.done or 0.0), text=_STAGES.get(state.stage, "Starting"))
+            st.progress(min(1.0, state.done or 0.0), text=_stage_in_words(state.stage))
             words = [state.text] if state.text else []
             if state.seconds_left is not None:
                 words.append(f"{spoken_duration(state.seconds_left)} left in this stage")
+            if state.whole_seconds_left is not None:
+                words.append(f"**{spoken_duration(state.whole_seconds_left)} left in all**")
             st.caption("; ".join(words) or "This stage has said nothing yet.")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import streamlit as st
 
 from medidistill.errors import MedidistillError
-from view_models.places import Places, inside, subfolders
-from view_models.runs import RunView, read_run, run_state, start_demo
+from view_models.places import Places, inside, short_id, subfolders
+from view_models.run_list import spoken_state
+from view_models.runs import RunState, RunView, read_run, run_state, start_demo
 from view_models.training import Tile
 
 __all__ = [
@@ -21,14 +23,25 @@ __all__ = [
     "go_to",
     "heading",
     "named_image",
+    "open_page",
     "places",
-    "show_run",
+    "short_badge",
     "show_tiles",
     "stamp",
 ]
 
 CAUTION = "Research use, not for diagnosis."
 _HERE = "(this folder)"
+_BADGES = {
+    "queued": ("blue", "hourglass_empty"),
+    "running": ("blue", "autorenew"),
+    "stopped": ("orange", "pause"),
+    "failed": ("red", "error"),
+    "completed": ("green", "check"),
+    "not_released": ("orange", "block"),
+    "unknown": ("gray", "pause"),
+    "damaged": ("red", "error"),
+}
 
 
 def places() -> Places:
@@ -43,9 +56,21 @@ def heading(title: str, lead: str) -> None:
     st.markdown(lead)
 
 
-def show_run(path: Path) -> None:
-    """Make `path` the chosen run from the next drawing on."""
-    st.session_state["wanted_run"] = str(path)
+def open_page(page: str, run: Path | None = None) -> NoReturn:
+    """Go to another page, which shows `run`, or the run that is chosen now where it is None."""
+    key = st.session_state.get("run_shown", "")
+    if run is not None:
+        key = short_id(run.relative_to(places().runs).as_posix())
+        st.session_state["run_shown"] = key
+    st.switch_page(f"app_pages/{page}.py", query_params={"run": key} if key else None)
+    raise AssertionError  # it ends the drawing of this page
+
+
+def short_badge(state: RunState) -> str:
+    """Return how a run stands as a coloured badge, in Markdown."""
+    color, icon = _BADGES.get(state.state, _BADGES["unknown"])
+    ahead = f", {state.ahead} before it" if state.ahead else ""
+    return f":{color}-badge[:material/{icon}: {spoken_state(state)}{ahead}]"
 
 
 def chosen_run() -> RunView | None:
@@ -56,12 +81,14 @@ def chosen_run() -> RunView | None:
 
 def at_rest(run: RunView) -> bool:
     """Whether no process works on a run, so that one may be started."""
-    return run_state(places(), run.folder.path).state != "running"
+    return not run_state(places(), run.folder.path).is_busy
 
 
 def go_to(page: str, label: str) -> None:
-    """Draw a link to another page."""
-    st.page_link(f"app_pages/{page}.py", label=label, icon=":material/arrow_forward:")
+    """Draw a link to another page, which shows the same run."""
+    key = st.session_state.get("run_shown", "")
+    asked = {"run": key} if key else None
+    st.page_link(f"app_pages/{page}.py", label=label, icon=":material/arrow_forward:", query_params=asked)
 
 
 def empty(what: str, next_step: str = "") -> None:
@@ -70,7 +97,7 @@ def empty(what: str, next_step: str = "") -> None:
         st.markdown(f"**Nothing to show yet.** {what}")
         if next_step:
             st.markdown(next_step)
-        if st.session_state.get("run_path"):
+        if st.session_state.get("run_path") or st.session_state.get("run_unknown"):
             return
         st.markdown(
             "To look around first, make the **demo**: it draws phantom chest X-rays of patients who do not exist, and "
@@ -78,11 +105,11 @@ def empty(what: str, next_step: str = "") -> None:
         )
         if st.button("Make the demo", type="primary", icon=":material/play_arrow:", key="make_demo"):
             try:
-                show_run(start_demo(places()))
+                made = start_demo(places())
             except MedidistillError as error:
                 st.error(str(error))
                 return
-            st.switch_page("app_pages/distil.py")
+            open_page("distil", made)
 
 
 def named_image(content: object, alt: str, caption: str = "", width: str | int = "stretch") -> None:
@@ -110,8 +137,21 @@ def folder_picker(key: str, label: str) -> Path:
     """Let the user walk through the folders below the allowed ones; return where they are."""
     roots = places().images
     names = {str(root): root.name or str(root) for root in roots}
-    named = st.selectbox(f"{label}: start from", list(names), format_func=names.__getitem__, key=f"{key}_root")
-    root = Path(named if named in names else str(roots[0]))  # whatever a browser sends
+    kept = st.session_state.get(f"{key}_from", "")
+    st.session_state[f"{key}_root"] = kept if kept in names else str(roots[0])
+
+    def begin() -> None:
+        st.session_state[f"{key}_from"] = st.session_state[f"{key}_root"]
+        st.session_state.pop(f"{key}_here", None)
+
+    if len(names) > 1:
+        left, right, last = st.columns([2, 4, 1], vertical_alignment="bottom")
+        left.selectbox(
+            f"{label}: start from", list(names), format_func=names.__getitem__, key=f"{key}_root", on_change=begin
+        )
+    else:
+        right, last = st.columns([6, 1], vertical_alignment="bottom")
+    root = Path(kept if kept in names else str(roots[0]))  # whatever a browser sends
     here = Path(st.session_state.get(f"{key}_here", root))
     try:
         here = inside(root, here)
@@ -129,8 +169,7 @@ def folder_picker(key: str, label: str) -> Path:
     def leave() -> None:
         st.session_state[f"{key}_here"] = str(here.parent)
 
-    left, right = st.columns([4, 1], vertical_alignment="bottom")
     shown = " / ".join([names[str(root)], *here.relative_to(root).parts])
-    left.selectbox(f"You are in **{shown}**. Open a folder", [_HERE, *children], key=f"{key}_child", on_change=enter)
-    right.button("Up", on_click=leave, disabled=here == root, icon=":material/arrow_upward:", key=f"{key}_up")
+    right.selectbox(f"You are in **{shown}**. Open a folder", [_HERE, *children], key=f"{key}_child", on_change=enter)
+    last.button("Up", on_click=leave, disabled=here == root, icon=":material/arrow_upward:", key=f"{key}_up")
     return here

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, places
+from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, open_page, places
 from medidistill.privacy import PROFILES
 from view_models.audits import officer_report, read_audits
-from view_models.releases import exported, read_outlook, read_standing
+from view_models.presets import spoken_duration
+from view_models.releases import audit_seconds, exported, read_outlook, read_standing
 from view_models.runs import RunView, resume_run, start_audit
 
 _PROFILES = {
@@ -39,7 +40,7 @@ def _found(run: RunView) -> None:
             )
             if at_rest(run) and st.button("Write bundle and report again", key="again", icon=":material/refresh:"):
                 resume_run(places(), run.folder.path)
-                st.switch_page("app_pages/distil.py")
+                open_page("distil", run.folder.path)
 
 
 def _outlook(run: RunView) -> None:
@@ -56,7 +57,7 @@ def _measure(run: RunView) -> None:
             "What an audit needs is not in this run any more, or was never: start a run of your own to measure it."
         )
         return
-    with st.expander("Measure it: attack this set"):
+    with st.expander("Measure it: start an audit"):
         st.markdown(
             "Compares the images with the patients they were made from, distils again and again without half of the "
             "patients to see whether that shows, plants odd cases, and tries to recognise patients. It can be stopped; "
@@ -69,12 +70,18 @@ def _measure(run: RunView) -> None:
             captions=list(_PROFILES.values()),
             key="profile",
         )
+        seconds = audit_seconds(run, profile)
+        took = spoken_duration(seconds) if seconds is not None else "being measured; look again in a moment"
+        st.markdown(f"Expected time on this machine: **{took}**. A rough guess.")
+        outlook = read_outlook(run)
+        if outlook is not None and outlook.hopeless:
+            st.warning("It measures the set, but cannot lead to a release: see what no audit can change above.")
         if not at_rest(run):
             st.info("The run is at work.", icon=":material/autorenew:")
             go_to("distil", "See how it stands")
-        elif st.button("Attack", type="primary", icon=":material/play_arrow:", key="start_audit"):
+        elif st.button("Start the audit", type="primary", icon=":material/play_arrow:", key="start_audit"):
             start_audit(places(), run.folder.path, profile)
-            st.switch_page("app_pages/distil.py")
+            open_page("distil", run.folder.path)
 
 
 def main() -> None:

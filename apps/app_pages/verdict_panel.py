@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app_pages.parts import at_rest, places, show_run
+from app_pages.parts import at_rest, open_page, places
 from medidistill.errors import MedidistillError
 from medidistill.evaluate.verdict import Colour, Verdict
 from view_models.runs import RunView
@@ -122,8 +122,8 @@ def show_delivery(run: RunView) -> None:
             st.info("The run is at work.", icon=":material/autorenew:")
         elif st.button("Write the bundle again", disabled=chosen == methods[0], key="deliver_again"):
             try:
-                show_run(start_delivery(places(), run.folder.path, str(chosen)))
+                started = start_delivery(places(), run.folder.path, str(chosen))
             except MedidistillError as error:
                 st.error(str(error))
                 return
-            st.switch_page("app_pages/distil.py")
+            open_page("distil", started)

@@ -61,9 +61,10 @@ def read_bundle(path: Path) -> BundleView:
     except IngestError as problem:
         distilled, error = None, str(problem)
     try:
-        recipe = read_json(path / "recipe.json")
+        told = read_json(path / "recipe.json")
     except IngestError:
-        recipe = {}
+        told = {}
+    recipe = told if isinstance(told, dict) else {}  # whatever a stranger wrote; the check says what is wrong with it
     card = path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     found = examine(path)

@@ -11,17 +11,20 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medidistill.errors import ConfigError
+from view_models import queueing
 
-__all__ = ["Job", "start"]
+__all__ = ["Job", "Progress", "start"]
 
 # the outer shell outlives a SIGTERM to the group, so that the code of what it started is always written; the inner
 # one says that there is something to stop
@@ -35,12 +38,25 @@ _CODES = {
 }
 
 
+# `reading X-rays:  35%|###  | 42/120 [00:03<00:07, ...]`
+_BAR = re.compile(r"(?:(?P<what>[^:|]+): +)?(?P<share>\d{1,3})%\|[^|]*\| *(?P<count>\S+/\S+)")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar says: the share that is done in [0, 1], and what is counted, in words."""
+
+    share: float
+    text: str
+
+
 @dataclass(frozen=True)
 class Job:
     """One piece of work, known by its folder.
 
     Args:
-        folder: holds `job.json`, `log.txt`, `lock` and, at the end, `exit`.
+        folder: holds `job.json`, `log.txt`, `lock`, from the moment at which it works `working`, and, at the end,
+            `exit`.
     """
 
     folder: Path
@@ -62,6 +78,37 @@ class Job:
         return False
 
     @property
+    def _note(self) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads((self.folder / "job.json").read_text())
+            if isinstance(found, dict):
+                return found
+        return {}
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The command line that it was started with; empty where an earlier version did not keep it."""
+        return tuple(map(str, self._note.get("arguments", ())))
+
+    @property
+    def started(self) -> float | None:
+        """When it was started, in seconds since 1970."""
+        found = self._note.get("started")
+        return float(found) if isinstance(found, int | float) else None
+
+    @property
+    def estimate(self) -> dict[str, float]:
+        """Stage -> seconds that it was expected to take; empty where nobody estimated."""
+        return {str(stage): float(seconds) for stage, seconds in self._note.get("estimate", {}).items()}
+
+    def ahead(self) -> int:
+        """Return how many jobs of its queue are to end before it begins; 0 once it works."""
+        note = self._note
+        if "ticket" not in note or (self.folder / "working").exists() or not self.is_running():
+            return 0
+        return queueing.ahead(Path(note["queue"]), note["ticket"])
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended; None while it runs, and where the machine went down with it."""
         with contextlib.suppress(OSError, ValueError):
@@ -79,6 +126,13 @@ class Job:
         kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
         return [line for line in kept if line][-most:]
 
+    def progress(self) -> Progress | None:
+        """Return what its progress bar says now; None where the last line is none."""
+        for line in reversed(self.lines(2)):
+            if found := _BAR.match(line):
+                return Progress(int(found["share"]) / 100, f"{found['what'] or 'At work'}: {found['count']}")
+        return None
+
     def error(self) -> str:
         """Return why it failed, in one line; empty where it did not."""
         code = self.exit_code
@@ -92,43 +146,63 @@ class Job:
     def stop(self) -> None:
         """Ask it to stop: what it finished is kept."""
         if self.is_running():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(int(json.loads((self.folder / "job.json").read_text())["group"]), signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError, PermissionError, KeyError):
+                os.killpg(int(self._note["group"]), signal.SIGTERM)
 
 
-def start(folder: Path, arguments: Sequence[str]) -> Job:
-    """Run `medidistill ARGUMENTS` in a session of its own.
+def start(
+    folder: Path,
+    arguments: Sequence[str],
+    *,
+    queue: Path | None = None,
+    estimate: Mapping[str, float] | None = None,
+    script: Path | None = None,
+) -> Job:
+    """Run `medidistill ARGUMENTS`, or a script of the app with them, in a session of its own.
 
     Args:
         folder: of the job; what an earlier job of the same folder left is replaced.
         arguments: of the command line.
+        queue: folder of the tickets of a queue, in which the job waits its turn; None: it begins at once.
+        estimate: stage -> seconds that it is expected to take; kept with the job.
+        script: a Python file to run instead of the command line.
 
     Raises:
         ConfigError: the job is at work already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    with open(folder / "lock", "a") as lock, open(folder / "log.txt", "ab") as log:
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(open(folder / "lock", "a"))
+        log = stack.enter_context(open(folder / "log.txt", "ab"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError("this run is at work already; stop it first, or wait for its end") from error
-        (folder / "exit").unlink(missing_ok=True)
-        begun = folder / "begun"
-        begun.unlink(missing_ok=True)
+        begun, working = folder / "begun", folder / "working"
+        for left in (folder / "exit", begun, working):
+            left.unlink(missing_ok=True)
         log.truncate(0)
-        command = ["/bin/sh", "-c", _SHELL, "medidistill", sys.executable, "-m", "medidistill", *arguments]
+        program = ["-P", str(script)] if script is not None else ["-m", "medidistill"]
+        command, held = [sys.executable, *program, *arguments], [lock.fileno()]
+        note: dict[str, Any] = {"command": arguments[0], "arguments": list(arguments), "started": time.time()}
+        note["estimate"] = dict(estimate or {})
+        if queue is not None:
+            drawn = stack.enter_context(queueing.drawn_ticket(queue, folder.name))
+            ticket = Path(drawn.name).name.removeprefix(".")
+            held.append(drawn.fileno())
+            note |= {"queue": str(queue), "ticket": ticket}
+            command = [sys.executable, queueing.__file__, str(queue), ticket, str(working), *command]
         process = subprocess.Popen(  # noqa: S603 (our own command, no shell text from outside)
-            command,
+            ["/bin/sh", "-c", _SHELL, "medidistill", *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=(lock.fileno(),),
+            pass_fds=held,
             env={**os.environ, "MEDIDISTILL_EXIT": str(folder / "exit"), "MEDIDISTILL_BEGUN": str(begun)},
         )
-        note = {"group": process.pid, "command": arguments[0], "started": time.time()}
-        (folder / "job.json").write_text(json.dumps(note))
+        (folder / "job.json").write_text(json.dumps(note | {"group": process.pid}))
         until = time.monotonic() + _BEGINS  # before that, nobody would hear a request to stop
         while not begun.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.002)

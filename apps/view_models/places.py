@@ -13,10 +13,21 @@ from pathlib import Path
 from medidistill.errors import ConfigError, IngestError
 from medidistill.ingest import finding
 
-__all__ = ["Places", "class_folder", "free_folder", "inside", "plain_name", "readable", "short_id", "subfolders"]
+__all__ = [
+    "Places",
+    "class_folder",
+    "clean_title",
+    "free_folder",
+    "inside",
+    "plain_name",
+    "readable",
+    "short_id",
+    "subfolders",
+]
 
 _MOST_FOLDERS = 500
 _LONGEST_CLASS = 60  # letters: at most 240 bytes
+_LONGEST_NAME, _LONGEST_TITLE = 40, 60  # letters
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,16 @@ class Places:
     def jobs(self) -> Path:
         """What the app started: one folder a job."""
         return self.runs / ".medidistill-app"
+
+    @property
+    def queue(self) -> Path:
+        """Tickets of the jobs that take turns."""
+        return self.jobs / "queue"
+
+    @property
+    def labels(self) -> Path:
+        """What users call runs, one file a run."""
+        return self.jobs / "labels"
 
 
 def inside(root: Path, path: Path) -> Path:
@@ -98,8 +119,15 @@ def class_folder(text: str) -> str:
 
 
 def plain_name(text: str) -> str:
-    """Return `text` as the name of a folder: letters, digits, `-`; short. Empty where nothing is left."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:40].strip("-")
+    """Return `text` as the name of a folder: letters and digits of any script, `-`; short. Empty where none is left."""
+    composed = unicodedata.normalize("NFC", text).lower()
+    return re.sub(r"[^\w]+|_+", "-", composed).strip("-")[:_LONGEST_NAME].strip("-")
+
+
+def clean_title(text: str) -> str:
+    """Return `text` as a title: printable, in one line, at most 60 letters. Empty where nothing is left."""
+    kept = "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text))
+    return " ".join(kept.split())[:_LONGEST_TITLE].rstrip()
 
 
 def free_folder(parent: Path, name: str) -> Path:

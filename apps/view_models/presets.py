@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import math
 import os
@@ -11,23 +12,43 @@ from pathlib import Path
 
 import torch
 
-from medidistill.config import DistillConfig, NetworkConfig, RunConfig, TrainingConfig
+from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, TrainingConfig
 from medidistill.networks import make_network
 from medidistill.pipeline import load_config, methods, preset_files
 from medidistill.privacy import profile_named
 
-__all__ = ["Preset", "estimate_seconds", "measured_step", "presets", "spoken_duration"]
+__all__ = [
+    "Preset",
+    "estimate_seconds",
+    "estimate_stages",
+    "known_step",
+    "measured_step",
+    "offered_arms",
+    "presets",
+    "spoken_duration",
+]
 
+_TITLES = {
+    "quick": "First look",
+    "standard": "Everyday",
+    "paper": "Publication",
+    "private": "Differentially private",
+    "covid-cxr": "Public chest X-rays",
+    "demo": "Practice on phantoms",
+}
 _WORDS = {
-    "quick": "A first look. Minutes on a laptop; figures are rough, so repeat with a longer one before you conclude.",
-    "standard": "The everyday run: 64 x 64 pixels, ten experts, five networks an arm. Hours on a few cores.",
-    "paper": "For a table that is published: more experts and steps, ten networks an arm, three architectures. A day "
-    "or more on a few cores.",
+    "quick": "Small images, few networks. Its figures are rough: repeat with a longer one before you conclude.",
+    "standard": "64 x 64 pixels, ten experts, five networks for everything that is compared.",
+    "paper": "For a table that is published: more experts and steps, ten networks for everything that is compared, "
+    "three architectures.",
     "private": "Experts trained with differential privacy by patient (epsilon 2), then an audit. Accuracy falls, "
     "the more so the fewer patients there are.",
-    "covid-cxr": "Three classes of public chest X-rays at 64 x 64 pixels, ten networks an arm. Hours on a laptop.",
-    "demo": "The one the demo uses: tiny images, made for phantoms. Good for learning the app, not for X-rays.",
+    "covid-cxr": "Three classes of public chest X-rays at 64 x 64 pixels, ten networks for everything that is "
+    "compared.",
+    "demo": "Tiny images, made for phantoms. Good for learning the app, not for X-rays.",
 }
+_TIMED, _LONGEST_S = 4, 0.5  # passes that are timed, and seconds after which no more are
+_USUAL = ("full", "packed", "random", "kmeans", "herding", "snapshots", "mtt", "iadd")
 _TRIED = 2  # networks that try each candidate training
 _PASSES = 3.5  # forward and backward passes that one student step costs, its exact gradient included
 
@@ -38,11 +59,13 @@ class Preset:
 
     Args:
         name: what `--config` takes.
+        title: what users call it.
         words: what it means for the user.
         config: its settings.
     """
 
     name: str
+    title: str
     words: str
     config: RunConfig
 
@@ -51,7 +74,22 @@ def presets() -> list[Preset]:
     """Return the ready-made configurations, those with words of ours first."""
     offered = [name for name in preset_files() if "/" not in name]  # those of papers are for their tables
     names = sorted(offered, key=lambda name: (list(_WORDS).index(name) if name in _WORDS else 99, name))
-    return [Preset(name, _WORDS.get(name) or _first_comment(preset_files()[name]), load_config(name)) for name in names]
+    return [
+        Preset(
+            name, _TITLES.get(name, name), _WORDS.get(name) or _first_comment(preset_files()[name]), load_config(name)
+        )
+        for name in names
+    ]
+
+
+def offered_arms(config: RunConfig) -> list[str]:
+    """Return what may be compared in a run, those of the configuration and the usual ones first.
+
+    What rests on differential privacy is offered where the experts are private, and nowhere else.
+    """
+    usual = [*config.evaluate.arms, *_USUAL, *METHODS]
+    allowed = [arm for arm in usual if arm != "dp_stats" or config.experts.dp.enabled]
+    return list(dict.fromkeys(allowed))
 
 
 def _first_comment(path: Path) -> str:
@@ -64,28 +102,47 @@ def _first_comment(path: Path) -> str:
     return " ".join(lines)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=32)
 def measured_step(network: NetworkConfig, size: int) -> tuple[float, float]:
     """Return seconds (for a step, for an image in it) of forward and backward passes, measured here in a moment."""
     model = make_network(
         network, channels=1, image_size=size, num_classes=3, generator=torch.Generator().manual_seed(0)
     )
-    few, many = 4, 32
+    few, many = 4, 16
     times = {}
     for count in (few, many):
         images, labels = torch.zeros(count, 1, size, size), torch.zeros(count, dtype=torch.int64)
-        spent = []
-        for _ in range(4):
+        spent: list[float] = []
+        while len(spent) < _TIMED and sum(spent) < _LONGEST_S:
             began = time.perf_counter()
             torch.autograd.grad(torch.nn.functional.cross_entropy(model(images), labels), list(model.parameters()))
             spent.append(time.perf_counter() - began)
-        times[count] = min(spent[1:])
+        times[count] = min(spent)
     image = max(0.0, (times[many] - times[few]) / (many - few))
     return max(times[few] - few * image, 1e-5), image
 
 
+_measuring = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="measure-speed")
+_asked: dict[tuple[NetworkConfig, int], concurrent.futures.Future[tuple[float, float]]] = {}
+
+
+def known_step(network: NetworkConfig, size: int) -> tuple[float, float] | None:
+    """Return what `measured_step` does, or None while that is measured in the background, one network after another."""
+    if (network, size) not in _asked:
+        _asked[(network, size)] = _measuring.submit(measured_step, network, size)
+    future = _asked[(network, size)]
+    return future.result() if future.done() else None
+
+
 def estimate_seconds(config: RunConfig, images: int, step: float, image: float, classes: int = 3) -> float:
-    """Return about how long a run takes, from one measured training step: a rough guess.
+    """Return about how long a run takes, from one measured training step: a rough guess. See `estimate_stages`."""
+    return sum(estimate_stages(config, images, step, image, classes).values())
+
+
+def estimate_stages(
+    config: RunConfig, images: int, step: float, image: float, classes: int = 3, *, audit: str = ""
+) -> dict[str, float]:
+    """Return about how many seconds each stage of a run takes, from one measured training step: a rough guess.
 
     Args:
         config: the run.
@@ -93,6 +150,7 @@ def estimate_seconds(config: RunConfig, images: int, step: float, image: float, 
         step: seconds of a training step, beside its images.
         image: seconds of each image in a training step.
         classes: number of classes.
+        audit: profile of the audit; empty: as the configuration says.
     """
     experts, distill, evaluate = config.experts, config.distill, config.evaluate
     share = 1 - config.ingest.val_fraction - config.ingest.test_fraction
@@ -114,19 +172,16 @@ def estimate_seconds(config: RunConfig, images: int, step: float, image: float, 
             arms += (2 * evaluate.networks + 4 * _TRIED) * evaluate.full_epochs * epoch
         else:
             arms += evaluate.networks * max(small, adaptive) + _TRIED * (4 * small + 2 * adaptive)
-    audit = 0.0
-    if config.privacy.audit != "none":
-        profile = profile_named(config.privacy.audit)
+    stages = {"ingest": images * 0.02, "experts": experts.count * experts.epochs * epoch}
+    stages |= {f"distill/{name}": seconds for name, seconds in distilling.items()}
+    stages["evaluate"] = len(evaluate.architectures) * arms
+    attacks = audit or config.privacy.audit
+    if attacks != "none":
+        profile = profile_named(attacks)
         count = min(experts.count, profile.experts or experts.count)
         repetition = count * experts.epochs * epoch / 2 + max(distilling.values())
-        audit = profile.shadows * repetition / len(os.sched_getaffinity(0))
-    return (
-        images * 0.02
-        + audit
-        + experts.count * experts.epochs * epoch
-        + sum(distilling.values())
-        + len(evaluate.architectures) * arms
-    )
+        stages["audit"] = profile.shadows * repetition / len(os.sched_getaffinity(0))
+    return stages
 
 
 def _scores(distill: DistillConfig) -> int:

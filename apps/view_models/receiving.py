@@ -1,17 +1,139 @@
-"""What the receiving hospital does with a bundle: train a network from it, and test it on images of its own."""
+"""What the receiving hospital does with a bundle: confirm the sender, train a network, test it on images of its own."""
 
 from __future__ import annotations
 
+import hmac
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from medidistill.errors import ConfigError
+import pandas as pd
+
+from medidistill.errors import ConfigError, IngestError, MedidistillError
+from medidistill.export import examine
+from medidistill.files import read_json, write_json
+from view_models.bundles import BundleView
 from view_models.jobs import Job, start
 from view_models.places import Places, short_id
+from view_models.words import arm_in_words
 
-__all__ = ["Training", "start_training", "training"]
+__all__ = [
+    "Sender",
+    "Standing",
+    "Training",
+    "confirm_number",
+    "confirm_signature",
+    "own_answer",
+    "own_table",
+    "sender_table",
+    "standing",
+    "start_training",
+    "training",
+]
 
-_LINES = 80  # of what the command prints: its table and notes
+_OWN = "own X-rays"  # arm of `medidistill train --baseline`
+_DIGITS = 64  # of a SHA-256
+
+
+class Sender(StrEnum):
+    """What is known of who made a bundle."""
+
+    CHANGED = "changed"  # a file differs from the checksums
+    UNCONFIRMED = "unconfirmed"  # complete, but whoever changed it could have rewritten the checksums, too
+    CONFIRMED = "confirmed"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether a bundle is complete, and whether it is the sender's.
+
+    Args:
+        sender: what is known.
+        words: the finding in a sentence.
+    """
+
+    sender: Sender
+    words: str
+
+
+def standing(places: Places, bundle: BundleView) -> Standing:
+    """Return how a bundle stands. Checksums alone prove nothing about who wrote them."""
+    if bundle.error or bundle.problems:
+        return Standing(Sender.CHANGED, "This bundle is not as it was written. Do not train from it; ask for it again.")
+    how = _confirmed(places).get(bundle.digest, "")
+    if how:
+        return Standing(Sender.CONFIRMED, f"Complete, and the sender's: {how}.")
+    return Standing(
+        Sender.UNCONFIRMED,
+        f"Complete; sender not confirmed. Every one of {len(bundle.files)} files agrees with the checksums in the "
+        "bundle, and whoever changed a file could have rewritten those, too.",
+    )
+
+
+def confirm_number(places: Places, bundle: BundleView, number: str) -> None:
+    """Keep that the number which the sender told over another way is that of the bundle.
+
+    Raises:
+        ConfigError: it is another number, or none.
+    """
+    told = re.sub(r"[^0-9a-f]", "", number.lower())
+    if len(told) != _DIGITS:
+        raise ConfigError(f"the number has {_DIGITS} digits and letters a to f; these are {len(told)}")
+    if not bundle.digest or not hmac.compare_digest(told, bundle.digest):
+        raise ConfigError(
+            "this is not the number of this bundle: it is another bundle, or it was changed on its way. Do not train "
+            "from it; ask the sender"
+        )
+    _confirm(places, bundle, "its number is the one that the sender told")
+
+
+def confirm_signature(places: Places, bundle: BundleView, key: bytes) -> None:
+    """Keep that a bundle was signed by a key that came over another way.
+
+    Args:
+        places: where jobs are kept.
+        bundle: the bundle.
+        key: Ed25519 public key in PEM.
+
+    Raises:
+        ConfigError: no such key, no signature, or one by another key.
+    """
+    folder = places.jobs / "keys"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / f"{short_id(key.hex())}.pub"
+    file.write_bytes(key)
+    try:
+        found = examine(bundle.path, public_key=file)
+    except ConfigError as error:
+        file.unlink(missing_ok=True)
+        raise ConfigError(str(error).replace(str(file), "this file")) from error
+    if found.problems:
+        raise ConfigError("; ".join(problem.replace(f"{bundle.path}/", "") for problem in found.problems))
+    signed = next((note for note in found.notes if note.startswith("signed by the key")), "")
+    if not signed:
+        raise ConfigError("the bundle is not signed")
+    _confirm(places, bundle, signed)
+
+
+def _confirmations(places: Places) -> Path:
+    return places.jobs / "confirmed.json"
+
+
+def _confirmed(places: Places) -> dict[str, str]:
+    file = _confirmations(places)
+    try:
+        told = read_json(file) if file.is_file() else {}
+    except IngestError:
+        told = {}
+    return {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
+
+
+def _confirm(places: Places, bundle: BundleView, how: str) -> None:
+    places.jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_json(_confirmations(places), _confirmed(places) | {bundle.digest: how}, mode=0o600)
 
 
 @dataclass(frozen=True)
@@ -23,14 +145,16 @@ class Training:
         network: the file of the weights.
         state: `none`, `running`, `failed` or `completed`.
         error: why it failed.
-        result: the comparison as Markdown, where own images were given.
+        scores: the comparison on own images, as `medidistill train --scores` writes it; empty without own images.
+        tested: name of the folder that was tested on; empty without own images.
     """
 
     job: Job
     network: Path
     state: str
     error: str = ""
-    result: str = ""
+    scores: Mapping[str, Any] | None = None
+    tested: str = ""
 
 
 def training(places: Places, bundle: Path) -> Training:
@@ -43,31 +167,126 @@ def training(places: Places, bundle: Path) -> Training:
         return Training(job, network, "running")
     if job.error():
         return Training(job, network, "failed", job.error())
-    lines = job.lines(_LINES)
-    table = next((place for place, line in enumerate(lines) if line.startswith("|")), None)
-    return Training(job, network, "completed", result="" if table is None else _spaced(lines[table:]))
+    scores = None
+    try:
+        scores = read_json(_scores(job)) if _scores(job).is_file() else None
+    except MedidistillError:
+        scores = None
+    said = job.arguments
+    tested = Path(said[said.index("--test") + 1]).name if "--test" in said else ""
+    return Training(job, network, "completed", scores=scores, tested=tested)
 
 
-def _spaced(lines: list[str]) -> str:
-    """Return Markdown in which a table that ends is followed by an empty line, which the log does not keep."""
-    spaced: list[str] = []
-    for line in lines:
-        if spaced and spaced[-1].startswith("|") != line.startswith("|"):
-            spaced.append("")
-        spaced.append(line)
-    return "\n".join(spaced)
+def _scores(job: Job) -> Path:
+    return job.folder / "scores.json"
 
 
-def start_training(places: Places, bundle: Path, test: Path | None, networks: int = 5) -> Training:
+def start_training(
+    places: Places, bundle: Path, test: Path | None, networks: int = 5, *, baseline: bool = False
+) -> Training:
     """Train a fresh network from a bundle; with `test`, score networks on labelled X-rays too.
 
     The weights of an earlier training are replaced. Raises `ConfigError` while one is at work.
+
+    Args:
+        places: where jobs are kept.
+        bundle: its folder.
+        test: labelled X-rays; None: the network is trained, and nothing is scored.
+        networks: that are scored.
+        baseline: train networks on part of the own X-rays, too.
     """
     found = training(places, bundle)
     if found.state == "running":
         raise ConfigError("a training from this bundle is at work already")
     found.network.parent.mkdir(exist_ok=True)
     found.network.unlink(missing_ok=True)
-    scored = ["--test", str(test), "--networks", str(networks)] if test is not None else []
-    start(found.job.folder, ["train", str(bundle), "--output", str(found.network), *scored])
+    _scores(found.job).unlink(missing_ok=True)
+    arguments = ["train", str(bundle), "--output", str(found.network)]
+    if test is not None:
+        arguments += ["--test", str(test), "--networks", str(networks), "--scores", str(_scores(found.job))]
+        arguments += ["--baseline"] if baseline else []
+    start(found.job.folder, arguments)
     return training(places, bundle)
+
+
+def _span(value: Mapping[str, float] | None) -> str:
+    if not value or "estimate" not in value:
+        return "not defined"
+    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def own_table(scores: Mapping[str, Any]) -> pd.DataFrame:
+    """Return what networks reach on own images: one row an arm."""
+    return pd.DataFrame(
+        [
+            {
+                "trained on": "part of your own X-rays" if row["arm"] == _OWN else "this bundle",
+                "images": row["training_images"],
+                "networks": row["networks"],
+                "balanced accuracy": _span(row["balanced_accuracy"]),
+                "macro AUROC": _span(row["macro_auroc"]),
+            }
+            for row in scores["rows"]
+        ]
+    )
+
+
+def sender_table(recipe: Mapping[str, Any]) -> pd.DataFrame:
+    """Return what the card says of the sender's own patients; empty where it says nothing that can be read."""
+    told = recipe.get("evaluation")
+    try:
+        rows = told["rows"] if isinstance(told, dict) else []
+        return pd.DataFrame(
+            [
+                {
+                    "trained on": arm_in_words(str(row["arm"])),
+                    "images": row["training_images"],
+                    "balanced accuracy": _span(row["balanced_accuracy"]),
+                    "macro AUROC": _span(row["macro_auroc"]),
+                }
+                for row in rows
+            ]
+        )
+    except (KeyError, TypeError, ValueError):
+        return pd.DataFrame()
+
+
+def own_answer(scores: Mapping[str, Any]) -> tuple[str, str]:
+    """Return (tone, sentence): what the own test says. Tones are `good`, `bad` and `open`.
+
+    With a baseline, the paired difference in balanced accuracy decides, by whether its interval holds zero; without
+    one there is nothing to compare with but chance.
+    """
+    names = scores["class_names"]
+    chance = 1 / len(names)
+    rows = {row["arm"]: row for row in scores["rows"]}
+    bundle = next(row for arm, row in rows.items() if arm != _OWN)
+    reached = bundle["balanced_accuracy"]
+    counted = f"{scores['test_images']} images of {scores['test_patients']} patients"
+    if _OWN in rows:
+        gap = _difference(scores, bundle["arm"])
+        if gap is None:
+            return "open", f"Tested on {counted}. The difference to networks trained on your own X-rays is not defined."
+        said = f"{gap[0]:+.3f} [{gap[1]:+.3f}, {gap[2]:+.3f}]"
+        begins = f"On {counted}, networks trained on the bundle differ in balanced accuracy by {said} from networks "
+        begins += "trained on part of your own X-rays: "
+        if gap[1] > 0:
+            return "good", begins + "they are better for your patients."
+        if gap[2] < 0:
+            return "bad", begins + "they are worse. Train on your own X-rays, or on both."
+        return "open", begins + "these patients do not decide which is better."
+    text = f"On {counted}, networks trained on the bundle reach a balanced accuracy of {_span(reached)}; chance is "
+    text += f"{chance:.2f}. "
+    if reached["low"] > chance:
+        return "open", text + "That is more than chance. Whether your own X-rays teach more was not asked."
+    return "bad", text + "That is not shown to be more than chance."
+
+
+def _difference(scores: Mapping[str, Any], arm: str) -> tuple[float, float, float] | None:
+    for gap in scores["differences"]:
+        if gap["metric"] != "balanced_accuracy" or {gap["arm"], gap["minus"]} != {arm, _OWN}:
+            continue
+        found = gap["bootstrap"]
+        low, mean, high = found["low"], found["estimate"], found["high"]
+        return (mean, low, high) if gap["arm"] == arm else (-mean, -high, -low)
+    return None

@@ -12,13 +12,24 @@ from medidistill.errors import ConfigError
 from medidistill.files import read_json
 from medidistill.pipeline import methods
 from medidistill.pipeline.arms import delivery
+from medidistill.pipeline.release_check import counts_of
 from medidistill.pipeline.releasing import Verdict, preview
 from medidistill.privacy import set_digest
 from medidistill.report.wording import measured
+from view_models.presets import estimate_stages, known_step
 from view_models.runs import RunView
 from view_models.training import final_set
 
-__all__ = ["ReleaseOutlook", "Standing", "exported", "gate_table", "gate_verdicts", "read_outlook", "read_standing"]
+__all__ = [
+    "ReleaseOutlook",
+    "Standing",
+    "audit_seconds",
+    "exported",
+    "gate_table",
+    "gate_verdicts",
+    "read_outlook",
+    "read_standing",
+]
 
 _KEPT = {True: "yes", False: "no", None: "no rule"}
 
@@ -95,6 +106,19 @@ def exported(run: RunView) -> DistilledSet | None:
     return final_set(run, delivery(run.config, run.folder).method)
 
 
+def audit_seconds(run: RunView, profile: str) -> float | None:
+    """Return about how long an audit takes on this machine; None while that is measured, or before ingest."""
+    facts = (run.facts or {}).get("ingest")
+    if run.config is None or not facts:
+        return None
+    speed = known_step(run.config.network, run.config.ingest.image_size)
+    if speed is None:
+        return None
+    counts = counts_of(facts)
+    stages = estimate_stages(run.config, sum(counts.images.values()), *speed, counts.classes, audit=profile)
+    return stages["audit"]
+
+
 def gate_verdicts(run: RunView) -> tuple[list[Verdict], str]:
     """Return what the gate would say now, and why it cannot say anything; one of the two is empty."""
     distilled = exported(run)
@@ -107,11 +131,11 @@ def gate_verdicts(run: RunView) -> tuple[list[Verdict], str]:
 
 
 def gate_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Return one row a rule: what was found, what is asked for, what to do."""
+    """Return one row a rule, those that failed first: what was found, what is asked for, what to do."""
     return pd.DataFrame(
         [
             {"rule": one.rule, "kept": _KEPT[one.passed], "found": one.figure, "asked for": one.limit}
             | {"what to do": "" if one.passed else one.remedy}
-            for one in verdicts
+            for one in sorted(verdicts, key=lambda one: one.passed)
         ]
     )

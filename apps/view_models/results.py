@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,15 @@ from medidistill.report.figures_curves import roc_curves
 from medidistill.report.figures_results import accuracies, confusions
 from medidistill.report.wording import findings
 from view_models.runs import RunView
+from view_models.words import arm_in_words
 
 __all__ = [
     "VIEWS",
     "Explained",
     "Figure",
     "Results",
+    "all_hidden",
+    "darkened",
     "figure",
     "probe_lines",
     "read_explained",
@@ -36,7 +40,7 @@ VIEWS = {
     "calibration": "Calibration",
     "decision": "Net benefit",
     "probabilities": "Probabilities",
-    "confusion": "What is taken for what",
+    "confusion": "Confusion matrix",
 }
 _UNDEFINED = "not defined"
 
@@ -148,12 +152,22 @@ def _span(value: Mapping[str, Any] | None) -> str:
     return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
-def rows_table(results: Results) -> pd.DataFrame:
-    """Return the table of the comparison: one row an arm."""
+def darkened(svg: str) -> str:
+    """Return a drawing for a dark page: light and dark change places, hues stay."""
+    return re.sub(r"<svg\b", '<svg style="filter: invert(0.93) hue-rotate(180deg)"', svg, count=1)
+
+
+def rows_table(results: Results, per_class: int = 0) -> pd.DataFrame:
+    """Return the table of the comparison: one row an arm.
+
+    Args:
+        results: the comparison.
+        per_class: images of each class in the distilled set; 0 where that is not known.
+    """
     return pd.DataFrame(
         [
             {
-                "trained on": row["arm"],
+                "trained on": arm_in_words(row["arm"], per_class),
                 "network": row["architecture"],
                 "images": row["training_images"],
                 "networks": row["networks"],
@@ -297,6 +311,12 @@ def subgroup_tables(results: Results) -> dict[str, pd.DataFrame]:
                 rows.append(row)
         tables[column] = pd.DataFrame(rows)
     return tables
+
+
+def all_hidden(table: pd.DataFrame) -> bool:
+    """Whether a table of subgroups shows no figure, because every group is too small."""
+    areas = table[[name for name in table if str(name).startswith("AUROC ")]]
+    return bool(len(table)) and not areas.map(lambda text: str(text)[:1].isdigit()).to_numpy().any()
 
 
 def probe_lines(results: Results) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ __all__ = [
     "RunView",
     "continue_run",
     "find_runs",
+    "never_began",
     "read_run",
+    "remove_run",
     "resume_run",
     "run_state",
     "start_audit",
@@ -78,8 +82,8 @@ class RunState:
     """How a run stands.
 
     Args:
-        state: `running`, `stopped`, `failed`, `completed`, `not_released` (finished, and the policy refused the
-            release), or `unknown`: no process, and nobody said how it ended.
+        state: `queued` (waits for other jobs), `running`, `stopped`, `failed`, `completed`, `not_released` (finished,
+            and the policy refused the release), or `unknown`: no process, and nobody said how it ended.
         error: why it ended or was not released, in one line.
         stage: in work.
         done: of the stage, in [0, 1]; None where that is not known.
@@ -88,6 +92,9 @@ class RunState:
         finished: stages done.
         stages: all stages, in order.
         lines: the end of what the command wrote, where the app started it.
+        ahead: jobs that are to end before this one begins.
+        whole_seconds_left: until the whole run ends, queue aside; None where that is not known.
+        updated: when the run was last heard of, ISO 8601; empty where that is not known.
     """
 
     state: str
@@ -99,10 +106,21 @@ class RunState:
     finished: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    ahead: int = 0
+    whole_seconds_left: float | None = None
+    updated: str = ""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a process works on the run, or waits to."""
+        return self.state in ("running", "queued")
 
 
 def find_runs(places: Places) -> list[Path]:
-    """Return the run folders at most three levels below the root, newest first; links that lead out are left out."""
+    """Return the run folders at most three levels below the root, newest first; links that lead out are left out.
+
+    Runs that are starting come first; those that ended before they wrote anything (see `never_began`) come last.
+    """
     found = {
         file.parent
         for depth in range(_DEPTH + 1)
@@ -110,11 +128,17 @@ def find_runs(places: Places) -> list[Path]:
         if RunFolder(file.parent).holds_run() and _is_inside(places.runs, file.parent)
     }
     starting = {path for path in _started(places) if path not in found and Job(_job(places, path)).is_running()}
-    failed = {path for path in _started(places) if path not in found | starting and Job(_job(places, path)).error()}
+    ended = {path for path in _started(places) if path not in found | starting and Job(_job(places, path)).error()}
     return [
-        *sorted(starting | failed),
+        *sorted(starting),
         *sorted(found, key=lambda path: (path / "run.yaml").stat().st_mtime, reverse=True),
+        *sorted(ended),
     ]
+
+
+def never_began(places: Places, path: Path) -> bool:
+    """Whether the app started a run that ended before it wrote its configuration: there is nothing to resume."""
+    return not RunFolder(path).holds_run() and not Job(_job(places, path)).is_running()
 
 
 def _is_inside(root: Path, path: Path) -> bool:
@@ -143,10 +167,15 @@ def read_run(places: Places, path: Path) -> RunView:
     shown = path.name if name == "." else name
     if not folder.holds_run():
         return RunView(shown, short_id(name), folder, None)
-    config = load_config(folder.config_file)
+    config = _config(folder.config_file, folder.config_file.stat().st_mtime_ns)
     record = RunRecord.load(folder.record_file) if folder.record_file.is_file() else RunRecord()
     finished = tuple(sorted(record.stages, key=lambda stage: record.stages[stage]["finished"]))
     return RunView(shown, short_id(name), folder, config, finished, len(record.test_openings), record.stages)
+
+
+@functools.lru_cache(maxsize=256)
+def _config(file: Path, changed: int) -> RunConfig:
+    return load_config(file)
 
 
 def run_state(places: Places, path: Path) -> RunState:
@@ -155,12 +184,17 @@ def run_state(places: Places, path: Path) -> RunState:
     lines = tuple(job.lines())
     folder = RunFolder(path)
     if not folder.holds_run():
+        if job.is_running() and (ahead := job.ahead()):
+            return RunState("queued", lines=lines, ahead=ahead)
         if job.is_running():
             return RunState("running", stage="start", text="The command is loading.", lines=lines)
         return RunState(_ending(job) or "unknown", error=job.error(), lines=lines)
     status = read_status(path)
     state, error = status["state"], status.get("error", "")
-    if job.is_running() and state != "running":
+    ahead = job.ahead()
+    if ahead:
+        state, error = "queued", ""
+    elif job.is_running() and state != "running":
         state, error = "running", ""
     elif _ending(job) and state == "unknown":  # it ended before the run could say anything
         state, error = _ending(job), job.error()
@@ -172,17 +206,33 @@ def run_state(places: Places, path: Path) -> RunState:
     if state == "stopped" and "report" in finished and status["command"] in _AFTERWARDS:
         state = "completed"  # what was stopped came on top of a finished run
     total = status.get("total") or 0
+    done = status["step"] / total if total else None
     return RunState(
         state=state,
         error=error,
         stage=status["stage"] or ("start" if state == "running" else ""),
-        done=status["step"] / total if total else None,
+        done=done,
         text=_counted(status),
         seconds_left=status.get("eta_seconds"),
         finished=finished,
         stages=tuple(status.get("stages", ())),
         lines=lines,
+        ahead=ahead,
+        whole_seconds_left=_whole_left(job.estimate, status, done) if state == "running" else None,
+        updated=str(status.get("updated") or ""),
     )
+
+
+def _whole_left(estimate: Mapping[str, float], status: Mapping[str, Any], done: float | None) -> float | None:
+    """Return seconds until the last stage ends: what this stage says of itself, and what the later ones were given."""
+    stages, stage = list(status.get("stages", ())), status["stage"]
+    if not estimate or stage not in stages:
+        return None
+    here = status.get("eta_seconds")
+    if here is None:
+        here = estimate.get(stage, 0.0) * (1 - (done or 0.0))
+    later = [one for one in stages[stages.index(stage) + 1 :] if one not in status["finished"]]
+    return float(here) + sum(estimate.get(one, 0.0) for one in later)
 
 
 def _whole_error(folder: RunFolder, line: str) -> str:
@@ -210,14 +260,32 @@ def _counted(status: dict[str, Any]) -> str:
 
 
 def start_run(
-    places: Places, name: str, config: str, source: Path, settings: Sequence[str] = (), *, command: str = "run"
+    places: Places,
+    name: str,
+    config: str,
+    source: Path,
+    settings: Sequence[str] = (),
+    *,
+    command: str = "run",
+    estimate: Mapping[str, float] | None = None,
 ) -> Path:
-    """Start `medidistill run` (or `ingest`) in a folder of its own; return that folder. Raises `ConfigError`."""
+    """Queue `medidistill run` (or `ingest`) in a folder of its own; return that folder. Raises `ConfigError`.
+
+    Args:
+        places: where runs are kept.
+        name: of the run; becomes the name of its folder.
+        config: name or file of a configuration.
+        source: folder of X-rays.
+        settings: as `--set` takes them.
+        command: `run` or `ingest`.
+        estimate: stage -> seconds that it is expected to take.
+    """
     load_config(config, settings)  # complain here, not in a log
     output = free_folder(places.runs, name)
+    output.mkdir(mode=0o700)  # taken, before the job has its turn
     options = ["--config", config, "--input", str(source), "--output", str(output)]
     options += [part for setting in settings for part in ("--set", setting)]
-    return _go(places, output, [command, *options])
+    return _go(places, output, [command, *options], estimate=estimate)
 
 
 def start_demo(places: Places) -> Path:
@@ -228,8 +296,11 @@ def start_demo(places: Places) -> Path:
 
 
 def resume_run(places: Places, path: Path) -> Path:
-    """Go on with a run. Raises `ConfigError` while it is at work."""
-    return continue_run(places, path, ["run", "--output", str(path), "--resume"])
+    """Go on with a run; one that ended before it began is started again. Raises `ConfigError` while it is at work."""
+    job = Job(_job(places, path))
+    if never_began(places, path) and job.arguments:
+        return _go(places, path, job.arguments, estimate=job.estimate)
+    return continue_run(places, path, ["run", "--output", str(path), "--resume"], estimate=job.estimate)
 
 
 def start_audit(places: Places, path: Path, profile: str) -> Path:
@@ -237,9 +308,26 @@ def start_audit(places: Places, path: Path, profile: str) -> Path:
     return continue_run(places, path, ["audit", str(path), "--profile", profile])
 
 
-def start_release(places: Places, path: Path) -> Path:
-    """Ask the privacy gate and write the released bundle. Raises `ConfigError` while the run is at work."""
-    return continue_run(places, path, ["export", "--output", str(path), "--release"])
+def start_release(
+    places: Places, path: Path, *, overridden: Sequence[str] = (), reason: str = "", by: str = ""
+) -> Path:
+    """Ask the privacy gate and write the released bundle.
+
+    Args:
+        places: where runs are kept.
+        path: the run.
+        overridden: rules that failed and in spite of which it is released.
+        reason: why; printed in the card.
+        by: who answers for it; printed in the card.
+
+    Raises:
+        ConfigError: the run is at work, or a rule is overridden without a reason and a name.
+    """
+    if overridden and not (reason.strip() and by.strip()):
+        raise ConfigError("a release in spite of a failed rule needs a reason and the name of who answers for it")
+    said = [part for rule in overridden for part in ("--override", rule)]
+    said += ["--reason", reason.strip(), "--by", by.strip()] if overridden else []
+    return continue_run(places, path, ["export", "--output", str(path), "--release", *said], queued=False)
 
 
 def start_explaining(places: Places, path: Path, cases: int) -> Path:
@@ -248,18 +336,32 @@ def start_explaining(places: Places, path: Path, cases: int) -> Path:
     return continue_run(places, path, ["run", "--output", str(path), "--resume", *asked])
 
 
-def continue_run(places: Places, path: Path, arguments: Sequence[str]) -> Path:
+def continue_run(
+    places: Places,
+    path: Path,
+    arguments: Sequence[str],
+    *,
+    queued: bool = True,
+    estimate: Mapping[str, float] | None = None,
+) -> Path:
     """Start a command that works on a run. Raises `ConfigError` while one is at work or before it has begun."""
-    if run_state(places, path).state == "running":
+    if run_state(places, path).is_busy:
         raise ConfigError("this run is at work already")
     if not RunFolder(path).holds_run():
         raise ConfigError("this run ended before it began; start it again")
-    return _go(places, path, arguments)
+    return _go(places, path, arguments, queued=queued, estimate=estimate)
 
 
-def _go(places: Places, path: Path, arguments: Sequence[str]) -> Path:
+def _go(
+    places: Places,
+    path: Path,
+    arguments: Sequence[str],
+    *,
+    queued: bool = True,
+    estimate: Mapping[str, float] | None = None,
+) -> Path:
     folder = _job(places, path)
-    start(folder, arguments)
+    start(folder, arguments, queue=places.queue if queued else None, estimate=estimate)
     (folder / "run").write_text(_name(places, path), encoding="utf-8")
     return path
 
@@ -274,3 +376,18 @@ def stop_run(places: Places, path: Path) -> None:
         status = read_status(path)
         if status["state"] == "running":
             os.kill(int(status["pid"]), signal.SIGTERM)
+
+
+def remove_run(places: Places, path: Path) -> None:
+    """Delete a run and everything that was made for it; foreign files in its folder stay.
+
+    Raises:
+        ConfigError: it is at work, or lies outside of the folder of runs.
+        ResourceError: it cannot be deleted.
+    """
+    inside(places.runs, path)
+    if run_state(places, path).is_busy:
+        raise ConfigError("this run is at work; stop it first")
+    if path.is_dir():
+        RunFolder(path).remove()
+    shutil.rmtree(_job(places, path), ignore_errors=True)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +18,7 @@ import pandas as pd
 
 from medidistill.config import IngestConfig, PhantomConfig, RunConfig
 from medidistill.errors import IngestError, MedidistillError
-from medidistill.files import write_bytes
+from medidistill.files import write_bytes, write_text
 from medidistill.ingest.deidentify import letters_in_row
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
@@ -23,7 +28,7 @@ from medidistill.ingest.phantom import generate_phantom
 from medidistill.ingest.sources import Record, find_records, workspace
 from medidistill.ingest.sources.labels import normal_label
 from medidistill.ingest.synthetic import all_marked_synthetic
-from medidistill.patient_units import PatientUnits
+from medidistill.patient_units import PatientSource, PatientUnits
 from medidistill.pipeline.release_check import SplitCounts, count_splits
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.bundles import unpack
@@ -34,6 +39,7 @@ __all__ = [
     "SourceView",
     "add_to_upload",
     "draw_phantoms",
+    "folder_stamp",
     "keep_upload",
     "look_for_patients",
     "read_source",
@@ -58,6 +64,7 @@ _NAMING = (
     "StudyID",
     "DeviceSerialNumber",
 )
+_TABLES = (".csv", ".xlsx", ".CSV", ".XLSX", ".zip", ".npz")
 _SUFFIXES = {"dicom": ".dcm", "png": ".png", "jpeg": ".jpg"}
 
 
@@ -194,7 +201,7 @@ def draw_phantoms(folder: Path) -> None:
 
 
 def keep_upload(places: Places, files: list[tuple[str, bytes]], label: str) -> Path:
-    """Keep uploaded files in a new private folder; return it.
+    """Keep uploaded files in a new private folder; return it. Names of files and folders are not kept, classes are.
 
     Args:
         places: where to.
@@ -205,10 +212,67 @@ def keep_upload(places: Places, files: list[tuple[str, bytes]], label: str) -> P
         IngestError: nothing usable in it.
     """
     target = free_folder(places.uploads, "upload")
-    if len(files) == 1 and files[0][1].startswith(b"PK"):
-        # unpacked as a run unpacks it: the folder that it came from, names of classes as they are
-        return unpack(files[0][1], target)
-    return add_to_upload(target, files, label)
+    archives = sum(data.startswith(b"PK") for _, data in files)
+    if archives and len(files) > 1:
+        raise IngestError("give one ZIP archive alone, or images without an archive; nothing was kept")
+    if not archives:
+        return add_to_upload(target, files, label)
+    # unpacked as a run unpacks it, and read as a run reads it; then only what it found is kept, by number
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=_made(places.uploads)) as name:
+        place = Path(name)
+        (place / "work").mkdir()
+        found = find_records(unpack(files[0][1], place / "archive"), IngestConfig(), place / "work")
+        if not found.records:
+            reason = f", first: {found.quarantine[0].reason}" if found.quarantine else ""
+            raise IngestError(f"no usable image in the archive{reason}; nothing was kept")
+        try:
+            _keep_by_number(found.records, target)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+    return target
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _keep_by_number(records: Sequence[Record], target: Path) -> None:
+    """Copy images into `target`, numbered, with a table of what is known of each; patients as hashes."""
+    target.mkdir(mode=0o700, parents=True)
+    rows: list[dict[str, str]] = []
+    names: dict[Path, str] = {}
+    for record in records:
+        if record.path in names:  # another frame of the same file
+            continue
+        with open(record.path, "rb") as file:
+            suffix = _suffix(file.read(START))
+        name = names[record.path] = f"image-{len(names):05d}{suffix}"
+        write_bytes(target / name, record.path.read_bytes(), mode=0o600)
+        patient = record.patient_id if record.patient_source is PatientSource.TABLE else ""
+        age = "" if record.age is None else f"{record.age:g}"
+        row = {"path": name, "label": record.label, "patient_id": patient, "split": record.split, "site": record.site}
+        rows.append(row | {"sex": record.sex, "age": age, "view": record.view})
+    table = pd.DataFrame(rows)
+    known = [column for column in table if column in ("path", "label") or (table[column] != "").any()]
+    write_text(target / "labels.csv", table[known].to_csv(index=False), mode=0o600)
+
+
+def folder_stamp(path: Path) -> str:
+    """Return a text that changes when a file below `path` comes, goes or is renamed, or when a table changes.
+
+    Only folders and tables are asked for their times, so that many images cost little.
+    """
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        watched = [folder, *(os.path.join(folder, name) for name in sorted(files) if name.endswith(_TABLES))]  # noqa: PTH118 (fast)
+        for one in watched:
+            with contextlib.suppress(OSError):
+                told = os.stat(one)  # noqa: PTH116
+                digest.update(f"{one}\0{told.st_mtime_ns}\0{told.st_size}\0{len(files)}\n".encode(errors="replace"))
+    return digest.hexdigest()[:16]
 
 
 def add_to_upload(target: Path, files: list[tuple[str, bytes]], label: str) -> Path:
@@ -218,6 +282,8 @@ def add_to_upload(target: Path, files: list[tuple[str, bytes]], label: str) -> P
         raise IngestError("the class of the images is missing: name it, for example normal")
     suffixes = [_suffix(data) for _, data in files]
     there = [one.name for one in target.iterdir() if one.is_dir()] if target.is_dir() else []
+    if not target.is_dir():
+        _made(target.parent)
     # a class that is there already, typed in another way, is that class
     folder = target / next((one for one in there if normal_label(one) == normal_label(name)), name)
     begin = len(list(folder.glob("image-*"))) if folder.is_dir() else 0

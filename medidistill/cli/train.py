@@ -35,13 +35,23 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--networks", type=int, default=5, metavar="N", help="fresh networks that --test scores (default: 5)"
     )
+    train.add_argument(
+        "--baseline",
+        action="store_true",
+        help="with --test: train networks on X-rays of that folder too, on its training split or half of its patients",
+    )
+    train.add_argument("--scores", type=Path, metavar="FILE.json", help="with --test: write the comparison as JSON too")
     train.set_defaults(handler=_train)
 
 
 def _train(arguments: Namespace, stop: Any) -> None:
+    from medidistill.errors import ConfigError
     from medidistill.export import load
+    from medidistill.files import write_json
     from medidistill.pipeline import from_bundle
 
+    if (arguments.baseline or arguments.scores) and arguments.test is None:
+        raise ConfigError("--baseline and --scores: need --test; name a folder of labelled X-rays")
     progress = not arguments.quiet
     print(from_bundle.train(arguments.bundle, arguments.output, seed=arguments.seed, progress=progress))
     if arguments.test is not None:
@@ -52,5 +62,8 @@ def _train(arguments: Namespace, stop: Any) -> None:
             networks=arguments.networks,
             seed=arguments.seed,
             progress=progress,
+            baseline=arguments.baseline,
         )
+        if arguments.scores is not None:
+            write_json(arguments.scores, found.to_dict(), mode=0o600)
         print(found.to_markdown())

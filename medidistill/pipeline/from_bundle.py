@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from medidistill.config import IngestConfig
+from medidistill.config import IngestConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet, LabelledImages
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate import Arm, Comparison, compare, run_arm
 from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.evaluate.metrics import balanced_accuracy_score
@@ -24,9 +26,13 @@ from medidistill.pipeline.class_mapping import load_class_mapping
 from medidistill.pipeline.progress import Bar, say
 from medidistill.record import RunRecord
 
-__all__ = ["merge", "score", "train"]
+__all__ = ["OWN", "merge", "score", "train"]
 
 MERGED = "merged"
+OWN = "own X-rays"  # the arm of networks trained on images of the folder that is tested on
+_SUBTRACTED = "random"
+_BASELINE_TEST = 0.5  # share of the patients that is tested on, where the labels name no splits
+_BASELINE_EPOCHS, _BASELINE_BATCH = 20, 64
 _NOT_TUNED = (
     "The merged set trains by the settings of its largest part; nothing was chosen on it. Parts made from the same "
     "patients count these twice, and what each release tells about them adds up."
@@ -67,7 +73,13 @@ def train(path: Path, output: Path, *, seed: int = 0, progress: bool = True) -> 
 
 
 def score(
-    sets: Mapping[str, DistilledSet], folder: Path, *, networks: int = 5, seed: int = 0, progress: bool = True
+    sets: Mapping[str, DistilledSet],
+    folder: Path,
+    *,
+    networks: int = 5,
+    seed: int = 0,
+    progress: bool = True,
+    baseline: bool = False,
 ) -> Comparison:
     """Train fresh networks on each set by its own recipe and score them on labelled X-rays.
 
@@ -81,16 +93,49 @@ def score(
         networks: fresh networks a set; network i starts from the same weights on every set.
         seed: of networks and resamples.
         progress: draw a bar on stderr.
+        baseline: train networks on X-rays of the folder, too (arm `own X-rays`): on its training split, where its
+            labels name splits, else on half of its patients. The other half is the test split then.
 
     Raises:
         IngestError: the folder cannot be read, or its labels are not the classes of the sets.
     """
     one = next(iter(sets.values()))
-    images = _real(folder, one, progress)
+    images, own = _real(folder, one, progress, baseline)
     runs = [_run(name, chosen, one, images, networks, seed, progress) for name, chosen in sets.items()]
-    comparison = compare(runs, images.labels, images.patient_ids, images.class_names, seed=seed)
-    notes = _advantages(runs, images.labels.numpy()) if networks > 1 else []
+    notes = []
+    if own is not None:
+        training = _baseline_training(one.training, len(own))
+        runs.append(_run_own(own, training, one, images, networks, seed, progress))
+        notes.append(
+            f"{OWN}: networks of the same kind, trained on {len(own)} images of {len(set(own.patient_ids))} patients "
+            f"of the test folder for {training.steps} steps at the learning rate of the bundle; nothing was chosen for "
+            "them."
+        )
+    # `compare` subtracts the arm `random` from every other; here that is the baseline
+    named = [dataclasses.replace(run, arm=_SUBTRACTED) if run.arm == OWN else run for run in runs]
+    comparison = compare(named, images.labels, images.patient_ids, images.class_names, seed=seed)
+    if own is not None:
+        comparison = _renamed(comparison)
+    notes += _advantages(runs, images.labels.numpy()) if networks > 1 else []
     return dataclasses.replace(comparison, notes=(*comparison.notes, *notes))
+
+
+def _renamed(comparison: Comparison) -> Comparison:
+    """Return a comparison in which the arm that was subtracted has the name of the baseline again."""
+    names = {_SUBTRACTED: OWN}
+    rows = tuple(dataclasses.replace(row, arm=names.get(row.arm, row.arm)) for row in comparison.rows)
+    gaps = tuple(
+        dataclasses.replace(gap, arm=names.get(gap.arm, gap.arm), minus=names.get(gap.minus, gap.minus))
+        for gap in comparison.differences
+    )
+    return dataclasses.replace(comparison, rows=rows, differences=gaps)
+
+
+def _baseline_training(recipe: TrainingConfig, images: int) -> TrainingConfig:
+    """Return how networks are trained on real images: by the recipe of the set, for at least 20 epochs."""
+    batch = max(recipe.batch_size, _BASELINE_BATCH)
+    steps = max(recipe.steps, _BASELINE_EPOCHS * math.ceil(images / batch))
+    return dataclasses.replace(recipe, batch_size=batch, steps=steps)
 
 
 def _advantages(runs: Sequence[ArmRun], labels: npt.NDArray[np.int64]) -> list[str]:
@@ -191,7 +236,10 @@ def _check_new(output: Path) -> None:
         raise ConfigError(f"--output {output}: exists, and nothing is overwritten; name another")
 
 
-def _real(folder: Path, distilled: DistilledSet, progress: bool) -> LabelledImages:
+def _real(
+    folder: Path, distilled: DistilledSet, progress: bool, baseline: bool
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """Return the images to test on, and with `baseline` those to train on."""
     from medidistill.ingest import ingest  # MONAI takes seconds to load
 
     shape = distilled.images.shape
@@ -201,10 +249,17 @@ def _real(folder: Path, distilled: DistilledSet, progress: bool) -> LabelledImag
         image_size=shape[-1],
         classes=distilled.class_names,
         val_fraction=0.0,
-        test_fraction=0.0,
+        test_fraction=_BASELINE_TEST if baseline else 0.0,
     )
     found = ingest(Path(folder), config, progress=progress)
-    return found.test if len(found.test) else found.train
+    if not baseline:
+        return (found.test if len(found.test) else found.train), None
+    if not len(found.train) or not len(found.test):
+        raise IngestError(
+            f"{folder}: has no {'training' if len(found.test) else 'test'} images, and the baseline needs both; name "
+            "splits in labels.csv, or test without the baseline"
+        )
+    return found.test, found.train
 
 
 def _run(
@@ -224,6 +279,35 @@ def _run(
             # nothing is chosen, so the place of a validation split is taken by a set that has images of every class
             val_images=whole.images,
             val_labels=whole.labels,
+            test_images=distilled.normalisation.apply(real.images),
+            num_classes=distilled.num_classes,
+            networks=networks,
+            seed=seed,
+            on_network=bar.at,
+        )
+    assert run.test_probabilities is not None
+    return dataclasses.replace(run, test_probabilities=run.test_probabilities[..., order])
+
+
+def _run_own(
+    own: LabelledImages,
+    training: TrainingConfig,
+    distilled: DistilledSet,
+    real: LabelledImages,
+    networks: int,
+    seed: int,
+    progress: bool,
+) -> ArmRun:
+    """Train networks on real images of the folder; they see classes in the order of the set, as `_run` does."""
+    place = {name: number for number, name in enumerate(distilled.class_names)}
+    labels = torch.tensor([place[own.class_names[int(label)]] for label in own.labels], dtype=torch.int64)
+    order = [place[name] for name in real.class_names]
+    with Bar(f"score {OWN}", 0, "network", progress) as bar:
+        run = run_arm(
+            Arm(OWN, distilled.normalisation.apply(own.images), labels, (training,)),
+            network=distilled.network,
+            val_images=distilled.images,
+            val_labels=distilled.labels,
             test_images=distilled.normalisation.apply(real.images),
             num_classes=distilled.num_classes,
             networks=networks,

@@ -244,6 +244,16 @@ class RunFolder:
         """Close what an earlier version, a copy or another program left open to others. Raises `ResourceError`."""
         close_folder(self.path, but=self.bundle)
 
+    def remove(self) -> None:
+        """Delete the run; the folder goes too, unless it holds something else.
+
+        Raises:
+            ResourceError: a process works in the folder, or it cannot be deleted.
+        """
+        self._clear()
+        with translate_os_errors(self.path), contextlib.suppress(OSError):
+            self.path.rmdir()
+
     def _clear(self) -> None:
         with self.locked(), translate_os_errors(self.path):
             for name in _MANAGED_ENTRIES:

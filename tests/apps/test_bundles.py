@@ -72,7 +72,7 @@ def test_receive_opens_it_and_warns_of_a_changed_one(bundles, finished, root, op
 
     came = bundles.receive(Places.of(), "b", bundles.zipped(finished / "bundle"))
     test = open_page("receive")
-    assert "Whole: every one of" in text_of(test)
+    assert "Complete; sender not confirmed" in text_of(test)
     assert any(one.label == "Train" for one in test.button)
     (came / "distilled.safetensors").write_bytes(os.urandom(100))
     test = open_page("receive")

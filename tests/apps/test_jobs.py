@@ -156,7 +156,7 @@ def test_bundle_that_the_gate_lets_pass_is_released(runs, finished, open_page, t
     rules.write_text(rules.read_text().replace("policy: default", "policy: phantom"))
     test = open_page("export")
     assert "Not released" in test.error[0].value
-    assert list(test.dataframe[0].value["rule"]) == ["phantom"]
+    assert list(test.table[0].value["rule"]) == ["phantom"]
     test.button("release").click().run()
     assert not test.exception
     wait(lambda: view.run_state(places, finished).state != "running")

@@ -17,7 +17,7 @@ from medidistill.cli.app import give_demo
 from medidistill.config import RunConfig
 from medidistill.pipeline import RunFolder, app_file
 
-PAGES = ("data", "distil", "compare", "gallery", "privacy", "export", "receive")
+PAGES = ("home", "data", "new_run", "runs", "distil", "compare", "gallery", "privacy", "export", "receive")
 
 
 @pytest.mark.parametrize("page", ["distil", "compare", "gallery", "privacy", "export"])
@@ -28,7 +28,11 @@ def test_page_without_a_run_offers_the_demo(page, open_page, text_of):
 
 
 def test_pages_without_a_run_that_need_none(open_page, text_of):
-    assert open_page("data").selectbox("data_root").label == "X-rays: start from"
+    assert open_page("data").button("look_here").label == "Look into this folder"
+    assert "No run yet" in text_of(open_page("runs"))
+    home = text_of(open_page("home"))
+    assert "Six steps" in home
+    assert "**1. X-rays**" in home
     assert "No bundle was opened yet" in text_of(open_page("receive"))
 
 
@@ -121,7 +125,7 @@ def test_what_networks_look_at_shows_patients_only_when_asked(open_page, finishe
 def test_export_says_what_the_gate_asks_for(open_page, finished):
     test = open_page("export")
     assert "Not released: no gate was passed" in test.error[0].value
-    table = test.dataframe[0].value.set_index("rule")
+    table = test.table[0].value.set_index("rule")
     assert table.loc["audit", "kept"] == "no"
     assert "medidistill audit" in table.loc["audit", "what to do"]
     assert not [one for one in test.button if one.label == "Release it"]
@@ -263,8 +267,8 @@ def test_a_bundle_without_a_word_of_the_gate_counts_as_not_released(open_page, f
 
 def test_a_new_run_says_what_its_numbers_cannot_show(open_page, made, text_of, monkeypatch):
     monkeypatch.setenv("MEDIDISTILL_IMAGES", str(made.phantoms))
-    test = open_page("distil", source=str(made.phantoms))
-    assert "release check" not in text_of(test)
+    test = open_page("new_run", data_from=str(made.phantoms), data_look=str(made.phantoms))
+    assert "the gate would refuse this set" not in "\n".join(one.value for one in test.warning)
     next(one for one in test.select_slider if one.label.startswith("Audit")).set_value("quick").run()
     assert not test.exception
     said = text_of(test)

@@ -73,6 +73,35 @@ def test_train_and_score(bundle: Path, tiny: Tiny, tmp_path: Path, capsys: pytes
     assert output.read_bytes() == before
 
 
+def test_train_beside_a_baseline_of_own_x_rays(
+    bundle: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = tmp_path / "scores.json"
+    arguments = ["train", str(bundle), "--output", str(tmp_path / "w.safetensors"), "--quiet", "--networks", "2"]
+    assert main([*arguments, "--test", str(tiny.phantoms), "--baseline", "--scores", str(scores)]) == 0
+    assert "| own X-rays |" in capsys.readouterr().out
+    told = json.loads(scores.read_text())
+    assert [row["arm"] for row in told["rows"]] == ["tiny", "own X-rays"]
+    gaps = [gap for gap in told["differences"] if gap["metric"] == "balanced_accuracy"]
+    assert [(gap["arm"], gap["minus"]) for gap in gaps] == [("tiny", "own X-rays")]
+    accuracies = [row["balanced_accuracy"]["estimate"] for row in told["rows"]]
+    assert gaps[0]["bootstrap"]["estimate"] == pytest.approx(accuracies[0] - accuracies[1])
+    trained = told["rows"][1]["training_images"]
+    assert trained > 3
+    images = len((tiny.phantoms / "labels.csv").read_text().splitlines()) - 1
+    assert trained + told["test_images"] <= images
+    assert f"trained on {trained} images" in " ".join(told["notes"])
+
+
+def test_baseline_without_a_folder_to_test_on_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(bundle), "--output", str(tmp_path / "w.safetensors"), "--baseline"]
+    assert main(arguments) == 2
+    assert "need --test" in capsys.readouterr().err
+    assert not (tmp_path / "w.safetensors").exists()
+
+
 def test_merge_verifies_evaluates_and_writes(
     bundle: Path, second: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

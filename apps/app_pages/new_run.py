@@ -1,0 +1,213 @@
+"""New run: choose the X-rays and how thorough, see how long it takes and whether it could be released, start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app_pages.parts import folder_picker, go_to, heading, open_page, places
+from app_pages.source_parts import WAYS, choose_source, keep_in_address, source_view
+from medidistill.config import METHOD_TITLES, RunConfig
+from medidistill.errors import MedidistillError
+from medidistill.pipeline import load_config
+from view_models.new_run import Changes, Prospect, plan_settings, preset_prospect, prospect
+from view_models.places import readable
+from view_models.presets import Preset, offered_arms, presets
+from view_models.runs import start_run
+from view_models.sources import SourceView
+from view_models.words import arm_in_words, explain
+
+_AUDITS = {"none": "none", "quick": "quick: 16 repetitions", "full": "full: 64 repetitions"}
+_NETWORKS = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
+_POLL_S = 1.0
+
+
+def _found(view: SourceView) -> bool:
+    """Say what the folder holds; return whether a run can learn from it."""
+    if view.error:
+        st.info(f"This folder cannot be used as it is: {view.error}", icon=":material/info:")
+        return False
+    unknown = view.units.nothing
+    patients = "patients unknown" if unknown else f"**{view.patients} patients**"
+    st.markdown(
+        f"**{view.path.name}**: **{view.images} images**, {patients}, **{len(view.classes)} "
+        f"class{'' if len(view.classes) == 1 else 'es'}** ({', '.join(view.classes[:8])})."
+    )
+    if len(view.classes) < 2:
+        st.info(
+            "These images are all of one class, so there is nothing to tell apart. Open the folder that holds "
+            "`labels.csv`, or the one with a sub-folder for each class.",
+            icon=":material/info:",
+        )
+        return False
+    for sentence in (*view.units.sentences(), *view.confounded):
+        st.warning(sentence, icon=":material/warning:")
+    set_aside = sum(count for _, count in view.set_aside)
+    if set_aside:
+        st.caption(f"{set_aside} files are set aside; the page X-rays says why.")
+    go_to("data", "Look closer: quality, balance, names of patients")
+    return True
+
+
+def _caption(preset: Preset, found: Prospect | MedidistillError) -> str:
+    if isinstance(found, MedidistillError):
+        return f"{preset.words} Not usable here: {found}"
+    took = f"{found.duration[:1].upper()}{found.duration[1:]}." if found.duration else "Measuring this machine ..."
+    could = f" {found.releasable}." if found.releasable else ""
+    return f"{preset.words} **{took}**{could}"
+
+
+def _changes(preset: Preset, classes: tuple[str, ...]) -> Changes:
+    """Draw what may be changed of a preset."""
+    config = preset.config
+    with st.expander("Change what matters most"):
+        left, middle, right = st.columns(3)
+        per_class = left.number_input(
+            "Synthetic images per class",
+            1,
+            1000,
+            config.distill.ipc,
+            help="More images teach more, take longer to make, and hold more of the data.",
+        )
+        size = middle.select_slider(
+            "Pixels a side",
+            sorted({16, 32, 64, 128, 256, config.ingest.image_size}),
+            config.ingest.image_size,
+            help="Each doubling costs about four times.",
+        )
+        steps = right.number_input(
+            "Outer steps", 1, 100_000, config.distill.outer_steps, help=explain("outer step") + " Time grows with it."
+        )
+        arms = st.multiselect(
+            "Compare networks that are trained on",
+            offered_arms(config),
+            list(config.evaluate.arms),
+            format_func=lambda arm: _arm(arm, int(per_class)),
+            help=explain("arm", "MTT", "IADD"),
+            key=f"arms_{preset.name}",
+        )
+        networks = st.multiselect(
+            "Networks",
+            list(dict.fromkeys([*config.evaluate.architectures, *_NETWORKS])),
+            list(config.evaluate.architectures),
+            help="Architectures that are trained on each. All but the first never saw the distillation; each takes as "
+            "long again or longer.",
+        )
+        audit = st.select_slider(
+            "Audit: attacks on the distilled set",
+            list(_AUDITS),
+            config.privacy.audit,
+            format_func=_AUDITS.__getitem__,
+            help=explain("audit") + " Distils repeatedly without half of the patients. The page Privacy can start one "
+            "later, too.",
+        )
+        external = None
+        if st.toggle("Test on X-rays from elsewhere too", key="test_external"):
+            st.caption(
+                "Labelled like the others, with the same classes. No part of the run is trained or tuned on them."
+            )
+            external = folder_picker("external", "X-rays from elsewhere")
+            missing = set(classes) - set(source_view(external).classes)
+            if missing:
+                st.warning(f"The X-rays from elsewhere lack a class of the run: {', '.join(sorted(missing))}.")
+    return Changes(int(per_class), int(size), int(steps), tuple(arms), tuple(networks), str(audit), external)
+
+
+def _arm(arm: str, per_class: int) -> str:
+    title = METHOD_TITLES.get(arm)
+    return f"{arm_in_words(arm, per_class)}: {title}" if title else arm_in_words(arm, per_class)
+
+
+def _release(found: Prospect) -> list[str] | None:
+    """Say what the numbers of images and patients mean for a release.
+
+    Returns settings that the run needs, None while it may not start.
+    """
+    check = found.check
+    if check is None:
+        return []
+    first, *rules = check.lines()
+    if not check.unresolvable or not check.wanted:
+        with st.expander(f"Could it be released? {found.releasable}."):
+            st.markdown("\n".join((first, "", *rules)))
+            if not check.wanted:
+                st.markdown("This run asks for no audit, so its set stays inside; an audit can be added later.")
+        return []
+    st.warning("\n".join((first, "", *rules)))
+    goes_on = st.checkbox("Run it without a release: the set is made and measured, and stays inside", key="unreleased")
+    return ["privacy.release_check=false"] if goes_on else None
+
+
+def _how_thorough(view: SourceView) -> Preset:
+    """Draw the presets, each with how long it takes here and whether it could be released."""
+    offered = presets()
+    found = {one.name: preset_prospect(one, view.images, view.classes, view.splits) for one in offered}
+    if not all(isinstance(one, MedidistillError) or one.seconds for one in found.values()):
+        st.fragment(_wait_for_speed, run_every=_POLL_S)(str(view.path))
+    return st.radio(  # type: ignore[no-any-return,unused-ignore]
+        "How thorough",
+        offered,
+        format_func=lambda one: one.title,
+        captions=[_caption(one, found[one.name]) for one in offered],
+        key="preset",
+    )
+
+
+def _wait_for_speed(path: str) -> None:
+    """Draw the page again once this machine was measured for every preset."""
+    view = source_view(Path(path))
+    found = [preset_prospect(one, view.images, view.classes, view.splits) for one in presets()]
+    if all(isinstance(one, MedidistillError) or one.seconds for one in found):
+        st.rerun()
+
+
+def _start(view: SourceView, folder: Path) -> None:
+    st.subheader("2. How thorough", anchor=False)
+    preset = _how_thorough(view)
+    changes = _changes(preset, view.classes)
+    st.subheader("3. Start", anchor=False)
+    title = st.text_input("Name of the run", "First run", max_chars=60, key="run_name", help="Name no patient here.")
+    settings = plan_settings(preset, changes, view.classes, title)
+    try:
+        config: RunConfig = load_config(preset.name, settings)
+        found = prospect(config, view.images, len(view.classes), view.splits)
+        expected = found.duration or "being measured"
+        st.markdown(f"Expected time on this machine: **{expected}**. A rough guess from a few measured steps.")
+        more = _release(found)
+        if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run", disabled=more is None):
+            assert more is not None
+            run = start_run(places(), title, preset.name, folder, [*settings, *more], estimate=found.seconds)
+            open_page("distil", run)
+    except MedidistillError as error:
+        st.error(str(error))
+
+
+def main() -> None:
+    """Draw the page."""
+    heading("New run", "Learn a few synthetic images from X-rays, in three steps. Nothing leaves this machine.")
+    st.subheader("1. The X-rays", anchor=False)
+    way = st.segmented_control(
+        "Where the X-rays are",
+        list(WAYS),
+        format_func=WAYS.__getitem__,
+        default="folder",
+        required=True,
+        key="way_new",
+        bind="query-params",
+    )
+    path = choose_source(str(way))
+    if path is None:
+        return
+    try:
+        folder = readable(places(), path)  # a link may have taken its place since it was chosen
+    except MedidistillError as error:
+        st.error(str(error))
+        return
+    view = source_view(folder)
+    if _found(view):
+        keep_in_address(folder)
+        _start(view, folder)
+
+
+main()
