@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs wheel schema lock sbom audit clean
+.PHONY: help demo test faults lint format docs wheel schema lock sbom audit clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -57,6 +57,13 @@ WORKERS ?= 2
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+# make faults run the fault campaign (hours; root, for its small file systems) and write its counts into docs/reliability.md
+faults: $(VENV)/.installed-checks
+	rm -f faults.json
+	MEDIDISTILL_FAULT_REPORT=$(CURDIR)/faults.json $(BIN)/pytest -m "slow or not slow" tests/faults \
+	  tests/pipelines/test_nightly.py tests/pipelines/test_intake.py tests/cli/test_release.py
+	$(BIN)/python -m benchmarks.reliability_page faults.json
 
 # make format reformat and sort imports
 format: $(VENV)/.installed-checks

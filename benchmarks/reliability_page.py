@@ -2,10 +2,12 @@
 
     MEDIDISTILL_FAULT_REPORT=faults.json pytest -m "slow or not slow" tests/faults tests/pipelines/test_nightly.py \\
         tests/pipelines/test_intake.py tests/cli/test_release.py
-    python -m benchmarks.reliability_page faults.json     # into docs/reliability.json and the page
-    python -m benchmarks.reliability_page                 # the page from docs/reliability.json again
+    python -m benchmarks.reliability_page faults.json         # into docs/reliability.json and the page
+    python -m benchmarks.reliability_page faults.json --keep  # what the report lacks keeps its earlier counts
+    python -m benchmarks.reliability_page                     # the page from docs/reliability.json again
 
-A fault that is not counted has no row with a number: the page says that it was not in the campaign.
+A fault that is not counted has no row with a number: the page says that it was not in the campaign. `make faults` does
+all of it; it takes hours, and the files may as well be run one after another with the same report.
 """
 
 from __future__ import annotations
@@ -243,13 +245,16 @@ def main() -> None:
     """Take over a report, where one is given, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path, nargs="?", help="what MEDIDISTILL_FAULT_REPORT named in the campaign")
+    parser.add_argument("--keep", action="store_true", help="keep the counts of faults that the report lacks")
     options = parser.parse_args()
     if options.report is not None:
         counts = read_json(options.report)
         if unknown := sorted(counts.keys() - NAMES):
             raise SystemExit(f"{options.report}: no row for {', '.join(unknown)}; add one here")
-        load = round(os.getloadavg()[2], 1)
-        write_json(RESULT, {**counts, _ABOUT: {"hardware": hardware(), "versions": versions(), "load": load}})
+        about = {"hardware": hardware(), "versions": versions(), "load": round(os.getloadavg()[2], 1)}
+        before = read_json(RESULT) if options.keep and RESULT.is_file() else {}
+        kept = sorted(before.keys() - counts.keys() - {_ABOUT})
+        write_json(RESULT, {**before, **counts, _ABOUT: {**about, "of an earlier campaign": kept}})
     write_text(PAGE, _filled(PAGE.read_text(encoding="utf-8"), read_json(RESULT)))
 
 

@@ -159,6 +159,7 @@ class _Processor:
 
     def go(self) -> Pass:
         """Do one pass."""
+        self.folder.sweep()
         self.folder.keep_settle(self.settings.settle)
         self._finish_collecting()
         self._collect()

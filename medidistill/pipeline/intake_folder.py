@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medidistill.errors import ConfigError, IngestError
+from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.files import private_folder, read_json, translate_os_errors, write_json
 
 __all__ = ["Batch", "BatchState", "IntakeFolder", "remove"]
@@ -139,7 +139,11 @@ class IntakeFolder:
             raise ConfigError(f"{root}: not empty and no intake of medidistill; choose a new folder")
         private_folder(folder.root)
         if not folder.is_intake():
-            write_json(folder.root / _MARK, {"format": FORMAT, "settle": SETTLE}, mode=0o600)
+            try:
+                write_json(folder.root / _MARK, {"format": FORMAT, "settle": SETTLE}, mode=0o600)
+            except ResourceError:
+                if not folder.is_intake():  # else another process has made it meanwhile, and swept what it found
+                    raise
         private_folder(folder.batches_folder)
         return folder
 
@@ -162,6 +166,11 @@ class IntakeFolder:
     def settle(self) -> float:
         """Seconds of silence after which a study counts as settled; as the last processing had it."""
         return float(read_json(self.root / _MARK).get("settle", SETTLE))
+
+    def sweep(self) -> None:
+        """Remove what killed processes had begun to write of the intake's and the batches' states, as the processor."""
+        for left in (*self.root.glob(f".{_MARK}.*.part"), *self.batches_folder.glob("*/.*.part")):
+            left.unlink(missing_ok=True)
 
     def keep_settle(self, seconds: float) -> None:
         """Note the seconds of silence, for the status."""

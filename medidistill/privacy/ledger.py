@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import glob
 import hashlib
 import os
 import time
@@ -111,5 +112,8 @@ class Ledger:
                     if time.monotonic() > until:
                         raise ResourceError(f"{self.path}: another release is being written; try again") from None
                 time.sleep(0.05)
+            with translate_os_errors(self.path):
+                for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
+                    left.unlink(missing_ok=True)  # what a killed process had begun to write
             self.releases = _read(self.path)
             yield

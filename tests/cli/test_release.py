@@ -282,6 +282,7 @@ def test_killed_at_every_change_of_a_release(tiny, tmp_path):
         assert verify(run / "bundle") == []
         assert _privacy(run)["released"]
         assert len(json.loads(ledger.read_text())["releases"]) == 1, number
+        assert not list(run.parent.rglob("*.part")), number
         chain = read_chain(log)
         assert chain.problems == ()
         assert chain.entries[-1]["event"] == "released"

@@ -550,7 +550,7 @@ def test_killed_at_every_point_of_receiving(films, tmp_path):
                 assert set(done) <= set(there), number
         assert hospital.received() == Counter(str(film.SOPInstanceUID) for film, _ in few), number
         with taking(hospital.intake):
-            pass
+            IntakeFolder.open(hospital.intake).sweep()
         assert not list(hospital.intake.rglob("*.part")), number
         assert {one.state for one in list_spool(hospital.intake, 0)} == {Arrival.SETTLED}, number
         note("kill -9 before each change of a receiver", {"in all": 1})

@@ -216,6 +216,16 @@ def test_every_configuration_makes_enough_images_for_the_gate(name, profile, cla
     assert not check.false_alarms
 
 
+@pytest.mark.parametrize(("patients", "enough"), [(560, False), (580, True)])
+def test_as_many_patients_as_the_page_says_are_enough_for_an_audit(pipelines, patients, enough):
+    assert "some 580 in all at the usual split" in (pipelines.parent / "docs" / "pipelines.md").read_text()
+    config = load_config("standard", ["privacy.audit=quick"])
+    val, test = (round(patients * share) for share in (config.ingest.val_fraction, config.ingest.test_fraction))
+    sizes = {"train": patients - val - test, "val": val, "test": test}
+    check = check_release(config, SplitCounts(classes=2, images=sizes, patients=sizes))
+    assert (check.unresolvable == ()) is enough
+
+
 @pytest.mark.parametrize("name", sorted(name for name in preset_files() if "/" in name))
 def test_a_recipe_of_a_published_table_begins_with_real_images_and_is_never_released(name):
     check = check_release(load_config(name, ["privacy.audit=quick"]), SplitCounts(classes=3, **COLLECTION))

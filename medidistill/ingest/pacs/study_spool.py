@@ -203,8 +203,9 @@ def taking(root: Path) -> Iterator[None]:
     A study without a note of its arrival, as one that was put there by hand, begins its silence now.
     """
     with _locked(root, fcntl.LOCK_EX):
-        for left in (root / "spool").rglob(".*.part"):
-            left.unlink(missing_ok=True)
+        for folder in ("spool", "arrivals", "associations"):
+            for left in (root / folder).rglob(".*.part"):
+                left.unlink(missing_ok=True)
         for path in (root / "associations").glob("*"):
             if not _is_open(path):
                 path.unlink(missing_ok=True)  # its receiver is gone
