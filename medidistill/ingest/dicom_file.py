@@ -39,6 +39,7 @@ _PLAIN = {
     Encoding(implicit=False, little=True): ExplicitVRLittleEndian,
     Encoding(implicit=False, little=False): ExplicitVRBigEndian,
 }
+_FIRST = 1 << 18  # bytes: a header is shorter, and what is behind it need not be read
 _ELEMENT_HEAD = 8  # bytes of the shortest element
 _UNDEFINED = 0xFFFFFFFF  # length of encapsulated pixel data
 _SYNTAX = "(0002,0010) Transfer Syntax UID"
@@ -75,7 +76,19 @@ def read_dicom_file(
         OSError: it cannot be opened.
     """
     with open(path, "rb") as opened:
-        data = read_bounded(opened)
+        if not pixels and len(start := opened.read(_FIRST)) == _FIRST:
+            try:
+                found, whole = _read(path, start, keywords, pixels, bounds)
+            except Exception:  # noqa: BLE001 (it may end within an element)
+                whole = False
+            if whole:
+                return found
+        opened.seek(0)
+        return _read(path, read_bounded(opened), keywords, pixels, bounds)[0]
+
+
+def _read(path: Path, data: bytes, keywords: Sequence[str], pixels: bool, bounds: Bounds) -> tuple[DicomFile, bool]:
+    """Read a file of which these bytes are all, or the first; return whether the end of the reading was reached."""
     offset = data_set_offset(data[:START])
     if offset is None:
         raise IngestError(unknown_kind(path))
@@ -107,7 +120,7 @@ def read_dicom_file(
         raise IngestError(f"{_SYNTAX} is missing: compressed pixel data cannot be read without it")
     dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = syntax or UID(_PLAIN[encoding])
-    return DicomFile(dataset, tuple(notices))
+    return DicomFile(dataset, tuple(notices)), stop.ended
 
 
 def _raw_length(element: object) -> int:
@@ -119,10 +132,11 @@ class _Stop:
     """Ends the reading behind the pixel data, or before them, and notes what came last."""
 
     def __init__(self, pixels: bool) -> None:
-        self.pixels, self.last, self.length = pixels, 0, 0
+        self.pixels, self.last, self.length, self.ended = pixels, 0, 0, False
 
     def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
         if self.last in _PIXELS or (tag in _PIXELS and not self.pixels):
+            self.ended = True
             return True
         self.last, self.length = int(tag), length
         return False

@@ -339,6 +339,17 @@ def test_messages_name_the_archive_and_not_the_folder_that_is_gone(tmp_path):
         found(pack(tmp_path / "a.zip", ("x/train/1.png", picture(1)), ("x/test/2.png", picture(2))), tmp_path)
 
 
+def test_what_is_kept_private_about_an_archive_is_kept(tmp_path):
+    rows = b"path,label\nPHANTOM_A.png,cat\nPHANTOM_B.png,dog\nPHANTOM_A.png,cat\n"
+    pictures = [("PHANTOM_A.png", picture(1)), ("PHANTOM_B.png", picture(2))]
+    with pytest.raises(
+        IngestError, match=r"a\.zip/labels\.csv: 1 file is listed more than once \(lines 2, 4\)"
+    ) as caught:
+        found(pack(tmp_path / "a.zip", *pictures, ("labels.csv", rows)), tmp_path)
+    assert caught.value.private == ("PHANTOM_A.png in lines 2, 4",)
+    assert "PHANTOM" not in str(caught.value)
+
+
 def test_a_full_disk_is_a_resource_error(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(ResourceError, match=r"unpacks to .* bytes, 10 are free"):

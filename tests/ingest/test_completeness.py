@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -11,9 +9,9 @@ from medidistill.errors import IngestError
 from medidistill.ingest.deidentify.screen import screen_pixels
 from medidistill.ingest.dicom import read_image
 from tests.ingest.conftest import make_radiograph
-from tests.support.codestreams import COMPRESSED, JPEG, JPEG_LS, compressed, fragments, frame_of, put
+from tests.support.codestreams import COMPRESSED, JPEG, compressed, fragments, frame_of, put
 
-END = {**dict.fromkeys((*JPEG, *JPEG_LS), b"\xff\xd9")}
+END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000
 
 
 def saved(tmp_path, dataset):
@@ -26,12 +24,11 @@ def saved(tmp_path, dataset):
 def test_refuses_a_stream_that_is_cut_with_or_without_an_end_marker(tmp_path, syntax, share):
     dataset = compressed(syntax, side=64)
     frame = frame_of(dataset)
-    for end in {b"", END.get(syntax, b"\xff\xd9")}:
+    for end in (b"", END):
         put(dataset, syntax, frame[: int(share * len(frame))] + end)
-        begin = time.process_time() + time.monotonic()
-        with pytest.raises(IngestError, match=r"cut short|end early|unreadable pixels"):
+        # without an end it is no decoder that refuses: one of JPEG-LS takes eight seconds of processor time
+        with pytest.raises(IngestError, match=r"end early|unreadable pixels|cut short" if end else "cut short"):
             read_image(saved(tmp_path, dataset))
-        assert time.process_time() + time.monotonic() - begin < 10  # a decoder of JPEG-LS needs 16
         with pytest.raises(IngestError):
             screen_pixels(dataset)
 
@@ -49,7 +46,7 @@ def test_reads_a_stream_with_bytes_behind_its_end_or_in_several_fragments(tmp_pa
 def test_a_damaged_stream_leaves_no_word_to_the_next(tmp_path):
     damaged, sound = compressed(JPEG[0], side=64), compressed(JPEG[0], side=64)
     frame = frame_of(sound)
-    put(damaged, JPEG[0], frame[: len(frame) // 2] + b"\xff\xd9")
+    put(damaged, JPEG[0], frame[: len(frame) // 2] + END)
     whole = read_image(saved(tmp_path, sound))
     for _ in range(3):
         with pytest.raises(IngestError, match="the compressed data end early or are damaged"):

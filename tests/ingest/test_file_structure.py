@@ -20,8 +20,10 @@ from pydicom.uid import (
 )
 
 from medidistill.errors import IngestError
+from medidistill.ingest import dicom_file
 from medidistill.ingest.dicom import file_kind, read_header, read_radiograph, unknown_kind
 from medidistill.ingest.notices import Notice
+from medidistill.ingest.other_objects import kind_of_object
 
 from .builders import chest, encode_cells, make_film
 
@@ -176,7 +178,7 @@ COMPRESSED_BODY = encoded(COMPRESSED, EXPLICIT)
         (PREFIX + meta(None) + COMPRESSED_BODY, r"\(0002,0010\) Transfer Syntax UID is missing: compressed pixel data"),
         (COMPRESSED_BODY, r"\(0002,0010\) Transfer Syntax UID is missing: compressed pixel data"),
         (PREFIX + meta(JPEGLSLossless) + COMPRESSED_BODY, r"says JPEG-LS, \(7FE0,0010\) Pixel Data holds JPEG 2000"),
-        (PREFIX + meta(RLELossless) + COMPRESSED_BODY, r"unreadable pixels \(RLE Lossless"),
+        (PREFIX + meta(RLELossless) + COMPRESSED_BODY, "cut short at its header"),
         (PREFIX + meta("1.2.840.10008.1.2.4.55") + COMPRESSED_BODY, r"unreadable pixels \(JPEG .*, no decoder"),
         (PREFIX + meta(EXPLICIT) + body(BIG), r"\(0002,0010\) .* says little endian, the data set is big endian"),
         (PREFIX + meta(BIG) + body(), r"\(0002,0010\) .* says big endian, the data set is little endian"),
@@ -250,3 +252,37 @@ def test_damage_that_only_describes_the_film_costs_no_film(tmp_path):
     for tag in (b"\x54\x00\x20\x02", b"\x08\x00\x18\x22"):
         data = data.replace(tag + b"OB", tag + b"UN")
     np.testing.assert_allclose(read(tmp_path, data).picture, expected(), atol=1e-6)
+
+
+def test_a_header_is_read_without_the_pixels_of_a_large_film(tmp_path, save, monkeypatch):
+    path = save(tmp_path / "film", np.zeros((800, 800)), PatientID="PHANTOM-7")
+    monkeypatch.setattr(dicom_file, "read_bounded", lambda file: pytest.fail("the whole file was read"))
+    assert read_header(path).patient_id == "PHANTOM-7"
+    assert not kind_of_object(path)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_a_header_longer_than_its_first_part_is_read_to_its_end(tmp_path, radiograph, deflate):
+    noise = np.random.default_rng(0).integers(0, 256, 400_000, dtype=np.uint8).tobytes()
+    dataset = radiograph(np.zeros((500, 500)), PatientID="PHANTOM-7")
+    dataset.add_new(0x00080018, "UI", "2.25.7")
+    dataset.private_block(0x0009, "PHANTOM", create=True).add_new(0x01, "OB", noise)
+    if deflate:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "film", enforce_file_format=True)
+    assert read_header(tmp_path / "film").patient_id == "PHANTOM-7"
+
+
+@pytest.mark.parametrize("first", [140, 400, 600, 1000, 1500])
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+    ids=lambda syntax: syntax.name,
+)
+def test_it_does_not_matter_where_the_first_part_ends(tmp_path, radiograph, monkeypatch, syntax, first):
+    film = make_film(chest(), syntax=syntax, PatientID="PHANTOM-7", StudyInstanceUID="2.25.9")
+    film.save_as(tmp_path / "film", enforce_file_format=True)
+    whole = read_header(tmp_path / "film")
+    monkeypatch.setattr(dicom_file, "_FIRST", first)
+    assert read_header(tmp_path / "film") == whole
+    assert whole.patient_id == "PHANTOM-7"

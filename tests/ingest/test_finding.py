@@ -218,3 +218,13 @@ def test_list_folder_tells_kinds(folder):
         "file": (EntryKind.FILE, False),
         "out": (EntryKind.REFUSED, True),
     }
+
+
+def test_an_input_that_is_itself_a_link_is_its_folder_and_no_way_out(folder):
+    (folder / "out").symlink_to(folder.parent)
+    (folder / "back").symlink_to(folder / "real")
+    link = folder.parent / "input"
+    link.symlink_to(folder)
+    listing = scan_folder(link)
+    assert [relative_name(path, link) for path in listing.files] == ["real/1"]
+    assert {relative_name(one.path, link): one.reason for one in listing.refused} == {"out": LEADS_OUT}

@@ -98,6 +98,7 @@ REFUSED = {
     "columns twice": ("path,label,Label\na,b,c\n", r"the column label is there 2 times \(columns 2, 3\)"),
     "no label": ("path,lable\na,b\n", r"needs a column label \(did you mean 'lable'"),
     "no path": ("pfad;label\na;b\n", r"needs a column path .*found label and 1 of other names"),
+    "rows that name no file": ("path,label\n,cat\n,dog\n", "no row names a file; fill the column path"),
     "no rows": ("path,label\n,\n", "has no rows"),
     "old excel": (
         bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600),

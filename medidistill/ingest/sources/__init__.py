@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medidistill.config import IngestConfig
-from medidistill.errors import IngestError, did_you_mean
+from medidistill.errors import IngestError, did_you_mean, one_line
 from medidistill.files import translate_os_errors
 from medidistill.ingest.finding import Listing, inside, not_regular, scan_folder
 from medidistill.ingest.sources.archive import unpack
@@ -135,7 +135,8 @@ def _from_archive(source: Path, config: IngestConfig, place: Path, progress: boo
         found = _from_folder(unpacked.folder, config, place)
     except IngestError as error:
         # the private folder is gone when this is read
-        raise IngestError(str(error).replace(str(unpacked.folder), str(source))) from error
+        gone = one_line(str(unpacked.folder))
+        raise IngestError(str(error).replace(gone, str(source)), private=error.private) from error
     for name, reason in unpacked.refused:
         found.set_aside(name, reason)
     if unpacked.guessed:

@@ -92,7 +92,9 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
     """
     frame = read_table(table)
     unit = str(frame.index.name)
-    key_column = next(name for name in _KEYS if (frame[name] != "").any())
+    key_column = next((name for name in _KEYS if (frame[name] != "").any()), "")
+    if not key_column:
+        raise IngestError(f"{table}: no row names a file; fill the column path, sop_instance_uid or accession_number")
     index = _headers(source, files) if key_column != "path" else {}
     lookup = FileLookup(source, files, config.follow_links)
     found, lines = Found(), defaultdict(list)
