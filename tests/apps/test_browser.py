@@ -99,7 +99,7 @@ def test_from_x_rays_to_a_verified_bundle(page: Any, address: str, tmp_path: Pat
     page.get_by_text("Finished.", exact=True).wait_for()
 
     page.get_by_role("link", name="Compare").first.click()
-    page.get_by_text("May I train on this set instead of the real X-rays?").wait_for()
+    page.get_by_text("May I train on this set instead of the real X-rays?").first.wait_for()
     page.get_by_text("it stays open whether").first.wait_for()
 
     page.get_by_role("link", name="Export").first.click()
