@@ -154,6 +154,9 @@ def _files(run: RunView) -> None:
                 title = f"{words}{', on the test set from elsewhere' if where else ''} ({where}{name})"
                 content = (folder / name).read_bytes()
                 st.download_button(title, content, where + name, kind, key=where + name, on_click="ignore")
+    if run.folder.summary.is_file():
+        content = run.folder.summary.read_bytes()
+        st.download_button("The summary, one page (PDF)", content, "summary.pdf", "application/pdf", on_click="ignore")
     if run.folder.report.is_file():
         content = run.folder.report.read_bytes()
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
