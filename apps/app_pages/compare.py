@@ -20,6 +20,7 @@ from view_models.results import (
     rows_table,
     sentences,
     subgroup_tables,
+    tested_words,
 )
 from view_models.runs import RunView, read_run, start_explaining
 
@@ -58,6 +59,7 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
     st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     show_criteria(run, elsewhere=elsewhere)
+    st.caption(tested_words(results).replace("_", r"\_"))
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
     if notes:
         with st.expander("What these figures rest on"):
@@ -77,6 +79,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         st.info("This run does not hold what this view needs; resume it to complete the comparison.")
         return
     named_image(drawn.svg, drawn.alt)
+    st.caption(tested_words(results).replace("_", r"\_"))
     st.markdown(drawn.caption)
     if run.notice:
         st.caption(run.notice)
