@@ -9,7 +9,6 @@ import streamlit as st
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
 from app_pages.purpose import show_purpose
 from app_pages.verdict_panel import show_criteria, show_verdict
-from view_models.ingested import confounding
 from view_models.misclassified import misclassified
 from view_models.results import (
     VIEWS,
@@ -24,10 +23,9 @@ from view_models.results import (
     rows_table,
     sentences,
     subgroup_tables,
+    tested_words,
 )
-from view_models.run_list import stored_verdict
 from view_models.runs import RunView, read_run, start_explaining
-from view_models.summary_pdf import summary_pdf
 from view_models.words import arm_in_words, explain
 
 _MORE = {
@@ -68,6 +66,7 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
     per_class = run.config.distill.ipc if run.config else 0
     st.dataframe(rows_table(results, per_class), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     show_criteria(run, elsewhere=elsewhere)
+    st.caption(tested_words(results).replace("_", r"\_"))
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
     if notes:
         with st.expander("What these figures rest on"):
@@ -98,6 +97,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         return
     dark = st.context.theme.type == "dark"
     named_image(darkened(drawn.svg) if dark else drawn.svg, drawn.alt)
+    st.caption(tested_words(results).replace("_", r"\_"))
     st.markdown(drawn.caption)
     if run.notice:
         st.caption(run.notice)
@@ -213,15 +213,9 @@ def _files(run: RunView, results: Results) -> None:
                 title = f"{words}{', on the test set from elsewhere' if where else ''} ({where}{name})"
                 content = (folder / name).read_bytes()
                 st.download_button(title, content, where + name, kind, key=where + name, on_click="ignore")
-    warnings = [text for text in (run.notice, *confounding(run)) if text]
-    page = summary_pdf(
-        run.title,
-        stored_verdict(run),
-        rows_table(results, run.config.distill.ipc if run.config else 0),
-        warnings,
-        results.comparison["notes"],
-    )
-    st.download_button("One page (summary.pdf)", page, "summary.pdf", "application/pdf", on_click="ignore")
+    if run.folder.summary.is_file():
+        content = run.folder.summary.read_bytes()
+        st.download_button("The summary, one page (PDF)", content, "summary.pdf", "application/pdf", on_click="ignore")
     if run.folder.report.is_file():
         content = run.folder.report.read_bytes()
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")

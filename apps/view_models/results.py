@@ -32,6 +32,7 @@ __all__ = [
     "rows_table",
     "sentences",
     "subgroup_tables",
+    "tested_words",
 ]
 
 VIEWS = {
@@ -144,6 +145,14 @@ def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
 def sentences(results: Results) -> list[str]:
     """Return what the table says, in sentences."""
     return findings(results.comparison)
+
+
+def tested_words(results: Results) -> str:
+    """Return on how many patients the figures rest, with the classes of which there are few."""
+    comparison = results.comparison
+    few = [note for note in comparison["notes"] if note.startswith("Class ") and "test patients" in note]
+    told = f"Scored on {comparison['test_images']} images of {comparison['test_patients']} test patients."
+    return " ".join([told, *few])
 
 
 def _span(value: Mapping[str, Any] | None) -> str:

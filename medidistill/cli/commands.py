@@ -179,7 +179,8 @@ def _whole(arguments: Namespace, stop: Stop, config: RunConfig, source: Path | N
         print(f"{config.notice}\n")
     print(comparison.to_markdown())
     _print_verdict(RunFolder(output))
-    print(f"\nbundle: {RunFolder(output).bundle}\nreport: {RunFolder(output).report}")
+    done = RunFolder(output)
+    print(f"\nbundle: {done.bundle}\nsummary: {done.summary}\nreport: {done.report}")
 
 
 def _print_verdict(folder: RunFolder) -> None:

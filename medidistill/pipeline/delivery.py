@@ -28,7 +28,15 @@ from medidistill.pipeline.releasing import Override, Release, only_release, rele
 from medidistill.pipeline.verdict import images_by_site, keep_delivered_verdict
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
-from medidistill.report import Explanations, ExternalResults, ReportData, confounded_sites, render, saliency
+from medidistill.report import (
+    Explanations,
+    ExternalResults,
+    ReportData,
+    confounded_sites,
+    render,
+    saliency,
+    summary_pdf,
+)
 
 __all__ = ["export", "report"]
 
@@ -151,6 +159,7 @@ def report(run: Run) -> Path:
         bundle=run.folder.bundle.name if run.folder.bundle.is_dir() else "",
     )
     write_text(run.folder.report, render(page))
+    write_bytes(run.folder.summary, summary_pdf(page))
     run.note("report", inputs)
     return run.folder.report
 

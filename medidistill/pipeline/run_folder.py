@@ -38,6 +38,7 @@ _MANAGED_ENTRIES = (
     "audit",
     "bundle",
     "report.html",
+    "summary.pdf",
     "status.json",
     "events.jsonl",
     ".lock",
@@ -121,6 +122,11 @@ class RunFolder:
     def report(self) -> Path:
         """The self-contained HTML page."""
         return self.path / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """The verdict and its figures on one page of PDF."""
+        return self.path / "summary.pdf"
 
     @property
     def status_file(self) -> Path:

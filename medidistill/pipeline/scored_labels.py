@@ -45,11 +45,23 @@ def _file(folder: RunFolder) -> Path:
 
 
 def save_scored_labels(folder: RunFolder, test: LabelledImages, val: LabelledImages) -> None:
-    """Write the labels of both splits, readable by the owner alone. Raises `ResourceError`."""
+    """Write the labels of both splits, readable by the owner alone, unless they are there. Raises `ResourceError`."""
     codes = np.unique(np.asarray(test.patient_ids, dtype=str), return_inverse=True)[1].astype(np.int64)
+    kept = _kept(folder)
+    if kept is not None and kept.class_names == test.class_names:
+        now = (test.labels.numpy(), codes, val.labels.numpy())
+        if all(np.array_equal(*pair) for pair in zip((kept.test, kept.patients, kept.val), now, strict=True)):
+            return
     tensors = {"test": test.labels.to(torch.int64), "val": val.labels.to(torch.int64), "patients": torch.tensor(codes)}
     header = {"kind": _KIND, "format": _FORMAT, "class_names": list(test.class_names)}
     save_tensors(_file(folder), tensors, header, mode=0o600)
+
+
+def _kept(folder: RunFolder) -> ScoredLabels | None:
+    try:
+        return load_scored_labels(folder)
+    except IngestError:
+        return None  # damaged: written again
 
 
 def load_scored_labels(folder: RunFolder) -> ScoredLabels | None:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from medidistill.report.data import ExplainedCase, Explanations, ExternalResults, ReportData
 from medidistill.report.figures_saliency import saliency
 from medidistill.report.page import render
+from medidistill.report.summary import summary_pdf
 from medidistill.report.wording import confounded_sites
 
-__all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData", "confounded_sites", "render", "saliency"]
+__all__ = [
+    "ExplainedCase",
+    "Explanations",
+    "ExternalResults",
+    "ReportData",
+    "confounded_sites",
+    "render",
+    "saliency",
+    "summary_pdf",
+]

@@ -171,7 +171,7 @@ def test_from_home_to_the_answer_and_a_verified_bundle_in_seven_clicks(
     assert "Finished" in page.title()
 
     seen.click(page.get_by_role("link", name="Compare").first)
-    page.get_by_text("May I train on this set instead of the real X-rays?").wait_for()
+    page.get_by_text("May I train on this set instead of the real X-rays?").first.wait_for()
     page.get_by_text("it stays open whether").first.wait_for()
 
     seen.click(page.get_by_role("link", name="Export").first)
