@@ -17,6 +17,7 @@ from view_models.results import (
     answer,
     darkened,
     figure,
+    legend_html,
     probe_lines,
     read_explained,
     read_results,
@@ -81,9 +82,8 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
 
 
 def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: bool) -> None:
-    left, right = st.columns([3, 1])
     per_class = run.config.distill.ipc if run.config else 0
-    arms = left.pills(
+    arms = st.pills(
         "Trained on",
         results.arms,
         selection_mode="multi",
@@ -92,8 +92,11 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         key="arms",
         bind="query-params",
         help=explain("arm"),
+        wrap=True,
     )
-    architecture = right.selectbox("Network", results.architectures, key="architecture", bind="query-params")
+    architecture = results.architectures[0]
+    if len(results.architectures) > 1:
+        architecture = st.selectbox("Network", results.architectures, key="architecture", bind="query-params")
     if not arms:
         st.info("Choose at least one arm.")
         return
@@ -103,6 +106,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         st.info("This run does not hold what this view needs; resume it to complete the comparison.")
         return
     dark = st.context.theme.type == "dark"
+    st.html(legend_html(ordered, per_class, dark=dark))
     named_image(darkened(drawn.svg) if dark else drawn.svg, drawn.alt)
     st.markdown(drawn.caption)
     if run.notice:
