@@ -207,7 +207,7 @@ def darkened(svg: str) -> str:
 
 
 def legend_html(arms: Sequence[str], per_class: int, *, dark: bool) -> str:
-    """Return the legend of a drawing as HTML: its size does not shrink with the drawing, and arms are named in words."""
+    """Return the legend of a drawing as HTML: it does not shrink with the drawing, and names arms in words."""
     turned = f"; filter: {_TURNED}" if dark else ""
     shown = "".join(
         f'<span style="margin-right: 1.2em; white-space: nowrap"><span style="display: inline-block; width: 0.9em; '

@@ -337,6 +337,7 @@ def test_legend_names_arms_in_words_and_a_dark_page_turns_the_drawing(root):
 
 def test_subgroups_that_are_all_hidden_are_one_sentence(root):
     import pandas as pd
+
     from view_models.results import all_hidden
 
     hidden = pd.DataFrame({"group": ["a", "b"], "AUROC full": ["suppressed", "suppressed"]})
@@ -365,6 +366,7 @@ def test_misclassified_cases_are_patients_and_shown_only_when_asked(open_page, f
 
 def test_summary_is_one_page_with_its_warnings(root, finished):
     import pandas as pd
+
     from view_models.summary_pdf import summary_pdf
 
     table = pd.DataFrame({"trained on": ["all real X-rays"], "balanced accuracy": ["0.9 [0.8, 1.0]"]})
