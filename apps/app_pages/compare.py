@@ -7,7 +7,6 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
-from view_models.ingested import confounding
 from view_models.misclassified import misclassified
 from view_models.results import (
     VIEWS,
@@ -25,9 +24,7 @@ from view_models.results import (
     sentences,
     subgroup_tables,
 )
-from view_models.run_list import stored_verdict
 from view_models.runs import RunView, read_run, start_explaining
-from view_models.summary_pdf import summary_pdf
 from view_models.words import arm_in_words, explain
 
 _MORE = {
@@ -210,7 +207,7 @@ def _looks(run: RunView) -> None:
     st.dataframe(found.cases, hide_index=True, alt="What each network calls each case")
 
 
-def _files(run: RunView, results: Results) -> None:
+def _files(run: RunView) -> None:
     st.markdown("For machines and for the paper; no identifier of a patient is in them.")
     for name, kind, words in (
         ("comparison.csv", "text/csv", "The table, long form"),
@@ -223,15 +220,6 @@ def _files(run: RunView, results: Results) -> None:
                 title = f"{words}{', on the test set from elsewhere' if where else ''} ({where}{name})"
                 content = (folder / name).read_bytes()
                 st.download_button(title, content, where + name, kind, key=where + name, on_click="ignore")
-    warnings = [text for text in (run.notice, *confounding(run)) if text]
-    page = summary_pdf(
-        run.title,
-        stored_verdict(run),
-        rows_table(results, run.config.distill.ipc if run.config else 0),
-        warnings,
-        results.comparison["notes"],
-    )
-    st.download_button("One page (summary.pdf)", page, "summary.pdf", "application/pdf", on_click="ignore")
     if run.folder.report.is_file():
         content = run.folder.report.read_bytes()
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
@@ -279,7 +267,7 @@ def main() -> None:
     elif view == "looks":
         _looks(run)
     elif view == "files":
-        _files(run, results)
+        _files(run)
     else:
         _drawn(run, results, str(view), changed, elsewhere)
 

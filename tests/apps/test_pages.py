@@ -364,18 +364,6 @@ def test_misclassified_cases_are_patients_and_shown_only_when_asked(open_page, f
     assert misclassified(run, "mtt", "convnet") is None
 
 
-def test_summary_is_one_page_with_its_warnings(root, finished):
-    import pandas as pd
-
-    from view_models.summary_pdf import summary_pdf
-
-    table = pd.DataFrame({"trained on": ["all real X-rays"], "balanced accuracy": ["0.9 [0.8, 1.0]"]})
-    many = [f"Note {number} " * 20 for number in range(80)]
-    page = summary_pdf("Zürich $x$", ("red", "No."), table, ["A warning."], many)
-    assert page.startswith(b"%PDF")
-    assert page.count(b"/Type /Page ") + page.count(b"/Type /Page\n") == 1
-
-
 def test_override_needs_every_failed_rule_a_name_and_a_reason(open_page, finished, monkeypatch):
     from view_models import runs
 
