@@ -225,6 +225,26 @@ def _files(run: RunView) -> None:
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
 
 
+def _choose_view(views: dict[str, str]) -> str:
+    """Draw the views; the address decides, so that a link, a reload and Back show the view that they name."""
+    asked = str(st.query_params.get("view", ""))
+    if asked in views:
+        st.session_state["view"] = asked
+    elif st.session_state.get("view_asked"):  # Back, to an address that names none
+        st.session_state["view"] = "answer"
+    st.session_state["view_asked"] = asked
+    st.session_state.setdefault("view", "answer")
+
+    def chosen() -> None:
+        st.query_params["view"] = st.session_state["view"]
+
+    return str(
+        st.segmented_control(
+            "View", list(views), format_func=views.__getitem__, required=True, key="view", on_change=chosen
+        )
+    )
+
+
 def main() -> None:
     """Draw the page."""
     heading("Compare", "Fresh networks, trained on each set and scored on the same unseen patients.")
@@ -247,15 +267,7 @@ def main() -> None:
         elsewhere = scored == _ELSEWHERE
         results = (_results(path, changed, True) if elsewhere else None) or results
     views = {"answer": "Answer", **VIEWS, **_MORE}
-    view = st.segmented_control(
-        "View",
-        list(views),
-        format_func=views.__getitem__,
-        default="answer",
-        required=True,
-        key="view",
-        bind="query-params",
-    )
+    view = _choose_view(views)
     if view == "answer":
         _answer(run, results, elsewhere)
     elif view == "subgroups":

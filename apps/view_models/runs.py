@@ -23,6 +23,7 @@ from view_models.places import Places, free_folder, inside, short_id
 __all__ = [
     "RunState",
     "RunView",
+    "continue_run",
     "find_runs",
     "never_began",
     "read_run",
@@ -299,12 +300,12 @@ def resume_run(places: Places, path: Path) -> Path:
     job = Job(_job(places, path))
     if never_began(places, path) and job.arguments:
         return _go(places, path, job.arguments, estimate=job.estimate)
-    return _continue(places, path, ["run", "--output", str(path), "--resume"], estimate=job.estimate)
+    return continue_run(places, path, ["run", "--output", str(path), "--resume"], estimate=job.estimate)
 
 
 def start_audit(places: Places, path: Path, profile: str) -> Path:
     """Attack the set that a run exports. Raises `ConfigError` while it is at work."""
-    return _continue(places, path, ["audit", str(path), "--profile", profile])
+    return continue_run(places, path, ["audit", str(path), "--profile", profile])
 
 
 def start_release(
@@ -326,16 +327,16 @@ def start_release(
         raise ConfigError("a release in spite of a failed rule needs a reason and the name of who answers for it")
     said = [part for rule in overridden for part in ("--override", rule)]
     said += ["--reason", reason.strip(), "--by", by.strip()] if overridden else []
-    return _continue(places, path, ["export", "--output", str(path), "--release", *said], queued=False)
+    return continue_run(places, path, ["export", "--output", str(path), "--release", *said], queued=False)
 
 
 def start_explaining(places: Places, path: Path, cases: int) -> Path:
     """Draw Grad-CAM on test images of patients, `cases` of each outcome. Raises `ConfigError` while it is at work."""
     asked = ["--set", f"evaluate.saliency.cases={cases}"]
-    return _continue(places, path, ["run", "--output", str(path), "--resume", *asked])
+    return continue_run(places, path, ["run", "--output", str(path), "--resume", *asked])
 
 
-def _continue(
+def continue_run(
     places: Places,
     path: Path,
     arguments: Sequence[str],
@@ -343,6 +344,18 @@ def _continue(
     queued: bool = True,
     estimate: Mapping[str, float] | None = None,
 ) -> Path:
+    """Start a command that works on a run.
+
+    Args:
+        places: where runs are kept.
+        path: the run.
+        arguments: of the command line.
+        queued: whether it waits for other jobs; what takes seconds does not.
+        estimate: stage -> seconds that it is expected to take.
+
+    Raises:
+        ConfigError: one is at work, or the run has not begun.
+    """
     if run_state(places, path).is_busy:
         raise ConfigError("this run is at work already")
     if not RunFolder(path).holds_run():

@@ -264,7 +264,7 @@ def test_back_needs_one_press_and_the_view_is_in_the_address(seen: Seen, address
     page.get_by_text("Can I train on the distilled set instead of the real one?").wait_for()
     page.get_by_role("button", name="ROC curves").click()
     page.get_by_role("button", name="Picture (SVG)").wait_for()
-    assert "view=ROC" in page.url
+    assert "view=roc" in page.url
     page.reload()
     page.get_by_role("button", name="Picture (SVG)").wait_for()
     page.get_by_role("link", name="Gallery").first.click()
