@@ -53,7 +53,7 @@ SMALL = {
     "distill__validate_every": "10",
     "distill__factor": "1",
     "distill__bits": "32",
-    "distill__coarse": "0",
+    "distill__coarse": "1",
     "evaluate__networks": "2",
     "evaluate__full_epochs": "2",
     "evaluate__bootstrap": "100",
