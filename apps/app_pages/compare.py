@@ -17,6 +17,7 @@ from view_models.results import (
     all_hidden,
     darkened,
     figure,
+    legend_html,
     probe_lines,
     read_explained,
     read_results,
@@ -74,9 +75,8 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
 
 
 def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: bool) -> None:
-    left, right = st.columns([3, 1])
     per_class = run.config.distill.ipc if run.config else 0
-    arms = left.pills(
+    arms = st.pills(
         "Trained on",
         results.arms,
         selection_mode="multi",
@@ -85,8 +85,11 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         key="arms",
         bind="query-params",
         help=explain("arm"),
+        wrap=True,
     )
-    architecture = right.selectbox("Network", results.architectures, key="architecture", bind="query-params")
+    architecture = results.architectures[0]
+    if len(results.architectures) > 1:
+        architecture = st.selectbox("Network", results.architectures, key="architecture", bind="query-params")
     if not arms:
         st.info("Choose at least one arm.")
         return
@@ -96,6 +99,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         st.info("This run does not hold what this view needs; resume it to complete the comparison.")
         return
     dark = st.context.theme.type == "dark"
+    st.html(legend_html(ordered, per_class, dark=dark))
     named_image(darkened(drawn.svg) if dark else drawn.svg, drawn.alt)
     st.caption(tested_words(results).replace("_", r"\_"))
     st.markdown(drawn.caption)
@@ -200,7 +204,7 @@ def _looks(run: RunView) -> None:
     st.dataframe(found.cases, hide_index=True, alt="What each network calls each case")
 
 
-def _files(run: RunView, results: Results) -> None:
+def _files(run: RunView) -> None:
     st.markdown("For machines and for the paper; no identifier of a patient is in them.")
     for name, kind, words in (
         ("comparison.csv", "text/csv", "The table, long form"),
@@ -219,6 +223,26 @@ def _files(run: RunView, results: Results) -> None:
     if run.folder.report.is_file():
         content = run.folder.report.read_bytes()
         st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
+
+
+def _choose_view(views: dict[str, str]) -> str:
+    """Draw the views; the address decides, so that a link, a reload and Back show the view that they name."""
+    asked = str(st.query_params.get("view", ""))
+    if asked in views:
+        st.session_state["view"] = asked
+    elif st.session_state.get("view_asked"):  # Back, to an address that names none
+        st.session_state["view"] = "answer"
+    st.session_state["view_asked"] = asked
+    st.session_state.setdefault("view", "answer")
+
+    def chosen() -> None:
+        st.query_params["view"] = st.session_state["view"]
+
+    return str(
+        st.segmented_control(
+            "View", list(views), format_func=views.__getitem__, required=True, key="view", on_change=chosen
+        )
+    )
 
 
 def main() -> None:
@@ -244,15 +268,7 @@ def main() -> None:
         results = (_results(path, changed, True) if elsewhere else None) or results
     show_verdict(run, elsewhere=elsewhere, figures=False)
     views = {"answer": "Answer", "purpose": "For my purpose", **VIEWS, **_MORE}
-    view = st.segmented_control(
-        "View",
-        list(views),
-        format_func=views.__getitem__,
-        default="answer",
-        required=True,
-        key="view",
-        bind="query-params",
-    )
+    view = _choose_view(views)
     if view == "answer":
         _answer(run, results, elsewhere)
     elif view == "purpose":
@@ -266,7 +282,7 @@ def main() -> None:
     elif view == "looks":
         _looks(run)
     elif view == "files":
-        _files(run, results)
+        _files(run)
     else:
         _drawn(run, results, str(view), changed, elsewhere)
 

@@ -12,8 +12,9 @@ from medidistill.config import METHOD_TITLES, RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
 from view_models.new_run import Changes, Prospect, plan_settings, preset_prospect, prospect
-from view_models.places import readable
+from view_models.places import readable, short_id
 from view_models.presets import Preset, offered_arms, presets
+from view_models.run_labels import write_label
 from view_models.runs import start_run
 from view_models.sources import SourceView
 from view_models.words import arm_in_words, explain
@@ -178,6 +179,7 @@ def _start(view: SourceView, folder: Path) -> None:
         if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run", disabled=more is None):
             assert more is not None
             run = start_run(places(), title, preset.name, folder, [*settings, *more], estimate=found.seconds)
+            write_label(places(), short_id(run.relative_to(places().runs).as_posix()), title, "")
             open_page("distil", run)
     except MedidistillError as error:
         st.error(str(error))

@@ -16,6 +16,7 @@ from view_models.words import explain
 __all__ = ["show_films"]
 
 _ROW, _PAGE = 6, 12  # films
+_FILM = 560  # pixels across, so that a film fits a small screen
 
 
 @st.cache_data(max_entries=400, show_spinner=False, ttl=600)
@@ -65,19 +66,18 @@ def _dialog(path: str, name: str) -> None:
     except MedidistillError as error:
         st.error(str(error))
         return
-    first, second, third = st.columns(3)
-    level = first.slider("Level", 0.0, 1.0, 0.5, 0.01, help=explain("window"))
-    width = second.slider("Width", 0.05, 2.0, 1.0, 0.05, help=explain("window"))
-    zoom = third.slider("Zoom", 1.0, 8.0, 1.0, 0.5)
-    across = down = 0.5
-    if zoom > 1:
-        left, right = st.columns(2)
-        across, down = (
-            left.slider("Left to right", 0.0, 1.0, 0.5, 0.05),
-            right.slider("Top to bottom", 0.0, 1.0, 0.5, 0.05),
-        )
-    named_image(windowed(film.pixels, level, width, zoom, across, down), f"An X-ray, class {name}", name)
-    st.caption(f"{film.size[1]} x {film.size[0]} pixels. For a look at the data, not for reading films.")
+    left, right = st.columns([1, 2])
+    with left:
+        level = st.slider("Level", 0.0, 1.0, 0.5, 0.01, help=explain("window"))
+        width = st.slider("Width", 0.05, 2.0, 1.0, 0.05, help=explain("window"))
+        zoom = st.slider("Zoom", 1.0, 8.0, 1.0, 0.5)
+        across = down = 0.5
+        if zoom > 1:
+            across = st.slider("Left to right", 0.0, 1.0, 0.5, 0.05)
+            down = st.slider("Top to bottom", 0.0, 1.0, 0.5, 0.05)
+        st.caption(f"{film.size[1]} x {film.size[0]} pixels. For a look at the data, not for reading films.")
+    with right:
+        named_image(windowed(film.pixels, level, width, zoom, across, down), f"An X-ray, class {name}", name, _FILM)
     try:
         table = header_table(Path(path))
     except MedidistillError as error:

@@ -19,7 +19,7 @@ from medidistill.patient_units import PatientUnits
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.runs import RunView
 
-__all__ = ["Ingested", "class_names", "confounding", "read_ingested", "shown_images"]
+__all__ = ["Ingested", "class_names", "read_ingested", "shown_images"]
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,6 @@ def read_ingested(run: RunView) -> Ingested | None:
         tuple((reason, count) for reason, count, _ in quarantine_by_reason(pairs)),
         tuple(PatientUnits.from_facts((run.facts or {})["ingest"]).sentences()),
     )
-
-
-def confounding(run: RunView) -> tuple[str, ...]:
-    """Return a sentence for each class that shares no site with another; none where nothing was read."""
-    read = read_ingested(run)
-    return read.confounded if read is not None else ()
 
 
 def shown_images(run: RunView, each: int = 2) -> list[tuple[npt.NDArray[Any], str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pandas as pd
 
 from medidistill.evaluate.verdict_words import arm_words
 from medidistill.files import read_json
+from medidistill.report.drawing import style_of
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_curves import roc_curves
 from medidistill.report.figures_results import accuracies, confusions
@@ -26,6 +28,7 @@ __all__ = [
     "all_hidden",
     "darkened",
     "figure",
+    "legend_html",
     "probe_lines",
     "read_explained",
     "read_results",
@@ -44,6 +47,7 @@ VIEWS = {
     "confusion": "Confusion matrix",
 }
 _UNDEFINED = "not defined"
+_TURNED = "invert(0.93) hue-rotate(180deg)"
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,19 @@ def _span(value: Mapping[str, Any] | None) -> str:
 
 def darkened(svg: str) -> str:
     """Return a drawing for a dark page: light and dark change places, hues stay."""
-    return re.sub(r"<svg\b", '<svg style="filter: invert(0.93) hue-rotate(180deg)"', svg, count=1)
+    return re.sub(r"<svg\b", f'<svg style="filter: {_TURNED}"', svg, count=1)
+
+
+def legend_html(arms: Sequence[str], per_class: int, *, dark: bool) -> str:
+    """Return the legend of a drawing as HTML: it does not shrink with the drawing, and names arms in words."""
+    turned = f"; filter: {_TURNED}" if dark else ""
+    shown = "".join(
+        f'<span style="margin-right: 1.2em; white-space: nowrap"><span style="display: inline-block; width: 0.9em; '
+        f"height: 0.9em; margin-right: 0.4em; border-radius: 2px; background: {style_of(arm, arms).color}{turned}"
+        f'"></span>{html.escape(arm_in_words(arm, per_class))}</span> '
+        for arm in arms
+    )
+    return f'<div style="font-size: 0.9rem; line-height: 1.8">{shown}</div>'
 
 
 def rows_table(results: Results, per_class: int = 0) -> pd.DataFrame:
@@ -177,11 +193,11 @@ def rows_table(results: Results, per_class: int = 0) -> pd.DataFrame:
         [
             {
                 "trained on": arm_in_words(row["arm"], per_class),
-                "network": row["architecture"],
-                "images": row["training_images"],
-                "networks": row["networks"],
                 "balanced accuracy": _span(row["balanced_accuracy"]),
                 "macro AUROC": _span(row["macro_auroc"]),
+                "images": row["training_images"],
+                "network": row["architecture"],
+                "networks": row["networks"],
             }
             for row in results.comparison["rows"]
         ]

@@ -344,7 +344,18 @@ def continue_run(
     queued: bool = True,
     estimate: Mapping[str, float] | None = None,
 ) -> Path:
-    """Start a command that works on a run. Raises `ConfigError` while one is at work or before it has begun."""
+    """Start a command that works on a run.
+
+    Args:
+        places: where runs are kept.
+        path: the run.
+        arguments: of the command line.
+        queued: whether it waits for other jobs; what takes seconds does not.
+        estimate: stage -> seconds that it is expected to take.
+
+    Raises:
+        ConfigError: one is at work, or the run has not begun.
+    """
     if run_state(places, path).is_busy:
         raise ConfigError("this run is at work already")
     if not RunFolder(path).holds_run():

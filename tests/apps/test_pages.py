@@ -284,3 +284,72 @@ def test_privacy_says_what_the_numbers_of_a_run_cannot_show(open_page, finished,
     assert "rule linkage: 3 released images cannot give a p value below 0.01" in text_of(open_page("privacy"))
     (finished / "release-check.json").unlink()  # a run of before
     assert "rule linkage" not in text_of(open_page("privacy"))
+
+
+def test_legend_names_arms_in_words_and_a_dark_page_turns_the_drawing(root):
+    from view_models.results import darkened, legend_html
+
+    legend = legend_html(["full", "random", "bundle-<x>"], 2, dark=False)
+    assert "2 random real X-rays per class" in legend
+    assert "<x>" not in legend
+    assert "filter" not in legend
+    assert "filter: invert" in legend_html(["full"], 2, dark=True)
+    assert darkened('<?xml version="1.0"?><svg width="1"><svg/></svg>').count("filter: invert") == 1
+
+
+def test_subgroups_that_are_all_hidden_are_one_sentence(root):
+    import pandas as pd
+
+    from view_models.results import all_hidden
+
+    hidden = pd.DataFrame({"group": ["a", "b"], "AUROC full": ["suppressed", "suppressed"]})
+    shown = pd.DataFrame({"group": ["a", "b"], "AUROC full": ["suppressed", "0.900 [0.800, 1.000]"]})
+    assert all_hidden(hidden)
+    assert not all_hidden(shown)
+    assert not all_hidden(pd.DataFrame({"group": [], "AUROC full": []}))
+
+
+def test_misclassified_cases_are_patients_and_shown_only_when_asked(open_page, finished, text_of):
+    from view_models.misclassified import misclassified
+    from view_models.places import Places
+    from view_models.runs import read_run
+
+    run = read_run(Places.of(), finished)
+    found = misclassified(run, "mtt", "convnet")
+    assert found
+    assert all(case.true != case.called for case in found)
+    assert [case.probability for case in found] == sorted((case.probability for case in found), reverse=True)
+    test = open_page("compare", view="cases")
+    assert "test images** are called by another class" in text_of(test)
+    assert not test.image
+    shutil.rmtree(finished / "ingest")
+    assert misclassified(run, "mtt", "convnet") is None
+
+
+def test_override_needs_every_failed_rule_a_name_and_a_reason(open_page, finished, monkeypatch):
+    from view_models import runs
+
+    started = []
+
+    def start(folder, arguments, **_):
+        started.append(list(arguments))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(runs, "start", start)
+    test = open_page("export")
+    assert test.download_button[0].label.startswith("Download for use inside, not released")
+    failed = test.multiselect("override_rules").options
+    test.button("override").click().run()
+    assert "Not ticked" in test.error[-1].value
+    test.multiselect("override_rules").set_value(list(failed)).run()
+    test.button("override").click().run()
+    assert "needs a reason and the name" in test.error[-1].value
+    assert not started
+    test.text_input("override_by").set_value("The head of the department").run()
+    test.text_area("override_reason").set_value("Phantoms only.").run()
+    test.button("override").click().run()
+    assert not test.exception
+    (arguments,) = started
+    assert arguments[:2] == ["export", "--output"]
+    assert [arguments[n + 1] for n, word in enumerate(arguments) if word == "--override"] == list(failed)
+    assert arguments[-4:] == ["--reason", "Phantoms only.", "--by", "The head of the department"]
