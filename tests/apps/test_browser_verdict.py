@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -23,14 +24,15 @@ def test_a_purpose_survives_a_reload_and_the_verdict_leads_three_pages(
 ) -> None:
     (tmp_path / "runs").mkdir(exist_ok=True)
     shutil.copytree(made.run, tmp_path / "runs" / "first")
+    run = hashlib.sha256(b"first").hexdigest()[:12]  # how the address names it; the demo lies beside it
     sentence = json.loads((made.run / "verdict.json").read_text())["sentence"]
     for name in ("compare", "export"):
-        page.goto(f"{address}/{name}")
+        page.goto(f"{address}/{name}?run={run}")
         page.get_by_text("May I train on this set instead of the real X-rays?").first.wait_for()
         page.get_by_text(sentence).first.wait_for()
     page.get_by_text("Delivered is the set of").first.wait_for()
 
-    page.goto(f"{address}/compare")
+    page.goto(f"{address}/compare?run={run}")
     page.get_by_text("For my purpose").click()
     prevalence = page.get_by_label("Prevalence (%)", exact=True)
     prevalence.fill("2")
