@@ -42,6 +42,8 @@ _STYLE = """<style>
 [data-testid='stSidebar'] hr { margin: 0.5rem 0; }
 /* captions as Streamlit draws them are too pale to read (WCAG 2.2, 1.4.3) */
 [data-testid='stCaptionContainer'], [data-testid='stImageCaption'] { color: inherit !important; opacity: 0.82; }
+/* code that scrolls sideways cannot be reached by keyboard (2.1.1): let it wrap */
+pre, pre code { white-space: pre-wrap !important; overflow-wrap: anywhere; overflow-x: hidden !important; }
 </style>"""
 _DARK = """<style>
 [data-testid='stBaseButton-primary'], [data-testid='stBaseButton-primary'] p { color: #0e1117; }

@@ -206,7 +206,9 @@ def test_receiver_opens_confirms_trains_and_tests_on_own_patients(
     page.locator("input[type=file]").first.set_input_files(archive)
     page.get_by_role("button", name="Open the bundle").click()  # every list has a button `Open`
     page.get_by_text("Complete; sender not confirmed.").wait_for()
-    page.get_by_label("The number that the sender told you").fill(sha256_file(made.run / "bundle" / "SHA256SUMS"))
+    page.get_by_role("textbox", name="The number that the sender told you").fill(
+        sha256_file(made.run / "bundle" / "SHA256SUMS")
+    )
     page.keyboard.press("Enter")
     page.get_by_text("Complete, and the sender's").wait_for()
     assert "bundle=" in page.url
