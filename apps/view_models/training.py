@@ -71,15 +71,20 @@ def running_methods(run: RunView) -> tuple[str, ...]:
 def distillation(run: RunView, method: str) -> Distillation:
     """Read what a distillation left so far; empty where it has not begun."""
     assert run.config is not None
-    config, folder = run.config, run.folder.distill(method)
-    steps = config.distill.outer_steps
+    config, folder = run.config.distill_by(method), run.folder.distill(method)
     names, normalisation = class_names(run), _normalisation(run)
-    header, images = _checkpoint(folder / "checkpoint.safetensors", shown=config.distill.init == "noise")
+    header, images = _checkpoint(folder / "checkpoint.safetensors", shown=config.init == "noise")
     progress: Mapping[str, Any] = header.get("progress", {})
     if (folder / "history.json").is_file():
         progress = read_json(folder / "history.json")
     return Distillation(
-        method, steps, progress.get("entries", ()), progress.get("events", ()), images, names, normalisation
+        method,
+        config.outer_steps,
+        progress.get("entries", ()),
+        progress.get("events", ()),
+        images,
+        names,
+        normalisation,
     )
 
 
