@@ -144,6 +144,12 @@ def seen(context) -> Seen:
     return found
 
 
+@pytest.fixture
+def page(seen) -> Any:
+    """A page of a new browser, for tests that count nothing."""
+    return seen.page
+
+
 def settle(page: Any) -> None:
     """Wait until a page is drawn."""
     page.get_by_text("Research use, not for diagnosis").first.wait_for()
