@@ -144,6 +144,12 @@ def seen(context) -> Seen:
     return found
 
 
+@pytest.fixture
+def page(seen) -> Any:
+    """A page of a new browser, for tests that count nothing."""
+    return seen.page
+
+
 def settle(page: Any) -> None:
     """Wait until a page is drawn."""
     page.get_by_text("Research use, not for diagnosis").first.wait_for()
@@ -212,9 +218,13 @@ def test_receiver_opens_confirms_trains_and_tests_on_own_patients(
     page.keyboard.press("Enter")
     page.get_by_text("Complete, and the sender's").wait_for()
     assert "bundle=" in page.url
+    settle(page)
     page.get_by_text("Test on labelled X-rays of our own").click()
+    page.get_by_text("Train on part of our own X-rays").wait_for()
+    settle(page)
     page.get_by_role("combobox", name="Open a folder").last.click()
     page.get_by_role("option", name="phantoms").click()
+    settle(page)
     page.get_by_role("button", name="Train", exact=True).click()
     page.get_by_text("Trained.").wait_for()
     page.get_by_text("networks trained on the bundle differ in balanced accuracy").wait_for()
