@@ -161,7 +161,6 @@ class _Processor:
         """Do one pass."""
         self.folder.sweep()
         self.folder.keep_settle(self.settings.settle)
-        self._finish_collecting()
         self._collect()
         lines, code = [], 0
         for batch in self.folder.batches():
@@ -174,25 +173,25 @@ class _Processor:
                 self._retain(batch)
         return Pass(tuple(lines), code)
 
-    def _finish_collecting(self) -> None:
-        """Close what a killed process was putting together."""
-        for batch in self.folder.batches():
-            if batch.state is BatchState.COLLECTING:
-                self._close_collection(batch)
-
     def _collect(self) -> None:
-        """Move settled studies that have a label into a new batch."""
+        """Move settled studies that have a label into a batch: the one that a killed process began, else a new one."""
         known = _labelled_names(self.settings.labels)
+        begun = next((batch for batch in self.folder.batches() if batch.state is BatchState.COLLECTING), None)
         with taking(self.folder.root):
+            there = {path.name for path in self.folder.identified(begun).glob("*")} if begun is not None else set()
             spooled = list_spool(self.folder.root, self.settings.settle)
             settled = [study for study in spooled if study.state is Arrival.SETTLED]
             ready = [study for study in settled if _is_labelled(study, known)]
             if len(settled) > len(ready):
                 say(self.progress, f"{len(settled) - len(ready)} settled studies wait for a row in the table of labels")
-            if len(ready) < self.settings.smallest:
+            # of a study that was taken already, what came later waits for a later batch
+            ready = [study for study in ready if study.name not in there]
+            if not there and len(ready) < self.settings.smallest:
+                if begun is not None:
+                    self._close_collection(begun)
                 return
-            batch = self.folder.save(self._new())
-            self.folder.identified(batch).mkdir()
+            batch = begun or self.folder.save(self._new())
+            self.folder.identified(batch).mkdir(exist_ok=True)
             for study in ready:
                 take_study(self.folder.root, study.name, self.folder.identified(batch))
         self._close_collection(batch)
