@@ -222,13 +222,14 @@ def test_receiver_opens_confirms_trains_and_tests_on_own_patients(
     page.get_by_text("Test on labelled X-rays of our own").click()
     page.get_by_text("Train on part of our own X-rays").wait_for()
     settle(page)
+    page.wait_for_timeout(3000)  # a redraw closes an open list
     page.get_by_role("combobox", name="Open a folder").last.click()
     page.get_by_role("option", name="phantoms").click()
     settle(page)
     page.get_by_role("button", name="Train", exact=True).click()
     page.get_by_text("Trained.").wait_for()
     page.get_by_text("networks trained on the bundle differ in balanced accuracy").wait_for()
-    page.get_by_text("On the sender's patients").wait_for()
+    page.get_by_text("On the sender's patients", exact=True).wait_for()
     page.reload()  # the address keeps the bundle, and the confirmation stays
     page.get_by_text("Complete, and the sender's").wait_for()
     assert seen.hosts == {"localhost"}
