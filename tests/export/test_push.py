@@ -241,8 +241,9 @@ def keeper(status: int, body: bytes, *, retrieves: bool, media_type: str) -> Ite
             content = self.rfile.read(int(self.headers["Content-Length"]))
             start = content.index(b"\r\n\r\n") + 4
             uid = pydicom.dcmread(io.BytesIO(content[start : content.rindex(b"\r\n--")])).SOPInstanceUID
-            self.answer(*((status, body) if uid in held else (200, b"{}")))
-            held.add(uid)
+            known = uid in held
+            held.add(uid)  # before the answer, after which the next request may come
+            self.answer(*((status, body) if known else (200, b"{}")))
 
         def do_GET(self) -> None:
             uid = self.path.split("/")[-2]
