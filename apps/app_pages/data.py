@@ -7,11 +7,12 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import chosen_run, heading, named_image, places
-from app_pages.source_parts import WAYS, choose_source, keep_in_address, source_view
+from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_address, source_view
 from app_pages.viewer_parts import show_films
 from medidistill.errors import MedidistillError
 from view_models.checking import (
     Check,
+    Cleaned,
     deidentified,
     folder_check,
     forget_check,
@@ -112,13 +113,17 @@ def _quality(path: Path) -> None:
 
 
 def _checking(path: str) -> None:
-    check = folder_check(places(), Path(path))
-    if check.state != "running":
+    _follow(folder_check(places(), Path(path)), "Finding the files ...", "stop_check")
+
+
+def _follow(work: Check | Cleaned, first: str, key: str) -> None:
+    """Draw how far a job is, with the words `first` until it says so, and a button that stops it."""
+    if work.state != "running":
         st.rerun()
-    done = check.job.progress()
-    st.progress(done.share if done else 0.0, text=done.text if done else "Finding the files ...")
-    if st.button("Stop", key="stop_check"):
-        check.job.stop()
+    done = work.job.progress()
+    st.progress(done.share if done else 0.0, text=done.text if done else first)
+    if st.button("Stop", key=key):
+        work.job.stop()
 
 
 def _checked(check: Check, path: Path) -> None:
@@ -214,13 +219,7 @@ def _go(path: str) -> None:
 
 
 def _cleaning(path: str) -> None:
-    cleaned = deidentified(places(), Path(path))
-    if cleaned.state != "running":
-        st.rerun()
-    done = cleaned.job.progress()
-    st.progress(done.share if done else 0.0, text=done.text if done else "Starting ...")
-    if st.button("Stop", key="stop_cleaning"):
-        cleaned.job.stop()
+    _follow(deidentified(places(), Path(path)), "Starting ...", "stop_cleaning")
 
 
 def _of_run() -> None:
@@ -258,19 +257,11 @@ def _of_run() -> None:
 def main() -> None:
     """Draw the page."""
     heading("X-rays", "Choose the chest X-rays to learn from, and see what is wrong with them. They stay here.")
-    way = st.segmented_control(
-        "Where the X-rays are",
-        list(_WAYS),
-        format_func=_WAYS.__getitem__,
-        default="folder",
-        required=True,
-        key="way",
-        bind="query-params",
-    )
+    way = choose_way(_WAYS, "way")
     if way == "run":
         _of_run()
         return
-    path = choose_source(str(way))
+    path = choose_source(way)
     if path is not None:
         _preview(path)
 

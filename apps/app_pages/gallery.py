@@ -7,11 +7,12 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import chosen_run, empty, go_to, heading, named_image, show_tiles, stamp
+from medidistill.evaluate.verdict_words import method_words
 from medidistill.pipeline import RunFolder
 from view_models.gallery import Neighbourhood, neighbourhood, verdict
 from view_models.runs import RunView
 from view_models.training import final_set, running_methods, tiles
-from view_models.words import explain, method_in_words
+from view_models.words import explain
 
 _PAGE = 6  # images shown at once with their neighbours
 
@@ -58,7 +59,7 @@ def main() -> None:
     method = left.segmented_control(
         "Method",
         methods[::-1],
-        format_func=method_in_words,
+        format_func=method_words,
         default=methods[-1],
         required=True,
         key="method",

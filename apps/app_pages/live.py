@@ -11,10 +11,10 @@ import streamlit as st
 
 from app_pages.parts import go_to, places, show_tiles
 from medidistill.errors import MedidistillError
+from medidistill.evaluate.verdict_words import method_words
 from view_models.presets import spoken_duration
 from view_models.runs import RunState, RunView, read_run, remove_run, resume_run, run_state, stop_run
 from view_models.training import Distillation, curves, distillation, running_methods, tiles, weights
-from view_models.words import method_in_words
 
 __all__ = ["show_live"]
 
@@ -116,7 +116,7 @@ def _buttons(run: RunView, state: RunState) -> None:
 def _stage_in_words(stage: str) -> str:
     kind, _, method = stage.partition("/")
     if kind == "distill":
-        return f"Distil ({method_in_words(method)})"
+        return f"Distil ({method_words(method)})"
     return _STAGES.get(stage, "Starting")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import folder_picker, go_to, heading, open_page, places
-from app_pages.source_parts import WAYS, choose_source, keep_in_address, source_view
+from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_address, source_view
 from medidistill.config import METHOD_TITLES, RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
@@ -189,16 +189,8 @@ def main() -> None:
     """Draw the page."""
     heading("New run", "Learn a few synthetic images from X-rays, in three steps. Nothing leaves this machine.")
     st.subheader("1. The X-rays", anchor=False)
-    way = st.segmented_control(
-        "Where the X-rays are",
-        list(WAYS),
-        format_func=WAYS.__getitem__,
-        default="folder",
-        required=True,
-        key="way_new",
-        bind="query-params",
-    )
-    path = choose_source(str(way))
+    way = choose_way(WAYS, "way_new")
+    path = choose_source(way)
     if path is None:
         return
     try:

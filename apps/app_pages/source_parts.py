@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -11,7 +12,7 @@ from medidistill.errors import MedidistillError
 from view_models.new_run import remember_source, remembered_source
 from view_models.sources import SourceView, add_to_upload, draw_phantoms, folder_stamp, keep_upload, read_source
 
-__all__ = ["WAYS", "choose_source", "keep_in_address", "source_view"]
+__all__ = ["WAYS", "choose_source", "choose_way", "keep_in_address", "source_view"]
 
 WAYS = {"folder": "A folder on this machine", "upload": "Upload a small set"}
 _LAYOUTS = """\
@@ -31,6 +32,21 @@ def source_view(path: Path) -> SourceView:
     """Return what a folder holds; read anew when a file came, went or a table changed."""
     view: SourceView = _read(str(path), folder_stamp(path))
     return view
+
+
+def choose_way(ways: Mapping[str, str], key: str) -> str:
+    """Draw the ways to X-rays, way -> its words; the address keeps the choice under `key`."""
+    return str(
+        st.segmented_control(
+            "Where the X-rays are",
+            list(ways),
+            format_func=ways.__getitem__,
+            default="folder",
+            required=True,
+            key=key,
+            bind="query-params",
+        )
+    )
 
 
 def choose_source(way: str) -> Path | None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from medidistill.config import METHODS
+from medidistill.evaluate.verdict_words import method_words
 
-__all__ = ["GLOSSARY", "arm_in_words", "explain", "method_in_words"]
-
-_ACRONYMS = {"bptt", "datm", "dc", "dm", "dp", "dsa", "ftd", "iadd", "mtt", "pp"}
+__all__ = ["GLOSSARY", "arm_in_words", "explain"]
 
 GLOSSARY = {
     "distilled set": "A few synthetic images, made so that a network trained on them alone learns much of what it "
@@ -53,11 +52,6 @@ def explain(*terms: str) -> str:
     return "\n\n".join(f"**{term}**: {GLOSSARY[term]}" for term in terms)
 
 
-def method_in_words(method: str) -> str:
-    """Return a method as people write it, for example `IADD warm`."""
-    return " ".join(part.upper() if part in _ACRONYMS else part for part in method.split("_"))
-
-
 def arm_in_words(arm: str, per_class: int = 0) -> str:
     """Return what the networks of an arm were trained on.
 
@@ -77,4 +71,4 @@ def arm_in_words(arm: str, per_class: int = 0) -> str:
     }
     if arm in known:
         return known[arm]
-    return f"distilled ({method_in_words(arm)})" if arm in METHODS else f"bundle {arm.removeprefix('bundle-')}"
+    return f"distilled ({method_words(arm)})" if arm in METHODS else f"bundle {arm.removeprefix('bundle-')}"

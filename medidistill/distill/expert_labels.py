@@ -19,14 +19,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medidistill.distill.label_init import expert_logits
 from medidistill.distill.trajectory import Experts
 from medidistill.errors import ConfigError
-from medidistill.networks import feature_function
-from medidistill.seeding import stream
 
 __all__ = ["expert_labels"]
-
-_BATCH = 256
 
 
 @torch.no_grad()
@@ -47,11 +44,9 @@ def expert_labels(experts: Experts, images: Tensor, class_counts: Sequence[int])
     shape = experts.architecture
     if len(class_counts) != shape.num_classes or min(class_counts) < 1:
         raise ConfigError(f"class_counts={list(class_counts)}: needs {shape.num_classes} numbers, each at least 1")
-    network = feature_function(shape.make_network(stream(0, "layout")).to(images.device))
     total = torch.zeros(len(images), shape.num_classes, device=images.device)
-    for member in experts.members:
-        theta = member.snapshot(experts.epochs).to(images.device)
-        total += torch.cat([network(theta, part)[1].softmax(1) for part in torch.split(images, _BATCH)])
+    for number in range(len(experts)):
+        total += expert_logits(experts, images, experts.epochs, number).softmax(1)
     weighted = total / torch.tensor(class_counts, dtype=total.dtype, device=total.device)
     labels: Tensor = weighted / weighted.sum(1, keepdim=True)
     return labels

@@ -23,11 +23,11 @@ _BATCH = 256
 
 
 @torch.no_grad()
-def expert_logits(experts: Experts, images: Tensor, epoch: int) -> Tensor:
-    """Return the first expert's logits of normalised images at its snapshot `epoch`, (N, K)."""
+def expert_logits(experts: Experts, images: Tensor, epoch: int, number: int = 0) -> Tensor:
+    """Return the logits of expert `number` for normalised images at its snapshot `epoch`, (N, K)."""
     shape = experts.architecture
     network = shape.make_network(stream(0, "layout")).to(images.device)
-    ParameterLayout.of(network).load(network, experts.members[0].snapshot(epoch).to(images.device))
+    ParameterLayout.of(network).load(network, experts.members[number].snapshot(epoch).to(images.device))
     return torch.cat([network(part) for part in torch.split(images, _BATCH)])
 
 

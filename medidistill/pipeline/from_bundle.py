@@ -271,22 +271,8 @@ def _run(
     seed: int,
     progress: bool,
 ) -> ArmRun:
-    order = [distilled.class_names.index(one) for one in real.class_names]
-    with Bar(f"score {name}", 0, "network", progress) as bar:
-        run = run_arm(
-            Arm(name, distilled.images, distilled.targets, (distilled.training,)),
-            network=distilled.network,
-            # nothing is chosen, so the place of a validation split is taken by a set that has images of every class
-            val_images=whole.images,
-            val_labels=whole.labels,
-            test_images=distilled.normalisation.apply(real.images),
-            num_classes=distilled.num_classes,
-            networks=networks,
-            seed=seed,
-            on_network=bar.at,
-        )
-    assert run.test_probabilities is not None
-    return dataclasses.replace(run, test_probabilities=run.test_probabilities[..., order])
+    arm = Arm(name, distilled.images, distilled.targets, (distilled.training,))
+    return _scored(arm, distilled, whole, real, networks, seed, progress)
 
 
 def _run_own(
@@ -301,13 +287,28 @@ def _run_own(
     """Train networks on real images of the folder; they see classes in the order of the set, as `_run` does."""
     place = {name: number for number, name in enumerate(distilled.class_names)}
     labels = torch.tensor([place[own.class_names[int(label)]] for label in own.labels], dtype=torch.int64)
-    order = [place[name] for name in real.class_names]
-    with Bar(f"score {OWN}", 0, "network", progress) as bar:
+    arm = Arm(OWN, distilled.normalisation.apply(own.images), labels, (training,))
+    return _scored(arm, distilled, distilled, real, networks, seed, progress)
+
+
+def _scored(
+    arm: Arm,
+    distilled: DistilledSet,
+    whole: DistilledSet,
+    real: LabelledImages,
+    networks: int,
+    seed: int,
+    progress: bool,
+) -> ArmRun:
+    """Train networks on an arm whose classes are in the order of `distilled`; probabilities are in that of `real`."""
+    order = [distilled.class_names.index(one) for one in real.class_names]
+    with Bar(f"score {arm.name}", 0, "network", progress) as bar:
         run = run_arm(
-            Arm(OWN, distilled.normalisation.apply(own.images), labels, (training,)),
+            arm,
             network=distilled.network,
-            val_images=distilled.images,
-            val_labels=distilled.labels,
+            # nothing is chosen, so the place of a validation split is taken by a set that has images of every class
+            val_images=whole.images,
+            val_labels=whole.labels,
             test_images=distilled.normalisation.apply(real.images),
             num_classes=distilled.num_classes,
             networks=networks,
