@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, RunConfig, as_dict
-from medidistill.distill import distill, train_experts
+from medidistill.distillation import distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun, compare, run_arm
 from medidistill.evaluate.intervals import paired_t_interval

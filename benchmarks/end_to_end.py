@@ -40,8 +40,8 @@ from torch import Tensor
 
 from benchmarks.measuring import Team, facts, options_of
 from medidistill.config import AugmentConfig, DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig
-from medidistill.distill import distill, train_experts
-from medidistill.distill.trajectory import Architecture, expert_file
+from medidistill.distillation import distill, train_experts
+from medidistill.distillation.trajectory import Architecture, expert_file
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.networks import predict, raise_malloc_thresholds, train
 from medidistill.pipeline import load_config

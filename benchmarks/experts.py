@@ -35,8 +35,8 @@ from torch import Tensor
 
 from benchmarks.measuring import Peak, Team, answer, facts, options_of
 from medidistill.config import ExpertConfig, NetworkConfig
-from medidistill.distill import train_experts
-from medidistill.distill.trajectory import Architecture, Expert, expert_file
+from medidistill.distillation import train_experts
+from medidistill.distillation.trajectory import Architecture, Expert, expert_file
 from medidistill.networks import ParameterLayout, draw, raise_malloc_thresholds
 from medidistill.seeding import stream
 

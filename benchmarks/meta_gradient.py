@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 
 from medidistill.config import AugmentConfig, NetworkConfig
-from medidistill.distill import InnerStep, MetaGradient, draw_plan
-from medidistill.distill.unroll import unroll_by
+from medidistill.distillation import InnerStep, MetaGradient, draw_plan
+from medidistill.distillation.unroll import unroll_by
 from medidistill.files import write_json
 from medidistill.networks import ParameterLayout, make_network, raise_malloc_thresholds
 from medidistill.record import hardware, versions

@@ -41,7 +41,7 @@ from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
 from benchmarks.paper_scales import CPU_ONLY, SCALES, SMALL_SIDE, TABLES
 from medidistill.config import METHODS, RunConfig, as_dict, digest
-from medidistill.distill import distill, train_experts
+from medidistill.distillation import distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, MedidistillError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, run_arm

@@ -125,7 +125,7 @@ _SCALE_OUT = """## Scale-out
 
 W processes with one segment each make the bytes that one process with W segments makes; in each outer step
 they exchange one sample a segment. Tests start two real processes by torchrun and gloo, compare the bytes,
-kill one of them and compare again (`tests/distill/test_ranks.py`, `tests/cli/test_ranks.py`). torchrun's
+kill one of them and compare again (`tests/distillation/test_ranks.py`, `tests/cli/test_ranks.py`). torchrun's
 store outlives the processes that it starts, and a restarted group used to read the addresses of the one
 before (pytorch/pytorch#135712): ranks now agree on a name for each life of their group. How to start them:
 [pipelines.md](pipelines.md). NCCL takes the same code and has not been run."""

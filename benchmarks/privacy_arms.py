@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.public_network import PUBLIC_NETWORK, PublicNetwork
 from medidistill.config import AugmentConfig, DistillConfig, DPConfig, ExpertConfig, NetworkConfig, TrainingConfig
-from medidistill.distill import distill, train_experts
-from medidistill.distill.noised_statistics import FeatureStatistics, noised_statistics
-from medidistill.distill.public_features import features_of
-from medidistill.distill.statistics_images import distil_statistics
+from medidistill.distillation import distill, train_experts
+from medidistill.distillation.noised_statistics import FeatureStatistics, noised_statistics
+from medidistill.distillation.public_features import features_of
+from medidistill.distillation.statistics_images import distil_statistics
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import random_subset
 from medidistill.files import read_json, write_json

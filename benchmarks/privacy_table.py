@@ -9,7 +9,7 @@ over whatever cells are there.
 
 | arm | what is trained on the patients |
 |---|---|
-| `waves` | one noised release of moments of public features (`medidistill.distill.noised_statistics`): a discriminant |
+| `waves` | one noised release of moments of public features (`distillation.noised_statistics`): a discriminant |
 | `public_net` | the same of features of a network that learned photographs (`benchmarks.public_network`) |
 | `classifier` | a ConvNet by DP-SGD |
 | `distilled` | experts by DP-SGD; IADD distils them into ten images a class, from noise |

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.data import load
 from medidistill.config import IngestConfig
-from medidistill.distill.public_features import whitening
+from medidistill.distillation.public_features import whitening
 from medidistill.files import load_tensors, save_tensors
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.seeding import global_seed, stream

@@ -25,8 +25,8 @@ import torch
 
 from benchmarks.measuring import Peak, Team, answer, facts, options_of
 from medidistill.config import AugmentConfig, DistillConfig, NetworkConfig, TrainingConfig
-from medidistill.distill import distill, join_ranks
-from medidistill.distill.trajectory import Architecture, expert_file, write_expert
+from medidistill.distillation import distill, join_ranks
+from medidistill.distillation.trajectory import Architecture, expert_file, write_expert
 from medidistill.distilled_set import Normalisation
 from medidistill.networks import ParameterLayout, raise_malloc_thresholds
 from medidistill.seeding import stream

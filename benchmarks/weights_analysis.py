@@ -33,8 +33,8 @@ from torch import Tensor
 
 from benchmarks.paper_results import paired
 from medidistill.config import RunConfig, as_dict
-from medidistill.distill import Experts, InnerStep, distill, draw_plan
-from medidistill.distill.fisher import fisher_information
+from medidistill.distillation import Experts, InnerStep, distill, draw_plan
+from medidistill.distillation.fisher import fisher_information
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.files import read_json, write_json

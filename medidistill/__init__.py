@@ -1,7 +1,7 @@
 """medidistill: share what chest X-rays teach without sharing the X-rays.
 
-The names below are imported on first use, so that `import medidistill.distill` on a GPU node needs
-torch alone. The stages are packages of their own: `medidistill.ingest`, `medidistill.distill`,
+The names below are imported on first use, so that `import medidistill.distillation` on a GPU node needs
+torch alone. The stages are packages of their own: `medidistill.ingest`, `medidistill.distillation`,
 `medidistill.evaluate`, `medidistill.export`, `medidistill.report`.
 
 Example:

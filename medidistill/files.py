@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,9 @@ _REMEDY = {
     errno.ENAMETOOLONG: "the path is too long for this file system; choose a shorter one",
 }
 _PRIVATE = 0o077  # what group and others would need
-_caller_umask: int | None = None  # the umask outside of `private_umask`
+_umask_lock = threading.Lock()
+_private_blocks = 0  # how many blocks of `private_umask` are open now, in all threads
+_caller_umask: int | None = None  # the umask outside of them
 
 
 @contextlib.contextmanager
@@ -68,19 +71,23 @@ def private_umask() -> Iterator[None]:
     """Let every file and folder that this process makes inside the block be readable by its owner alone.
 
     This holds for what libraries write as well: figures, tables, databases, caches. The umask belongs to the process,
-    so other threads are bound by it too. Blocks may be nested.
+    so other threads are bound by it too: the first block closes it and the last one that ends, of whatever thread,
+    gives the caller's umask back. Blocks may be nested.
     """
-    global _caller_umask
-    before = os.umask(_PRIVATE)
-    outermost = _caller_umask is None
-    if outermost:
-        _caller_umask = before
+    global _caller_umask, _private_blocks
+    with _umask_lock:
+        before = os.umask(_PRIVATE)
+        if not _private_blocks:
+            _caller_umask = before
+        _private_blocks += 1
     try:
         yield
     finally:
-        os.umask(before)
-        if outermost:
-            _caller_umask = None
+        with _umask_lock:
+            _private_blocks -= 1
+            if not _private_blocks and _caller_umask is not None:
+                os.umask(_caller_umask)
+                _caller_umask = None
 
 
 def private_folder(path: Path) -> Path:
@@ -130,9 +137,11 @@ def publish_folder(path: Path) -> None:
 
     With the umask 022 they are readable by everybody (0755, 0644), with 077 by the owner alone.
     """
-    umask = os.umask(_PRIVATE) if _caller_umask is None else _caller_umask
-    if _caller_umask is None:
-        os.umask(umask)
+    with _umask_lock:
+        umask = _caller_umask
+        if umask is None:
+            umask = os.umask(_PRIVATE)
+            os.umask(umask)
     for one in (path, *path.rglob("*")):
         if not one.is_symlink():
             one.chmod((0o755 if one.is_dir() else 0o644) & ~umask)

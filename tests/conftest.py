@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,16 @@ import torch
 
 # the same number of threads everywhere: sums of floats depend on it, and small networks are no faster with more
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_umask() -> Iterator[None]:
+    """Fail the test that leaves the process with another umask: whatever runs after it would write other modes."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    left = os.umask(before)
+    assert left == before, f"this test left the umask {left:03o}; it found {before:03o}"
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def test_every_dependency_is_pinned_to_what_is_installed(root: Path) -> None:
 def test_the_core_imports_without_anything_but_torch() -> None:
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({BLOCKED!r}))\n"
-        "import medidistill, medidistill.distill, medidistill.networks\n"
+        "import medidistill, medidistill.distillation, medidistill.networks\n"
         "from medidistill.config import DistillConfig, NetworkConfig\n"
         "import torch\n"
         "network = medidistill.make_network(NetworkConfig(width=4), channels=1, image_size=16, num_classes=3,"
@@ -115,10 +115,10 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
-        ("networks/zoo.py", "import medidistill.distill", "floors: imports point downward"),
+        ("networks/zoo.py", "import medidistill.distillation", "floors: imports point downward"),
         ("evaluate/metrics.py", "import medidistill.export", "floors: imports point downward"),
         ("newcomer.py", "", "floors: imports point downward"),
-        ("distill/loop.py", "import scipy", "the core needs torch alone"),
+        ("distillation/loop.py", "import scipy", "the core needs torch alone"),
         ("report/__init__.py", "import pydicom", "pydicom stays where DICOM is read or written"),
     ],
 )

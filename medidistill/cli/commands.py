@@ -17,7 +17,7 @@ from medidistill.errors import ConfigError
 
 if TYPE_CHECKING:
     from medidistill.config import PhantomConfig, RunConfig
-    from medidistill.distill import Ranks
+    from medidistill.distillation import Ranks
     from medidistill.pipeline import RunFolder, Stop
     from medidistill.pipeline.sinks import Sink
 
@@ -219,7 +219,7 @@ def _ingest(arguments: Namespace, stop: Stop) -> None:
 
 
 def _stage(arguments: Namespace, stop: Stop) -> None:
-    from medidistill.distill import join_ranks
+    from medidistill.distillation import join_ranks
     from medidistill.pipeline import RunFolder, train_shard
 
     if getattr(arguments, "shard", None) is not None:

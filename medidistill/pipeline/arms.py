@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
-from medidistill.distill import Experts, expert_labels
+from medidistill.distillation import Experts, expert_labels
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm

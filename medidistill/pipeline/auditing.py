@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig, digest
-from medidistill.distill import at_coarse_side, distill, train_experts
-from medidistill.distill.noised_statistics import noised_statistics
-from medidistill.distill.public_features import features_of
-from medidistill.distill.statistics_images import distil_statistics
+from medidistill.distillation import at_coarse_side, distill, train_experts
+from medidistill.distillation.noised_statistics import noised_statistics
+from medidistill.distillation.public_features import features_of
+from medidistill.distillation.statistics_images import distil_statistics
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.errors import DivergedError
 from medidistill.files import read_json, write_json, write_text

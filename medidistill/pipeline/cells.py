@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medidistill.config import METHODS, NetworkConfig, as_dict, digest
-from medidistill.distill import Experts, expert_file
+from medidistill.distillation import Experts, expert_file
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from medidistill.config import NetworkConfig, RunConfig
-from medidistill.distill.trajectory import Architecture
+from medidistill.distillation.trajectory import Architecture
 from medidistill.errors import ResourceError
 from medidistill.networks import ParameterLayout, cross_entropy
 from medidistill.seeding import stream

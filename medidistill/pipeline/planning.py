@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from medidistill.config import DistillConfig, DPConfig, ExpertConfig, RunConfig, TrainingConfig
-from medidistill.distill import distill, train_experts
+from medidistill.distillation import distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
 from medidistill.evaluate.protocol import CHOOSING_NETWORKS

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.config import DPConfig, as_dict, digest
-from medidistill.distill.noised_statistics import FeatureStatistics, noised_statistics
-from medidistill.distill.public_features import features_of
-from medidistill.distill.statistics_images import distil_statistics
+from medidistill.distillation.noised_statistics import FeatureStatistics, noised_statistics
+from medidistill.distillation.public_features import features_of
+from medidistill.distillation.statistics_images import distil_statistics
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, as_dict, digest
-from medidistill.distill import at_coarse_side, expert_file, finished_experts, train_experts
-from medidistill.distill import distill as distill_images
+from medidistill.distillation import at_coarse_side, expert_file, finished_experts, train_experts
+from medidistill.distillation import distill as distill_images
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medidistill.config import RunConfig, as_dict
-from medidistill.distill import Ranks
+from medidistill.distillation import Ranks
 from medidistill.errors import ConfigError, MedidistillError, PrivacyGateError, did_you_mean
 from medidistill.evaluate import Comparison
 from medidistill.files import private_umask

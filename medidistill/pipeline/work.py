@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from medidistill.config import RunConfig
-from medidistill.distill import Ranks
+from medidistill.distillation import Ranks
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.files import sha256_file

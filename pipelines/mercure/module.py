@@ -194,7 +194,7 @@ def _medidistill(*arguments: object) -> int:
 
 def main(environment: Mapping[str, str] | None = None) -> int:
     """Do the task of the environment; return the exit code."""
-    os.umask(0o077)
+    umask = os.umask(0o077)
     try:
         task = read_task(os.environ if environment is None else environment)
         action = task.settings["action"]
@@ -207,6 +207,8 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     except SettingError as error:
         print(f"medidistill module: {error}", file=sys.stderr)
         return 2
+    finally:
+        os.umask(umask)
 
 
 if __name__ == "__main__":

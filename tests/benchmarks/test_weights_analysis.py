@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks import weights_page
 from benchmarks.weights_analysis import Measured, analyse, by_layer, correlations
 from medidistill.config import DistillConfig, EvaluateConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig
-from medidistill.distill import ImportanceWeights, distill, train_experts
+from medidistill.distillation import ImportanceWeights, distill, train_experts
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.files import write_text

@@ -169,7 +169,7 @@ def test_version_and_help_answer_without_torch():
 
 def test_the_core_and_the_package_load_without_the_pipeline():
     code = (
-        "import sys, medidistill.distill; "
+        "import sys, medidistill.distillation; "
         "sys.exit(any(n in sys.modules for n in ('monai', 'pandas', 'sklearn', 'yaml', 'streamlit', 'pydicom')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ}).returncode == 0

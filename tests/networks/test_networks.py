@@ -227,7 +227,7 @@ def test_short_runs_are_not_compiled() -> None:
 
 @pytest.mark.slow
 def test_compiled_steps_equal_eager_ones() -> None:
-    from medidistill.distill import InnerStep
+    from medidistill.distillation import InnerStep
 
     network = build()
     theta = ParameterLayout.of(network).flatten(network)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medidistill.config import AugmentConfig, DPConfig, ExpertConfig, NetworkConfig
-from medidistill.distill import Expert, finished_experts, train_experts
+from medidistill.distillation import Expert, finished_experts, train_experts
 from medidistill.errors import ConfigError
 from medidistill.networks import (
     ParameterLayout,

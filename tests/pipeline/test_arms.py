@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medidistill.config import ExpertConfig
-from medidistill.distill import Experts, expert_labels, train_experts
+from medidistill.distillation import Experts, expert_labels, train_experts
 from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun, run_arm
 from medidistill.pipeline.arms import chosen_form, make_arm

@@ -76,7 +76,7 @@ import json, sys, tempfile, torch
 from pathlib import Path
 from benchmarks.measuring import Peak
 from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, NetworkConfig, RunConfig, TrainingConfig
-from medidistill.distill import distill, train_experts
+from medidistill.distillation import distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline.memory import distill_need, experts_need

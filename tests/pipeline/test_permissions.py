@@ -6,6 +6,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +182,28 @@ def test_files_outside_of_a_run_follow_the_umask(tmp_path, umask, value):
     assert (mode(tmp_path / "bundle"), mode(tmp_path / "bundle" / "png" / "x")) == (0o755 & ~value, 0o644 & ~value)
     publish_folder(tmp_path / "bundle")
     assert mode(tmp_path / "bundle") == 0o755 & ~value
+
+
+@pytest.mark.parametrize("value", UMASKS)
+def test_blocks_of_two_threads_that_overlap_stay_private_and_give_the_umask_back(tmp_path, umask, value):
+    """The first to begin ends first: the other is still at work, and nothing may be left closed after it."""
+    umask(value)
+    first_ended, both = threading.Event(), threading.Barrier(2)
+
+    def other():
+        with private_umask():
+            both.wait(10)
+            assert first_ended.wait(10)
+            write_bytes(tmp_path / "late", b"")
+
+    with ThreadPoolExecutor(1) as pool:
+        with private_umask():
+            ended = pool.submit(other)
+            both.wait(10)
+        first_ended.set()
+        ended.result(10)
+    assert mode(tmp_path / "late") == 0o600
+    assert os.umask(value) == value
 
 
 def test_refuses_a_file_system_that_keeps_no_modes(tmp_path, monkeypatch):

@@ -1,0 +1,291 @@
+"""Expert training: many networks on the real data, each leaving one snapshot an epoch.
+
+With `rho` > 0 each step takes the gradient at the worst point of a ball around theta, to first order:
+
+    theta <- theta - lr * grad L(theta + rho * grad L(theta) / || grad L(theta) ||)
+
+Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412), which FTD (Du et al. 2023, arXiv 2211.11004) trains
+flat experts with; their variant also weighs the surrogate gap, which is not here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medidistill.config import ExpertConfig, NetworkConfig, digest
+from medidistill.distillation.trajectory import Architecture, Expert, expert_file, write_expert
+from medidistill.errors import ConfigError, DivergedError, IngestError
+from medidistill.files import load_tensors
+from medidistill.networks import (
+    CompiledByShape,
+    ParameterLayout,
+    PatientGradient,
+    augment,
+    check_deterministic,
+    draw,
+    gradient_function,
+    loss_function,
+    secret_generator,
+    should_compile,
+)
+from medidistill.seeding import stream
+
+__all__ = ["expert_digest", "finished_experts", "train_experts"]
+
+_TINY = 1e-12
+
+
+def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, config: ExpertConfig, seed: int) -> str:
+    """Name what an expert is a function of; the number of experts is left out, so that more can be added."""
+    left_out = ("count", "augment", "dp", "flat_rho", *(() if config.rho else ("rho",)))
+    settings = {name: value for name, value in vars(config).items() if name not in left_out}
+    private = [config.dp] if config.dp.enabled else []
+    # bytes, not sums: a sum depends on the number of threads, and normalised images all have the same ones
+    content = [hashlib.sha256(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in (images, labels)]
+    return digest(architecture.as_dict(), settings, config.augment, seed, content, *private)
+
+
+def train_experts(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int,
+    network: NetworkConfig,
+    config: ExpertConfig,
+    seed: int,
+    folder: Path,
+    on_epoch: Callable[[int, int], None] | None = None,
+    compile: str = "auto",
+    shard: tuple[int, int] = (0, 1),
+    together: int = 1,
+    patients: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Train `config.count` experts and return their files, in order.
+
+    Files that are there already and were made from the same data, settings and seed are kept, so that a
+    stopped training goes on with the expert it was at.
+
+    Args:
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64.
+        num_classes: number of classes.
+        network: architecture; must have no running statistics and no dropout.
+        config: count, epochs and SGD settings.
+        seed: expert k depends on (seed, k) and on nothing else.
+        folder: receives expert-0000.safetensors, ...
+        on_epoch: called with (epochs done, epochs in all) over all experts; may raise to stop.
+        compile: "auto", "on" or "off".
+        shard: (i, n): train only the experts whose number is i modulo n, and return only theirs; n processes
+            that share `folder` train the pool together.
+        together: experts in one stack, each with its own parameters, batches and augmentation; equal to one after
+            another but for rounding. What a stop costs grows with it, and so does the memory.
+        patients: N identifiers; needed for `config.dp`, whose unit is the patient. With it an expert's sampling and
+            noise are secret, so that no seed repeats it.
+        facts: what else each file shall say about its data, for example class names and normalisation.
+
+    Raises:
+        DivergedError: an expert's loss is not finite.
+        ConfigError: no images, labels that do not fit them, or a network that is not a function of its parameters.
+    """
+    if len(images) == 0:
+        raise ConfigError("no training images for the experts")
+    if labels.shape != (len(images),) or not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ConfigError(
+            f"labels of shape {tuple(labels.shape)} for {len(images)} images: must be one class index each, "
+            f"in 0..{num_classes - 1}"
+        )
+    architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
+    name = expert_digest(images, labels, architecture, config, seed)
+    if not 0 <= shard[0] < shard[1]:
+        raise ConfigError(f"shard={shard}: must be (i, n) with 0 <= i < n")
+    numbers = range(shard[0], config.count, shard[1])
+    total = len(numbers) * config.epochs
+    steps = total * math.ceil(len(images) / config.batch_size)
+    compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
+    if together < 1:
+        raise ConfigError(f"together={together}: must be >= 1")
+    if config.dp.enabled and config.rho:
+        raise ConfigError(f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch")
+    missing = [number for number in numbers if not _is_finished(expert_file(folder, number), name, config.epochs)]
+    stack = 1 if config.dp.enabled else together
+    for first in range(0, len(missing), stack):
+        members = missing[first : first + stack]
+
+        def report(epoch: int, left: int = len(missing) - first, count: int = len(members)) -> None:
+            if on_epoch is not None:
+                on_epoch(total - left * config.epochs + count * epoch, total)
+
+        report(0)
+        made: Sequence[tuple[Tensor, float | None]]
+        if config.dp.enabled:  # without a final loss: one of patients' images would not be covered by the mechanism
+            made = [(_train_private(images, labels, patients, architecture, config, seed, members[0], report), None)]
+        else:
+            made = _train_stack(images, labels, architecture, config, seed, members, report, compiled)
+        for number, (snapshots, final_loss) in zip(members, made, strict=True):
+            header = {
+                **(facts or {}),
+                "architecture": architecture.as_dict(),
+                "digest": name,
+                "expert": number,
+                "seed": seed,
+                "final_loss": final_loss,
+                "parameters": snapshots.shape[1],
+            }
+            write_expert(expert_file(folder, number), snapshots, header)
+    if on_epoch is not None and not missing:
+        on_epoch(total, total)
+    return [expert_file(folder, number) for number in numbers]
+
+
+def finished_experts(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int,
+    network: NetworkConfig,
+    config: ExpertConfig,
+    seed: int,
+    folder: Path,
+) -> int:
+    """Return how many of the `config.count` experts are in `folder` already; arguments as in `train_experts`."""
+    architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
+    name = expert_digest(images, labels, architecture, config, seed)
+    files = [expert_file(folder, number) for number in range(config.count)]
+    return sum(_is_finished(file, name, config.epochs) for file in files)
+
+
+def _is_finished(path: Path, name: str, epochs: int) -> bool:
+    try:
+        expert = Expert.open(path)
+        if expert.header.get("digest") == name:
+            load_tensors(path)  # reads all of it and compares its checksum
+    except IngestError:
+        return False
+    return expert.header.get("digest") == name and expert.epochs == epochs
+
+
+def _train_private(
+    images: Tensor,
+    labels: Tensor,
+    patients: Sequence[str],
+    architecture: Architecture,
+    config: ExpertConfig,
+    seed: int,
+    number: int,
+    report: Callable[[int], None],
+) -> Tensor:
+    """Return the snapshots (E + 1, P) of expert `number` by DP-SGD; the start is public, the rest is noise's."""
+    network = _fresh(architecture, seed, number).to(images.device)
+    gradient = PatientGradient(network, images, labels, patients, config.dp, config.augment, secret_generator())
+    theta = ParameterLayout.of(network).flatten(network)
+    velocity = torch.zeros_like(theta)
+    snapshots = [theta.cpu().clone()]
+    for epoch in range(config.epochs):
+        for _ in range(config.dp.steps_per_epoch):
+            velocity.mul_(config.momentum).add_(gradient(theta))
+            theta.sub_(velocity, alpha=config.lr)
+        if not bool(torch.isfinite(theta).all()):
+            raise DivergedError(f"expert {number}: not finite in epoch {epoch + 1}; lower experts.lr ({config.lr:g})")
+        snapshots.append(theta.cpu().clone())
+        report(epoch + 1)
+    return torch.stack(snapshots)
+
+
+def _fresh(architecture: Architecture, seed: int, number: int) -> torch.nn.Module:
+    return architecture.make_network(stream(seed, "expert", number, "init"))
+
+
+def _train_stack(
+    images: Tensor,
+    labels: Tensor,
+    architecture: Architecture,
+    config: ExpertConfig,
+    seed: int,
+    members: Sequence[int],
+    report: Callable[[int], None],
+    compiled: bool,
+) -> list[tuple[Tensor, float]]:
+    """Return the snapshots (E + 1, P) and the last epoch's mean loss of each of the experts `members`."""
+    networks = [_fresh(architecture, seed, number) for number in members]
+    check_deterministic(networks[0])
+    generators = [stream(seed, "expert", number, "batches") for number in members]
+    alone = len(members) == 1
+    network = networks[0].to(images.device)
+    gradient = gradient_function(network, compile=compiled) if alone else _stacked_gradient(network, compiled)
+    layout = ParameterLayout.of(networks[0])
+    theta = torch.stack([layout.flatten(network).to(images.device) for network in networks])
+    theta = theta[0] if alone else theta
+    velocity = torch.zeros_like(theta)
+    snapshots = [theta.cpu().clone()]
+    batch = min(config.batch_size, len(images))
+    mean_loss = torch.tensor(math.nan)
+    for epoch in range(config.epochs):
+        losses = []
+        for index, strengths in _batches(len(images), batch, generators, images.device):
+            x = augment(images[index], config.augment, strengths)
+            q = labels[index]
+            if not alone:
+                x, q = x.reshape(-1, batch, *x.shape[1:]), q.view(-1, batch)
+            value, direction = gradient(theta, x, q)
+            if config.rho:
+                length = direction.norm(dim=-1, keepdim=True).clamp_min(_TINY)
+                _, direction = gradient(theta + config.rho * direction / length, x, q)
+            velocity.mul_(config.momentum).add_(direction)
+            theta.sub_(velocity, alpha=config.lr)
+            losses.append(value)
+        mean_loss = torch.stack(losses).mean(0).view(len(members)).cpu()
+        finite = mean_loss.isfinite() & theta.isfinite().all(-1).view(len(members)).cpu()
+        if not bool(finite.all()):
+            worst = int(finite.int().argmin())
+            raise DivergedError(
+                f"expert {members[worst]}: loss {float(mean_loss[worst])} in epoch {epoch + 1}; lower experts.lr "
+                f"(now {config.lr:g})"
+            )
+        snapshots.append(theta.cpu().clone())
+        report(epoch + 1)
+    paths = torch.stack(snapshots).view(len(snapshots), len(members), -1).unbind(1)
+    return [(path.contiguous(), float(loss)) for path, loss in zip(paths, mean_loss, strict=True)]
+
+
+_COMPILED: dict[str, CompiledByShape] = {}
+
+
+def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Tensor, Tensor, Tensor], Any]:
+    """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses and gradients.
+
+    One pass over a device that one small network does not fill.
+    """
+    loss: Callable[..., Tensor] = torch.func.vmap(loss_function(network))
+    if compiled:
+        loss = _COMPILED.setdefault(str(network), CompiledByShape(loss))
+
+    def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = theta.detach().requires_grad_()
+        values = loss(leaf, x, q)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        return values.detach(), gradient
+
+    return gradient
+
+
+def _batches(
+    count: int, batch: int, generators: Sequence[torch.Generator], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images (E * B,) of one epoch's steps, and their augmentation (E * B, 9): each expert draws its own.
+
+    All of an epoch's numbers go to the device at once: a GPU would wait for each copy.
+    """
+    drawn = []
+    for generator in generators:
+        order = torch.randperm(count, generator=generator)[: count - count % batch].view(-1, batch)
+        drawn.append((order, torch.stack([draw(batch, generator) for _ in order])))
+    orders, strengths = (torch.cat(part, 1).to(device) for part in zip(*drawn, strict=True))
+    yield from zip(orders, strengths, strict=True)

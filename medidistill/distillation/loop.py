@@ -1,0 +1,500 @@
+"""The outer loop: images, labels, alpha and W learned together from segments of expert trajectories.
+
+`medidistill.distillation.outer_step` computes one update. Here: the order of steps, validation, checkpoints,
+roll-backs, and what is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
+from medidistill.distillation.distribution_matching import DistributionMatching
+from medidistill.distillation.expert_labels import expert_labels
+from medidistill.distillation.fisher import mean_diagonal_fisher
+from medidistill.distillation.gradient_matching import GradientMatching
+from medidistill.distillation.kernel_regression import KernelRegression
+from medidistill.distillation.label_init import first_images
+from medidistill.distillation.matching import TrajectoryMatching
+from medidistill.distillation.objective import LearningObjective, Objective
+from medidistill.distillation.outer_step import OuterStep
+from medidistill.distillation.ranks import Ranks
+from medidistill.distillation.real_batches import RealBatches
+from medidistill.distillation.snapshots import SnapshotMatching
+from medidistill.distillation.state import Checkpoint, DistillState
+from medidistill.distillation.student_loss import StudentLoss
+from medidistill.distillation.trajectory import Experts
+from medidistill.distillation.unroll import InnerStep
+from medidistill.distillation.weights import make_weights
+from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
+from medidistill.files import load_tensors, save_tensors, write_json
+from medidistill.networks import ParameterLayout, should_compile
+from medidistill.seeding import stream
+
+__all__ = ["DistillResult", "distill"]
+
+CHECKPOINT_FORMAT = 1  # files of before it was written have none
+_SMALLEST_LABEL = 1e-4  # a label probability of 0 has no logit
+_NUM_SNAPSHOTS = 8  # images are kept at step 0 and at this many later steps
+_OBJECTIVE = "objective/"  # in a checkpoint: what the objective learns for itself
+_ROLLBACK_PREFIX = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """How a distillation ended and what it made.
+
+    Args:
+        status: "completed"; "nonfinite" or "diverged" when the roll-backs were used up.
+        distilled: the set at `best_step`.
+        best_step: the step with the best validation score; the last one where no score was asked for.
+        history: one entry an outer step.
+        events: roll-backs, with step and reason.
+        evolution: (step, images) pairs.
+    """
+
+    status: str
+    distilled: DistilledSet
+    best_step: int
+    history: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    evolution: list[tuple[int, Tensor]]
+
+
+def distill(
+    expert_files: Sequence[Path],
+    config: DistillConfig,
+    *,
+    class_names: Sequence[str],
+    normalisation: Normalisation,
+    training: TrainingConfig,
+    seed: int,
+    folder: Path | None = None,
+    resume: bool = False,
+    score: Callable[[DistilledSet], float] | None = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    real: tuple[Tensor, Tensor] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    ranks: Ranks | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    start: DistilledSet | None = None,
+) -> DistillResult:
+    """Distil expert trajectories into a few synthetic images.
+
+    Args:
+        expert_files: files of `train_experts`.
+        config: what is learned and how.
+        class_names: K names in label order.
+        normalisation: what the experts' images went through; shipped with the set.
+        training: how to train from the set; its rate is replaced by the learned alpha.
+        seed: of the start, the segments, batches and augmentation.
+        folder: receives checkpoint, distilled set, history and evolution; nothing is written where None.
+        resume: go on from the checkpoint in `folder` if there is one.
+        score: validation score of a candidate set, higher is better; called every `validate_every` steps. A
+            `DivergedError` from it, or a score that is not finite, leaves that step without a score.
+        on_step: called with each history entry; a `StoppedError` raised from it ends the loop after a checkpoint.
+        real: normalised training images and labels, where `config.reads_real`.
+        recipe: more facts to ship with the set.
+        device: where to compute.
+        ranks: the processes that share the segments (`join_ranks`), all called with the same arguments and reading
+            the same files; rank 0 alone scores and writes. None: this process alone.
+        weights: start of W by parameter name, as a set's `importance`; None: all 1.
+        start: a set to begin with, of as many images of each class, in place of `config.init`; images, and labels
+            where they are learned, are taken from it, resampled to the stored side. Its origin is its own: `init` of
+            the result is that of `start`.
+
+    Returns:
+        A result in every case that is not an error of the caller: divergence is a status.
+
+    Raises:
+        ConfigError: settings that do not fit the experts, or a checkpoint of another configuration.
+        IngestError: damaged expert files.
+        StoppedError: `on_step` asked to stop.
+    """
+    ranks = ranks or Ranks()
+    pool = Experts(expert_files)
+    loop = _Loop(pool, config, tuple(class_names), normalisation, training, seed, recipe, real, device, ranks)
+    if weights is not None:
+        loop.start_weights(weights)
+    if start is not None:
+        loop.start_images(start)
+    checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
+    if resume and checkpoint is not None and checkpoint.is_file():
+        loop.restore(checkpoint)
+    status = loop.run(checkpoint, score, on_step)
+    result = loop.result(status)
+    if folder is not None and ranks.writes:
+        _write(result, folder)
+    return result
+
+
+def _method(config: DistillConfig) -> str:
+    named = {
+        "student_loss": "bptt",
+        "gradient": "dsa",
+        "distribution": "dm",
+        "snapshots": "snapshots",
+        "kernel": "kernel",
+    }
+    if config.objective != "trajectory":
+        return named[config.objective]
+    return "iadd" if config.importance.enabled else "mtt"
+
+
+def _stop_requested(on_step: Callable[[dict[str, Any]], None] | None, entry: dict[str, Any]) -> StoppedError | None:
+    try:
+        if on_step is not None:
+            on_step(entry)
+    except StoppedError as stop:
+        return stop
+    return None
+
+
+def _write(result: DistillResult, folder: Path) -> None:
+    pictures = {f"step-{step:06d}": images for step, images in result.evolution}
+    save_tensors(folder / "evolution.safetensors", pictures, {"kind": "evolution"})
+    summary = {
+        "status": result.status,
+        "best_step": result.best_step,
+        "entries": result.history,
+        "events": result.events,
+    }
+    write_json(folder / "history.json", summary)
+    result.distilled.save(folder / "distilled.safetensors")  # last: its presence says that the rest is there
+
+
+class _Loop:
+    def __init__(
+        self,
+        experts: Experts,
+        config: DistillConfig,
+        class_names: tuple[str, ...],
+        normalisation: Normalisation,
+        training: TrainingConfig,
+        seed: int,
+        recipe: Mapping[str, Any] | None,
+        real: tuple[Tensor, Tensor] | None,
+        device: torch.device | str,
+        ranks: Ranks,
+    ) -> None:
+        ranks.share(config.segments)
+        if ranks.count > 1 and config.importance.enabled and config.importance.kind == "progressive":
+            raise ConfigError(
+                f"distill.importance.kind='progressive' on {ranks.count} ranks: its mask grows with every segment in "
+                "turn, and ranks see their own alone; use one process"
+            )
+        shape = experts.architecture
+        last = config.max_start - 1 + config.expert_epochs
+        if config.objective in ("trajectory", "gradient") and last > experts.epochs:
+            raise ConfigError(
+                f"max_start={config.max_start} with expert_epochs={config.expert_epochs} needs snapshot {last}; "
+                f"the experts end at epoch {experts.epochs}"
+            )
+        if len(class_names) != shape.num_classes:
+            raise ConfigError(f"{len(class_names)} class names for experts of {shape.num_classes} classes")
+        self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
+        self.class_names, self.normalisation, self.training = class_names, normalisation, training
+        self.recipe, self.ranks, self.init = dict(recipe or {}), ranks, config.init
+        network = shape.make_network(stream(seed, "layout")).to(self.device)
+        layout = ParameterLayout.of(network)
+        self.labels = torch.arange(shape.num_classes).repeat_interleave(config.images_per_class)
+        whole = len(self.labels)
+        batch = min(config.batch_size or whole, whole) * config.inner_steps
+        if config.objective in ("snapshots", "kernel"):  # nothing is unrolled
+            batch = min(config.match_batch * shape.num_classes or whole, whole)
+        work = config.outer_steps * config.segments * batch
+        compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
+        adjoint_dtype = torch.bfloat16 if config.precision == "bfloat16" else None
+        step = InnerStep(
+            network,
+            compile=compiled,
+            learn_targets=config.soft_labels,
+            adjoint_dtype=adjoint_dtype,
+            activation_budget_bytes=config.keep_maps * 1e6,
+        )
+        self.objective = self._objective(step, layout, real, compiled)
+        self.class_counts = None if real is None else torch.bincount(real[1].cpu(), minlength=shape.num_classes)
+        self.outer_step = OuterStep(self.objective, config, seed, ranks)
+        stored, logits = first_images(experts, config, real, seed)
+        weights = make_weights(layout, config.importance, experts.moving(layout), seed)
+        if config.importance.reads_real:
+            weights.init_from_fisher(self._information(network, real))
+        self.state = DistillState(
+            config,
+            stored.to(self.device),
+            shape.image_size,
+            self.labels.to(self.device),
+            shape.num_classes,
+            weights,
+            logits,
+        )
+        self.good = self._capture()
+        # steps that may be added later, and how often to write, do not change what a step computes
+        free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
+        plain = {k: v for k, v in as_dict(config).items() if k not in free}
+        plain["importance"] = plain["importance"] if config.importance.enabled else None
+        origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
+        self.digest = digest(plain, origins, seed, list(class_names), training, normalisation)
+
+    def _objective(
+        self, step: InnerStep, layout: ParameterLayout, real: tuple[Tensor, Tensor] | None, compiled: bool
+    ) -> Objective:
+        config, shape, device = self.config, self.experts.architecture, self.device
+        if config.objective == "trajectory":
+            return TrajectoryMatching(self.experts, config, step, device)
+        if config.objective == "statistics":
+            raise ConfigError("distill.objective='statistics' matches no experts; use `distil_statistics`")
+        if real is None:
+            raise ConfigError(
+                f"distill.objective={config.objective!r} needs the real images; use objective='trajectory'"
+            )
+        if config.objective == "snapshots":
+            return SnapshotMatching(self.experts, config, real, self.seed, device, compile=compiled)
+        batches = RealBatches(*real, shape.num_classes, device)
+        if config.objective == "kernel":
+            return KernelRegression(
+                shape.network,
+                config,
+                batches,
+                num_classes=shape.num_classes,
+                shape=(shape.channels, shape.image_size, shape.image_size),
+                seed=self.seed,
+                device=device,
+                compile=compiled,
+            )
+        if config.objective == "student_loss":
+            return StudentLoss(shape.network, config, step, batches, device)
+        if config.objective == "gradient":
+            return GradientMatching(self.experts, config, step, layout, batches, device)
+        return DistributionMatching(shape.network, config, batches, device)
+
+    def _information(self, network: nn.Module, real: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Return what `importance.start: fisher` begins with: (P,), at the snapshots that may be targets."""
+        if real is None:
+            raise ConfigError("distill.importance.start='fisher' needs the real images; use start='ones'")
+        config = self.config
+        targets = range(config.min_start + config.expert_epochs, config.max_start + config.expert_epochs)
+        return mean_diagonal_fisher(self.experts, network, targets, real, stream(self.seed, "fisher"), self.device)
+
+    def start_weights(self, values: Mapping[str, Tensor]) -> None:
+        """Begin with given weights W; a checkpoint made with others is another run's."""
+        self.state.weights.set_weights(values)
+        self.good = self._capture()
+        content = {name: digest(value.double().flatten().tolist()) for name, value in values.items()}
+        self.digest = digest(self.digest, content)
+
+    def start_images(self, start: DistilledSet) -> None:
+        """Begin with the images of another set; a checkpoint made with others is another run's."""
+        if not torch.equal(start.labels, self.labels):
+            wanted = self.config.images_per_class
+            raise ConfigError(
+                f"start: {len(start)} images, {dict(enumerate(torch.bincount(start.labels).tolist()))} by class; "
+                f"must be {wanted} of each class, class by class: use the same distill.ipc and factor"
+            )
+        maps, state = self.state.parameterization, self.state
+        stored = start.images if start.packed is None else start.packed.values()
+        if stored.shape[-1] != maps.stored_side:
+            way = "area" if stored.shape[-1] > maps.stored_side else "bilinear"
+            corners = None if way == "area" else False
+            stored = F.interpolate(stored, size=maps.stored_side, mode=way, align_corners=corners)
+        stored = stored.to(self.device)
+        with torch.no_grad():
+            state.coordinates.copy_(maps.coordinates(stored))
+            if start.soft_labels is not None and self.config.soft_labels:
+                state.logits.copy_(start.soft_labels.clamp_min(_SMALLEST_LABEL).log())
+        state.images = maps.images(state.coordinates)
+        state.average = state.stored()
+        self.init = str(start.recipe.get("init", self.config.init))
+        self.good = self._capture()
+        parts = [start.images, *([] if start.soft_labels is None else [start.soft_labels])]
+        content = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest() for part in parts]
+        self.digest = digest(self.digest, content)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint file."""
+        tensors, header = load_tensors(path)
+        if header.get("format", 0) > CHECKPOINT_FORMAT:
+            raise IngestError(f"{path}: written by a newer medidistill; upgrade this one")
+        if header.get("digest") != self.digest:
+            raise ConfigError(
+                f"{path}: was made with other settings, experts or seed; resume with those, or start in a new folder"
+            )
+        if header["progress"]["step"] > self.config.outer_steps:
+            raise ConfigError(
+                f"{path}: is at step {header['progress']['step']}, distill.outer_steps={self.config.outer_steps}: "
+                f"must be >= {header['progress']['step']} to go on from here, or start in a new folder"
+            )
+        tensors = {name: value.to(self.device) for name, value in tensors.items()}
+        good = {
+            name.removeprefix(_ROLLBACK_PREFIX): value
+            for name, value in tensors.items()
+            if name.startswith(_ROLLBACK_PREFIX)
+        }
+        now = {name: value for name, value in tensors.items() if not name.startswith(_ROLLBACK_PREFIX)}
+        self._return_to((now, header["progress"]))
+        self.good = (good, header["good"]) if good else self._capture()
+
+    def _capture(self) -> Checkpoint:
+        """Return copies of all that the steps change: the state, and what the objective learns for itself."""
+        tensors, progress = self.state.save()
+        if isinstance(self.objective, LearningObjective):
+            tensors |= {_OBJECTIVE + name: value for name, value in self.objective.save().items()}
+        return tensors, progress
+
+    def _return_to(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly from what `_capture` returned."""
+        tensors, progress = checkpoint
+        own = {name.removeprefix(_OBJECTIVE): tensors[name] for name in tensors if name.startswith(_OBJECTIVE)}
+        self.state.load(({name: tensors[name] for name in tensors if not name.startswith(_OBJECTIVE)}, progress))
+        if isinstance(self.objective, LearningObjective):
+            self.objective.load(own)
+
+    def _save_rollback_point(self, path: Path | None) -> None:
+        """Make the present state the one that a roll-back returns to, and write it."""
+        self.good = self._capture()
+        self._write_checkpoint(path, self.good, {}, None)
+
+    def _save_on_stop(self, path: Path | None) -> None:
+        """Write the present state with the one that a roll-back returns to, which the unbroken run would keep."""
+        tensors, progress = self.good
+        # copies: safetensors refuses tensors that share memory, and an old best set is in both states
+        good = {_ROLLBACK_PREFIX + name: value.clone() for name, value in tensors.items()}
+        self._write_checkpoint(path, self._capture(), good, progress)
+
+    def _write_checkpoint(
+        self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: dict[str, Any] | None
+    ) -> None:
+        if path is not None and self.ranks.writes:
+            header = {"kind": "checkpoint", "format": CHECKPOINT_FORMAT, "digest": self.digest}
+            header |= {"progress": now[1], "good": good_progress}
+            save_tensors(path, now[0] | good, header)
+
+    def run(
+        self,
+        checkpoint: Path | None,
+        score: Callable[[DistilledSet], float] | None,
+        on_step: Callable[[dict[str, Any]], None] | None,
+    ) -> str:
+        """Take the outer steps that are left; return the status."""
+        config, state = self.config, self.state
+        pictures = {round(k * config.outer_steps / _NUM_SNAPSHOTS) for k in range(_NUM_SNAPSHOTS + 1)}
+        if state.progress.step == 0:
+            state.evolution[0] = self._snapshot_images()
+        while state.progress.step < config.outer_steps:
+            started = time.perf_counter()
+            entry, problem = self.outer_step(state)
+            if problem is not None:
+                if state.progress.rollbacks >= config.max_rollbacks:
+                    return problem
+                self._roll_back(problem)
+                continue
+            progress = state.progress
+            progress.step += 1
+            if progress.step in pictures:
+                state.evolution[progress.step] = self._snapshot_images()
+            at_last = progress.step == config.outer_steps
+            if score is not None and config.validate_every and (progress.step % config.validate_every == 0 or at_last):
+                self._validate(score, entry)
+            entry["seconds"] = round(time.perf_counter() - started, 4)
+            progress.entries.append(entry)
+            stopped = _stop_requested(on_step, entry)
+            if self.ranks.any(stopped is not None):
+                self._save_on_stop(checkpoint)
+                raise stopped or StoppedError("stopped with another rank", signal.SIGTERM)
+            if progress.step % config.checkpoint_every == 0 or at_last:
+                self._save_rollback_point(checkpoint)
+        return "completed"
+
+    def _snapshot_images(self) -> Tensor:
+        """Return the images that the evolution keeps: of a packed set the first `ipc` of each class."""
+        config, images = self.config, self.state.images
+        by_class = images.view(-1, config.images_per_class, *images.shape[1:])
+        return by_class[:, : config.ipc].reshape(-1, *images.shape[1:]).clone()
+
+    def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
+        value = self._score(score) if self.ranks.writes else None
+        value = self.ranks.broadcast(value)
+        if value is not None:
+            entry["score"] = value
+            best = self.state.progress.best_score
+            if best is None or value > best:
+                self.state.keep_as_best(value)
+
+    def _score(self, score: Callable[[DistilledSet], float]) -> float | None:
+        try:
+            value = score(self.distilled(self.state.learned()))
+        except DivergedError:  # nothing can be trained from this set; a later one may do
+            return None
+        return value if math.isfinite(value) else None
+
+    def _roll_back(self, problem: str) -> None:
+        failed, before = self.state.progress.step + 1, self.state.progress
+        self._return_to(self.good)
+        progress = self.state.progress
+        progress.rollbacks = before.rollbacks + 1
+        progress.events = [*before.events, {"step": failed, "problem": problem, "back_to": progress.step}]
+
+    def distilled(self, learned: Mapping[str, Tensor]) -> DistilledSet:
+        """Return the set that `learned` describes (see `DistillState.learned`)."""
+        config, shape = self.config, self.experts.architecture
+        alpha = float(learned["log_alpha"].exp()) if config.learns_alpha else self.training.lr
+        weights = make_weights(self.state.weights.layout, config.importance, self.state.weights.moving, self.seed)
+        weights.load_state(learned["s"])
+        soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
+        maps = self.state.parameterization
+        if config.factor > 1:
+            stored = learned["average"] if config.ema else maps.stored(learned["coordinates"])
+        else:
+            stored = learned["average" if config.ema else "images"]
+        packed = maps.pack(stored, config.stored_bits)
+        images = stored.cpu().clone() if packed is None else packed.decode()
+        if config.expert_labels:
+            assert self.class_counts is not None  # every objective that allows expert labels reads real images
+            soft = expert_labels(self.experts, images.to(self.device), self.class_counts.tolist()).cpu()
+        return DistilledSet(
+            images=images,
+            packed=packed,
+            labels=self.labels.clone(),
+            soft_labels=soft,
+            alpha=alpha,
+            class_names=self.class_names,
+            normalisation=self.normalisation,
+            network=shape.network,
+            training=dataclasses.replace(self.training, lr=alpha),
+            importance=weights.by_name() if config.importance.enabled else {},
+            recipe={
+                **self.recipe,
+                "method": self.recipe.get("method", _method(config)),
+                "init": self.init,
+                "seed": self.seed,
+                "distill": as_dict(config),
+                "experts": {"count": len(self.experts), "epochs": self.experts.epochs},
+            },
+        )
+
+    def result(self, status: str) -> DistillResult:
+        """Return the outcome; the best set where one was scored, else the last good one."""
+        tensors, reached = self.good if status != "completed" else self._capture()
+        progress = self.state.progress
+        if self.state.best:  # scored, hence finite, even if it came after the last good checkpoint
+            distilled, best_step = self.distilled(self.state.best), progress.best_step
+        else:
+            now = {name.removeprefix("now/"): value for name, value in tensors.items() if name.startswith("now/")}
+            distilled, best_step = self.distilled(now), int(reached["step"])
+        distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "outer_step": best_step})
+        pictures = sorted(self.state.evolution.items())
+        return DistillResult(status, distilled, best_step, progress.entries, progress.events, pictures)
