@@ -36,7 +36,8 @@ from medidistill.seeding import stream
 
 __all__ = ["ClassStatistics", "SnapshotMatching", "snapshot_epochs"]
 
-_BATCH = 256
+_BATCH = 256  # real images whose augmentation is drawn at once
+_IN_CACHE = 32  # images whose first activations stay in the processor's cache: 2.6 times as fast as 256 on a CPU
 _FLOOR = 1e-4  # added to variances before the root, whose derivative is infinite at 0
 
 
@@ -100,6 +101,7 @@ class SnapshotMatching:
         self.features = feature_function(experts.architecture.make_network(stream(seed, "layout")).to(device))
         gradient = torch.func.grad_and_value(self._loss)
         self.gradient = CompiledByShape(gradient) if compile else gradient
+        self._at_once = _IN_CACHE if device.type == "cpu" else _BATCH
         self._statistics: dict[tuple[int, int], ClassStatistics] = {}
 
     def statistics(self, expert: int, epoch: int) -> ClassStatistics:
@@ -116,7 +118,8 @@ class SnapshotMatching:
         parts = []
         for part in torch.split(images, _BATCH):
             drawn = draw(len(part), generator).to(self.device)
-            parts.append(self.features(theta, augment(part.to(self.device), self.config.augment, drawn))[0])
+            augmented = augment(part.to(self.device), self.config.augment, drawn)
+            parts += [self.features(theta, few)[0] for few in torch.split(augmented, self._at_once)]
         found, where = torch.cat(parts), labels.to(self.device)
         classes = [found[where == name] for name in range(self.classes)]
         mean = torch.stack([one.mean(0) for one in classes])

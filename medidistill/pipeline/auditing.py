@@ -36,7 +36,7 @@ from medidistill.privacy.officer import officer_html, officer_markdown
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
 
-__all__ = ["Procedure", "audit", "audit_file", "outsiders"]
+__all__ = ["Procedure", "audit", "audit_file", "outsiders", "until_chosen"]
 
 
 class _EnoughError(Exception):
@@ -56,7 +56,8 @@ def audit_file(run: Run) -> Path:
 class Procedure:
     """Experts and distillation of a run on other images; handed to the shadow runs.
 
-    The outer step is not picked on validation: a shadow keeps its last one.
+    The outer step is not picked on validation: a shadow ends at the step that the run's own set was taken from. Pools
+    of experts that differ in nothing are trained once for a shadow.
 
     Args:
         network: of experts and students.
@@ -85,12 +86,16 @@ class Procedure:
         """Train experts on normalised images and distil them. Raises `DivergedError`."""
         if self.distillation.objective == "statistics":
             return self._released(images, labels, patients, seed)
-        start = None if self.first is None else self.first(images, labels, patients, seed)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            return self._made(images, labels, patients, seed, Path(folder))
+
+    def _made(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int, folder: Path) -> DistilledSet:
+        start = None if self.first is None else self.first._made(images, labels, patients, seed, folder)
         config = self.distillation
         if config.coarse > 1:
             small = at_coarse_side(images, config.coarse, self.normalisation)
-            start = self._distilled(config.at_coarse_side(), small, labels, patients, seed, start)
-        return self._distilled(config, images, labels, patients, seed, start)
+            start = self._distilled(config.at_coarse_side(), small, labels, patients, seed, folder, start)
+        return self._distilled(config, images, labels, patients, seed, folder, start)
 
     def _distilled(
         self,
@@ -99,31 +104,32 @@ class Procedure:
         labels: Tensor,
         patients: Sequence[str],
         seed: int,
+        folder: Path,
         start: DistilledSet | None,
     ) -> DistilledSet:
         mode = "on" if self.compile else "off"
-        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-            files = train_experts(
-                images,
-                labels,
-                num_classes=len(self.class_names),
-                network=self.network,
-                config=dataclasses.replace(self.experts, epochs=self._epochs),
-                seed=seed,
-                folder=Path(folder),
-                patients=patients,
-                compile=mode,
-            )
-            result = distill(
-                files,
-                dataclasses.replace(config, compile=mode),
-                class_names=self.class_names,
-                normalisation=self.normalisation,
-                training=self.training,
-                seed=seed,
-                real=(images, labels) if config.reads_real else None,
-                start=start,
-            )
+        experts = dataclasses.replace(self.experts, epochs=self._epochs)
+        files = train_experts(
+            images,
+            labels,
+            num_classes=len(self.class_names),
+            network=self.network,
+            config=experts,
+            seed=seed,
+            folder=folder / digest(self.network, experts, images.shape[-1]),
+            patients=patients,
+            compile=mode,
+        )
+        result = distill(
+            files,
+            dataclasses.replace(config, compile=mode),
+            class_names=self.class_names,
+            normalisation=self.normalisation,
+            training=self.training,
+            seed=seed,
+            real=(images, labels) if config.reads_real else None,
+            start=start,
+        )
         if result.status != "completed":
             raise DivergedError(f"audit: a shadow run ended as {result.status}; lower distill.lr_images")
         return result.distilled
@@ -258,6 +264,8 @@ def _procedure(
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")
+    if plain.objective != "statistics":
+        plain = until_chosen(plain, DistilledSet.load(run.folder.distill(method) / "distilled.safetensors"))
     # the noise of the run, not of fewer experts; a release of statistics has its own
     if plain.objective == "statistics":
         dp = dataclasses.replace(pool.dp, noise_multiplier=release_noise(pool.dp))
@@ -275,6 +283,13 @@ def _procedure(
         _procedure(run, profile, data, scratch, workers, plain.start_from) if plain.start_from else None,
         compile=_compilation_pays_off(config, plain, profile, workers),
     )
+
+
+def until_chosen(config: DistillConfig, made: DistilledSet) -> DistillConfig:
+    """Return `config` with as many outer steps as `made` was taken from, where no schedule is laid out over them."""
+    if config.lr_schedule != "constant" or config.start_growth:
+        return config
+    return dataclasses.replace(config, outer_steps=min(config.outer_steps, max(1, int(made.recipe["outer_step"]))))
 
 
 def _compilation_pays_off(config: RunConfig, plan: DistillConfig, profile: AuditProfile, workers: int) -> bool:

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig
+from medidistill.distillation import train_experts
 from medidistill.distilled_set import DistilledSet, Normalisation
-from medidistill.pipeline.auditing import Procedure
+from medidistill.pipeline import auditing
+from medidistill.pipeline.auditing import Procedure, until_chosen
 from medidistill.privacy.shadows import log_probabilities
 
 DISTILL = DistillConfig(
@@ -67,6 +69,42 @@ def test_how_far_that_is(tmp_path: Path, changes: dict[str, object], epochs: int
 
 def test_finished_shadow_runs_of_either_speed_are_the_same_procedure(tmp_path: Path) -> None:
     assert procedure(tmp_path, compile=True).digest == procedure(tmp_path).digest
+
+
+def test_a_set_that_begins_with_anothers_shares_its_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Path] = []
+
+    def on_training(*arguments: object, **named: object) -> list[Path]:
+        before = len(list(Path(str(named["folder"])).glob("expert-*")))
+        files: list[Path] = train_experts(*arguments, **named)  # type: ignore[arg-type]
+        trained.extend(files[before:])
+        return files
+
+    first = procedure(tmp_path, distillation=dataclasses.replace(DISTILL, objective="snapshots"))
+    one = procedure(
+        tmp_path, first=first, distillation=dataclasses.replace(DISTILL, objective="kernel", soft_labels=True)
+    )
+    monkeypatch.setattr(auditing, "train_experts", on_training)
+    make(one)
+    assert len(trained) == 2  # not two for the set that it begins with and two more
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 4),
+        ({"outer_steps": 3}, 3),
+        ({"lr_schedule": "cosine"}, 6),  # a schedule is laid out over all steps
+        ({"start_growth": 0.5}, 6),
+    ],
+)
+def test_a_shadow_ends_at_the_step_that_the_set_was_taken_from(
+    tmp_path: Path, changes: dict[str, object], steps: int
+) -> None:
+    made = make(procedure(tmp_path))
+    made = dataclasses.replace(made, recipe={**made.recipe, "outer_step": 4})
+    assert until_chosen(dataclasses.replace(DISTILL, **changes), made).outer_steps == steps
 
 
 @pytest.mark.slow
