@@ -58,7 +58,7 @@ SELECTIONS = ("random", "kmeans", "herding")
 ARMS = (
     "full",
     *SELECTIONS,
-    *(method for method in METHODS if method != "dp_stats"),
+    *(method for method in METHODS if not METHODS[method].needs_dp),
 )  # that has benchmarks.privacy_table
 BOTH_STARTS = ("mtt", "iadd")  # shown from noise and from real images; the others start as the scale says
 

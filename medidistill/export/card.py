@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medidistill.config import METHOD_TITLES
+from medidistill.config import METHODS
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
 
 __all__ = ["card_text"]
 
-_METHODS = {**METHOD_TITLES, "merged": "different methods, named under *Where it comes from*"}
+_TITLES = {name: method.title for name, method in METHODS.items()}
+_TITLES["merged"] = "different methods, named under *Where it comes from*"
 
 _REAL_START = """> **init: real. Every image of this set began as a copy of a patient's X-ray, and may still show it.**
 > In a measurement on chest X-rays at 32 pixels, 98 % of the images made this way still had their own source as the
@@ -49,7 +50,7 @@ def _what(recipe: Mapping[str, Any]) -> str:
     net = recipe["architecture"]
     shape = f"{net['image_size']} x {net['image_size']} pixels, {net['channels']} channel(s)"
     start = "noise" if recipe["init"] == "noise" else "real images (init: real)"
-    method = _METHODS.get(recipe["method"], recipe["method"])
+    method = _TITLES.get(recipe["method"], recipe["method"])
     storage = recipe.get("storage", {"packed": False})
     packed = f"Stored in {storage['bytes']} bytes, from which all images are decoded. " if storage["packed"] else ""
     return (

@@ -64,7 +64,7 @@ class Procedure:
 
     def __call__(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Train experts on normalised images and distil them. Raises `DivergedError`."""
-        if self.distillation.objective == "statistics":
+        if not self.distillation.matches_experts:
             return self._released(images, labels, patients, seed)
         start = None if self.first is None else self.first(images, labels, patients, seed)
         config = self.distillation
@@ -178,7 +178,7 @@ def procedure_of(
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")
     # the noise of the run, not of fewer experts; a release of statistics has its own
-    if plain.objective == "statistics":
+    if not plain.matches_experts:
         dp = dataclasses.replace(pool.dp, noise_multiplier=release_noise(pool.dp))
         noised = dataclasses.replace(pool, dp=dp)
     else:
@@ -202,6 +202,4 @@ def _compilation_pays_off(config: RunConfig, plan: DistillConfig, profile: Audit
     batch = plan.batch_size or plan.ipc  # at least
     each = plan.outer_steps * plan.segments * inner * batch * config.network.width
     activations = each * config.ingest.image_size**2 * 4  # a way back costs about three ways out
-    return plan.objective != "statistics" and should_compile(
-        config.distill.compile, activations * profile.shadows / workers
-    )
+    return plan.matches_experts and should_compile(config.distill.compile, activations * profile.shadows / workers)

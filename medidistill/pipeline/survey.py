@@ -207,7 +207,7 @@ class _Probe:
 
     def outer_step(self, rules: DistillConfig) -> float:
         """Return the seconds of one outer step by `rules`, without validation."""
-        if rules.objective == "statistics":  # no expert, and steps that take next to nothing
+        if not rules.matches_experts:  # steps that take next to nothing
             return 0.0
         settings = dataclasses.replace(
             rules,

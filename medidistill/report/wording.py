@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from medidistill.config import METHODS
+
 __all__ = ["confounded_sites", "findings", "measured", "quarantine_by_reason", "test_openings"]
 
 _WHAT = {
@@ -15,11 +17,7 @@ _WHAT = {
     "dp_full": "real images, all there are, by DP-SGD at the epsilon of the set,",
     "random": "real images drawn at random",
     "packed": "real images drawn at random, packed into the same bytes,",
-    "snapshots": "images distilled by matching features at expert snapshots",
-    "kernel": "images distilled by kernel regression",
-    "kernel_warm": "images distilled by feature matching, then kernel regression",
-    "mtt": "images distilled by trajectory matching (MTT)",
-    "iadd": "images distilled with importance weights (IADD)",
+    **{name: f"images distilled by {one.summary or one.title}" for name, one in METHODS.items()},
 }
 _MOST_HASHES = 20
 

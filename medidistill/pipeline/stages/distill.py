@@ -113,7 +113,7 @@ class Distill(Stage):
 def distill(run: Run, method: str) -> None:
     """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
-    if config.objective == "statistics":
+    if not config.matches_experts:
         distil_released(run, method)
         return
     pool, coarse, stage = run.config.experts_by(method), config.coarse, Distill(method)

@@ -76,7 +76,7 @@ def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
 
 def pools_of(config: RunConfig) -> tuple[ExpertConfig, ...]:
     """Return how each pool of experts is trained that the methods of a run match; none for methods without experts."""
-    needed = [method for method in methods(config) if method_config(config, method).objective != "statistics"]
+    needed = [method for method in methods(config) if method_config(config, method).matches_experts]
     return tuple(dict.fromkeys(config.experts_by(method) for method in needed))
 
 
