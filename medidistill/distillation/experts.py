@@ -10,7 +10,6 @@ flat experts with; their variant also weighs the surrogate gap, which is not her
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +22,13 @@ from medidistill.config import ExpertConfig, NetworkConfig, digest
 from medidistill.distillation.trajectory import Architecture, Expert, expert_file, write_expert
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.files import load_tensors
+from medidistill.hashing import tensor_sha256
 from medidistill.networks import (
-    CompiledByShape,
     ParameterLayout,
     PatientGradient,
     augment,
     check_deterministic,
+    compiled_once,
     draw,
     gradient_function,
     loss_function,
@@ -47,8 +47,7 @@ def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, co
     left_out = ("count", "augment", "dp", "flat_rho", *(() if config.rho else ("rho",)))
     settings = {name: value for name, value in vars(config).items() if name not in left_out}
     private = [config.dp] if config.dp.enabled else []
-    # bytes, not sums: a sum depends on the number of threads, and normalised images all have the same ones
-    content = [hashlib.sha256(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in (images, labels)]
+    content = [tensor_sha256(part) for part in (images, labels)]
     return digest(architecture.as_dict(), settings, config.augment, seed, content, *private)
 
 
@@ -255,9 +254,6 @@ def _train_stack(
     return [(path.contiguous(), float(loss)) for path, loss in zip(paths, mean_loss, strict=True)]
 
 
-_COMPILED: dict[str, CompiledByShape] = {}
-
-
 def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Tensor, Tensor, Tensor], Any]:
     """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses and gradients.
 
@@ -265,7 +261,7 @@ def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Ten
     """
     loss: Callable[..., Tensor] = torch.func.vmap(loss_function(network))
     if compiled:
-        loss = _COMPILED.setdefault(str(network), CompiledByShape(loss))
+        loss = compiled_once(loss, "stacked loss", str(network))
 
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()

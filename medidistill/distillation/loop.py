@@ -7,7 +7,6 @@ roll-backs, and what is written.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import signal
 import time
@@ -41,6 +40,7 @@ from medidistill.distillation.weights import make_weights
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
+from medidistill.hashing import tensor_sha256
 from medidistill.networks import ParameterLayout, should_compile
 from medidistill.seeding import stream
 
@@ -321,7 +321,7 @@ class _Loop:
         self.init = str(start.recipe.get("init", self.config.init))
         self.good = self._capture()
         parts = [start.images, *([] if start.soft_labels is None else [start.soft_labels])]
-        content = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest() for part in parts]
+        content = [tensor_sha256(part) for part in parts]
         self.digest = digest(self.digest, content)
 
     def restore(self, path: Path) -> None:

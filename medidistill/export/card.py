@@ -9,6 +9,7 @@ from medidistill.config import METHODS
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
+from medidistill.textio import interval_text, markdown_table
 
 __all__ = ["card_text"]
 
@@ -65,13 +66,13 @@ def _worth(evaluation: Mapping[str, Any] | None, notice: str) -> str:
     caution = f"\n**{notice}**\n" if notice else ""
     if evaluation is None:
         return f"Not evaluated: nothing is known about networks trained on this set.\n{caution}"
-    lines = ["| trained on | network | images | balanced accuracy | macro AUROC |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row['arm']} | {row['architecture']} | {row['training_images']} "
-        f"| {_interval(row['balanced_accuracy'])} | {_interval(row['macro_auroc'])} |"
+    spans = ("balanced_accuracy", "macro_auroc")
+    rows = [
+        [row["arm"], row["architecture"], str(row["training_images"]), *(interval_text(row[name]) for name in spans)]
         for row in evaluation["rows"]
     ]
-    lines += [
+    lines = [
+        *markdown_table(["trained on", "network", "images", "balanced accuracy", "macro AUROC"], rows),
         "",
         f"Mean over fresh networks on the test split, {evaluation['test_images']} images of "
         f"{evaluation['test_patients']} patients that no choice was made on; "
@@ -79,10 +80,6 @@ def _worth(evaluation: Mapping[str, Any] | None, notice: str) -> str:
         *(f"- {note}" for note in evaluation["notes"]),
     ]
     return "\n".join(lines) + "\n" + caution
-
-
-def _interval(value: Mapping[str, float]) -> str:
-    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def _how(recipe: Mapping[str, Any]) -> str:
@@ -145,15 +142,13 @@ def _origin(recipe: Mapping[str, Any]) -> str:
         "The set is treated as an adaptation of every source; this is no legal advice.",
     ]
     if recipe["sources"]:
-        lines += ["", "| source | licence | where | cite |", "|---|---|---|---|"]
-        lines += [
-            "| " + " | ".join(_cell(one[key]) or "not stated" for key in ("name", "licence", "url", "citation")) + " |"
-            for one in recipe["sources"]
-        ]
+        keys = ("name", "licence", "url", "citation")
+        rows = [[one[key] or "not stated" for key in keys] for one in recipe["sources"]]
+        lines += ["", *markdown_table(["source", "licence", "where", "cite"], rows)]
     if recipe["merged_from"]:
         lines += ["", "Put together from these bundles, verified then:", ""]
-        lines += ["| bundle | images | method, start | SHA256SUMS | privacy |", "|---|---|---|---|---|"]
-        lines += [_part(part) for part in recipe["merged_from"]]
+        head = ["bundle", "images", "method, start", "SHA256SUMS", "privacy"]
+        lines += markdown_table(head, [_part(part) for part in recipe["merged_from"]])
     digests = ", ".join(f"{stage} `{value}`" for stage, value in recipe["digests"]["stages"].items())
     lines += [
         "",
@@ -162,14 +157,13 @@ def _origin(recipe: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _part(part: Mapping[str, Any]) -> str:
+def _part(part: Mapping[str, Any]) -> list[str]:
     told = part["recipe"]
     privacy = told.get("privacy", {}).get("statement", "nothing stated")
-    return (
-        f"| {_cell(part['name'])} | {told['images']} | {told['method']}, {told['init']} "
-        f"| `{part['sha256sums'][:16]}` | {_cell(privacy)} |"
-    )
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return [
+        part["name"],
+        str(told["images"]),
+        f"{told['method']}, {told['init']}",
+        f"`{part['sha256sums'][:16]}`",
+        privacy,
+    ]
