@@ -94,25 +94,13 @@ def train_experts(
         DivergedError: an expert's loss is not finite.
         ConfigError: no images, labels that do not fit them, or a network that is not a function of its parameters.
     """
-    if len(images) == 0:
-        raise ConfigError("no training images for the experts")
-    if labels.shape != (len(images),) or not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise ConfigError(
-            f"labels of shape {tuple(labels.shape)} for {len(images)} images: must be one class index each, "
-            f"in 0..{num_classes - 1}"
-        )
+    _check(images, labels, num_classes, config, shard, together)
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
     name = expert_digest(images, labels, architecture, config, seed)
-    if not 0 <= shard[0] < shard[1]:
-        raise ConfigError(f"shard={shard}: must be (i, n) with 0 <= i < n")
     numbers = range(shard[0], config.count, shard[1])
     total = len(numbers) * config.epochs
     steps = total * math.ceil(len(images) / config.batch_size)
     compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
-    if together < 1:
-        raise ConfigError(f"together={together}: must be >= 1")
-    if config.dp.enabled and config.rho:
-        raise ConfigError(f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch")
     missing = [number for number in numbers if not _is_finished(expert_file(folder, number), name, config.epochs)]
     stack = 1 if config.dp.enabled else together
     for first in range(0, len(missing), stack):
@@ -142,6 +130,25 @@ def train_experts(
     if on_epoch is not None and not missing:
         on_epoch(total, total)
     return [expert_file(folder, number) for number in numbers]
+
+
+def _check(
+    images: Tensor, labels: Tensor, num_classes: int, config: ExpertConfig, shard: tuple[int, int], together: int
+) -> None:
+    """Raise `ConfigError` where arguments of `train_experts` do not go together."""
+    if len(images) == 0:
+        raise ConfigError("no training images for the experts")
+    if labels.shape != (len(images),) or not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ConfigError(
+            f"labels of shape {tuple(labels.shape)} for {len(images)} images: must be one class index each, "
+            f"in 0..{num_classes - 1}"
+        )
+    if not 0 <= shard[0] < shard[1]:
+        raise ConfigError(f"shard={shard}: must be (i, n) with 0 <= i < n")
+    if together < 1:
+        raise ConfigError(f"together={together}: must be >= 1")
+    if config.dp.enabled and config.rho:
+        raise ConfigError(f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch")
 
 
 def finished_experts(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig, digest
-from medidistill.distillation import at_coarse_side, distill, train_experts
+from medidistill.distillation import DistillProblem, DistillStatus, at_coarse_side, distill, train_experts
 from medidistill.distillation.noised_statistics import noised_statistics
 from medidistill.distillation.public_features import features_of
 from medidistill.distillation.statistics_images import distil_statistics
@@ -96,16 +96,18 @@ class Procedure:
                 compile=mode,
             )
             result = distill(
-                files,
+                DistillProblem(
+                    files,
+                    class_names=self.class_names,
+                    normalisation=self.normalisation,
+                    training=self.training,
+                    seed=seed,
+                    real=(images, labels) if config.reads_real else None,
+                    start=start,
+                ),
                 dataclasses.replace(config, compile=mode),
-                class_names=self.class_names,
-                normalisation=self.normalisation,
-                training=self.training,
-                seed=seed,
-                real=(images, labels) if config.reads_real else None,
-                start=start,
             )
-        if result.status != "completed":
+        if result.status is not DistillStatus.COMPLETED:
             raise DivergedError(f"audit: a shadow run ended as {result.status}; lower distill.lr_images")
         return result.distilled
 

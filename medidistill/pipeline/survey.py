@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from medidistill.config import DistillConfig, DPConfig, ExpertConfig, RunConfig, TrainingConfig
-from medidistill.distillation import distill, train_experts
+from medidistill.distillation import DistillProblem, distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
 from medidistill.networks import make_network, train
@@ -229,13 +229,15 @@ class _Probe:
 
             def work(steps: int) -> None:
                 distill(
-                    files,
+                    DistillProblem(
+                        files,
+                        class_names=[str(i) for i in range(self._classes)],
+                        normalisation=Normalisation(),
+                        training=self._config.evaluate.small,
+                        seed=0,
+                        real=(images, labels),
+                    ),
                     dataclasses.replace(settings, outer_steps=steps),
-                    class_names=[str(i) for i in range(self._classes)],
-                    normalisation=Normalisation(),
-                    training=self._config.evaluate.small,
-                    seed=0,
-                    real=(images, labels),
                 )
 
             return _pace(work, 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.config import DistillConfig, ImportanceConfig, RunConfig, as_dict, digest
+from medidistill.distillation import Callbacks, DistillProblem, DistillStatus
 from medidistill.distillation import distill as distill_images
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import DivergedError
@@ -173,23 +174,24 @@ def _distilled(
             run.stop.check()
 
         result = distill_images(
-            expert_files(run, pool, coarse),
+            DistillProblem(
+                expert_files(run, pool, coarse),
+                class_names=train.class_names,
+                normalisation=data.normalisation,
+                training=training_of(run.config, method),
+                seed=seed,
+                real=real,
+                recipe={"method": method, "data": data.digest, "image_size": train.images.shape[-1] // coarse},
+                start=start,
+            ),
             config,
-            class_names=train.class_names,
-            normalisation=data.normalisation,
-            training=training_of(run.config, method),
-            seed=seed,
+            callbacks=Callbacks(score=score, on_step=on_step),
             folder=folder,
             resume=resume,
-            score=score,
-            on_step=on_step,
-            real=real,
-            recipe={"method": method, "data": data.digest, "image_size": train.images.shape[-1] // coarse},
             device=run.device,
             ranks=run.ranks,
-            start=start,
         )
-    if result.status != "completed":
+    if result.status is not DistillStatus.COMPLETED:
         raise DivergedError(
             f"distill {method}: {result.status} after step {len(result.history)}; lower distill.lr_images "
             f"or distill.alpha (the last good set is in {folder})"
