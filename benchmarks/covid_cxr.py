@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, RunConfig, as_dict
-from medidistill.distillation import distill, train_experts
+from medidistill.distillation import Callbacks, DistillProblem, distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun, compare, run_arm
 from medidistill.evaluate.intervals import paired_t_interval
@@ -130,18 +130,22 @@ class Bench:
                     print(line, file=sys.stderr, flush=True)
 
             distill(
-                self.expert_files(),
+                DistillProblem(
+                    self.expert_files(),
+                    class_names=self.data.train.class_names,
+                    normalisation=self.data.normalisation,
+                    training=run.evaluate.small,
+                    seed=run.seed,
+                    real=self.data.to_learn_from() if settings.reads_real else None,
+                ),
                 settings,
-                class_names=self.data.train.class_names,
-                normalisation=self.data.normalisation,
-                training=run.evaluate.small,
-                seed=run.seed,
+                callbacks=Callbacks(
+                    score=validation_score(run, self.data, compile=self.compile == "on", device=self.device),
+                    on_step=show,
+                ),
                 folder=folder,
                 resume=True,
-                real=self.data.to_learn_from() if settings.reads_real else None,
                 device=self.device,
-                score=validation_score(run, self.data, compile=self.compile == "on", device=self.device),
-                on_step=show,
             )
         made = DistilledSet.load(file)
         if _settings_of(made) != _settings(settings) or made.training != dataclasses.replace(

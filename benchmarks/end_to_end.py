@@ -40,7 +40,7 @@ from torch import Tensor
 
 from benchmarks.measuring import Team, facts, options_of
 from medidistill.config import AugmentConfig, DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig
-from medidistill.distillation import distill, train_experts
+from medidistill.distillation import Callbacks, DistillProblem, distill, train_experts
 from medidistill.distillation.trajectory import Architecture, expert_file
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.networks import predict, raise_malloc_thresholds, train
@@ -206,13 +206,15 @@ def measure(scale: str, kind: str, data: str, device: str, threads: int, folder:
         return value
 
     distill(
-        [expert_file(Path(folder), number) for number in range(work.experts.count)],
+        DistillProblem(
+            [expert_file(Path(folder), number) for number in range(work.experts.count)],
+            class_names=[str(k) for k in range(shape.num_classes)],
+            normalisation=Normalisation(),
+            training=TrainingConfig(batch_size=256, augment=config.augment),
+            seed=0,
+        ),
         config,
-        class_names=[str(k) for k in range(shape.num_classes)],
-        normalisation=Normalisation(),
-        training=TrainingConfig(batch_size=256, augment=config.augment),
-        seed=0,
-        score=tell,
+        callbacks=Callbacks(score=tell),
         device=where,
     )
 

@@ -41,7 +41,7 @@ from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
 from benchmarks.paper_scales import CPU_ONLY, SCALES, SMALL_SIDE, TABLES
 from medidistill.config import METHODS, RunConfig, as_dict, digest
-from medidistill.distillation import distill, train_experts
+from medidistill.distillation import Callbacks, DistillProblem, DistillStatus, distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, MedidistillError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, run_arm
@@ -58,7 +58,7 @@ SELECTIONS = ("random", "kmeans", "herding")
 ARMS = (
     "full",
     *SELECTIONS,
-    *(method for method in METHODS if method != "dp_stats"),
+    *(method for method in METHODS if not METHODS[method].needs_dp),
 )  # that has benchmarks.privacy_table
 BOTH_STARTS = ("mtt", "iadd")  # shown from noise and from real images; the others start as the scale says
 
@@ -201,20 +201,22 @@ class Work:
         files, train = self.experts(config, cell.arm), data.train
         images = self._images(config, "train") if settings.reads_real else None
         result = distill(
-            files,
+            DistillProblem(
+                files,
+                class_names=train.class_names,
+                normalisation=data.normalisation,
+                training=config.evaluate.small,
+                seed=cell.seed,
+                real=None if images is None else (images, train.labels.to(self.device)),
+                recipe={"method": cell.arm, "data": data.digest},
+            ),
             dataclasses.replace(settings, compile=self.compile),
-            class_names=train.class_names,
-            normalisation=data.normalisation,
-            training=config.evaluate.small,
-            seed=cell.seed,
+            callbacks=Callbacks(score=self._score(config, data)),
             folder=folder,
             resume=True,
-            score=self._score(config, data),
-            real=None if images is None else (images, train.labels.to(self.device)),
-            recipe={"method": cell.arm, "data": data.digest},
             device=self.device,
         )
-        if result.status != "completed":
+        if result.status is not DistillStatus.COMPLETED:
             raise DivergedError(f"{folder.name}: {result.status} after step {len(result.history)}")
         return result.distilled
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.public_network import PUBLIC_NETWORK, PublicNetwork
 from medidistill.config import AugmentConfig, DistillConfig, DPConfig, ExpertConfig, NetworkConfig, TrainingConfig
-from medidistill.distillation import distill, train_experts
+from medidistill.distillation import DistillProblem, distill, train_experts
 from medidistill.distillation.noised_statistics import FeatureStatistics, noised_statistics
 from medidistill.distillation.public_features import features_of
 from medidistill.distillation.statistics_images import distil_statistics
@@ -193,12 +193,14 @@ def distilled(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], fl
         compile="off",
     )
     made = distill(
-        files,
+        DistillProblem(
+            files,
+            class_names=task.data.train.class_names,
+            normalisation=task.data.normalisation,
+            training=SMALL,
+            seed=cell.seed,
+        ),
         DISTILL,
-        class_names=task.data.train.class_names,
-        normalisation=task.data.normalisation,
-        training=SMALL,
-        seed=cell.seed,
     ).distilled
     return _students(task, made, cell.seed), sigma
 

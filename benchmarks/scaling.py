@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.measuring import Peak, Team, answer, facts, options_of
 from medidistill.config import AugmentConfig, DistillConfig, NetworkConfig, TrainingConfig
-from medidistill.distillation import distill, join_ranks
+from medidistill.distillation import DistillProblem, distill, join_ranks
 from medidistill.distillation.trajectory import Architecture, expert_file, write_expert
 from medidistill.distilled_set import Normalisation
 from medidistill.networks import ParameterLayout, raise_malloc_thresholds
@@ -121,12 +121,14 @@ def measure(point: Point, device: str, threads: int, steps: int, folder: str) ->
 
     def turn() -> Mapping[str, Any]:
         found = distill(
-            files,
+            DistillProblem(
+                files,
+                class_names=[str(k) for k in range(_CLASSES)],
+                normalisation=Normalisation(),
+                training=TrainingConfig(),
+                seed=0,
+            ),
             config,
-            class_names=[str(k) for k in range(_CLASSES)],
-            normalisation=Normalisation(),
-            training=TrainingConfig(),
-            seed=0,
             device=where,
             ranks=ranks,
         )

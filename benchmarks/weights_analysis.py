@@ -33,7 +33,7 @@ from torch import Tensor
 
 from benchmarks.paper_results import paired
 from medidistill.config import RunConfig, as_dict
-from medidistill.distillation import Experts, InnerStep, distill, draw_plan
+from medidistill.distillation import Callbacks, DistillProblem, Experts, InnerStep, distill, draw_plan
 from medidistill.distillation.fisher import fisher_information
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, MedidistillError
@@ -183,15 +183,17 @@ def restart(
             own = dataclasses.replace(config, seed=seed)
             score = validation_score(own, data)
             result = distill(
-                files,
+                DistillProblem(
+                    files,
+                    class_names=data.train.class_names,
+                    normalisation=data.normalisation,
+                    training=config.evaluate.small,
+                    seed=seed,
+                    real=data.to_learn_from() if settings.reads_real else None,
+                    weights=weights,
+                ),
                 settings,
-                class_names=data.train.class_names,
-                normalisation=data.normalisation,
-                training=config.evaluate.small,
-                seed=seed,
-                score=score,
-                real=data.to_learn_from() if settings.reads_real else None,
-                weights=weights,
+                callbacks=Callbacks(score=score),
             )
             scores[name][seed] = score(result.distilled)
             print(f"restart: seed {seed} {name} {scores[name][seed]:.3f}", file=sys.stderr, flush=True)

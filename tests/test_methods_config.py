@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 
 from medidistill.config import (
-    FLAT_EXPERTS,
-    METHOD_TITLES,
+    DEFAULT_METHOD,
     METHODS,
     AugmentConfig,
     DistillConfig,
@@ -16,10 +15,12 @@ from medidistill.config import (
     EvaluateConfig,
     ExpertConfig,
     ImportanceConfig,
+    RealData,
     RunConfig,
     TrainingConfig,
     as_dict,
     digest,
+    preferred_method,
     with_settings,
 )
 from medidistill.errors import ConfigError
@@ -83,7 +84,7 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     made = {name: (run.distill_by(name), run.experts_by(name)) for name in METHODS}
     assert len(set(made.values())) == len(METHODS)
     flat = {name for name, (_, experts) in made.items() if experts.rho > 0}
-    assert flat == FLAT_EXPERTS
+    assert flat == {name for name, method in METHODS.items() if method.flat_experts}
     reads_real = {name for name, (distill, _) in made.items() if distill.reads_real}
     by_batches = {"dc", "dsa", "dm", "kernel", "kernel_warm", "bptt", "bptt_soft"}
     assert reads_real == by_batches | {"snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
@@ -141,7 +142,27 @@ def test_an_iadd_variant_needs_w_too():
 
 
 def test_every_method_has_a_title_and_a_line_in_the_documentation(root):
-    assert METHOD_TITLES.keys() == METHODS.keys()
-    assert len(set(METHOD_TITLES.values())) == len(METHODS)
+    assert [name for name, method in METHODS.items() if method.name != name] == []
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)
     documented = (root / "docs" / "methods.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f"`{name}`" not in documented] == []
+    cited = {method.citation.removeprefix("after ") for method in METHODS.values()} - {""}
+    assert [work for work in sorted(cited) if work not in documented] == []
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_method_reads_what_its_settings_read(method):
+    settings = RunConfig().distill_by(method.name)
+    by_batches = settings.objective not in ("trajectory", "statistics", "snapshots")
+    assert (method.reads is RealData.BATCHES) == by_batches
+    assert (method.reads is RealData.ONCE_WITH_NOISE) == (not settings.matches_experts) == method.needs_dp
+    assert (method.reads in (RealData.ONCE, RealData.ONCE_A_SNAPSHOT, RealData.BATCHES)) == settings.reads_real
+
+
+@pytest.mark.parametrize(
+    ("names", "delivered"),
+    [(("mtt", "iadd"), "iadd"), (("iadd", "mtt"), "iadd"), (("dm", "mtt"), "mtt"), (("dp_stats",), "dp_stats")],
+)
+def test_without_a_score_iadd_is_delivered_else_the_last(names, delivered):
+    assert preferred_method(names) == delivered
+    assert DEFAULT_METHOD == "iadd"

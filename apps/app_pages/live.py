@@ -10,8 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from app_pages.parts import go_to, places, show_tiles
+from medidistill.config import RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.evaluate.verdict_words import method_words
+from medidistill.pipeline.stages import STAGES, stage_names, stage_title
 from view_models.presets import spoken_duration
 from view_models.runs import RunState, RunView, read_run, remove_run, resume_run, run_state, stop_run
 from view_models.training import Distillation, curves, distillation, running_methods, tiles, weights
@@ -19,14 +21,6 @@ from view_models.training import Distillation, curves, distillation, running_met
 __all__ = ["show_live"]
 
 _EVERY = 2.0  # seconds
-_STAGES = {
-    "ingest": "Read the X-rays",
-    "experts": "Train experts on the real X-rays",
-    "evaluate": "Train fresh networks and compare",
-    "audit": "Attack the distilled set (audit)",
-    "export": "Write the bundle",
-    "report": "Write the report",
-}
 _CURVES = {
     "loss": (
         "Matching loss",
@@ -117,13 +111,12 @@ def _stage_in_words(stage: str) -> str:
     kind, _, method = stage.partition("/")
     if kind == "distill":
         return f"Distil ({method_words(method)})"
-    return _STAGES.get(stage, "Starting")
+    return stage_title(stage) if kind in STAGES else "Starting"
 
 
 def _stages(run: RunView, state: RunState) -> None:
-    methods = [f"distill/{method}" for method in running_methods(run)]
-    stages = state.stages or ("ingest", "experts", *methods, "evaluate", "export", "report")
-    if state.state == "running" and state.stage in _STAGES and state.stage not in stages:
+    stages = state.stages or stage_names(run.config or RunConfig())
+    if state.state == "running" and state.stage in STAGES and state.stage not in stages:
         stages = (*stages, state.stage)  # an audit on top of a finished run
     finished = state.finished or run.finished
     lines = []

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app_pages.parts import folder_picker, go_to, heading, open_page, places
 from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_address, source_view
-from medidistill.config import METHOD_TITLES, RunConfig
+from medidistill.config import METHODS, RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
 from view_models.new_run import Changes, Prospect, plan_settings, preset_prospect, prospect
@@ -116,8 +116,8 @@ def _changes(preset: Preset, classes: tuple[str, ...]) -> Changes:
 
 
 def _arm(arm: str, per_class: int) -> str:
-    title = METHOD_TITLES.get(arm)
-    return f"{arm_in_words(arm, per_class)}: {title}" if title else arm_in_words(arm, per_class)
+    words = arm_in_words(arm, per_class)
+    return f"{words}: {METHODS[arm].title}" if arm in METHODS else words
 
 
 def _release(found: Prospect) -> list[str] | None:

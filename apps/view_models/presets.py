@@ -88,7 +88,7 @@ def offered_arms(config: RunConfig) -> list[str]:
     What rests on differential privacy is offered where the experts are private, and nowhere else.
     """
     usual = [*config.evaluate.arms, *_USUAL, *METHODS]
-    allowed = [arm for arm in usual if arm != "dp_stats" or config.experts.dp.enabled]
+    allowed = [arm for arm in usual if config.experts.dp.enabled or arm not in METHODS or not METHODS[arm].needs_dp]
     return list(dict.fromkeys(allowed))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import MedidistillError
+from medidistill.evaluate.verdict_words import method_words
 from medidistill.files import read_json
 from medidistill.pipeline import methods
 from view_models.ingested import class_names
@@ -24,7 +25,6 @@ from view_models.runs import RunView
 __all__ = ["Distillation", "Tile", "curves", "distillation", "final_set", "running_methods", "tiles", "weights"]
 
 _POINTS = 1000  # of a curve; more than a screen has
-_METHOD_NAMES = {"iadd": "IADD", "mtt": "MTT"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Distillation:
     @property
     def title(self) -> str:
         """Its name in words."""
-        return _METHOD_NAMES.get(self.method, self.method)
+        return method_words(self.method)
 
 
 def running_methods(run: RunView) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def add(commands: Any) -> None:
 
 def _audit(arguments: Namespace, stop: Stop) -> None:
     from medidistill.errors import ConfigError
-    from medidistill.pipeline import RunFolder, auditing, working
+    from medidistill.pipeline import RunFolder, working
+    from medidistill.pipeline.stages.audit import audit
     from medidistill.privacy import audit_text, profile_named
 
     profile_named(arguments.profile)
@@ -44,7 +45,7 @@ def _audit(arguments: Namespace, stop: Stop) -> None:
         raise ConfigError(f"--workers {arguments.workers}: must be >= 0")
     folder = RunFolder.open(arguments.output)
     with working(folder, stop=stop, progress=not arguments.quiet) as work:
-        document = auditing.audit(work, arguments.profile, workers=arguments.workers, estimate=arguments.estimate)
+        document = audit(work, arguments.profile, workers=arguments.workers, estimate=arguments.estimate)
         if arguments.estimate and "estimate_seconds" in document:
             print("\n".join(document["release_check"]))
             minutes = document["estimate_seconds"] / 60

@@ -200,15 +200,16 @@ def _sinks(arguments: Namespace) -> tuple[Sink, ...]:
 
 
 def _ingest(arguments: Namespace, stop: Stop) -> None:
-    from medidistill.pipeline import RunFolder, stages, working
+    from medidistill.pipeline import RunFolder, working
+    from medidistill.pipeline.stages.ingest import ingest, source_of
 
     _check_input(arguments)
     config = _config_of(arguments)
     again = {"resume": arguments.resume, "force": arguments.force}
     folder = RunFolder.create(arguments.output, config, **again, source=arguments.input)
-    stages.source_of(folder, arguments.input)
+    source_of(folder, arguments.input)
     with working(folder, stop=stop, progress=not arguments.quiet, command=_record_of(arguments)) as work:
-        stages.ingest(work, arguments.input)
+        ingest(work, arguments.input)
         facts = work.record.stages["ingest"]
         for split, counts in facts["images"].items():
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -233,7 +234,11 @@ def _stage(arguments: Namespace, stop: Stop) -> None:
 
 
 def _work(arguments: Namespace, stop: Stop, ranks: Ranks) -> None:
-    from medidistill.pipeline import RunFolder, comparing, delivery, methods, stages, working
+    from medidistill.pipeline import RunFolder, methods, working
+    from medidistill.pipeline.stages.distill import distill
+    from medidistill.pipeline.stages.evaluate import evaluate
+    from medidistill.pipeline.stages.experts import experts
+    from medidistill.pipeline.stages.report import report
 
     folder, command = RunFolder.open(arguments.output, option="--output"), f"medidistill {arguments.command}"
     with working(
@@ -245,17 +250,17 @@ def _work(arguments: Namespace, stop: Stop, ranks: Ranks) -> None:
         settings=machine_settings(arguments),
     ) as work:
         if arguments.command == "experts":
-            stages.experts(work)
+            experts(work)
             _print_first(ranks, folder.experts)
         elif arguments.command == "distill":
             for method in (arguments.method,) if arguments.method else methods(work.config):
-                stages.distill(work, method)
+                distill(work, method)
                 _print_first(ranks, folder.distill(method))
         elif arguments.command == "evaluate":
-            print(comparing.evaluate(work).to_markdown())
+            print(evaluate(work).to_markdown())
             _print_verdict(folder)
         else:
-            print(delivery.report(work))
+            print(report(work))
 
 
 def _print_first(ranks: Ranks, path: Path) -> None:

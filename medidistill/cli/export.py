@@ -35,11 +35,12 @@ def add(commands: Any) -> None:
 
 def _export(arguments: Namespace, stop: Stop) -> None:
     from medidistill.errors import ConfigError
-    from medidistill.pipeline import RunFolder, delivery, working
+    from medidistill.pipeline import RunFolder, working
     from medidistill.pipeline.releasing import Override
+    from medidistill.pipeline.stages.export import export
 
     if (arguments.override or arguments.reason or arguments.by) and not arguments.release:
         raise ConfigError("--override, --reason and --by: need --release; nothing is judged without it")
     overrides = [Override(rule, arguments.reason, arguments.by) for rule in arguments.override]
     with working(RunFolder.open(arguments.output, option="--output"), stop=stop, progress=not arguments.quiet) as work:
-        print(delivery.export(work, wanted=arguments.release, overrides=overrides))
+        print(export(work, wanted=arguments.release, overrides=overrides))

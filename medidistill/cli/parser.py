@@ -41,6 +41,7 @@ from medidistill.cli.options import (
 )
 from medidistill.config import METHODS, PhantomConfig
 from medidistill.errors import ConfigError, did_you_mean
+from medidistill.pipeline.stages import STAGES
 
 __all__ = ["make_parser"]
 
@@ -173,9 +174,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(run)
     add_machine(run)
     add_release_check(run)
-    stage = "ingest, experts, distill, evaluate, export or report"
+    stage = f"{', '.join(tuple(STAGES)[:-1])} or {tuple(STAGES)[-1]}"
     run.add_argument("--from", dest="from_stage", metavar="STAGE", help=f"with --resume: do anew from {stage}")
-    run.add_argument("--until", metavar="STAGE", help="end after this stage")
+    run.add_argument("--until", metavar="STAGE", help=f"end after this stage: {stage}")
     run.add_argument(
         "--dry-run",
         action="store_true",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medidistill.errors import MedidistillError, as_known
+from medidistill.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from medidistill.pipeline.run_folder import RunFolder
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["fail", "keep_library_messages", "private_file"]
 
 _MOST_MESSAGES = 10_000
-_RUNS = {"run", "ingest", "experts", "distill", "evaluate", "audit", "export", "report", "demo"}
-_RUNS |= {"status", "clean", "support"}
+_RUNS = {"run", "demo", *STAGES, "status", "clean", "support"}
 # where else patients' data are read: the argument that names what is written
 _BESIDE = {"deidentify": "output", "pull": "folder", "receive": "folder", "train": "output", "merge": "output"}
 _SOURCES = ("input", "test", "evaluate", "labels", "accessions", "inbox")

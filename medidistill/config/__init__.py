@@ -8,7 +8,7 @@ from medidistill.config.data import IngestConfig, PhantomConfig
 from medidistill.config.distillation import DistillConfig, ImportanceConfig
 from medidistill.config.evaluation import ClinicalConfig, EvaluateConfig, SaliencyConfig
 from medidistill.config.fields import as_dict, digest, with_settings
-from medidistill.config.methods import FLAT_EXPERTS, METHOD_TITLES, METHODS
+from medidistill.config.methods import DEFAULT_METHOD, METHODS, Method, RealData, preferred_method
 from medidistill.config.privacy import DPConfig, PolicyConfig, PrivacyConfig
 from medidistill.config.quality import QualityConfig
 from medidistill.config.run import RunConfig
@@ -16,9 +16,8 @@ from medidistill.config.sources import Licence, SourceConfig, combine
 from medidistill.config.training import AdaptiveTraining, AugmentConfig, ExpertConfig, NetworkConfig, TrainingConfig
 
 __all__ = [
-    "FLAT_EXPERTS",
+    "DEFAULT_METHOD",
     "METHODS",
-    "METHOD_TITLES",
     "AdaptiveTraining",
     "AugmentConfig",
     "ClinicalConfig",
@@ -29,11 +28,13 @@ __all__ = [
     "ImportanceConfig",
     "IngestConfig",
     "Licence",
+    "Method",
     "NetworkConfig",
     "PhantomConfig",
     "PolicyConfig",
     "PrivacyConfig",
     "QualityConfig",
+    "RealData",
     "RunConfig",
     "SaliencyConfig",
     "SourceConfig",
@@ -41,5 +42,6 @@ __all__ = [
     "as_dict",
     "combine",
     "digest",
+    "preferred_method",
     "with_settings",
 ]

@@ -274,6 +274,11 @@ class DistillConfig(Validated):
         )
 
     @property
+    def matches_experts(self) -> bool:
+        """Whether experts are trained for the images; they are not where statistics are released instead."""
+        return self.objective != "statistics"
+
+    @property
     def stored_bits(self) -> int:
         """Bits of a stored value."""
         return self.bits or (8 if self.factor > 1 else 32)

@@ -10,7 +10,7 @@ from medidistill.config.data import IngestConfig
 from medidistill.config.distillation import DistillConfig
 from medidistill.config.evaluation import EvaluateConfig
 from medidistill.config.fields import Validated, choice, flag, number, part, parts, text, with_settings
-from medidistill.config.methods import FLAT_EXPERTS, METHODS
+from medidistill.config.methods import METHODS
 from medidistill.config.privacy import PrivacyConfig
 from medidistill.config.sources import SourceConfig, combine
 from medidistill.config.training import ExpertConfig, NetworkConfig
@@ -76,11 +76,12 @@ class RunConfig(Validated):
 
     def _check_private(self) -> None:
         """Refuse, before hours of work, what would end a guarantee or has none to give."""
-        if "dp_stats" in self.evaluate.arms and not self.experts.dp.enabled:
-            raise ConfigError(
-                "evaluate.arms: 'dp_stats' without experts.dp.enabled=true has no epsilon to keep to; set it and "
-                "experts.dp.epsilon"
-            )
+        for method in (METHODS[arm] for arm in self.evaluate.arms if arm in METHODS):
+            if method.needs_dp and not self.experts.dp.enabled:
+                raise ConfigError(
+                    f"evaluate.arms: {method.name!r} without experts.dp.enabled=true has no epsilon to keep to; set it "
+                    "and experts.dp.epsilon"
+                )
         if self.experts.dp.enabled and self.ingest.normalisation == "zca":
             raise ConfigError(
                 "ingest.normalisation='zca' with experts.dp: a whitening fitted on the patients has no privacy "
@@ -89,7 +90,7 @@ class RunConfig(Validated):
 
     def experts_by(self, method: str) -> ExpertConfig:
         """Return how the experts of `method` are trained: the flat ones of some methods take sharpness-aware steps."""
-        flat = method in FLAT_EXPERTS and self.experts.rho == 0
+        flat = METHODS[method].flat_experts and self.experts.rho == 0
         return replace(self.experts, rho=self.experts.flat_rho) if flat else self.experts
 
     def distill_by(self, method: str) -> DistillConfig:
@@ -100,7 +101,7 @@ class RunConfig(Validated):
         """
         settings = self.distill
         try:
-            for changes in (METHODS[method], self.methods.get(method, {})):
+            for changes in (METHODS[method].settings, self.methods.get(method, {})):
                 settings = with_settings(settings, changes)
         except ConfigError as error:
             raise ConfigError(f"RunConfig.methods.{method}: {error}") from error

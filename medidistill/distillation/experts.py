@@ -10,7 +10,6 @@ flat experts with; their variant also weighs the surrogate gap, which is not her
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +22,13 @@ from medidistill.config import ExpertConfig, NetworkConfig, digest
 from medidistill.distillation.trajectory import Architecture, Expert, expert_file, write_expert
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.files import load_tensors
+from medidistill.hashing import tensor_sha256
 from medidistill.networks import (
-    CompiledByShape,
     ParameterLayout,
     PatientGradient,
     augment,
     check_deterministic,
+    compiled_once,
     draw,
     gradient_function,
     loss_function,
@@ -47,8 +47,7 @@ def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, co
     left_out = ("count", "augment", "dp", "flat_rho", *(() if config.rho else ("rho",)))
     settings = {name: value for name, value in vars(config).items() if name not in left_out}
     private = [config.dp] if config.dp.enabled else []
-    # bytes, not sums: a sum depends on the number of threads, and normalised images all have the same ones
-    content = [hashlib.sha256(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in (images, labels)]
+    content = [tensor_sha256(part) for part in (images, labels)]
     return digest(architecture.as_dict(), settings, config.augment, seed, content, *private)
 
 
@@ -95,25 +94,13 @@ def train_experts(
         DivergedError: an expert's loss is not finite.
         ConfigError: no images, labels that do not fit them, or a network that is not a function of its parameters.
     """
-    if len(images) == 0:
-        raise ConfigError("no training images for the experts")
-    if labels.shape != (len(images),) or not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise ConfigError(
-            f"labels of shape {tuple(labels.shape)} for {len(images)} images: must be one class index each, "
-            f"in 0..{num_classes - 1}"
-        )
+    _check(images, labels, num_classes, config, shard, together)
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
     name = expert_digest(images, labels, architecture, config, seed)
-    if not 0 <= shard[0] < shard[1]:
-        raise ConfigError(f"shard={shard}: must be (i, n) with 0 <= i < n")
     numbers = range(shard[0], config.count, shard[1])
     total = len(numbers) * config.epochs
     steps = total * math.ceil(len(images) / config.batch_size)
     compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
-    if together < 1:
-        raise ConfigError(f"together={together}: must be >= 1")
-    if config.dp.enabled and config.rho:
-        raise ConfigError(f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch")
     missing = [number for number in numbers if not _is_finished(expert_file(folder, number), name, config.epochs)]
     stack = 1 if config.dp.enabled else together
     for first in range(0, len(missing), stack):
@@ -143,6 +130,25 @@ def train_experts(
     if on_epoch is not None and not missing:
         on_epoch(total, total)
     return [expert_file(folder, number) for number in numbers]
+
+
+def _check(
+    images: Tensor, labels: Tensor, num_classes: int, config: ExpertConfig, shard: tuple[int, int], together: int
+) -> None:
+    """Raise `ConfigError` where arguments of `train_experts` do not go together."""
+    if len(images) == 0:
+        raise ConfigError("no training images for the experts")
+    if labels.shape != (len(images),) or not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ConfigError(
+            f"labels of shape {tuple(labels.shape)} for {len(images)} images: must be one class index each, "
+            f"in 0..{num_classes - 1}"
+        )
+    if not 0 <= shard[0] < shard[1]:
+        raise ConfigError(f"shard={shard}: must be (i, n) with 0 <= i < n")
+    if together < 1:
+        raise ConfigError(f"together={together}: must be >= 1")
+    if config.dp.enabled and config.rho:
+        raise ConfigError(f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch")
 
 
 def finished_experts(
@@ -255,9 +261,6 @@ def _train_stack(
     return [(path.contiguous(), float(loss)) for path, loss in zip(paths, mean_loss, strict=True)]
 
 
-_COMPILED: dict[str, CompiledByShape] = {}
-
-
 def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Tensor, Tensor, Tensor], Any]:
     """Return `gradient_function` for (E, P) vectors of E networks, each with a batch of its own: losses and gradients.
 
@@ -265,7 +268,7 @@ def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Ten
     """
     loss: Callable[..., Tensor] = torch.func.vmap(loss_function(network))
     if compiled:
-        loss = _COMPILED.setdefault(str(network), CompiledByShape(loss))
+        loss = compiled_once(loss, "stacked loss", str(network))
 
     def gradient(theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()

@@ -7,11 +7,10 @@ roll-backs, and what is written.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,27 +19,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from medidistill.config import DistillConfig, TrainingConfig, as_dict, digest
-from medidistill.distillation.distribution_matching import DistributionMatching
+from medidistill.config import DistillConfig, as_dict, digest
 from medidistill.distillation.expert_labels import expert_labels
 from medidistill.distillation.fisher import mean_diagonal_fisher
-from medidistill.distillation.gradient_matching import GradientMatching
-from medidistill.distillation.kernel_regression import KernelRegression
 from medidistill.distillation.label_init import first_images
-from medidistill.distillation.matching import TrajectoryMatching
-from medidistill.distillation.objective import LearningObjective, Objective
+from medidistill.distillation.objective import LearningObjective
+from medidistill.distillation.objectives import ObjectiveInputs, make_objective, objective_kind
 from medidistill.distillation.outer_step import OuterStep
+from medidistill.distillation.problem import Callbacks, DistillProblem, DistillStatus
 from medidistill.distillation.ranks import Ranks
-from medidistill.distillation.real_batches import RealBatches
-from medidistill.distillation.snapshots import SnapshotMatching
 from medidistill.distillation.state import Checkpoint, DistillState
-from medidistill.distillation.student_loss import StudentLoss
 from medidistill.distillation.trajectory import Experts
 from medidistill.distillation.unroll import InnerStep
 from medidistill.distillation.weights import make_weights
-from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
+from medidistill.hashing import tensor_sha256
 from medidistill.networks import ParameterLayout, should_compile
 from medidistill.seeding import stream
 
@@ -58,7 +53,7 @@ class DistillResult:
     """How a distillation ended and what it made.
 
     Args:
-        status: "completed"; "nonfinite" or "diverged" when the roll-backs were used up.
+        status: how it ended.
         distilled: the set at `best_step`.
         best_step: the step with the best validation score; the last one where no score was asked for.
         history: one entry an outer step.
@@ -66,7 +61,7 @@ class DistillResult:
         evolution: (step, images) pairs.
     """
 
-    status: str
+    status: DistillStatus
     distilled: DistilledSet
     best_step: int
     history: list[dict[str, Any]]
@@ -75,47 +70,26 @@ class DistillResult:
 
 
 def distill(
-    expert_files: Sequence[Path],
+    problem: DistillProblem,
     config: DistillConfig,
     *,
-    class_names: Sequence[str],
-    normalisation: Normalisation,
-    training: TrainingConfig,
-    seed: int,
+    callbacks: Callbacks | None = None,
     folder: Path | None = None,
     resume: bool = False,
-    score: Callable[[DistilledSet], float] | None = None,
-    on_step: Callable[[dict[str, Any]], None] | None = None,
-    real: tuple[Tensor, Tensor] | None = None,
-    recipe: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
-    weights: Mapping[str, Tensor] | None = None,
-    start: DistilledSet | None = None,
 ) -> DistillResult:
     """Distil expert trajectories into a few synthetic images.
 
     Args:
-        expert_files: files of `train_experts`.
+        problem: experts, classes, seed, and what the images begin with.
         config: what is learned and how.
-        class_names: K names in label order.
-        normalisation: what the experts' images went through; shipped with the set.
-        training: how to train from the set; its rate is replaced by the learned alpha.
-        seed: of the start, the segments, batches and augmentation.
+        callbacks: validation score and progress.
         folder: receives checkpoint, distilled set, history and evolution; nothing is written where None.
         resume: go on from the checkpoint in `folder` if there is one.
-        score: validation score of a candidate set, higher is better; called every `validate_every` steps. A
-            `DivergedError` from it, or a score that is not finite, leaves that step without a score.
-        on_step: called with each history entry; a `StoppedError` raised from it ends the loop after a checkpoint.
-        real: normalised training images and labels, where `config.reads_real`.
-        recipe: more facts to ship with the set.
         device: where to compute.
         ranks: the processes that share the segments (`join_ranks`), all called with the same arguments and reading
             the same files; rank 0 alone scores and writes. None: this process alone.
-        weights: start of W by parameter name, as a set's `importance`; None: all 1.
-        start: a set to begin with, of as many images of each class, in place of `config.init`; images, and labels
-            where they are learned, are taken from it, resampled to the stored side. Its origin is its own: `init` of
-            the result is that of `start`.
 
     Returns:
         A result in every case that is not an error of the caller: divergence is a status.
@@ -125,34 +99,20 @@ def distill(
         IngestError: damaged expert files.
         StoppedError: `on_step` asked to stop.
     """
-    ranks = ranks or Ranks()
-    pool = Experts(expert_files)
-    loop = _Loop(pool, config, tuple(class_names), normalisation, training, seed, recipe, real, device, ranks)
-    if weights is not None:
-        loop.start_weights(weights)
-    if start is not None:
-        loop.start_images(start)
+    ranks, callbacks = ranks or Ranks(), callbacks or Callbacks()
+    loop = _Loop(problem, config, device, ranks)
+    if problem.weights is not None:
+        loop.start_weights(problem.weights)
+    if problem.start is not None:
+        loop.start_images(problem.start)
     checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
     if resume and checkpoint is not None and checkpoint.is_file():
         loop.restore(checkpoint)
-    status = loop.run(checkpoint, score, on_step)
+    status = loop.run(checkpoint, callbacks)
     result = loop.result(status)
     if folder is not None and ranks.writes:
         _write(result, folder)
     return result
-
-
-def _method(config: DistillConfig) -> str:
-    named = {
-        "student_loss": "bptt",
-        "gradient": "dsa",
-        "distribution": "dm",
-        "snapshots": "snapshots",
-        "kernel": "kernel",
-    }
-    if config.objective != "trajectory":
-        return named[config.objective]
-    return "iadd" if config.importance.enabled else "mtt"
 
 
 def _stop_requested(on_step: Callable[[dict[str, Any]], None] | None, entry: dict[str, Any]) -> StoppedError | None:
@@ -177,56 +137,60 @@ def _write(result: DistillResult, folder: Path) -> None:
     result.distilled.save(folder / "distilled.safetensors")  # last: its presence says that the rest is there
 
 
+def _check(problem: DistillProblem, config: DistillConfig, experts: Experts, ranks: Ranks) -> None:
+    """Refuse settings that do not fit the experts or the ranks. Raises `ConfigError`."""
+    ranks.share(config.segments)
+    if ranks.count > 1 and config.importance.enabled and config.importance.kind == "progressive":
+        raise ConfigError(
+            f"distill.importance.kind='progressive' on {ranks.count} ranks: its mask grows with every segment in "
+            "turn, and ranks see their own alone; use one process"
+        )
+    last = config.max_start - 1 + config.expert_epochs
+    if objective_kind(config).follows_segments and last > experts.epochs:
+        raise ConfigError(
+            f"max_start={config.max_start} with expert_epochs={config.expert_epochs} needs snapshot {last}; "
+            f"the experts end at epoch {experts.epochs}"
+        )
+    classes = experts.architecture.num_classes
+    if len(problem.class_names) != classes:
+        raise ConfigError(f"{len(problem.class_names)} class names for experts of {classes} classes")
+
+
+def _digest_of(problem: DistillProblem, config: DistillConfig, experts: Experts) -> str:
+    """Return the digest that a checkpoint must have to be gone on from."""
+    # steps that may be added later, and how often to write, do not change what a step computes
+    free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
+    plain = {k: v for k, v in as_dict(config).items() if k not in free}
+    plain["importance"] = plain["importance"] if config.importance.enabled else None
+    origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
+    return digest(plain, origins, problem.seed, list(problem.class_names), problem.training, problem.normalisation)
+
+
 class _Loop:
     def __init__(
-        self,
-        experts: Experts,
-        config: DistillConfig,
-        class_names: tuple[str, ...],
-        normalisation: Normalisation,
-        training: TrainingConfig,
-        seed: int,
-        recipe: Mapping[str, Any] | None,
-        real: tuple[Tensor, Tensor] | None,
-        device: torch.device | str,
-        ranks: Ranks,
+        self, problem: DistillProblem, config: DistillConfig, device: torch.device | str, ranks: Ranks
     ) -> None:
-        ranks.share(config.segments)
-        if ranks.count > 1 and config.importance.enabled and config.importance.kind == "progressive":
-            raise ConfigError(
-                f"distill.importance.kind='progressive' on {ranks.count} ranks: its mask grows with every segment in "
-                "turn, and ranks see their own alone; use one process"
-            )
+        experts, seed = Experts(problem.experts), problem.seed
+        _check(problem, config, experts, ranks)
         shape = experts.architecture
-        last = config.max_start - 1 + config.expert_epochs
-        if config.objective in ("trajectory", "gradient") and last > experts.epochs:
-            raise ConfigError(
-                f"max_start={config.max_start} with expert_epochs={config.expert_epochs} needs snapshot {last}; "
-                f"the experts end at epoch {experts.epochs}"
-            )
-        if len(class_names) != shape.num_classes:
-            raise ConfigError(f"{len(class_names)} class names for experts of {shape.num_classes} classes")
         self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
-        self.class_names, self.normalisation, self.training = class_names, normalisation, training
-        self.recipe, self.ranks, self.init = dict(recipe or {}), ranks, config.init
+        self.class_names, self.normalisation = tuple(problem.class_names), problem.normalisation
+        self.training, self.recipe, self.ranks, self.init = problem.training, dict(problem.recipe), ranks, config.init
+        self.labels = torch.arange(shape.num_classes).repeat_interleave(config.images_per_class)
+        real = problem.real
         network = shape.make_network(stream(seed, "layout")).to(self.device)
         layout = ParameterLayout.of(network)
-        self.labels = torch.arange(shape.num_classes).repeat_interleave(config.images_per_class)
-        whole = len(self.labels)
-        batch = min(config.batch_size or whole, whole) * config.inner_steps
-        if config.objective in ("snapshots", "kernel"):  # nothing is unrolled
-            batch = min(config.match_batch * shape.num_classes or whole, whole)
-        work = config.outer_steps * config.segments * batch
-        compiled = should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
-        adjoint_dtype = torch.bfloat16 if config.precision == "bfloat16" else None
+        compiled = self._compilation_pays_off()
         step = InnerStep(
             network,
             compile=compiled,
             learn_targets=config.soft_labels,
-            adjoint_dtype=adjoint_dtype,
+            adjoint_dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
             activation_budget_bytes=config.keep_maps * 1e6,
         )
-        self.objective = self._objective(step, layout, real, compiled)
+        self.objective = make_objective(
+            ObjectiveInputs(experts, config, step, layout, seed, self.device, compiled, real)
+        )
         self.class_counts = None if real is None else torch.bincount(real[1].cpu(), minlength=shape.num_classes)
         self.outer_step = OuterStep(self.objective, config, seed, ranks)
         stored, logits = first_images(experts, config, real, seed)
@@ -243,44 +207,17 @@ class _Loop:
             logits,
         )
         self.good = self._capture()
-        # steps that may be added later, and how often to write, do not change what a step computes
-        free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
-        plain = {k: v for k, v in as_dict(config).items() if k not in free}
-        plain["importance"] = plain["importance"] if config.importance.enabled else None
-        origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
-        self.digest = digest(plain, origins, seed, list(class_names), training, normalisation)
+        self.digest = _digest_of(problem, config, experts)
 
-    def _objective(
-        self, step: InnerStep, layout: ParameterLayout, real: tuple[Tensor, Tensor] | None, compiled: bool
-    ) -> Objective:
-        config, shape, device = self.config, self.experts.architecture, self.device
-        if config.objective == "trajectory":
-            return TrajectoryMatching(self.experts, config, step, device)
-        if config.objective == "statistics":
-            raise ConfigError("distill.objective='statistics' matches no experts; use `distil_statistics`")
-        if real is None:
-            raise ConfigError(
-                f"distill.objective={config.objective!r} needs the real images; use objective='trajectory'"
-            )
-        if config.objective == "snapshots":
-            return SnapshotMatching(self.experts, config, real, self.seed, device, compile=compiled)
-        batches = RealBatches(*real, shape.num_classes, device)
-        if config.objective == "kernel":
-            return KernelRegression(
-                shape.network,
-                config,
-                batches,
-                num_classes=shape.num_classes,
-                shape=(shape.channels, shape.image_size, shape.image_size),
-                seed=self.seed,
-                device=device,
-                compile=compiled,
-            )
-        if config.objective == "student_loss":
-            return StudentLoss(shape.network, config, step, batches, device)
-        if config.objective == "gradient":
-            return GradientMatching(self.experts, config, step, layout, batches, device)
-        return DistributionMatching(shape.network, config, batches, device)
+    def _compilation_pays_off(self) -> bool:
+        """Whether the run is long enough to repay the compilation of its steps."""
+        config, shape, whole = self.config, self.experts.architecture, len(self.labels)
+        if config.learns_alpha:
+            batch = min(config.batch_size or whole, whole) * config.inner_steps
+        else:  # nothing is unrolled
+            batch = min(config.match_batch * shape.num_classes or whole, whole)
+        work = config.outer_steps * config.segments * batch
+        return should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
 
     def _information(self, network: nn.Module, real: tuple[Tensor, Tensor] | None) -> Tensor:
         """Return what `importance.start: fisher` begins with: (P,), at the snapshots that may be targets."""
@@ -321,7 +258,7 @@ class _Loop:
         self.init = str(start.recipe.get("init", self.config.init))
         self.good = self._capture()
         parts = [start.images, *([] if start.soft_labels is None else [start.soft_labels])]
-        content = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest() for part in parts]
+        content = [tensor_sha256(part) for part in parts]
         self.digest = digest(self.digest, content)
 
     def restore(self, path: Path) -> None:
@@ -383,14 +320,9 @@ class _Loop:
             header |= {"progress": now[1], "good": good_progress}
             save_tensors(path, now[0] | good, header)
 
-    def run(
-        self,
-        checkpoint: Path | None,
-        score: Callable[[DistilledSet], float] | None,
-        on_step: Callable[[dict[str, Any]], None] | None,
-    ) -> str:
+    def run(self, checkpoint: Path | None, callbacks: Callbacks) -> DistillStatus:
         """Take the outer steps that are left; return the status."""
-        config, state = self.config, self.state
+        config, state, score = self.config, self.state, callbacks.score
         pictures = {round(k * config.outer_steps / _NUM_SNAPSHOTS) for k in range(_NUM_SNAPSHOTS + 1)}
         if state.progress.step == 0:
             state.evolution[0] = self._snapshot_images()
@@ -411,13 +343,13 @@ class _Loop:
                 self._validate(score, entry)
             entry["seconds"] = round(time.perf_counter() - started, 4)
             progress.entries.append(entry)
-            stopped = _stop_requested(on_step, entry)
+            stopped = _stop_requested(callbacks.on_step, entry)
             if self.ranks.any(stopped is not None):
                 self._save_on_stop(checkpoint)
                 raise stopped or StoppedError("stopped with another rank", signal.SIGTERM)
             if progress.step % config.checkpoint_every == 0 or at_last:
                 self._save_rollback_point(checkpoint)
-        return "completed"
+        return DistillStatus.COMPLETED
 
     def _snapshot_images(self) -> Tensor:
         """Return the images that the evolution keeps: of a packed set the first `ipc` of each class."""
@@ -441,12 +373,12 @@ class _Loop:
             return None
         return value if math.isfinite(value) else None
 
-    def _roll_back(self, problem: str) -> None:
+    def _roll_back(self, problem: DistillStatus) -> None:
         failed, before = self.state.progress.step + 1, self.state.progress
         self._return_to(self.good)
         progress = self.state.progress
         progress.rollbacks = before.rollbacks + 1
-        progress.events = [*before.events, {"step": failed, "problem": problem, "back_to": progress.step}]
+        progress.events = [*before.events, {"step": failed, "problem": problem.value, "back_to": progress.step}]
 
     def distilled(self, learned: Mapping[str, Tensor]) -> DistilledSet:
         """Return the set that `learned` describes (see `DistillState.learned`)."""
@@ -478,7 +410,7 @@ class _Loop:
             importance=weights.by_name() if config.importance.enabled else {},
             recipe={
                 **self.recipe,
-                "method": self.recipe.get("method", _method(config)),
+                "method": self.recipe.get("method", objective_kind(config).method(config)),
                 "init": self.init,
                 "seed": self.seed,
                 "distill": as_dict(config),
@@ -486,9 +418,9 @@ class _Loop:
             },
         )
 
-    def result(self, status: str) -> DistillResult:
+    def result(self, status: DistillStatus) -> DistillResult:
         """Return the outcome; the best set where one was scored, else the last good one."""
-        tensors, reached = self.good if status != "completed" else self._capture()
+        tensors, reached = self.good if status is not DistillStatus.COMPLETED else self._capture()
         progress = self.state.progress
         if self.state.best:  # scored, hence finite, even if it came after the last good checkpoint
             distilled, best_step = self.distilled(self.state.best), progress.best_step

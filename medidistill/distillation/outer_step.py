@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medidistill.config import DistillConfig
 from medidistill.distillation.objective import Objective
+from medidistill.distillation.problem import DistillStatus
 from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.state import DistillState
 from medidistill.seeding import stream
@@ -37,8 +38,8 @@ class OuterStep:
     def __init__(self, objective: Objective, config: DistillConfig, seed: int, ranks: Ranks) -> None:
         self.objective, self.config, self.seed, self.ranks = objective, config, seed, ranks
 
-    def __call__(self, state: DistillState) -> tuple[dict[str, Any], str | None]:
-        """Update `state`; return the history entry, and what went wrong ("nonfinite", "diverged") or None.
+    def __call__(self, state: DistillState) -> tuple[dict[str, Any], DistillStatus | None]:
+        """Update `state`; return the history entry, and what went wrong (`NONFINITE`, `DIVERGED`) or None.
 
         After trouble the state is not to be used: load the last good one.
         """
@@ -59,17 +60,17 @@ class OuterStep:
             by_target = torch.stack([sample.targets for sample in found]).mean(0)
             (gradients["logits"],) = _through_softmax(state.logits, by_target)
         if not all(bool(torch.isfinite(value).all()) for value in (torch.tensor(loss), *gradients.values())):
-            return entry, "nonfinite"
+            return entry, DistillStatus.NONFINITE
         if loss > _LARGEST_LOSS:
-            return entry, "diverged"
+            return entry, DistillStatus.DIVERGED
         state.apply(gradients)
         parts = [sample.parts for sample in found if sample.parts is not None]
         if parts:
             state.weights.update(torch.stack(parts).mean(0), state.progress.rate_scale)
         if not state.is_finite():
-            return entry, "nonfinite"
+            return entry, DistillStatus.NONFINITE
         if not _SMALLEST_ALPHA <= float(state.alpha) <= _LARGEST_ALPHA:
-            return entry, "diverged"
+            return entry, DistillStatus.DIVERGED
         entry["alpha"] = float(state.alpha)
         if config.importance.enabled:
             entry["effective_sample_size"] = state.weights.effective_share()

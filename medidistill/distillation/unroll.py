@@ -28,11 +28,11 @@ from torch import Tensor, nn
 
 from medidistill.config import AugmentConfig
 from medidistill.networks import (
-    CompiledByShape,
     ConvNetDerivatives,
     Criterion,
     augment,
     check_deterministic,
+    compiled_once,
     cross_entropy,
     draw,
     gradient_function,
@@ -115,7 +115,6 @@ class MetaGradient:
 
 
 _AUGMENTED_AT_ONCE = 2**19  # pixels
-_COMPILED: dict[tuple[str, torch.dtype | None, Criterion, str], CompiledByShape] = {}
 
 
 class InnerStep:
@@ -157,10 +156,8 @@ class InnerStep:
         )
         if compile:
             key = (str(network), adjoint_dtype, criterion)
-            self._mixed = _COMPILED.setdefault((*key, "mixed"), CompiledByShape(self._mixed))
-            self._gradient_and_activations = _COMPILED.setdefault(
-                (*key, "keeping"), CompiledByShape(self._gradient_and_activations)
-            )
+            self._mixed = compiled_once(self._mixed, "mixed", *key)
+            self._gradient_and_activations = compiled_once(self._gradient_and_activations, "activations", *key)
 
     def fits_budget(self, shape: torch.Size, steps: int) -> bool:
         """Whether the activations of `steps` steps on images of `shape` (N, C, H, W) float32 may be kept."""

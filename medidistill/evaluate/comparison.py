@@ -22,10 +22,10 @@ from medidistill.evaluate.protocol import ArmRun
 from medidistill.evaluate.resampled import Columns, Group, measure
 from medidistill.evaluate.results import Comparison, Difference, Row
 from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
+from medidistill.statistics import FloatArray
 
 __all__ = ["Comparison", "compare"]
 
-FloatArray = npt.NDArray[np.float64]
 _REAL = ("full", "dp_full", "random", "packed", "kmeans", "herding")
 _FEW_PATIENTS = 10
 _METRICS = ("balanced_accuracy", "macro_auroc")

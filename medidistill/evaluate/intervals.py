@@ -12,7 +12,7 @@ What it does not: another training set, another hospital, the choice of a method
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.seeding import derive_seed
+from medidistill.statistics import FloatArray, Interval, patient_codes
 
 __all__ = [
     "Interval",
@@ -31,17 +32,8 @@ __all__ = [
     "resample_units",
 ]
 
-FloatArray = npt.NDArray[np.float64]
 _MAX_ROUNDS = 100
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its confidence limits."""
-
-    estimate: float
-    low: float
-    high: float
+_BLOCK = 4_000_000  # image weights held at once, 32 MB
 
 
 @dataclass(frozen=True)
@@ -62,6 +54,11 @@ class PatientResamples:
         """Return how often each image is in the resamples `rows`, (rows, N)."""
         weights: FloatArray = self.counts[rows][:, self.patient].astype(np.float64)
         return weights
+
+    def over(self, compute: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        """Return `compute` of the image weights (rows, N) of all resamples, (B, ...), a block of them at a time."""
+        step = max(1, _BLOCK // len(self.patient))
+        return np.concatenate([compute(self.weights(slice(at, at + step))) for at in range(0, len(self.counts), step)])
 
 
 def resample_patients(
@@ -84,21 +81,22 @@ def resample_patients(
             f"{len(patient_ids)} patient identifiers for {len(labels)} images, {resamples} resamples: "
             "give one identifier an image and at least one resample"
         )
-    names, patient = np.unique(np.asarray(patient_ids, dtype=str), return_inverse=True)
-    holds = np.zeros((len(names), num_classes), dtype=np.int64)
+    patient = patient_codes(patient_ids)
+    patients = int(patient.max()) + 1
+    holds = np.zeros((patients, num_classes), dtype=np.int64)
     np.add.at(holds, (patient, labels), 1)
     rng = np.random.default_rng(derive_seed(seed, "bootstrap", "patients"))
-    counts = np.zeros((resamples, len(names)), dtype=np.int64)
+    counts = np.zeros((resamples, patients), dtype=np.int64)
     lacking, redrawn = np.arange(resamples), 0
     for _ in range(_MAX_ROUNDS):
-        counts[lacking] = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=len(lacking))
+        counts[lacking] = rng.multinomial(patients, np.full(patients, 1 / patients), size=len(lacking))
         lacking = lacking[((counts[lacking] @ holds) == 0).any(axis=1)]
         if lacking.size == 0:
-            return PatientResamples(counts, patient.astype(np.int64), redrawn)
+            return PatientResamples(counts, patient, redrawn)
         redrawn += lacking.size
     fewest = int((holds > 0).sum(axis=0).argmin())
     raise ConfigError(
-        f"class {fewest} has {int((holds[:, fewest] > 0).sum())} of {len(names)} patients: "
+        f"class {fewest} has {int((holds[:, fewest] > 0).sum())} of {patients} patients: "
         "too few for bootstrap intervals over patients"
     )
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from sklearn import metrics as sk
 
 from medidistill.errors import ConfigError
+from medidistill.statistics import FloatArray, IntArray
 
 __all__ = [
     "auroc_scores",
@@ -33,9 +34,6 @@ __all__ = [
     "sensitivity_scores",
     "specificity_scores",
 ]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 def check_scorable(

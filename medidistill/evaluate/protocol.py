@@ -230,41 +230,24 @@ def run_arm(
         raise ConfigError(f"networks={networks}: must be >= 1")
     options = arm.options()
     trials = len(options) * CHOOSING_NETWORKS if len(options) > 1 else 0
-    done = 0
-
-    def fresh(
-        arm: Arm, training: TrainingConfig, *purpose: str | int
-    ) -> tuple[torch.nn.Module, float | None, npt.NDArray[np.float32]]:
-        """Train one network; return it, its score (None if not finite) and its probabilities on validation."""
-        nonlocal done
-        model = train_network(arm, training, network, num_classes, seed, *purpose, compile=compile)
-        guess = _probabilities(model, val_images)
-        done += 1
-        if on_network is not None:
-            on_network(done, trials + networks)
-        score = balanced_accuracy_score(val_labels.cpu().numpy(), guess) if np.isfinite(guess).all() else None
-        return model, score, guess
-
-    scores: tuple[float | None, ...] = ()
-    if trials:
-        tried = [[fresh(*option, "choose", i)[1] for i in range(CHOOSING_NETWORKS)] for option in options]
-        scores = tuple(_mean_or_none(one) for one in tried)
+    trainer = _Trainer(network, num_classes, seed, val_images, val_labels, compile, trials + networks, on_network)
+    scores = tuple(trainer.trial(*option) for option in options) if trials else ()
     form, training = options[_best(arm, scores)] if trials else options[0]
 
     val_scores, val = [], []
     unseen: dict[str, list[npt.NDArray[np.float32]]] = {"test": [], "external": []}
     for i in range(networks):
-        model, score, guess = fresh(form, training, i)
-        if score is None:
+        made = trainer.train(form, training, i)
+        if made.score is None:
             raise DivergedError(
                 f"arm {arm.name}, {network.name}, network {i}: predictions are not finite after {training.steps} steps "
                 f"at lr={training.lr:g}; lower evaluate.small.lr"
             )
-        val_scores.append(score)
-        val.append(guess)
         for name, images in (("test", test_images), ("external", external_images)):
             if images is not None:
-                unseen[name].append(_probabilities(model, images))
+                unseen[name].append(_probabilities(made.model, images))
+        val_scores.append(made.score)
+        val.append(made.val_probabilities)
     return ArmRun(
         arm=arm.name,
         architecture=network.name,
@@ -279,6 +262,45 @@ def run_arm(
         val_probabilities=np.stack(val),
         external_probabilities=np.stack(unseen["external"]) if unseen["external"] else None,
     )
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """One network: its score on validation (None: not finite), its probabilities there (N_val, K)."""
+
+    model: torch.nn.Module
+    score: float | None
+    val_probabilities: npt.NDArray[np.float32]
+
+
+@dataclass
+class _Trainer:
+    """Trains networks one by one, scores each on validation, and counts them."""
+
+    network: NetworkConfig
+    num_classes: int
+    seed: int
+    val_images: Tensor
+    val_labels: Tensor
+    compile: bool
+    total: int
+    on_network: Callable[[int, int], None] | None
+    done: int = 0
+
+    def train(self, arm: Arm, training: TrainingConfig, *purpose: str | int) -> _Trained:
+        """Train one network from the streams of `purpose`."""
+        model = train_network(arm, training, self.network, self.num_classes, self.seed, *purpose, compile=self.compile)
+        guess = _probabilities(model, self.val_images)
+        self.done += 1
+        if self.on_network is not None:
+            self.on_network(self.done, self.total)
+        finite = np.isfinite(guess).all()
+        score = balanced_accuracy_score(self.val_labels.cpu().numpy(), guess) if finite else None
+        return _Trained(model, score, guess)
+
+    def trial(self, arm: Arm, training: TrainingConfig) -> float | None:
+        """Return the mean score of a candidate over networks of their own; None where one is not finite."""
+        return _mean_or_none([self.train(arm, training, "choose", i).score for i in range(CHOOSING_NETWORKS)])
 
 
 def _probabilities(model: torch.nn.Module, images: Tensor) -> npt.NDArray[np.float32]:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from medidistill.evaluate.intervals import Interval, PatientResamples, percentile_interval, resample_units
 from medidistill.evaluate.protocol import ArmRun
+from medidistill.statistics import FloatArray
 
 __all__ = ["Columns", "Group", "measure"]
 
-FloatArray = npt.NDArray[np.float64]
 # run, number of the network -> function from image weights (B, N) to the metrics (B, M) of that network
 Columns: TypeAlias = Callable[[ArmRun, int], Callable[[FloatArray], FloatArray]]
-_BLOCK = 4_000_000  # image weights held at once, 32 MB
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,4 @@ def _of_network(
     columns: Callable[[FloatArray], FloatArray], resamples: PatientResamples
 ) -> tuple[FloatArray, FloatArray]:
     """Return every metric of one network: on the test split (M,), and on each resample (B, M)."""
-    images, count = len(resamples.patient), len(resamples.counts)
-    step = max(1, _BLOCK // images)
-    blocks = [columns(resamples.weights(slice(start, start + step))) for start in range(0, count, step)]
-    return columns(np.ones((1, images)))[0], np.concatenate(blocks)
+    return columns(np.ones((1, len(resamples.patient))))[0], resamples.over(columns)

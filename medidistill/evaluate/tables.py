@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from medidistill import textio
+from medidistill.textio import interval_text, markdown_table
 
 __all__ = ["csv_text", "markdown"]
 
@@ -19,15 +20,15 @@ def markdown(comparison: Mapping[str, Any]) -> str:
     level = f"{100 * comparison['confidence']:g} %"
     head = ["arm", "network", "training images", "balanced accuracy", "macro AUROC"]
     head += [f"{rate} {name}" for rate in ("sensitivity", "specificity") for name in names]
-    lines = _table(
+    lines = markdown_table(
         [*head, "sd over networks", "networks"],
         [
             [
                 row["arm"],
                 row["architecture"],
                 str(row["training_images"]),
-                _span(row["balanced_accuracy"]),
-                _span(row["macro_auroc"]),
+                interval_text(row["balanced_accuracy"]),
+                interval_text(row["macro_auroc"]),
                 *(f"{one['estimate']:.2f}" for one in (*row["sensitivity"], *row["specificity"])),
                 "one network" if row["sd_balanced_accuracy"] is None else f"{row['sd_balanced_accuracy']:.3f}",
                 str(row["networks"]),
@@ -37,15 +38,15 @@ def markdown(comparison: Mapping[str, Any]) -> str:
     )
     if comparison["differences"]:
         lines.append("")
-        lines += _table(
+        lines += markdown_table(
             ["difference", "network", "metric", "estimate", "over training alone", "paired by"],
             [
                 [
                     f"{one['arm']} - {one['minus']}",
                     one["architecture"],
                     _SAY[one["metric"]],
-                    _span(one["bootstrap"], "+"),
-                    "not paired" if one["over_units"] is None else _span(one["over_units"], "+"),
+                    interval_text(one["bootstrap"], sign="+"),
+                    "not paired" if one["over_units"] is None else interval_text(one["over_units"], sign="+"),
                     "patient" if one["unit"] == "unpaired" else f"patient and {one['unit']}",
                 ]
                 for one in comparison["differences"]
@@ -62,11 +63,7 @@ def markdown(comparison: Mapping[str, Any]) -> str:
 
 def csv_text(comparison: Mapping[str, Any]) -> str:
     """Return a tidy table: one line for each arm or difference, metric and class."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_records(comparison))
-    return text.getvalue()
+    return textio.csv_text(_COLUMNS, _records(comparison))
 
 
 def _records(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -81,15 +78,3 @@ def _records(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield common | {"metric": metric, "class": name} | interval
     for one in comparison["differences"]:
         yield {name: one[name] for name in ("arm", "minus", "architecture", "metric")} | one["bootstrap"]
-
-
-def _span(interval: Mapping[str, float], sign: str = "") -> str:
-    estimate, low, high = (f"{interval[name]:{sign}.3f}" for name in ("estimate", "low", "high"))
-    return f"{estimate} [{low}, {high}]"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Return a Markdown table; a bar inside a cell is escaped."""
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in (head, *rows)]
-    rule = ["---"] * len(head)
-    return ["| " + " | ".join(line) + " |" for line in (cells[0], rule, *cells[1:])]

@@ -22,10 +22,10 @@ from medidistill.evaluate.resampled import Columns, Group, measure
 from medidistill.evaluate.verdict import REFERENCE, Criterion, Measure, Question
 from medidistill.evaluate.verdict_words import arm_words
 from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
+from medidistill.statistics import FloatArray
 
 __all__ = ["CONTROLS", "VerdictData", "VerdictSettings", "criteria_by_method", "patients_per_class"]
 
-FloatArray = npt.NDArray[np.float64]
 CONTROLS = ("packed", "random", "kmeans", "herding")
 _MACRO = {Measure.BALANCED_ACCURACY: 0, Measure.AUROC: 1, Measure.SENSITIVITY: 2}
 

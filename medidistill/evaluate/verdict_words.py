@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medidistill.textio import interval_text
+
 __all__ = ["arm_words", "criterion_words", "joined", "method_words", "patient_words", "signed_span", "verdict_sentence"]
 
 _ACRONYMS = {"bptt", "datm", "dc", "dm", "dp", "dsa", "ftd", "iadd", "mtt", "pp"}
@@ -56,7 +58,7 @@ def criterion_words(criterion: Mapping[str, Any], facts: Mapping[str, Any]) -> d
 
 def signed_span(interval: Mapping[str, float]) -> str:
     """Return a difference with its limits, for example `-0.031 [-0.092, +0.020]`."""
-    return f"{interval['estimate']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}]"
+    return interval_text(interval, sign="+")
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["weighted_aurocs", "weighted_rates"]
+from medidistill.statistics import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["weighted_aurocs", "weighted_rates"]
 
 
 def weighted_rates(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medidistill.config import METHOD_TITLES
+from medidistill.config import METHODS
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
+from medidistill.textio import interval_text, markdown_table
 
 __all__ = ["card_text"]
 
-_METHODS = {**METHOD_TITLES, "merged": "different methods, named under *Where it comes from*"}
+_TITLES = {name: method.title for name, method in METHODS.items()}
+_TITLES["merged"] = "different methods, named under *Where it comes from*"
 
 _REAL_START = """> **init: real. Every image of this set began as a copy of a patient's X-ray, and may still show it.**
 > In a measurement on chest X-rays at 32 pixels, 98 % of the images made this way still had their own source as the
@@ -49,7 +51,7 @@ def _what(recipe: Mapping[str, Any]) -> str:
     net = recipe["architecture"]
     shape = f"{net['image_size']} x {net['image_size']} pixels, {net['channels']} channel(s)"
     start = "noise" if recipe["init"] == "noise" else "real images (init: real)"
-    method = _METHODS.get(recipe["method"], recipe["method"])
+    method = _TITLES.get(recipe["method"], recipe["method"])
     storage = recipe.get("storage", {"packed": False})
     packed = f"Stored in {storage['bytes']} bytes, from which all images are decoded. " if storage["packed"] else ""
     return (
@@ -64,13 +66,13 @@ def _worth(evaluation: Mapping[str, Any] | None, notice: str) -> str:
     caution = f"\n**{notice}**\n" if notice else ""
     if evaluation is None:
         return f"Not evaluated: nothing is known about networks trained on this set.\n{caution}"
-    lines = ["| trained on | network | images | balanced accuracy | macro AUROC |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row['arm']} | {row['architecture']} | {row['training_images']} "
-        f"| {_interval(row['balanced_accuracy'])} | {_interval(row['macro_auroc'])} |"
+    spans = ("balanced_accuracy", "macro_auroc")
+    rows = [
+        [row["arm"], row["architecture"], str(row["training_images"]), *(interval_text(row[name]) for name in spans)]
         for row in evaluation["rows"]
     ]
-    lines += [
+    lines = [
+        *markdown_table(["trained on", "network", "images", "balanced accuracy", "macro AUROC"], rows),
         "",
         f"Mean over fresh networks on the test split, {evaluation['test_images']} images of "
         f"{evaluation['test_patients']} patients that no choice was made on; "
@@ -78,10 +80,6 @@ def _worth(evaluation: Mapping[str, Any] | None, notice: str) -> str:
         *(f"- {note}" for note in evaluation["notes"]),
     ]
     return "\n".join(lines) + "\n" + caution
-
-
-def _interval(value: Mapping[str, float]) -> str:
-    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def _how(recipe: Mapping[str, Any]) -> str:
@@ -144,15 +142,13 @@ def _origin(recipe: Mapping[str, Any]) -> str:
         "The set is treated as an adaptation of every source; this is no legal advice.",
     ]
     if recipe["sources"]:
-        lines += ["", "| source | licence | where | cite |", "|---|---|---|---|"]
-        lines += [
-            "| " + " | ".join(_cell(one[key]) or "not stated" for key in ("name", "licence", "url", "citation")) + " |"
-            for one in recipe["sources"]
-        ]
+        keys = ("name", "licence", "url", "citation")
+        rows = [[one[key] or "not stated" for key in keys] for one in recipe["sources"]]
+        lines += ["", *markdown_table(["source", "licence", "where", "cite"], rows)]
     if recipe["merged_from"]:
         lines += ["", "Put together from these bundles, verified then:", ""]
-        lines += ["| bundle | images | method, start | SHA256SUMS | privacy |", "|---|---|---|---|---|"]
-        lines += [_part(part) for part in recipe["merged_from"]]
+        head = ["bundle", "images", "method, start", "SHA256SUMS", "privacy"]
+        lines += markdown_table(head, [_part(part) for part in recipe["merged_from"]])
     digests = ", ".join(f"{stage} `{value}`" for stage, value in recipe["digests"]["stages"].items())
     lines += [
         "",
@@ -161,14 +157,13 @@ def _origin(recipe: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _part(part: Mapping[str, Any]) -> str:
+def _part(part: Mapping[str, Any]) -> list[str]:
     told = part["recipe"]
     privacy = told.get("privacy", {}).get("statement", "nothing stated")
-    return (
-        f"| {_cell(part['name'])} | {told['images']} | {told['method']}, {told['init']} "
-        f"| `{part['sha256sums'][:16]}` | {_cell(privacy)} |"
-    )
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return [
+        part["name"],
+        str(told["images"]),
+        f"{told['method']}, {told['init']}",
+        f"`{part['sha256sums'][:16]}`",
+        privacy,
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medidistill.textio import markdown_table
+
 __all__ = ["privacy_text"]
 
 _UNMEASURED = """- **No attack has been measured on this set yet**: neither membership inference nor memorisation.
@@ -48,13 +50,11 @@ def _guarantee(kept: Mapping[str, Any]) -> str:
 def _table(measurements: list[Mapping[str, Any]]) -> str:
     if not measurements:
         return "No attack was measured.\n"
-    lines = ["| attack | measure | estimate | limit | within |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {one['attack']} | {one['measure']} | {_estimate(one)} | {_number(one.get('limit'))} "
-        f"| {_WITHIN[one.get('passed')]} |"
+    rows = [
+        [one["attack"], one["measure"], _estimate(one), _number(one.get("limit")), _WITHIN[one.get("passed")]]
         for one in measurements
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(markdown_table(["attack", "measure", "estimate", "limit", "within"], rows)) + "\n"
 
 
 _WITHIN = {True: "yes", False: "**no**", None: "no rule"}

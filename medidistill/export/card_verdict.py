@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medidistill.textio import markdown_table
+
 __all__ = ["QUESTION", "verdict_text"]
 
 QUESTION = "May I train on this set instead of the real X-rays?"
@@ -25,8 +27,8 @@ def verdict_text(recipe: Mapping[str, Any]) -> str:
     lines += [f"\n> {warning}" for warning in verdict["warnings"]]
     lines += ["", verdict["chosen_by"]]
     if verdict["criteria"]:
-        lines += ["", "| compared with | in | this set | that | difference | must | test patients | met |"]
-        lines += ["|---|---|---|---|---|---|---|---|", *(_row(one) for one in verdict["criteria"])]
+        head = ["compared with", "in", "this set", "that", "difference", "must", "test patients", "met"]
+        lines += ["", *markdown_table(head, [_row(one) for one in verdict["criteria"]])]
     lines += [
         "",
         f"Means over fresh {verdict['architecture']} networks; in brackets {100 * verdict['confidence']:g} % intervals "
@@ -35,8 +37,8 @@ def verdict_text(recipe: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(one: Mapping[str, Any]) -> str:
-    cells = [
+def _row(one: Mapping[str, Any]) -> list[str]:
+    return [
         one["against_words"],
         one["measure_words"],
         *("" if one[side] is None else f"{one[side]:.3f}" for side in ("estimate", "reference")),
@@ -45,4 +47,3 @@ def _row(one: Mapping[str, Any]) -> str:
         str(one["patients"]),
         _OUTCOMES[one["outcome"]],
     ]
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

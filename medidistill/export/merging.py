@@ -11,7 +11,6 @@ Importance weights stay behind: they belong to one distillation each and trainin
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from medidistill.export.reading import Bundle, load
 from medidistill.export.sums import SUMS
 from medidistill.export.verifying import require_verified
 from medidistill.files import sha256_file
+from medidistill.hashing import tensor_sha256
 
 __all__ = ["ClassMapping", "Part", "merge_sets", "one_sided_classes", "read_part", "sources_of"]
 
@@ -189,7 +189,7 @@ def merge_sets(parts: Sequence[Part]) -> DistilledSet:
     seen: dict[str, str] = {}
     for part in parts:
         _check(first, part)
-        content = hashlib.sha256(part.bundle.images.contiguous().numpy().tobytes()).hexdigest()
+        content = tensor_sha256(part.bundle.images)
         if content in seen:
             raise ConfigError(f"{part.name}: holds the same images as {seen[content]}; name each set once")
         seen[content] = part.name

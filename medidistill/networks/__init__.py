@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
-from medidistill.networks.compiling import Compilations, CompiledByShape, should_compile, watch_compilations
+from medidistill.networks.compiling import (
+    Compilations,
+    CompiledByShape,
+    compiled_once,
+    should_compile,
+    watch_compilations,
+)
 from medidistill.networks.convnet import ConvNet
 from medidistill.networks.convnet_derivatives import ConvNetDerivatives
 from medidistill.networks.functional import (
@@ -38,6 +44,7 @@ __all__ = [
     "augment",
     "check_deterministic",
     "check_private",
+    "compiled_once",
     "cross_entropy",
     "draw",
     "feature_function",

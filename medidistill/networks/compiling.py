@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["Compilations", "CompiledByShape", "should_compile", "watch_compilations"]
+__all__ = ["Compilations", "CompiledByShape", "compiled_once", "should_compile", "watch_compilations"]
 
 # activations of the widest layer, summed over all steps, from which a run wins its compilation back:
 # measured saving 5e-8 s each on one core, compilation about 45 s
@@ -97,3 +97,16 @@ class CompiledByShape:
             if (watched := _WATCHED.get()) is not None:
                 return watched.time(lambda: self._compiled[key](*tensors))
         return self._compiled[key](*tensors)
+
+
+_SHARED: dict[tuple[Hashable, ...], CompiledByShape] = {}
+
+
+def compiled_once(function: Callable[..., Any], *key: Hashable) -> CompiledByShape:
+    """Return `function` compiled by shape, or what was compiled for an earlier one of the same key in this process.
+
+    Args:
+        function: the function; equal keys must mean functions that compute the same.
+        key: what it computes, with the structure of the network (`str(network)`) in it.
+    """
+    return _SHARED.setdefault(key, CompiledByShape(function))

@@ -17,7 +17,7 @@ from medidistill.config import TrainingConfig
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.networks.augment import augment, draw, is_identity
-from medidistill.networks.compiling import CompiledByShape
+from medidistill.networks.compiling import compiled_once
 from medidistill.networks.convnet_derivatives import ConvNetDerivatives
 from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy, has_dropout, loss_function
 from medidistill.networks.zoo import make_network
@@ -29,7 +29,6 @@ Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(theta, x, q) -> (loss, dloss/dtheta), nothing attached to a graph."""
 
 _RISING = 0.3  # share of the steps over which a one-cycle rate rises
-_COMPILED: dict[tuple[str, Criterion], CompiledByShape] = {}
 
 
 def gradient_function(network: nn.Module, *, compile: bool = False, criterion: Criterion = cross_entropy) -> Gradient:
@@ -45,7 +44,7 @@ def gradient_function(network: nn.Module, *, compile: bool = False, criterion: C
     function: Callable[..., Any] = by_hand.gradient if by_hand else loss_function(network, criterion)
     # a shared function runs the modules of the first network, which may be out of training and drop nothing by now
     if compile and not has_dropout(network):
-        function = _COMPILED.setdefault((str(network), criterion), CompiledByShape(function))
+        function = compiled_once(function, "gradient", str(network), criterion)
     return function if by_hand else _differentiated(function)
 
 

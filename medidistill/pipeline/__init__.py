@@ -9,29 +9,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import auditing, comparing, delivery, stages
     from medidistill.pipeline.arms import methods
     from medidistill.pipeline.cleaning import clean
     from medidistill.pipeline.config_file import dump_config, environment_settings, load_config
     from medidistill.pipeline.resources import app_file, preset_files, schema_file
     from medidistill.pipeline.run_folder import RunFolder
+    from medidistill.pipeline.runner import plan, run, train_shard, working
     from medidistill.pipeline.schema import config_schema, config_template
     from medidistill.pipeline.sinks import make_sinks
+    from medidistill.pipeline.stages import stage_names
     from medidistill.pipeline.status import describe, read_status
     from medidistill.pipeline.stopping import Stop
     from medidistill.pipeline.support import make_support_package
-    from medidistill.pipeline.whole import plan, run, stage_names, train_shard, working
 
 __all__ = [
     "RunFolder",
     "Stop",
     "app_file",
-    "auditing",
     "clean",
-    "comparing",
     "config_schema",
     "config_template",
-    "delivery",
     "describe",
     "dump_config",
     "environment_settings",
@@ -45,7 +42,6 @@ __all__ = [
     "run",
     "schema_file",
     "stage_names",
-    "stages",
     "train_shard",
     "working",
 ]
@@ -64,21 +60,18 @@ _HOME = {
     "make_sinks": "sinks",
     "make_support_package": "support",
     "methods": "arms",
-    "plan": "whole",
+    "plan": "runner",
     "preset_files": "resources",
     "read_status": "status",
-    "run": "whole",
+    "run": "runner",
     "schema_file": "resources",
-    "stage_names": "whole",
-    "train_shard": "whole",
-    "working": "whole",
+    "stage_names": "stages",
+    "train_shard": "runner",
+    "working": "runner",
 }
-_MODULES = ("auditing", "comparing", "delivery", "stages")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

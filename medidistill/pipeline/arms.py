@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from medidistill.config import METHODS, DistillConfig, RunConfig, TrainingConfig
+from medidistill.config import DEFAULT_METHOD, METHODS, DistillConfig, RunConfig, TrainingConfig, preferred_method
 from medidistill.distillation import Experts, expert_labels
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
@@ -48,11 +48,12 @@ _RATES = (1.0, 3.0)
 
 def methods(config: RunConfig) -> tuple[str, ...]:
     """Return the distillation methods that this run needs."""
-    wanted = tuple(method for method in METHODS if method in config.evaluate.arms) or ("iadd",)
-    if any(method.startswith("iadd") for method in wanted) and not config.distill.importance.enabled:
+    wanted = tuple(method for method in METHODS if method in config.evaluate.arms) or (DEFAULT_METHOD,)
+    weighted = [method for method in wanted if METHODS[method].needs_weights]
+    if weighted and not config.distill.importance.enabled:
         raise ConfigError(
-            "distill.importance.enabled=False: 'iadd' without W is 'mtt'; set it to true, or take iadd out of "
-            "evaluate.arms and leave mtt in"
+            f"distill.importance.enabled=False: {weighted[0]!r} without W is trajectory matching with w = 1; set it to "
+            f"true, or take {', '.join(weighted)} out of evaluate.arms and leave mtt in"
         )
     for method in wanted:
         start = config.distill_by(method).start_from
@@ -62,8 +63,12 @@ def methods(config: RunConfig) -> tuple[str, ...]:
                 f"{method} begins with the set of {start!r} (distill.start_from), which must be compared too and be "
                 f"one of {earlier}; add it to evaluate.arms"
             )
-    if "dsa" in wanted and config.distill_by("dsa").augment == config.distill_by("dc").augment:
-        raise ConfigError("evaluate.arms: 'dsa' without distill.augment is 'dc'; set some augmentation or take one out")
+    for method in wanted:
+        twin = METHODS[method].twin_without_augmentation
+        if twin and config.distill_by(method).augment == config.distill_by(twin).augment:
+            raise ConfigError(
+                f"evaluate.arms: {method!r} without distill.augment is {twin!r}; set some augmentation or take one out"
+            )
     return wanted
 
 
@@ -86,7 +91,7 @@ def delivery(config: RunConfig, folder: RunFolder) -> Delivery:
 
     `auto` takes the best mean balanced accuracy on validation of the first architecture, the earlier method on a tie.
     Before the evaluation, and where experts are private (a choice on patients would be a touch without a mechanism),
-    it takes IADD where that is compared, else the last method.
+    it takes the preferred method of the registry where that is compared, else the last one.
     """
     wanted = candidate_methods(config)
     if config.deliver != "auto":
@@ -94,7 +99,7 @@ def delivery(config: RunConfig, folder: RunFolder) -> Delivery:
     cells = {method: cell_file(folder, method, config.evaluate.architectures[0]) for method in wanted}
     chosen_by_rule = len(wanted) == 1 or config.experts.dp.enabled
     if chosen_by_rule or not all(cell.is_file() for cell in cells.values()):
-        return Delivery("iadd" if "iadd" in wanted else wanted[-1], {})
+        return Delivery(preferred_method(wanted), {})
     scores = {method: ArmRun.load(cell).val_score for method, cell in cells.items()}
     return Delivery(max(scores, key=lambda method: scores[method]), scores)
 

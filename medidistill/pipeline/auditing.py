@@ -1,55 +1,36 @@
-"""The audit stage: attacks on the run's set, with the run's own procedure for the shadow runs."""
+"""The procedure of a run as the shadow runs of its audit repeat it: experts and distillation on other images."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig, digest
-from medidistill.distillation import at_coarse_side, distill, train_experts
+from medidistill.distillation import DistillProblem, DistillStatus, at_coarse_side, distill, train_experts
 from medidistill.distillation.noised_statistics import noised_statistics
 from medidistill.distillation.public_features import features_of
 from medidistill.distillation.statistics_images import distil_statistics
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.errors import DivergedError
-from medidistill.files import read_json, write_json, write_text
 from medidistill.networks import secret_generator, should_compile
 from medidistill.pipeline.arms import delivery, method_config, training_of
-from medidistill.pipeline.prepared import Prepared, private_folder
-from medidistill.pipeline.progress import say
-from medidistill.pipeline.release_check import check_after_ingest
+from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.released_statistics import release_noise
-from medidistill.pipeline.stages import with_noise
+from medidistill.pipeline.stages.experts import with_noise
 from medidistill.pipeline.work import Run
-from medidistill.privacy import AuditProfile, profile_named
-from medidistill.privacy import audit as attack
-from medidistill.privacy.officer import officer_html, officer_markdown
+from medidistill.privacy import AuditProfile
 
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
 
-__all__ = ["Procedure", "audit", "audit_file", "outsiders", "until_chosen"]
-
-
-class _EnoughError(Exception):
-    """The estimate was all that was asked for."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-
-def audit_file(run: Run) -> Path:
-    """Return the file of the run's audit."""
-    return run.folder.audit / "audit.json"
+__all__ = ["Procedure", "outsiders", "procedure_of", "until_chosen"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +65,7 @@ class Procedure:
 
     def __call__(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Train experts on normalised images and distil them. Raises `DivergedError`."""
-        if self.distillation.objective == "statistics":
+        if not self.distillation.matches_experts:
             return self._released(images, labels, patients, seed)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             return self._made(images, labels, patients, seed, Path(folder))
@@ -121,16 +102,18 @@ class Procedure:
             compile=mode,
         )
         result = distill(
-            files,
+            DistillProblem(
+                files,
+                class_names=self.class_names,
+                normalisation=self.normalisation,
+                training=self.training,
+                seed=seed,
+                real=(images, labels) if config.reads_real else None,
+                start=start,
+            ),
             dataclasses.replace(config, compile=mode),
-            class_names=self.class_names,
-            normalisation=self.normalisation,
-            training=self.training,
-            seed=seed,
-            real=(images, labels) if config.reads_real else None,
-            start=start,
         )
-        if result.status != "completed":
+        if result.status is not DistillStatus.COMPLETED:
             raise DivergedError(f"audit: a shadow run ended as {result.status}; lower distill.lr_images")
         return result.distilled
 
@@ -184,90 +167,28 @@ def outsiders(data: Prepared | IngestResult) -> LabelledImages:
     )
 
 
-def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = False) -> dict[str, Any]:
-    """Attack the set that this run would export; returns the document, also kept as audit/audit.json.
-
-    Args:
-        run: a run whose distillation has finished.
-        profile_name: `quick` or `full`.
-        workers: processes for the shadow runs; 0: one for each core.
-        estimate: do one shadow run, say how long the rest takes, and stop there.
-
-    Raises:
-        ConfigError: unknown profile, or a stage that has not finished.
-    """
-    profile = profile_named(profile_name)
-    method = delivery(run.config, run.folder).method
-    basis = run.require(f"distill/{method}", f"medidistill distill --method {method}")
-    data = run.data()
-    workers = workers or len(os.sched_getaffinity(0))
-    check = check_after_ingest(run, profile.name)
-    for line in check.lines() if not estimate else ():
-        say(run.progress, line)
-    inputs = digest("audit", basis, vars(profile), run.config.seed)
-    if run.finished("audit", inputs, audit_file(run)):
-        kept: dict[str, Any] = read_json(audit_file(run))
-        return kept
-    run.touch("audit", inputs, train=data.train, val=data.val, test=data.test)
-    folder = private_folder(run.folder.audit)
-    procedure = _procedure(run, profile, data, private_folder(folder / "work"), workers)
-    release = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
-
-    def on_estimate(seconds: float) -> None:
-        say(run.progress, f"audit {profile.name}: the other shadow runs take about {seconds / 60:.1f} min")
-        if estimate:
-            raise _EnoughError(seconds)
-
-    with run.bar(f"audit {profile.name}", profile.shadows, "shadow") as bar, run.stop.deferred():
-
-        def on_run(done: int, total: int) -> None:
-            bar.at(done, total)
-            run.stop.check()
-
-        try:
-            document = attack(
-                release,
-                data.train,
-                outsiders(data),
-                procedure,
-                profile,
-                procedure=procedure.digest,
-                folder=folder / "shadows",
-                seed=run.config.seed,
-                workers=workers,
-                compile=procedure.compile,
-                on_run=on_run,
-                on_part=lambda name: say(run.progress, f"audit: {name}"),
-                on_estimate=on_estimate,
-            )
-        except _EnoughError as enough:
-            return {
-                "estimate_seconds": enough.seconds,
-                "shadows": profile.shadows,
-                "workers": workers,
-                "release_check": check.lines(),
-            }
-    document["patient_units"] = run.patient_units.sentences()
-    write_json(audit_file(run), document, mode=0o600)
-    write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
-    write_text(folder / "privacy-report.html", officer_html(document), mode=0o600)
-    written = [audit_file(run), *folder.glob("privacy-report.*")]
-    run.note("audit", inputs, written, profile=profile.name, set=document["set"], seconds=document["seconds"])
-    return document
-
-
-def _procedure(
+def procedure_of(
     run: Run, profile: AuditProfile, data: Prepared, scratch: Path, workers: int, method: str = ""
 ) -> Procedure:
+    """Return the procedure of a run.
+
+    Args:
+        run: the run.
+        profile: of the audit; `quick` has fewer experts.
+        data: the run's images.
+        scratch: private folder for experts.
+        workers: processes that share the shadow runs.
+        method: whose set is made; empty: the one that is delivered.
+    """
     config = run.config
     method = method or delivery(config, run.folder).method
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")
-    if plain.objective != "statistics":
+    if plain.matches_experts:
         plain = until_chosen(plain, DistilledSet.load(run.folder.distill(method) / "distilled.safetensors"))
     # the noise of the run, not of fewer experts; a release of statistics has its own
-    if plain.objective == "statistics":
+    if not plain.matches_experts:
         dp = dataclasses.replace(pool.dp, noise_multiplier=release_noise(pool.dp))
         noised = dataclasses.replace(pool, dp=dp)
     else:
@@ -280,7 +201,7 @@ def _procedure(
         data.train.class_names,
         data.normalisation,
         scratch,
-        _procedure(run, profile, data, scratch, workers, plain.start_from) if plain.start_from else None,
+        procedure_of(run, profile, data, scratch, workers, plain.start_from) if plain.start_from else None,
         compile=_compilation_pays_off(config, plain, profile, workers),
     )
 
@@ -298,6 +219,4 @@ def _compilation_pays_off(config: RunConfig, plan: DistillConfig, profile: Audit
     batch = plan.batch_size or plan.ipc  # at least
     each = plan.outer_steps * plan.segments * inner * batch * config.network.width
     activations = each * config.ingest.image_size**2 * 4  # a way back costs about three ways out
-    return plan.objective != "statistics" and should_compile(
-        config.distill.compile, activations * profile.shadows / workers
-    )
+    return plan.matches_experts and should_compile(config.distill.compile, activations * profile.shadows / workers)

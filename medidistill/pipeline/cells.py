@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.evaluate.protocol import CHOOSING_NETWORKS
+from medidistill.hashing import tensor_sha256
 from medidistill.networks import should_compile
 from medidistill.pipeline.arms import cell_file, compared, make_arm
 from medidistill.pipeline.prepared import Prepared
@@ -70,8 +70,7 @@ class Contest:
 
 def fingerprint(images: LabelledImages) -> str:
     """Return what names the pixels, labels and patients of a split."""
-    pixels = images.images.contiguous().numpy().tobytes()
-    return digest(hashlib.sha256(pixels).hexdigest(), images.labels.tolist(), list(images.patient_ids))
+    return digest(tensor_sha256(images.images), images.labels.tolist(), list(images.patient_ids))
 
 
 def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> Contest:
@@ -86,7 +85,7 @@ def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> C
     for name, bundle in rivals(config, data.train.class_names, data.train.images.shape[1]).items():
         distilled[name] = bundle
         basis[name] = digest(
-            hashlib.sha256(bundle.images.contiguous().numpy().tobytes()).hexdigest(),
+            tensor_sha256(bundle.images),
             bundle.targets.tolist(),
             bundle.alpha,
             as_dict(bundle.normalisation),

@@ -34,10 +34,10 @@ from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.intake_folder import Batch, BatchState, IntakeFolder, remove
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.run_folder import RunFolder, refused_changes
+from medidistill.pipeline.runner import run
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.status import State, read_status
 from medidistill.pipeline.stopping import Stop
-from medidistill.pipeline.whole import run
 from medidistill.pipeline.withholding import full_text, make_public
 from medidistill.record import RunRecord
 

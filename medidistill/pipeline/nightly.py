@@ -20,11 +20,11 @@ from medidistill.pipeline.cleaning import clean
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.nightly_notes import Note, Notes, Progress, list_inbox, listing_digest
 from medidistill.pipeline.run_folder import RunFolder, refused_changes
+from medidistill.pipeline.runner import run
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.status import State, read_status
 from medidistill.pipeline.stopping import Stop
 from medidistill.pipeline.support import make_support_package
-from medidistill.pipeline.whole import run
 from medidistill.record import RunRecord
 
 __all__ = ["Night", "run_night"]

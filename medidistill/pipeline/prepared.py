@@ -62,6 +62,11 @@ class Prepared:
     normalisation: Normalisation
     digest: str
 
+    @property
+    def num_images(self) -> int:
+        """Images of all splits."""
+        return len(self.train) + len(self.val) + len(self.test)
+
     def to_learn_from(self) -> tuple[Tensor, Tensor]:
         """Return the training images as networks see them, (N, C, H, W), and their labels, (N,) int64."""
         return self.normalisation.apply(self.train.images), self.train.labels

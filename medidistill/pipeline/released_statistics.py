@@ -29,7 +29,9 @@ def release_noise(dp: DPConfig) -> float:
     from medidistill.privacy.accounting import noise_for
 
     if not dp.enabled:
-        raise ConfigError("method dp_stats: needs experts.dp.enabled=true, whose epsilon and delta it keeps to")
+        raise ConfigError(
+            "experts.dp.enabled=False: statistics are released with noise alone; set it to true, with epsilon and delta"
+        )
     return dp.noise_multiplier or noise_for(dp.epsilon, dp.delta, sampling_rate=1.0, steps=1)
 
 

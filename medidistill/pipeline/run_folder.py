@@ -23,22 +23,17 @@ from medidistill.files import (
     write_text,
 )
 from medidistill.pipeline.config_file import HEADER, differences, dump_config, load_config
+from medidistill.pipeline.stages import STAGES
 
 __all__ = ["RunFolder", "refused_changes"]
 
+_STAGE_ENTRIES = {"export": ("bundle",), "report": ("report.html", "summary.pdf")}  # others: a folder of their name
 _MANAGED_ENTRIES = (
     "record.json",
     "provenance.json",
     "release-check.json",
     "verdict.json",
-    "ingest",
-    "experts",
-    "distill",
-    "evaluate",
-    "audit",
-    "bundle",
-    "report.html",
-    "summary.pdf",
+    *(entry for kind in STAGES for entry in _STAGE_ENTRIES.get(kind, (kind,))),
     "status.json",
     "events.jsonl",
     ".lock",
@@ -297,29 +292,18 @@ class RunFolder:
         except OSError:
             return False
 
-    def discard(self, stage: str) -> None:
-        """Remove what `stage` left, so that it is done anew; `ingest` keeps the note of its source."""
-        whole = {"experts": self.experts, "evaluate": self.evaluate, "audit": self.audit}
-        whole |= {"export": self.bundle, "report": self.report}
-        if stage == "evaluate":
-            with translate_os_errors(self.verdict):
-                self.verdict.unlink(missing_ok=True)
-        target = self.distill(stage.partition("/")[2]) if stage.startswith("distill/") else whole.get(stage)
-        for path in sorted(self.ingest.glob("*.safetensors")) if target is None else [target]:
-            with translate_os_errors(path):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+    def remove_entry(self, path: Path) -> None:
+        """Remove a file or folder of this run, where it is there. Raises `ResourceError`."""
+        with translate_os_errors(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what a killed process was writing; call it with the lock held."""
         for path in sorted(self.path.rglob(".*.part"), reverse=True):
-            with translate_os_errors(path):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+            self.remove_entry(path)
 
 
 def _is_start_residue(path: Path) -> bool:

@@ -17,6 +17,7 @@ from medidistill.distilled_set import LabelledImages
 from medidistill.errors import IngestError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.pipeline.run_folder import RunFolder
+from medidistill.statistics import patient_codes
 
 __all__ = ["ScoredLabels", "load_scored_labels", "save_scored_labels"]
 
@@ -46,7 +47,7 @@ def _file(folder: RunFolder) -> Path:
 
 def save_scored_labels(folder: RunFolder, test: LabelledImages, val: LabelledImages) -> None:
     """Write the labels of both splits, readable by the owner alone, unless they are there. Raises `ResourceError`."""
-    codes = np.unique(np.asarray(test.patient_ids, dtype=str), return_inverse=True)[1].astype(np.int64)
+    codes = patient_codes(test.patient_ids)
     kept = _kept(folder)
     if kept is not None and kept.class_names == test.class_names:
         now = (test.labels.numpy(), codes, val.labels.numpy())

@@ -20,6 +20,7 @@ from medidistill.pipeline.memory import Need, check
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import Bar, say
 from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.stage import Stage
 from medidistill.pipeline.stopping import Stop
 from medidistill.privacy import Event, Manifest, cohort
 from medidistill.record import RunRecord
@@ -40,6 +41,7 @@ class Run:
         progress: draw bars and say what is done on stderr.
         ranks: the processes that share this work; the first one alone writes into the folder.
         device: where networks are trained.
+        source: folder of real images, for the ingest; None: the one that the run was started with.
     """
 
     folder: RunFolder
@@ -50,6 +52,7 @@ class Run:
     progress: bool = True
     ranks: Ranks = field(default_factory=Ranks)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    source: Path | None = None
 
     def bar(self, title: str, total: int, unit: str, part: tuple[int, int] | None = None) -> Bar:
         """Return a progress bar that also tells the journal; see `Bar`."""
@@ -136,11 +139,11 @@ class Run:
         if self.record.stages.pop(stage, None) is not None and self.ranks.writes:
             self.record.save(self.folder.record_file)
 
-    def discard(self, stage: str) -> None:
+    def discard(self, stage: Stage) -> None:
         """Forget `stage` and remove what it left."""
-        if self.record.stages.pop(stage, None) is not None:
+        if self.record.stages.pop(stage.name, None) is not None:
             self.record.save(self.folder.record_file)
-        self.folder.discard(stage)
+        stage.discard(self.folder)
 
     def note(self, stage: str, inputs: str, written: Iterable[Path] = (), **facts: Any) -> None:
         """Write into the record that `stage` has finished.

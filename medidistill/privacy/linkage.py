@@ -24,7 +24,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.errors import ConfigError
-from medidistill.privacy.statistics import binomial_tail, clopper_pearson, trials_needed
+from medidistill.privacy.statistics import binomial_tail, trials_needed
+from medidistill.statistics import clopper_pearson_limits
 
 __all__ = ["correlation_distance", "high_pass", "linkage_audit", "nearest"]
 
@@ -99,7 +100,7 @@ def _one_view(released: Tensor, members: Tensor, others: Tensor, chance: float) 
     ordinary, _ = nearest(correlation_distance(others, members))
     limit = float(torch.quantile(ordinary, 0.01))
     hits = int((to_member < to_other).sum())
-    low, high = clopper_pearson(hits, len(released))
+    low, high = clopper_pearson_limits(hits, len(released))
     return {
         "nearest_is_member": hits,
         "share": hits / len(released),

@@ -23,13 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medidistill.errors import ConfigError
-from medidistill.privacy.statistics import FloatArray
+from medidistill.statistics import BoolArray, FloatArray
 
 __all__ = ["by_patient", "lira_scores", "offline_scores", "phi", "rmia_scores"]
 
 _OWN_VARIANCE = 64  # shadows from which on each patient's variance is estimated by itself
 _SMALLEST = 1e-6
-BoolArray = npt.NDArray[np.bool_]
 
 
 def phi(log_probabilities: FloatArray, labels: npt.NDArray[np.int64]) -> FloatArray:

@@ -6,10 +6,11 @@ One list of blocks is written twice, as Markdown and as a self-contained HTML pa
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from medidistill.privacy.wording import ABOUT, finding
+from medidistill.textio import markdown_table
 
 __all__ = ["officer_html", "officer_markdown"]
 
@@ -117,13 +118,8 @@ def officer_markdown(document: Mapping[str, Any]) -> str:
         elif kind == "list":
             parts.append("\n".join(f"- {item}" for item in content))
         else:
-            parts.append(_markdown_table(*content))
+            parts.append("\n".join(markdown_table(*content)))
     return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 _STYLE = """body{font:10.5pt/1.4 Georgia,serif;max-width:19cm;margin:1cm auto;color:#111}

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from medidistill.errors import ConfigError
-from medidistill.privacy.statistics import CONFIDENCE, FloatArray
+from medidistill.privacy.statistics import CONFIDENCE
+from medidistill.statistics import FloatArray
 
 __all__ = ["guess_count", "one_run_bound", "one_run_epsilon", "one_run_p_value"]
 

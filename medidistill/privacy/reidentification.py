@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from medidistill.config import AugmentConfig, NetworkConfig
 from medidistill.networks import augment, draw, make_network
-from medidistill.privacy.statistics import auc_score, binomial_tail, clopper_pearson, trials_needed
+from medidistill.privacy.statistics import auc_score, binomial_tail, trials_needed
 from medidistill.seeding import stream
+from medidistill.statistics import clopper_pearson_limits
 
 __all__ = ["reidentification_audit", "train_recogniser"]
 
@@ -132,7 +133,7 @@ def reidentification_audit(
     to_others = (mine @ seen.T).max(dim=1).values
     chance = len(members) / (len(members) + len(rest))
     hits = int((to_members > to_others).sum())
-    limits = clopper_pearson(hits, len(released))
+    limits = clopper_pearson_limits(hits, len(released))
     return {
         "measured": True,
         "auc_on_real_pairs": auc,

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from scipy import stats
 
 from medidistill.errors import ConfigError
+from medidistill.statistics import FloatArray, clopper_pearson_limits
 
 __all__ = [
     "MEASURED_FPRS",
     "Attack",
     "auc_score",
     "binomial_tail",
-    "clopper_pearson",
     "epsilon_lower",
     "members_needed",
     "nonmembers_needed",
@@ -31,25 +31,6 @@ __all__ = [
 
 CONFIDENCE = 0.95
 MEASURED_FPRS = (0.01, 0.001)  # rates of false positives that every attack is summarised at
-FloatArray = npt.NDArray[np.float64]
-
-
-def clopper_pearson(hits: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the two-sided exact binomial limits of `hits` in `trials`.
-
-    `hits` may be a sum of shares (a patient who was hit in 3 of 4 runs counts 0.75 of one trial): the limits, those of
-    the beta distribution, then count each patient once.
-
-    Raises:
-        ConfigError: no trial, or hits outside 0..trials.
-    """
-    if not trials > 0 or not 0 <= hits <= trials * (1 + 1e-9) or not 0 < confidence < 1:
-        raise ConfigError(f"hits={hits} of trials={trials}: must be 0 <= hits <= trials, trials > 0, level in (0, 1)")
-    tail = (1 - confidence) / 2
-    misses = max(0.0, trials - hits)
-    low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, misses)) if misses > 0 else 1.0
-    return low, high
 
 
 def binomial_tail(hits: int, trials: int, chance: float) -> float:
@@ -76,7 +57,7 @@ def members_needed(limit: float, fpr: float, confidence: float = CONFIDENCE) -> 
     if limit <= fpr:
         raise ConfigError(f"limit {limit:g} of the true positives: must be > the rate of false positives {fpr:g}")
     number = 1
-    while clopper_pearson(fpr * number, number, confidence)[1] > limit:
+    while clopper_pearson_limits(fpr * number, number, confidence)[1] > limit:
         number += max(1, number // 50)
     return number
 
@@ -95,7 +76,7 @@ def passes_by_chance(limit: float, fpr: float, members: int, others: int, confid
         confidence: of the upper limit.
     """
     most = -1
-    while most < members and clopper_pearson(most + 1, members, confidence)[1] <= limit:
+    while most < members and clopper_pearson_limits(most + 1, members, confidence)[1] <= limit:
         most += 1
     return float(stats.betabinom.cdf(most, members, fpr * (others + 1), (1 - fpr) * (others + 1)))
 
@@ -115,8 +96,8 @@ def epsilon_lower(
     Both rates are taken at their unfavourable exact limit; each limit fails with (1 - confidence) / 2.
     Source: Jagielski, Ullman, Oprea 2020 (arXiv 2006.07709).
     """
-    low, _ = clopper_pearson(hits, members, confidence)
-    _, high = clopper_pearson(false_hits, others, confidence)
+    low, _ = clopper_pearson_limits(hits, members, confidence)
+    _, high = clopper_pearson_limits(false_hits, others, confidence)
     return max(0.0, math.log((low - delta) / high)) if low > delta else 0.0
 
 
@@ -178,7 +159,7 @@ class Attack:
             rates.append((true / n_true, false / n_false))
             bounds.append(epsilon_lower(true, n_true, false, n_false, confidence=confidence))
         tpr, reached = (sum(values) / 2 for values in zip(*rates, strict=True))
-        low, high = clopper_pearson(tpr * members, members, confidence)
+        low, high = clopper_pearson_limits(tpr * members, members, confidence)
         return {
             **result,
             "resolvable": True,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medidistill.report.data import ReportData
+from medidistill.textio import interval_text
 
 __all__ = ["Line", "summary_lines", "summary_pdf"]
 
@@ -104,13 +105,9 @@ def _arms(comparison: Any) -> list[Line]:
     first = comparison["rows"][0]["architecture"]
     for row in comparison["rows"]:
         if row["architecture"] == first:
-            spans = (_span(row[name]) for name in ("balanced_accuracy", "macro_auroc"))
+            spans = (interval_text(row[name]) for name in ("balanced_accuracy", "macro_auroc"))
             lines.append(Line((row["arm"], str(row["training_images"]), *spans), places, size=7.5))
     return lines
-
-
-def _span(value: Any) -> str:
-    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def _wrapped(line: Line, scale: float) -> list[list[str]]:

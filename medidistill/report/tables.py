@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from medidistill.textio import interval_text
+
 __all__ = [
     "Table",
     "agreement_table",
@@ -35,7 +37,7 @@ class Table:
                 self.reasons.append(value["undefined"])
             known = f"{value['estimate']:{sign}.{digits}f} " if "estimate" in value else ""
             return f"{known}undefined ({self.reasons.index(value['undefined']) + 1})"
-        return "{} [{}, {}]".format(*(f"{value[name]:{sign}.{digits}f}" for name in ("estimate", "low", "high")))
+        return interval_text(value, digits, sign)
 
 
 def _rows(

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from medidistill.config import METHODS
+from medidistill.textio import interval_text
+
 __all__ = ["confounded_sites", "findings", "measured", "quarantine_by_reason", "test_openings"]
 
 _WHAT = {
@@ -15,11 +18,7 @@ _WHAT = {
     "dp_full": "real images, all there are, by DP-SGD at the epsilon of the set,",
     "random": "real images drawn at random",
     "packed": "real images drawn at random, packed into the same bytes,",
-    "snapshots": "images distilled by matching features at expert snapshots",
-    "kernel": "images distilled by kernel regression",
-    "kernel_warm": "images distilled by feature matching, then kernel regression",
-    "mtt": "images distilled by trajectory matching (MTT)",
-    "iadd": "images distilled with importance weights (IADD)",
+    **{name: f"images distilled by {one.summary or one.title}" for name, one in METHODS.items()},
 }
 _MOST_HASHES = 20
 
@@ -31,7 +30,7 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
     level = f"{100 * comparison['confidence']:g} %"
     sentences = [
         f"Networks trained on {rows[arm]['training_images']} {_WHAT.get(arm, f'images (arm {arm})')} reach a "
-        f"balanced accuracy of {_span(rows[arm]['balanced_accuracy'])} on the test split."
+        f"balanced accuracy of {interval_text(rows[arm]['balanced_accuracy'], 2)} on the test split."
         for arm in dict.fromkeys(["full", "iadd", "mtt", "random", *rows])
         if arm in rows and arm != "kmeans"
     ]
@@ -47,10 +46,6 @@ def _short(arm: str) -> str:
     return {"mtt": "MTT", "random": "random real images", "packed": "packed random real images"}.get(arm, arm)
 
 
-def _span(interval: Mapping[str, float], sign: str = "") -> str:
-    return f"{interval['estimate']:{sign}.2f} [{interval['low']:{sign}.2f}, {interval['high']:{sign}.2f}]"
-
-
 def measured(row: Mapping[str, Any]) -> str:
     """Return the figure of one measurement of an audit, with its interval where it has one."""
     found = row["estimate"]
@@ -60,7 +55,7 @@ def measured(row: Mapping[str, Any]) -> str:
 
 
 def _verdict(gap: Mapping[str, float]) -> str:
-    span = _span(gap, "+")
+    span = interval_text(gap, 2, "+")
     if gap["low"] > 0:
         return f"{span}: better in this run, the interval is above zero."
     if gap["high"] < 0:

@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks import weights_page
 from benchmarks.weights_analysis import Measured, analyse, by_layer, correlations
 from medidistill.config import DistillConfig, EvaluateConfig, ExpertConfig, NetworkConfig, RunConfig, TrainingConfig
-from medidistill.distillation import ImportanceWeights, distill, train_experts
+from medidistill.distillation import Callbacks, DistillProblem, ImportanceWeights, distill, train_experts
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.files import write_text
@@ -93,10 +93,9 @@ def test_a_run_is_analysed_from_end_to_end(tmp_path: Path) -> None:
         images, data.train.labels, num_classes=2, network=config.network, config=config.experts, seed=0,
         folder=folder.experts,
     )  # fmt: skip
-    distill(
-        files, config.distill, class_names=("a", "b"), normalisation=data.normalisation,
-        training=config.evaluate.small, seed=0, folder=folder.distill("iadd"), score=lambda made: 0.5,
-    )  # fmt: skip
+    problem = DistillProblem(files, ("a", "b"), data.normalisation, training=config.evaluate.small, seed=0)
+    calls = Callbacks(score=lambda made: 0.5)
+    distill(problem, config.distill, callbacks=calls, folder=folder.distill("iadd"))
     result = {"name": "tiny", **analyse(folder, segments=2, fisher_images=3, seeds=1)}
     assert result["layers"][0]["name"] == "features.0.weight"
     assert {entry["step"] for entry in result["over_time"]} == {2, 4}

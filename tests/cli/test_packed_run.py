@@ -80,10 +80,10 @@ def test_resume_keeps_every_finished_stage(packed):
 
 @pytest.mark.parametrize("stop_at", [3, 8])  # at the coarse side, and while it is refined
 def test_a_stop_in_either_part_resumes_to_the_same_set(packed, tiny, tmp_path, stop_at, monkeypatch):
-    from medidistill.pipeline import stages
+    from medidistill.pipeline.stages import distill
 
     config, out, seen = load_config(packed.parent / "packed.yaml"), tmp_path / "out", 0
-    shown = stages._shown
+    shown = distill._shown
 
     def stopping(entry):
         nonlocal seen
@@ -93,7 +93,7 @@ def test_a_stop_in_either_part_resumes_to_the_same_set(packed, tiny, tmp_path, s
         return shown(entry)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "_shown", stopping)
+        patched.setattr(distill, "_shown", stopping)
         with pytest.raises(StoppedError):
             run(config, tiny.phantoms, out, progress=False)
     run(config, None, out, progress=False, resume=True, until="distill/snapshots")

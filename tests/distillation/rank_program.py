@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from medidistill.config import AugmentConfig, DistillConfig, TrainingConfig
-from medidistill.distillation import distill, join_ranks
+from medidistill.distillation import Callbacks, DistillProblem, distill, join_ranks
 from medidistill.distilled_set import DistilledSet, Normalisation
 
 CONFIG = DistillConfig(
@@ -44,16 +44,17 @@ def work(experts: Path, out: Path, segments: int, die_at: int | None = None) -> 
             os.kill(os.getpid(), signal.SIGKILL)
 
     distill(
-        sorted(experts.glob("expert-*.safetensors")),
+        DistillProblem(
+            sorted(experts.glob("expert-*.safetensors")),
+            class_names=("a", "b", "c"),
+            normalisation=Normalisation(),
+            training=TrainingConfig(steps=5),
+            seed=0,
+        ),
         dataclasses.replace(CONFIG, segments=segments),
-        class_names=("a", "b", "c"),
-        normalisation=Normalisation(),
-        training=TrainingConfig(steps=5),
-        seed=0,
+        callbacks=Callbacks(score=score, on_step=on_step),
         folder=out,
         resume=True,
-        score=score,
-        on_step=on_step,
         ranks=ranks,
     )
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, NetworkConfig, TrainingConfig
-from medidistill.distillation import Experts, distill, expert_labels, train_experts
+from medidistill.distillation import DistillProblem, Experts, distill, expert_labels, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout
@@ -66,13 +66,15 @@ def test_a_set_carries_the_labels_of_its_decoded_images(files: list[Path]) -> No
     )
     made = {
         by: distill(
-            files,
+            DistillProblem(
+                files,
+                class_names=("a", "b", "c"),
+                normalisation=Normalisation(),
+                training=TrainingConfig(),
+                seed=0,
+                real=(IMAGES, LABELS),
+            ),
             dataclasses.replace(config, expert_labels=by),
-            class_names=("a", "b", "c"),
-            normalisation=Normalisation(),
-            training=TrainingConfig(),
-            seed=0,
-            real=(IMAGES, LABELS),
         ).distilled
         for by in (True, False)
     }

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, NetworkConfig, TrainingConfig
-from medidistill.distillation import DistillResult, Experts, distill, train_experts
+from medidistill.distillation import DistillProblem, DistillResult, Experts, distill, train_experts
 from medidistill.distillation.fisher import fisher_information, mean_diagonal_fisher
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError
@@ -33,13 +33,15 @@ def make(files: list[Path], importance: ImportanceConfig, seed: int = 0, real: b
         ipc=1, outer_steps=3, inner_steps=2, max_start=2, importance=importance, compile="off", validate_every=0
     )
     return distill(
-        files,
+        DistillProblem(
+            files,
+            class_names=("a", "b", "c"),
+            normalisation=Normalisation(),
+            training=TrainingConfig(),
+            seed=seed,
+            real=(IMAGES, LABELS) if real else None,
+        ),
         settings,
-        class_names=("a", "b", "c"),
-        normalisation=Normalisation(),
-        training=TrainingConfig(),
-        seed=seed,
-        real=(IMAGES, LABELS) if real else None,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medidistill.config import DistillConfig, ExpertConfig, ImportanceConfig, NetworkConfig, TrainingConfig
-from medidistill.distillation import DistillResult, Experts, distill, train_experts
+from medidistill.distillation import Callbacks, DistillProblem, DistillResult, Experts, distill, train_experts
 from medidistill.distillation.experts import expert_digest
 from medidistill.distillation.label_init import correctly_classified, expert_logits, mean_logits
 from medidistill.distillation.matching import max_start_epoch
@@ -46,15 +46,11 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def make(files: list[Path], config: DistillConfig, **extra: object) -> DistillResult:
-    settings: dict[str, object] = {"real": (IMAGES, LABELS), "seed": 0} | extra
-    return distill(
-        files,
-        config,
-        class_names=("a", "b", "c"),
-        normalisation=Normalisation(),
-        training=TrainingConfig(),
-        **settings,  # type: ignore[arg-type]
-    )
+    given: dict[str, object] = {"real": (IMAGES, LABELS), "seed": 0} | extra
+    calls = Callbacks(score=given.pop("score", None), on_step=given.pop("on_step", None))  # type: ignore[arg-type]
+    options = {name: given.pop(name) for name in ("folder", "resume") if name in given}
+    problem = DistillProblem(files, ("a", "b", "c"), Normalisation(), TrainingConfig(), **given)  # type: ignore[arg-type]
+    return distill(problem, config, callbacks=calls, **options)  # type: ignore[arg-type]
 
 
 def test_a_sharpness_aware_step_is_the_gradient_at_the_worst_point_nearby(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medidistill.config import DistillConfig, TrainingConfig
-from medidistill.distillation import Experts, distill
+from medidistill.distillation import Callbacks, DistillProblem, Experts, distill
 from medidistill.distillation.kernel_regression import KernelRegression
 from medidistill.distillation.outer_step import OuterStep
 from medidistill.distillation.ranks import Ranks
@@ -121,15 +121,17 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(files: list[Path], tmp
                 raise StoppedError("stopped", 15)
 
         distill(
-            files,
+            DistillProblem(
+                files,
+                class_names=("a", "b"),
+                normalisation=Normalisation(),
+                training=TrainingConfig(),
+                seed=0,
+                real=(IMAGES, LABELS),
+            ),
             config,
-            class_names=("a", "b"),
-            normalisation=Normalisation(),
-            training=TrainingConfig(),
-            seed=0,
+            callbacks=Callbacks(on_step=on_step),
             folder=folder,
-            real=(IMAGES, LABELS),
-            on_step=on_step,
             resume=resume,
         )
 

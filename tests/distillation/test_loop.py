@@ -16,7 +16,15 @@ from medidistill.config import (
     NetworkConfig,
     TrainingConfig,
 )
-from medidistill.distillation import DistillResult, MetaGradient, distill, train_experts, unroll
+from medidistill.distillation import (
+    Callbacks,
+    DistillProblem,
+    DistillResult,
+    MetaGradient,
+    distill,
+    train_experts,
+    unroll,
+)
 from medidistill.distillation.state import DistillState
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
@@ -62,15 +70,11 @@ Make = Callable[..., DistillResult]
 @pytest.fixture
 def make(experts: list[Path]) -> Make:
     def call(config: DistillConfig = CONFIG, **extra: Any) -> DistillResult:
-        settings: dict[str, Any] = {"seed": 0, "score": score} | extra
-        return distill(
-            experts,
-            config,
-            class_names=("a", "b", "c"),
-            normalisation=Normalisation(),
-            training=TrainingConfig(),
-            **settings,
-        )
+        given: dict[str, Any] = {"seed": 0, "score": score, "class_names": ("a", "b", "c"), "experts": experts} | extra
+        calls = Callbacks(given.pop("score"), given.pop("on_step", None))
+        options = {name: given.pop(name) for name in ("folder", "resume", "device", "ranks") if name in given}
+        problem = DistillProblem(normalisation=Normalisation(), training=TrainingConfig(), **given)
+        return distill(problem, config, callbacks=calls, **options)
 
     return call
 

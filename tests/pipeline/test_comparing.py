@@ -13,8 +13,8 @@ import torch
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate import ArmRun
-from medidistill.pipeline import comparing
 from medidistill.pipeline.arms import cell_file
+from medidistill.pipeline.stages.evaluate import evaluate
 
 from .comparison_example import SMALL, bundle, ready_run, squares, write_folder
 
@@ -25,7 +25,7 @@ LEARNING = dataclasses.replace(SMALL, steps=40)
 def test_a_bundle_from_elsewhere_is_an_arm_in_the_order_of_this_run(tmp_path):
     path = bundle(tmp_path / "st-elsewhere", names=("normal", "Covid 19"))
     run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small=LEARNING)
-    comparison = comparing.evaluate(run)
+    comparison = evaluate(run)
     rival = comparison.rows[1]
     assert (rival.arm, rival.training_images) == ("bundle-st-elsewhere", 8)
     assert rival.info[0]["ipc"] == 4
@@ -40,13 +40,13 @@ def test_soft_labels_of_a_bundle_are_reordered_too(tmp_path):
     soft = torch.stack([0.1 + 0.8 * ~covid, 0.1 + 0.8 * covid], dim=1)
     path = bundle(tmp_path / "soft", names=("Normal", "COVID-19"), soft_labels=soft)
     run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small=LEARNING)
-    assert comparing.evaluate(run).rows[1].balanced_accuracy.estimate > 0.9
+    assert evaluate(run).rows[1].balanced_accuracy.estimate > 0.9
 
 
 def test_test_images_are_normalised_as_the_bundle_says(tmp_path):
     path = bundle(tmp_path / "one")
     runs = [ready_run(tmp_path / name, arms=("full",), bundles=(str(path),)) for name in ("a", "b")]
-    comparing.evaluate(runs[0])
+    evaluate(runs[0])
     own = ArmRun.load(cell_file(runs[0].folder, "bundle-one", "convnet")).test_probabilities
     for split in ("train", "val", "test"):  # the run now says `fixed`; the bundle still says `per_image`
         file = runs[1].folder.ingest / f"{split}.safetensors"
@@ -55,7 +55,7 @@ def test_test_images_are_normalised_as_the_bundle_says(tmp_path):
         images, header, _ = load_split(file)
         header["normalisation"] = {"kind": "fixed", "mean": 0.5, "std": 0.25}
         save_split(file, images, {key: header[key] for key in ("digest", "normalisation")})
-    comparing.evaluate(runs[1])
+    evaluate(runs[1])
     assert (ArmRun.load(cell_file(runs[1].folder, "bundle-one", "convnet")).test_probabilities == own).all()
 
 
@@ -75,7 +75,7 @@ def test_wrong_bundles_are_refused_before_any_training(tmp_path):
     ):
         run = ready_run(tmp_path / f"run-{message[:9]}", bundles=tuple(str(path) for path in paths))
         with pytest.raises(error, match=message):
-            comparing.evaluate(run)
+            evaluate(run)
         assert run.record.test_openings == []
         assert not run.folder.evaluate.exists()
 
@@ -83,7 +83,7 @@ def test_wrong_bundles_are_refused_before_any_training(tmp_path):
 def test_a_bundle_in_a_run_folder_is_called_by_the_run(tmp_path):
     path = bundle(tmp_path / "north 2025" / "bundle")
     run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),))
-    assert comparing.evaluate(run).rows[1].arm == "bundle-north-2025"
+    assert evaluate(run).rows[1].arm == "bundle-north-2025"
 
 
 def test_an_external_set_is_read_whole_and_has_tables_of_its_own(tmp_path):
@@ -92,7 +92,7 @@ def test_an_external_set_is_read_whole_and_has_tables_of_its_own(tmp_path):
     turned = dataclasses.replace(elsewhere, labels=1 - elsewhere.labels)
     source = write_folder(tmp_path / "elsewhere", turned)
     run = ready_run(tmp_path / "run", arms=("full",), full_epochs=20, external=str(source))
-    inside = comparing.evaluate(run).rows[0]
+    inside = evaluate(run).rows[0]
     folder = run.folder.evaluate / "external"
     outside = json.loads((folder / "comparison.json").read_text())
     assert inside.balanced_accuracy.estimate > 0.9
@@ -108,7 +108,7 @@ def test_an_external_set_is_read_whole_and_has_tables_of_its_own(tmp_path):
     # read once: the folder may be gone when the run goes on
     before = run.record.test_openings[:]
     (source / "labels.csv").unlink()
-    assert comparing.evaluate(run).rows[0] == inside
+    assert evaluate(run).rows[0] == inside
     assert run.record.test_openings == before
 
 
@@ -119,45 +119,45 @@ def test_an_external_set_must_be_of_elsewhere_and_of_the_same_classes(tmp_path):
 
     (run.folder.ingest / "manifest.csv").write_text(f"key,sha256\nx,{sha256_file(source / '3.png')}\n")
     with pytest.raises(IngestError, match="1 of 8 images are files of this run's own collection"):
-        comparing.evaluate(run)
+        evaluate(run)
     other = LabelledImages(**{**vars(squares(8, 16, 8)), "class_names": ("COVID-19", "norml")})
     run = ready_run(tmp_path / "other", external=str(write_folder(tmp_path / "labels", other)))
     with pytest.raises(IngestError, match="did you mean 'Normal'"):
-        comparing.evaluate(run)
+        evaluate(run)
 
 
 def test_a_run_with_sites_shows_subgroups_and_whether_the_source_can_be_told(tmp_path):
     run = ready_run(tmp_path / "run", images=120, site_shift=0.3)
-    comparing.evaluate(run)
+    evaluate(run)
     clinical = json.loads((run.folder.evaluate / "clinical.json").read_text())
     groups = {column: [group["group"] for group in found] for column, found in clinical["subgroups"].items()}
     assert groups == {"sex": ["F", "M"], "age": ["18-39", "65-79", "unknown"], "site": ["north", "south"]}
     assert clinical["source_probe"]["site"]["balanced_accuracy"]["estimate"] > 0.9
     plain = ready_run(tmp_path / "plain", images=120)
-    comparing.evaluate(plain)
+    evaluate(plain)
     clinical = json.loads((plain.folder.evaluate / "clinical.json").read_text())
     assert clinical["source_probe"]["site"]["balanced_accuracy"]["estimate"] < 0.7
 
 
 def test_cells_are_kept_where_only_the_questions_change(tmp_path):
     run = ready_run(tmp_path / "run")
-    comparing.evaluate(run)
+    evaluate(run)
     file = cell_file(run.folder, "full", "convnet")
     before = file.stat().st_mtime_ns
     rules = run.config.evaluate
     asked = dataclasses.replace(rules, clinical=dataclasses.replace(rules.clinical, margin=0.1))
     run.config = dataclasses.replace(run.config, evaluate=asked)
-    comparing.evaluate(run)
+    evaluate(run)
     assert file.stat().st_mtime_ns == before
     assert json.loads((run.folder.evaluate / "clinical.json").read_text())["settings"]["margin"] == 0.1
     # a margin chosen after the first look is a second look
     assert len(run.record.test_openings) == 2
     shown = dataclasses.replace(asked, saliency=dataclasses.replace(asked.saliency, cases=2))
     run.config = dataclasses.replace(run.config, evaluate=shown)
-    comparing.evaluate(run)
+    evaluate(run)
     assert len(run.record.test_openings) == 2
     run.config = dataclasses.replace(run.config, evaluate=dataclasses.replace(asked, full_epochs=2))
-    comparing.evaluate(run)
+    evaluate(run)
     assert file.stat().st_mtime_ns != before
 
 
@@ -171,7 +171,7 @@ def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(cells, "should_compile", lambda mode, work: (mode, work))
     run = ready_run(tmp_path / "run", arms=("full",), architectures=("convnet",), networks=3)
-    comparison = comparing.evaluate(run)
+    comparison = evaluate(run)
     # an epoch is 1 step (48 images in a batch of 64): 3 networks that count, 2 for each of 1, 1 and 2 epochs to choose
     work = (3 * 1 + 2 * (1 + 1 + 2)) * 48 * 4 * 16 * 16
     assert asked == [("auto", work)]
@@ -180,7 +180,7 @@ def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
 
 def test_library_networks_train_eagerly_whatever_is_asked(tmp_path):
     run = ready_run(tmp_path / "run", size=32, arms=("full",), architectures=("resnet18",), compile="on")
-    assert comparing.evaluate(run).rows[0].info[0]["compiled"] is False
+    assert evaluate(run).rows[0].info[0]["compiled"] is False
 
 
 _LARGE = ("vgg11", "densenet121")
@@ -191,7 +191,7 @@ _LARGE = ("vgg11", "densenet121")
 )
 def test_every_architecture_goes_through_the_comparison(tmp_path, architecture):
     run = ready_run(tmp_path / "run", size=64, images=16, arms=("full",), architectures=(architecture,))
-    comparison = comparing.evaluate(run)
+    comparison = evaluate(run)
     assert [(row.arm, row.architecture) for row in comparison.rows] == [("full", architecture)]
     with open(run.folder.evaluate / "clinical.csv") as file:
         assert {row["architecture"] for row in csv.DictReader(file)} == {architecture}
@@ -205,7 +205,7 @@ def test_all_architectures_and_arms_in_one_comparison(tmp_path):
     run = ready_run(
         tmp_path / "run", size=64, images=24, networks=2, arms=arms, bundles=(str(path),), architectures=ZOO
     )
-    comparison = comparing.evaluate(run)
+    comparison = evaluate(run)
     assert {(row.arm, row.architecture) for row in comparison.rows} == {
         (arm, name) for arm in (*arms, "bundle-one") for name in ZOO
     }

@@ -12,9 +12,11 @@ import pytest
 from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun
 from medidistill.files import write_text
-from medidistill.pipeline import RunFolder, clean, comparing, delivery, dump_config, load_config
+from medidistill.pipeline import RunFolder, clean, dump_config, load_config
 from medidistill.pipeline.arms import cell_file
 from medidistill.pipeline.explaining import explanations
+from medidistill.pipeline.stages.evaluate import evaluate
+from medidistill.pipeline.stages.report import report
 
 from .comparison_example import bundle, ready_run
 
@@ -31,7 +33,7 @@ def compared(tmp_path_factory):
     root = tmp_path_factory.mktemp("explained")
     path = bundle(root / "elsewhere")
     run = ready_run(root / "run", arms=("full", "random"), bundles=(str(path),))
-    comparing.evaluate(run)
+    evaluate(run)
     (run.folder.ingest / "quarantine.csv").write_text("key,reason\n")
     counts = dict.fromkeys(("COVID-19", "Normal"), 24)
     run.record.stages["ingest"]["images"] = dict.fromkeys(("train", "val", "test"), counts)
@@ -41,7 +43,7 @@ def compared(tmp_path_factory):
 def test_nothing_is_explained_unless_it_is_asked_for(compared):
     run = _asked(compared, cases=0)
     assert explanations(run, run.data()) is None
-    delivery.report(run)
+    report(run)
     assert not run.folder.explained.exists()
 
 
@@ -75,7 +77,7 @@ def test_the_networks_explained_are_those_that_were_scored(compared):
 
 def test_patients_are_on_a_page_of_their_own_which_clean_removes(compared, tmp_path):
     run = _asked(compared, cases=1)
-    page, place = delivery.report(run), run.folder.explained
+    page, place = report(run), run.folder.explained
     assert "do not share" not in page.read_text()
     assert "X-rays of the" not in page.read_text()
     assert "ingest/explained/explained.html" in page.read_text()
@@ -91,7 +93,7 @@ def test_patients_are_on_a_page_of_their_own_which_clean_removes(compared, tmp_p
     assert not copy.explained.exists()
     assert "picture.png" not in {one.name for one in copy.path.rglob("*")}
     # asked for no longer: what showed patients goes
-    delivery.report(_asked(compared, cases=0))
+    report(_asked(compared, cases=0))
     assert not place.exists()
 
 
@@ -106,7 +108,7 @@ def test_pictures_may_be_asked_for_after_the_run(compared):
 
 
 def test_folders_are_called_by_their_last_name_only(compared):
-    text = delivery.report(_asked(compared, cases=0)).read_text()
+    text = report(_asked(compared, cases=0)).read_text()
     assert str(compared.folder.path.parent) not in text
     assert "elsewhere" in text
 

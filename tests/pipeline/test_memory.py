@@ -76,7 +76,7 @@ import json, sys, tempfile, torch
 from pathlib import Path
 from benchmarks.measuring import Peak
 from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, NetworkConfig, RunConfig, TrainingConfig
-from medidistill.distillation import distill, train_experts
+from medidistill.distillation import DistillProblem, distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline.memory import distill_need, experts_need
@@ -101,9 +101,7 @@ files = train_experts(
 if kind != "experts":
     peak = Peak(torch.device("cpu"))
     rules = config.distill_by("mtt")
-    distill(
-        files, rules, class_names="abc", normalisation=Normalisation(), training=TrainingConfig(steps=1), seed=0
-    )
+    distill(DistillProblem(files, "abc", Normalisation(), TrainingConfig(steps=1), seed=0), rules)
 print(json.dumps([need.bytes, peak.bytes()]))
 """
 

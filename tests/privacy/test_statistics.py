@@ -14,13 +14,13 @@ from medidistill.privacy.statistics import (
     Attack,
     auc_score,
     binomial_tail,
-    clopper_pearson,
     epsilon_lower,
     members_needed,
     nonmembers_needed,
     passes_by_chance,
     trials_needed,
 )
+from medidistill.statistics import clopper_pearson_limits
 
 
 def attack(members: np.ndarray, others: np.ndarray, seed: int = 0) -> Attack:
@@ -32,11 +32,11 @@ def attack(members: np.ndarray, others: np.ndarray, seed: int = 0) -> Attack:
 @pytest.mark.parametrize(("hits", "trials"), [(0, 10), (3, 10), (10, 10), (6, 500)])
 def test_clopper_pearson_is_the_textbook_one(hits: int, trials: int) -> None:
     expected = proportion_confint(hits, trials, method="beta")
-    assert clopper_pearson(hits, trials) == pytest.approx(np.nan_to_num(expected, nan=0.0 if hits == 0 else 1.0))
+    assert clopper_pearson_limits(hits, trials) == pytest.approx(np.nan_to_num(expected, nan=0.0 if hits == 0 else 1.0))
 
 
 def test_limits_of_shares_lie_between_those_of_whole_hits() -> None:
-    low, middle, high = (clopper_pearson(hits, 100) for hits in (3, 3.5, 4))
+    low, middle, high = (clopper_pearson_limits(hits, 100) for hits in (3, 3.5, 4))
     assert low[0] < middle[0] < high[0]
     assert low[1] < middle[1] < high[1]
 
@@ -44,7 +44,7 @@ def test_limits_of_shares_lie_between_those_of_whole_hits() -> None:
 @pytest.mark.parametrize(("hits", "trials"), [(-1, 10), (11, 10), (0, 0)])
 def test_impossible_counts_are_refused(hits: int, trials: int) -> None:
     with pytest.raises(ConfigError, match="0 <= hits <= trials"):
-        clopper_pearson(hits, trials)
+        clopper_pearson_limits(hits, trials)
 
 
 def test_binomial_tail_is_the_sum() -> None:
@@ -60,7 +60,8 @@ def test_what_a_number_can_show() -> None:
     assert binomial_tail(7, 7, 0.5) < 0.01 < binomial_tail(6, 6, 0.5)
     assert nonmembers_needed(0.01) == 200
     needed = members_needed(0.03, 0.01)
-    assert clopper_pearson(0.01 * needed, needed)[1] <= 0.03 < clopper_pearson(0.01 * needed * 0.9, needed * 0.9)[1]
+    upper = [clopper_pearson_limits(0.01 * number, number)[1] for number in (needed, 0.9 * needed)]
+    assert upper[0] <= 0.03 < upper[1]
     with pytest.raises(ConfigError, match="must be >"):
         members_needed(0.01, 0.01)
 
@@ -90,7 +91,7 @@ def test_operating_point_against_a_naive_loop() -> None:
         reached.append(np.mean([found.scores[i] > threshold for i in range(300, 700) if (i in first) != half]))
     assert point["tpr"] == pytest.approx(np.mean(tpr))
     assert point["fpr_reached"] == pytest.approx(np.mean(reached))
-    assert (point["low"], point["high"]) == pytest.approx(clopper_pearson(point["tpr"] * 300, 300))
+    assert (point["low"], point["high"]) == pytest.approx(clopper_pearson_limits(point["tpr"] * 300, 300))
 
 
 def test_each_threshold_is_checked_on_the_half_that_did_not_choose_it() -> None:
@@ -127,7 +128,7 @@ def test_many_runs_of_a_patient_count_once() -> None:
     member = rng.random(1200) < 0.5
     point = Attack(scores, member, unit, rng.permutation(60)).at(0.1)
     assert point["members"] == 60
-    assert (point["low"], point["high"]) == pytest.approx(clopper_pearson(point["tpr"] * 60, 60))
+    assert (point["low"], point["high"]) == pytest.approx(clopper_pearson_limits(point["tpr"] * 60, 60))
 
 
 def test_limits_cover_when_the_patients_differ() -> None:
@@ -137,7 +138,7 @@ def test_limits_cover_when_the_patients_differ() -> None:
         level = rng.normal(size=80)
         scores = (level + rng.normal(size=(8, 80))).ravel()
         hits = (scores > threshold).reshape(8, 80).mean(0).sum()
-        low, high = clopper_pearson(hits, 80)
+        low, high = clopper_pearson_limits(hits, 80)
         covered += low <= 0.1 <= high
     assert covered >= 190
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medidistill.evaluate.clinical.average_precision import (
     average_precision,
@@ -25,13 +23,11 @@ from medidistill.evaluate.clinical.operating_point import operating_point
 from medidistill.evaluate.clinical.recalibration import recalibration
 from medidistill.evaluate.intervals import Interval, PatientResamples, percentile_interval
 from medidistill.evaluate.weighted import weighted_aurocs
+from medidistill.statistics import FloatArray, IntArray
 
 __all__ = ["HISTOGRAM_BINS", "ClinicalSettings", "Model", "ScoredSplit", "arm_figures"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 HISTOGRAM_BINS = 20
-_BLOCK = 4_000_000  # image weights held at once, 32 MB
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,8 @@ def arm_figures(model: Model, split: ScoredSplit, settings: ClinicalSettings) ->
     """Return all figures of one model, JSON types; what the data do not define is `{"undefined": reason}`."""
     level = settings.confidence
     losses = brier_losses(split.labels, model.test)
-    boot_areas = _over_resamples(split, lambda weights: weighted_aurocs(split.labels, model.test, weights))
-    boot_losses = _over_resamples(split, lambda weights: weights @ losses / weights.sum(axis=1, keepdims=True))
+    boot_areas = split.resamples.over(lambda weights: weighted_aurocs(split.labels, model.test, weights))
+    boot_losses = split.resamples.over(lambda weights: weights @ losses / weights.sum(axis=1, keepdims=True))
     areas = weighted_aurocs(split.labels, model.test, np.ones((1, len(split.labels))))[0]
     return {
         "arm": model.arm,
@@ -117,12 +113,6 @@ def arm_figures(model: Model, split: ScoredSplit, settings: ClinicalSettings) ->
     }
 
 
-def _over_resamples(split: ScoredSplit, compute: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    """Return `compute` of the image weights of all resamples, a block of resamples at a time."""
-    step, count = max(1, _BLOCK // len(split.labels)), len(split.resamples.counts)
-    return np.concatenate([compute(split.resamples.weights(slice(at, at + step))) for at in range(0, count, step)])
-
-
 def _class_figures(
     model: Model,
     split: ScoredSplit,
@@ -134,7 +124,7 @@ def _class_figures(
     truth, p, who, level = split.labels == k, model.test[:, k], split.patients, settings.confidence
 
     def precision() -> Interval:
-        draws = _over_resamples(split, lambda weights: weighted_average_precision(truth, p, weights))
+        draws = split.resamples.over(lambda weights: weighted_average_precision(truth, p, weights))
         return bias_corrected_interval(average_precision(truth, p), draws, level)
 
     return {

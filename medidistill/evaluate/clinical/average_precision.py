@@ -21,10 +21,9 @@ from scipy import stats
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_binary
 from medidistill.evaluate.intervals import Interval
+from medidistill.statistics import FloatArray
 
 __all__ = ["average_precision", "bias_corrected_interval", "weighted_average_precision"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def average_precision(truth: npt.ArrayLike, scores: npt.ArrayLike) -> float:

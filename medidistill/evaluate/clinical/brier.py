@@ -25,10 +25,9 @@ from sklearn.isotonic import isotonic_regression
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import as_probabilities
 from medidistill.evaluate.metrics import check_scorable
+from medidistill.statistics import FloatArray
 
 __all__ = ["BrierParts", "brier_losses", "brier_parts", "brier_score"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

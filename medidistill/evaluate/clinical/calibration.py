@@ -25,11 +25,9 @@ from medidistill.evaluate.clinical.checks import UndefinedError, as_probabilitie
 from medidistill.evaluate.clinical.proportions import clopper_pearson
 from medidistill.evaluate.intervals import Interval
 from medidistill.seeding import derive_seed
+from medidistill.statistics import IntArray
 
 __all__ = ["CalibrationBin", "CalibrationCurve", "calibration_curve", "equal_mass_bins"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from medidistill.evaluate.clinical.checklist_items import GUIDELINES
 from medidistill.patient_units import PatientUnits
 from medidistill.record import RunRecord
+from medidistill.textio import interval_text, markdown_table
 
 __all__ = ["checklist"]
 
@@ -35,18 +36,15 @@ def checklist(record: RunRecord, result: Mapping[str, Any]) -> str:
     for name, (items, compared) in GUIDELINES.items():
         known = sum(bool(facts.get(item.fact)) for item in items)
         lines += ["", f"## {name}", "", f"{known} of {len(items)} items have something from the run.{_MARK}", ""]
-        lines += ["| item | what to report | answer |", "| --- | --- | --- |"]
+        rows = []
         for place, item in enumerate(items):
             seen = place < compared or not item.number[0].isdigit()
             number = item.number if seen else f"{item.number}\\*"
             fact = facts.get(item.fact, "")
             answer = f"*Run:* {fact} **Author:** is that all?" if fact else f"**Author:** {item.asks}?"
-            lines.append("| " + " | ".join(_cell(text) for text in (number, item.asks, answer)) + " |")
+            rows.append([" ".join(text.split()) for text in (number, item.asks, answer)])
+        lines += markdown_table(["item", "what to report", "answer"], rows)
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _facts(record: RunRecord, result: Mapping[str, Any]) -> dict[str, str]:
@@ -194,4 +192,4 @@ def _probe(result: Mapping[str, Any]) -> str:
 def _span(value: Mapping[str, Any]) -> str:
     if "undefined" in value:
         return f"{value['estimate']:.3f} without limits" if "estimate" in value else "undefined"
-    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return interval_text(value)

@@ -16,12 +16,9 @@ from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.intervals import Interval
+from medidistill.statistics import BoolArray, FloatArray, IntArray, patient_codes
 
 __all__ = ["UndefinedError", "as_binary", "as_patients", "as_probabilities", "marked", "normal_quantile", "plain"]
-
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 class UndefinedError(ConfigError):
@@ -80,8 +77,7 @@ def as_patients(patient_ids: Sequence[Any] | npt.NDArray[Any] | None, images: in
         return np.arange(images)
     if len(patient_ids) != images:
         raise ConfigError(f"{len(patient_ids)} patient identifiers for {images} images: give one an image")
-    codes: IntArray = np.unique(np.asarray(patient_ids, dtype=str), return_inverse=True)[1].astype(np.int64)
-    return codes
+    return patient_codes(patient_ids)
 
 
 def normal_quantile(confidence: float) -> float:

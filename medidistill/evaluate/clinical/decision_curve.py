@@ -25,7 +25,6 @@ from medidistill.evaluate.clinical.checks import as_patients, as_probabilities, 
 
 __all__ = ["THRESHOLDS", "DecisionCurve", "decision_curve"]
 
-FloatArray = npt.NDArray[np.float64]
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100, 2))
 
 

@@ -30,6 +30,7 @@ from scipy import special, stats
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_binary, as_patients, normal_quantile
 from medidistill.evaluate.intervals import Interval
+from medidistill.statistics import FloatArray
 
 __all__ = [
     "PairedDifference",
@@ -40,7 +41,6 @@ __all__ = [
     "macro_auroc_interval",
 ]
 
-FloatArray = npt.NDArray[np.float64]
 _TINY = 1e-12  # of a squared standard error, far below what the smallest resolvable AUROC step gives
 
 

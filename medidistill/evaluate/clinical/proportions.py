@@ -18,7 +18,7 @@ from scipy import special, stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients
-from medidistill.evaluate.intervals import Interval
+from medidistill.statistics import Interval, clopper_pearson_limits
 
 __all__ = ["clopper_pearson", "patient_proportion"]
 
@@ -37,13 +37,7 @@ def clopper_pearson(hits: int, images: int, confidence: float = 0.95) -> Interva
     """
     if images == 0:
         raise UndefinedError("a proportion of no images")
-    if not 0 <= hits <= images or not 0 < confidence < 1:
-        raise ConfigError(
-            f"hits={hits} of {images}, confidence={confidence}: needs 0 <= hits <= images, level in (0, 1)"
-        )
-    tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, hits, images - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, images - hits)) if hits < images else 1.0
+    low, high = clopper_pearson_limits(hits, images, confidence)
     return Interval(hits / images, low, high)
 
 

@@ -24,6 +24,7 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, as_probabilities
 from medidistill.evaluate.clinical.proportions import clopper_pearson, patient_proportion
 from medidistill.evaluate.intervals import Interval
+from medidistill.statistics import BoolArray
 
 __all__ = [
     "PurposeFigures",
@@ -34,8 +35,6 @@ __all__ = [
     "sensitivity_difference",
     "threshold_at_sensitivity",
 ]
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

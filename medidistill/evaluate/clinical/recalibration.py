@@ -21,10 +21,10 @@ from scipy import special
 
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, as_probabilities, normal_quantile
 from medidistill.evaluate.intervals import Interval
+from medidistill.statistics import FloatArray
 
 __all__ = ["CLIP", "Recalibration", "recalibration"]
 
-FloatArray = npt.NDArray[np.float64]
 CLIP = 1e-6
 _STEPS = 50
 _SEPARATED = 30.0  # log-odds that no finite sample supports

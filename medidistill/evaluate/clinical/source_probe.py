@@ -35,10 +35,10 @@ from medidistill.evaluate.clinical.checks import UndefinedError, marked
 from medidistill.evaluate.clinical.proportions import clopper_pearson
 from medidistill.evaluate.intervals import Interval, percentile_interval, resample_patients
 from medidistill.evaluate.weighted import weighted_aurocs
+from medidistill.statistics import FloatArray
 
 __all__ = ["ProbeData", "label_from_site", "shrink", "site_probe", "source_probe"]
 
-FloatArray = npt.NDArray[np.float64]
 _SIZE = 16
 _FEWEST = 10
 

@@ -16,12 +16,9 @@ import numpy.typing as npt
 from scipy.optimize import linprog
 
 from medidistill.errors import ConfigError
+from medidistill.statistics import BoolArray, FloatArray, IntArray
 
 __all__ = ["feasible_ranges", "suppress"]
-
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 def suppress(counts: npt.ArrayLike, small: npt.ArrayLike, width: int) -> BoolArray:

@@ -5,10 +5,10 @@ What the data do not define has its reason in the column `undefined`; what must 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from medidistill.textio import csv_text
 
 __all__ = ["curves_csv", "figures_csv", "subgroups_csv"]
 
@@ -25,18 +25,10 @@ _POINT = (
 )
 
 
-def _csv(columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="raise", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def figures_csv(result: Mapping[str, Any]) -> str:
     """Return every single number of every arm and difference."""
     columns = ("arm", "minus", "architecture", "class", "measure", *_LIMITS, "p_value", "verdict", "undefined")
-    return _csv(columns, _figures(result))
+    return csv_text(columns, _figures(result))
 
 
 def _figures(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -92,7 +84,7 @@ def _span(value: Any) -> dict[str, Any]:
 
 def curves_csv(result: Mapping[str, Any]) -> str:
     """Return the points of every curve: ROC, precision-recall, calibration, decision curve, histogram."""
-    return _csv(("arm", "architecture", "class", "curve", "x", "y", "low", "high"), _curves(result))
+    return csv_text(("arm", "architecture", "class", "curve", "x", "y", "low", "high"), _curves(result))
 
 
 def _curves(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -128,7 +120,7 @@ def _points(one: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[dict[str, An
 def subgroups_csv(result: Mapping[str, Any]) -> str:
     """Return the subgroup tables, one line a group, class and model; hidden cells stay hidden."""
     columns = ("column", "group", "class", "model", "images_of_class", "images_of_group", *_LIMITS, "undefined")
-    return _csv(columns, _subgroups(result))
+    return csv_text(columns, _subgroups(result))
 
 
 def _subgroups(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

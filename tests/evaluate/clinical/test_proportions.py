@@ -43,7 +43,7 @@ def test_undefined_proportions():
             patient_proportion(wrong, list(ids))
     with pytest.raises(UndefinedError, match="no images"):
         clopper_pearson(0, 0)
-    with pytest.raises(ConfigError, match="hits=3 of 2"):
+    with pytest.raises(ConfigError, match="hits=3 of trials=2"):
         clopper_pearson(3, 2)
     with pytest.raises(ConfigError, match="2 patient identifiers for 3 images"):
         patient_proportion([1, 0, 1], ["a", "b"])

@@ -1,12 +1,11 @@
-"""The stages that hand over: the bundle, and the report."""
+"""Report: the self-contained page and its summary, from what the other stages left."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,17 @@ import pandas
 import torch
 from torch import Tensor
 
-from medidistill.config import METHODS, as_dict, digest
+from medidistill.config import METHODS, digest
 from medidistill.distilled_set import DistilledSet
-from medidistill.errors import IngestError
-from medidistill.evaluate import ArmRun
 from medidistill.evaluate.clinical import subgroup_table
-from medidistill.export import write_bundle
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_bytes, write_json, write_text
-from medidistill.pipeline.arms import Delivery, cell_file, delivery
+from medidistill.pipeline.arms import delivery
 from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared, private_folder
-from medidistill.pipeline.releasing import Override, Release, only_release, release
+from medidistill.pipeline.releasing import release
+from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.stage import Estimate, Stage
+from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.verdict import images_by_site, keep_delivered_verdict
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
@@ -38,90 +37,34 @@ from medidistill.report import (
     summary_pdf,
 )
 
-__all__ = ["export", "report"]
+__all__ = ["Report", "report"]
 
 
-def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()) -> Path:
-    """Write the bundle of the run's method, with the training that validation chose.
+class Report(Stage):
+    """Writes the report and the summary."""
 
-    Args:
-        run: a run that has been evaluated.
-        wanted: release it, which asks the privacy gate; without, the bundle says that it is not released.
-        overrides: failed rules to release in spite of.
+    kind = "report"
+    title = "Write the report"
 
-    Returns:
-        Its folder.
+    def inputs(self, run: Run) -> str:
+        """Return the digest of the comparison; the page is written anew each time."""
+        return digest("report", run.require("evaluate", "medidistill evaluate"))
 
-    Raises:
-        PrivacyGateError: a rule refuses; the bundle that was there stays.
-    """
-    chosen, folder = delivery(run.config, run.folder), run.folder.bundle
-    method = chosen.method
-    basis = run.require("evaluate", "medidistill evaluate")
-    distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
-    cell = cell_file(run.folder, method, run.config.evaluate.architectures[0])
-    if cell.is_file() and not run.config.experts.dp.enabled:  # a choice on patients is a touch without a mechanism
-        distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
-    if chosen.scores:
-        distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "chosen_among": _rounded(chosen)})
-    verdict = keep_delivered_verdict(run)
-    work = digest("export", basis, method, run.config.name, run.config.notice, as_dict(run.config)["sources"], verdict)
-    before = run.record.stages.get("export", {})
-    if not wanted and before.get("released") and before.get("work") == work and (folder / "SHA256SUMS").exists():
-        if changed := run.changed("export"):
-            raise IngestError(
-                f"{run.folder.path / changed}: not what was released (checksum differs); release it again with "
-                "`medidistill export --release`"
-            )
-        return folder  # what the gate let pass stays as it is
-    with only_release(run) if wanted else contextlib.nullcontext():
-        decided = release(run, distilled, wanted=wanted, overrides=overrides)
-        _write_bundle(run, distilled, decided, verdict, method=method, work=work, released=wanted)
-    return folder
+    def outputs(self, run: Run) -> tuple[Path, ...]:
+        """Return the page and its summary."""
+        return (run.folder.report, run.folder.summary)
 
+    def run(self, run: Run) -> None:
+        """Write both."""
+        report(run)
 
-def _write_bundle(
-    run: Run,
-    distilled: DistilledSet,
-    decided: Release,
-    verdict: Mapping[str, Any] | None,
-    *,
-    method: str,
-    work: str,
-    released: bool,
-) -> None:
-    """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
-    folder, inputs = run.folder.bundle, digest(work, decided.section)
-    if run.finished("export", inputs, folder / "SHA256SUMS"):
-        return
-    comparison = read_json(run.folder.evaluate / "comparison.json")
-    if decided.claim.kind == "dp":  # digests of the patients' images are no output of the mechanism
-        distilled = dataclasses.replace(distilled, recipe={k: v for k, v in distilled.recipe.items() if k != "data"})
-    write_bundle(
-        distilled,
-        folder,
-        name=run.config.name,
-        record=dataclasses.replace(run.record, stages={} if decided.claim.kind == "dp" else _before_export(run.record)),
-        comparison=comparison,
-        verdict=verdict,
-        notice=run.config.notice,
-        sources=run.config.sources,
-        privacy=decided.section,
-        replace=True,
-        publishing=decided.publishing,
-    )
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    run.note("export", inputs, files, method=method, released=released, work=work)
+    def estimate(self, survey: Survey) -> Estimate:
+        """Return a few seconds, and the size of a page."""
+        return Estimate(5.0, 2 * 2**20)
 
-
-def _rounded(chosen: Delivery) -> dict[str, float]:
-    """Return the validation scores that the method was chosen by, best first."""
-    return {name: round(chosen.scores[name], 3) for name in sorted(chosen.scores, key=lambda n: -chosen.scores[n])}
-
-
-def _before_export(record: RunRecord) -> dict[str, dict[str, Any]]:
-    """Return the stages that the bundle rests on; the record of a run that is exported again holds later ones."""
-    return {name: facts for name, facts in record.stages.items() if name not in ("export", "report", "clean")}
+    def discard(self, folder: RunFolder) -> None:
+        """Remove the page; its summary is written over."""
+        folder.remove_entry(folder.report)
 
 
 def report(run: Run) -> Path:
@@ -129,10 +72,9 @@ def report(run: Run) -> Path:
 
     What `evaluate.saliency` asks for shows patients: it becomes a page of its own among the patients' pixels.
     """
-    basis = run.require("evaluate", "medidistill evaluate")
+    inputs = Report().inputs(run)
     method, data, config = delivery(run.config, run.folder).method, run.data(), run.config
     run.begin("report")
-    inputs = digest("report", basis)
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
     made = f"distill/{method}" in run.record.stages  # a comparison of bundles from elsewhere distils nothing itself
     _explain(run, explanations(run, data))

@@ -1,4 +1,4 @@
-"""A whole run, and the way in to a single stage of one."""
+"""The runner: a whole run, and the way in to a single stage of one."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 
 from medidistill.config import RunConfig, as_dict
 from medidistill.distillation import Ranks
-from medidistill.errors import ConfigError, MedidistillError, PrivacyGateError, did_you_mean
+from medidistill.errors import ConfigError, MedidistillError
 from medidistill.evaluate import Comparison
 from medidistill.files import private_umask
-from medidistill.pipeline import auditing, comparing, delivery, stages
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.machine import set_up
-from medidistill.pipeline.memory import check, distill_need, experts_need
+from medidistill.pipeline.memory import check
 from medidistill.pipeline.planning import Plan, make_plan
-from medidistill.pipeline.release_check import check_after_ingest, release_wanted
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.sinks import Sink
+from medidistill.pipeline.stages import position, stage_names, stages_of
+from medidistill.pipeline.stages.experts import experts
+from medidistill.pipeline.stages.ingest import source_of
 from medidistill.pipeline.stopping import Stop
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 
-__all__ = ["plan", "run", "stage_names", "train_shard", "working"]
+__all__ = ["plan", "run", "train_shard", "working"]
 
 
 @contextlib.contextmanager
@@ -38,6 +39,7 @@ def working(
     sinks: tuple[Sink, ...] = (),
     ranks: Ranks | None = None,
     settings: Sequence[str] = (),
+    source: Path | None = None,
 ) -> Iterator[Run]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
@@ -52,6 +54,7 @@ def working(
         ranks: the processes that do this work together, each in a block of its own. The first one holds the lock,
             writes and tells how it goes; where one fails, all do.
         settings: `KEY=VALUE` of this machine (threads, device, ...), stronger than the run's and not kept.
+        source: folder of real images, for the ingest; None: the one that the run was started with.
     """
     ranks = ranks or Ranks()
     config = load_config(folder.config_file, settings)
@@ -70,7 +73,7 @@ def working(
         journal.begin(tuple(record.stages))
         try:
             with ranks.propagate_errors():
-                yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks, device)
+                yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks, device, source)
             if ranks.writes:
                 folder.close()  # a library that copies a file may copy its mode
         except BaseException as error:
@@ -89,13 +92,6 @@ def _released(folder: RunFolder, record: RunRecord) -> bool | None:
     return bool(record.stages.get("export", {}).get("released")) if folder.bundle.is_dir() else None
 
 
-def stage_names(config: RunConfig) -> tuple[str, ...]:
-    """Return the stages of a whole run in order, as the record names them."""
-    audit = () if config.privacy.audit == "none" else ("audit",)
-    distill = (f"distill/{method}" for method in methods(config))
-    return ("ingest", "experts", *distill, "evaluate", *audit, "export", "report")
-
-
 def run(
     config: RunConfig,
     source: Path | None,
@@ -110,7 +106,7 @@ def run(
     command: str = "",
     sinks: tuple[Sink, ...] = (),
 ) -> Comparison | None:
-    """Do all stages: ingest, experts, distill, evaluate, export, report.
+    """Do all stages of `medidistill.pipeline.stages` in order.
 
     Args:
         config: the resolved configuration.
@@ -133,22 +129,21 @@ def run(
             unless `privacy.release_check` is off.
         MedidistillError: each class with its exit code; finished stages stay on disk.
     """
-    names = stage_names(config)
-    again = names[_place(names, from_stage, "--from") :] if from_stage else ()
-    wanted = names[: _place(names, until, "--until", last=True) + 1] if until else names
+    stages, names = stages_of(config), stage_names(config)
+    again = stages[position(names, from_stage, "--from") :] if from_stage else ()
+    wanted = stages[: position(names, until, "--until", last=True) + 1] if until else stages
     if again and not resume:
         raise ConfigError(f"--from {from_stage}: needs --resume, it continues a run that is there")
     if config.memory_check and not resume:  # as far as it is known before the images are read
         device = set_up(config)
-        check(experts_need(config, 0, 2), device)
-        for method in methods(config):
-            check(distill_need(config, method, 0, 2), device)
+        for need in (need for stage in stages for need in stage.needs(config, 0, 2)):
+            check(need, device)
     folder = RunFolder.create(output, config, resume=resume, force=force, source=source)
-    source = stages.source_of(folder, source)
-    with working(folder, stop=stop, progress=progress, command=command, sinks=sinks) as work:
-        for name in again:
-            work.discard(name)
-        results = [_do(work, name, source) for name in wanted]
+    source = source_of(folder, source)
+    with working(folder, stop=stop, progress=progress, command=command, sinks=sinks, source=source) as work:
+        for stage in again:
+            work.discard(stage)
+        results = [stage.run(work) for stage in wanted]
     return next((result for result in results if result is not None), None)
 
 
@@ -159,47 +154,10 @@ def plan(config: RunConfig, source: Path | None, output: Path, *, until: str | N
         MedidistillError: the input or the configuration is not usable.
     """
     names, folder = stage_names(config), RunFolder(Path(output))
-    wanted = names[: _place(names, until, "--until", last=True) + 1] if until else names
+    wanted = names[: position(names, until, "--until", last=True) + 1] if until else names
     done = RunRecord.load(folder.record_file).stages if folder.record_file.is_file() else {}
     actions = {name: "done" if name in done else "to do" if name in wanted else "left out" for name in names}
-    return make_plan(config, stages.source_of(folder, source), actions)
-
-
-def _do(work: Run, name: str, source: Path) -> Comparison | None:
-    stage, _, method = name.partition("/")
-    if stage == "evaluate":
-        return comparing.evaluate(work)
-    if stage == "ingest":
-        stages.ingest(work, source)
-        if work.config.privacy.release_check and not work.record.stages.get("export", {}).get("released"):
-            check_after_ingest(work).refuse()
-    elif stage == "experts":
-        stages.experts(work)
-    elif stage == "distill":
-        stages.distill(work, method)
-    elif stage == "audit":
-        auditing.audit(work, work.config.privacy.audit)
-    elif stage == "export":
-        _export(work)
-    else:
-        delivery.report(work)
-    return None
-
-
-def _export(work: Run) -> None:
-    try:
-        delivery.export(work, wanted=release_wanted(work.config))
-    except PrivacyGateError:
-        delivery.report(work)  # what was measured stays readable
-        raise
-
-
-def _place(names: tuple[str, ...], stage: str, option: str, *, last: bool = False) -> int:
-    """Return the place of a stage; `distill` stands for the distillations of all methods."""
-    found = [place for place, name in enumerate(names) if stage in (name, name.partition("/")[0])]
-    if not found:
-        raise ConfigError(f"{option} {stage}: must be one of {', '.join(names)}{did_you_mean(stage, names)}")
-    return found[-1 if last else 0]
+    return make_plan(config, source_of(folder, source), actions)
 
 
 def train_shard(
@@ -224,4 +182,4 @@ def train_shard(
     with folder.locked(shared=True):
         record = RunRecord.load(folder.record_file) if folder.record_file.exists() else RunRecord()
         journal = Journal(folder, silent=True)
-        stages.experts(Run(folder, config, record, stop or Stop(), journal, progress, device=device), shard)
+        experts(Run(folder, config, record, stop or Stop(), journal, progress, device=device), shard)

@@ -1,4 +1,4 @@
-"""The stage that measures: fresh networks on every arm, the test split opened once, the comparison."""
+"""Evaluate: fresh networks on every arm, the test split opened once, the comparison."""
 
 from __future__ import annotations
 
@@ -9,17 +9,60 @@ from pathlib import Path
 from medidistill.config import RunConfig, digest
 from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun, Comparison, compare
+from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.files import read_json, write_json, write_text
-from medidistill.pipeline.arms import delivery
-from medidistill.pipeline.cells import fingerprint, make_contest, run_cells
+from medidistill.pipeline.arms import compared, delivery
+from medidistill.pipeline.cells import Contest, fingerprint, make_contest, run_cells
 from medidistill.pipeline.clinical import write_clinical
 from medidistill.pipeline.external import external_set, external_units
 from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.private_rival import NAME as DP_FULL
+from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.scored_labels import save_scored_labels
+from medidistill.pipeline.stage import Estimate, Stage
+from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.verdict import keep_delivered_verdict, write_verdicts
 from medidistill.pipeline.work import Run
 
-__all__ = ["evaluate"]
+__all__ = ["Evaluate", "evaluate"]
+
+
+class Evaluate(Stage):
+    """Trains fresh networks on every arm and compares them."""
+
+    kind = "evaluate"
+    title = "Train fresh networks and compare"
+
+    def inputs(self, run: Run) -> str:
+        """Return the digest of the data, of every arm, and of the rules."""
+        data = run.data()
+        external = external_set(run, data)
+        return _inputs(run, data, make_contest(run, data, external))
+
+    def outputs(self, run: Run) -> tuple[Path, ...]:
+        """Return the comparison."""
+        return (run.folder.evaluate / "comparison.json",)
+
+    def run(self, run: Run) -> Comparison:
+        """Compare; finished cells are kept."""
+        return evaluate(run)
+
+    def estimate(self, survey: Survey) -> Estimate:
+        """Return the time of all trainings, and the size of the predictions."""
+        rules, arms = survey.config.evaluate, compared(survey.config)
+        small, adaptive = survey.small_training, survey.adaptive_training
+        # the longer training counts for the networks that count; four ways by SGD and two by AdamW are tried
+        each = rules.networks * max(small, adaptive) + CHOOSING_NETWORKS * (4 * small + 2 * adaptive)
+        full = (2 * rules.networks + 4 * CHOOSING_NETWORKS) * rules.full_epochs * survey.epoch
+        others = {"full": full, DP_FULL: rules.networks * survey.experts}
+        seconds = len(rules.architectures) * sum(others.get(arm, each) for arm in arms)
+        scored = survey.images - survey.training_images
+        return Estimate(seconds, len(arms) * rules.networks * scored * survey.classes * 4)
+
+    def discard(self, folder: RunFolder) -> None:
+        """Remove cells, tables and the verdict."""
+        folder.remove_entry(folder.verdict)
+        folder.remove_entry(folder.evaluate)
 
 
 def evaluate(run: Run) -> Comparison:
@@ -27,14 +70,8 @@ def evaluate(run: Run) -> Comparison:
     data = run.data()
     external = external_set(run, data)
     contest = make_contest(run, data, external)
-    inputs = digest(
-        "evaluate",
-        data.digest,
-        dict(contest.basis),
-        None if external is None else fingerprint(external),
-        _rules(run.config),
-    )
-    table = run.folder.evaluate / "comparison.json"
+    inputs = _inputs(run, data, contest)
+    (table,) = Evaluate().outputs(run)
     if run.finished("evaluate", inputs, table):
         keep_delivered_verdict(run)
         return Comparison.from_dict(read_json(table))
@@ -59,6 +96,11 @@ def evaluate(run: Run) -> Comparison:
     run.note("evaluate", inputs, tables, cells=len(runs), deliver=run.config.deliver)
     keep_delivered_verdict(run)
     return comparison
+
+
+def _inputs(run: Run, data: Prepared, contest: Contest) -> str:
+    external = None if contest.external is None else fingerprint(contest.external)
+    return digest("evaluate", data.digest, dict(contest.basis), external, _rules(run.config))
 
 
 def _rules(config: RunConfig) -> list[object]:

@@ -1,0 +1,67 @@
+"""What a distillation is given: the problem that its settings are applied to, and what is called on the way."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from medidistill.config import TrainingConfig
+from medidistill.distilled_set import DistilledSet, Normalisation
+
+__all__ = ["Callbacks", "DistillProblem", "DistillStatus"]
+
+
+class DistillStatus(enum.StrEnum):
+    """How a distillation ended."""
+
+    COMPLETED = "completed"
+    NONFINITE = "nonfinite"  # the roll-backs were used up by losses or gradients that are not finite
+    DIVERGED = "diverged"  # the roll-backs were used up by losses that grew without bound
+
+
+@dataclass(frozen=True)
+class DistillProblem:
+    """What is distilled.
+
+    Args:
+        experts: files of `train_experts`.
+        class_names: K names in label order.
+        normalisation: what the experts' images went through; shipped with the set.
+        training: how to train from the set; its rate is replaced by the learned alpha.
+        seed: of the start, the segments, batches and augmentation.
+        real: normalised training images (N, C, H, W) and labels (N,), where the settings read real images.
+        start: a set to begin with, of as many images of each class, in place of `config.init`; images, and labels
+            where they are learned, are taken from it, resampled to the stored side. Its origin is its own: `init` of
+            the result is that of `start`.
+        weights: start of W by parameter name, as a set's `importance`; None: all 1.
+        recipe: more facts to ship with the set.
+    """
+
+    experts: Sequence[Path]
+    class_names: Sequence[str]
+    normalisation: Normalisation
+    training: TrainingConfig
+    seed: int
+    real: tuple[Tensor, Tensor] | None = None
+    start: DistilledSet | None = None
+    weights: Mapping[str, Tensor] | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What is called while images are distilled.
+
+    Args:
+        score: validation score of a candidate set, higher is better; called every `validate_every` steps. A
+            `DivergedError` from it, or a score that is not finite, leaves that step without a score.
+        on_step: called with each history entry; a `StoppedError` raised from it ends the loop after a checkpoint.
+    """
+
+    score: Callable[[DistilledSet], float] | None = None
+    on_step: Callable[[dict[str, Any]], None] | None = None

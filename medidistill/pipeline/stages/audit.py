@@ -1,0 +1,156 @@
+"""Audit: attacks on the set that the run would export, with the run's own procedure for the shadow runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medidistill.config import RunConfig, digest
+from medidistill.distilled_set import DistilledSet
+from medidistill.files import read_json, write_json, write_text
+from medidistill.pipeline.arms import candidate_methods, delivery
+from medidistill.pipeline.auditing import outsiders, procedure_of
+from medidistill.pipeline.machine import available_cores
+from medidistill.pipeline.prepared import private_folder
+from medidistill.pipeline.progress import say
+from medidistill.pipeline.release_check import check_after_ingest
+from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.stage import Estimate, Stage
+from medidistill.pipeline.survey import Survey
+from medidistill.pipeline.work import Run
+from medidistill.privacy import audit as attack
+from medidistill.privacy import profile_named
+from medidistill.privacy.officer import officer_html, officer_markdown
+
+__all__ = ["Audit", "audit"]
+
+
+class Audit(Stage):
+    """Attacks the set, where the configuration names a profile."""
+
+    kind = "audit"
+    title = "Attack the distilled set (audit)"
+
+    @classmethod
+    def of(cls, config: RunConfig) -> tuple[Stage, ...]:
+        """Return the one stage, none without a profile."""
+        return () if config.privacy.audit == "none" else (cls(),)
+
+    def inputs(self, run: Run) -> str:
+        """Return the digest of the set and of the configured profile."""
+        return _inputs(run, run.config.privacy.audit)
+
+    def outputs(self, run: Run) -> tuple[Path, ...]:
+        """Return the document."""
+        return (audit_file(run),)
+
+    def run(self, run: Run) -> None:
+        """Attack by the configured profile; finished shadow runs are kept."""
+        audit(run, run.config.privacy.audit)
+
+    def estimate(self, survey: Survey) -> Estimate:
+        """Return the time of the shadow runs, each on half of the patients, and the size of what they keep.
+
+        Rough: `medidistill audit --estimate` measures a shadow run.
+        """
+        config = survey.config
+        profile, pool = profile_named(config.privacy.audit), config.experts
+        share = min(pool.count, profile.experts or pool.count) / pool.count
+        longest = max(survey.outer_steps(method) for method in candidate_methods(config))
+        seconds = profile.shadows * (share * survey.experts / 2 + longest) / available_cores()
+        return Estimate(seconds, profile.shadows * survey.images * survey.classes * 4)
+
+    def discard(self, folder: RunFolder) -> None:
+        """Remove the findings and the shadow runs."""
+        folder.remove_entry(folder.audit)
+
+
+class _EstimateReady(Exception):  # noqa: N818 (a result, not an error)
+    """The estimate was all that was asked for."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = False) -> dict[str, Any]:
+    """Attack the set that this run would export; returns the document, also kept as audit/audit.json.
+
+    Args:
+        run: a run whose distillation has finished.
+        profile_name: `quick` or `full`.
+        workers: processes for the shadow runs; 0: one for each core.
+        estimate: do one shadow run, say how long the rest takes, and stop there.
+
+    Raises:
+        ConfigError: unknown profile, or a stage that has not finished.
+    """
+    profile = profile_named(profile_name)
+    method = delivery(run.config, run.folder).method
+    run.require(f"distill/{method}", f"medidistill distill --method {method}")
+    data = run.data()
+    workers = workers or available_cores()
+    check = check_after_ingest(run, profile.name)
+    for line in check.lines() if not estimate else ():
+        say(run.progress, line)
+    inputs = _inputs(run, profile.name)
+    if run.finished("audit", inputs, audit_file(run)):
+        kept: dict[str, Any] = read_json(audit_file(run))
+        return kept
+    run.touch("audit", inputs, train=data.train, val=data.val, test=data.test)
+    folder = private_folder(run.folder.audit)
+    procedure = procedure_of(run, profile, data, private_folder(folder / "work"), workers)
+    release = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
+
+    def on_estimate(seconds: float) -> None:
+        say(run.progress, f"audit {profile.name}: the other shadow runs take about {seconds / 60:.1f} min")
+        if estimate:
+            raise _EstimateReady(seconds)
+
+    with run.bar(f"audit {profile.name}", profile.shadows, "shadow") as bar, run.stop.deferred():
+
+        def on_run(done: int, total: int) -> None:
+            bar.at(done, total)
+            run.stop.check()
+
+        try:
+            document = attack(
+                release,
+                data.train,
+                outsiders(data),
+                procedure,
+                profile,
+                procedure=procedure.digest,
+                folder=folder / "shadows",
+                seed=run.config.seed,
+                workers=workers,
+                compile=procedure.compile,
+                on_run=on_run,
+                on_part=lambda name: say(run.progress, f"audit: {name}"),
+                on_estimate=on_estimate,
+            )
+        except _EstimateReady as enough:
+            return {
+                "estimate_seconds": enough.seconds,
+                "shadows": profile.shadows,
+                "workers": workers,
+                "release_check": check.lines(),
+            }
+    document["patient_units"] = run.patient_units.sentences()
+    write_json(audit_file(run), document, mode=0o600)
+    write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
+    write_text(folder / "privacy-report.html", officer_html(document), mode=0o600)
+    written = [audit_file(run), *folder.glob("privacy-report.*")]
+    run.note("audit", inputs, written, profile=profile.name, set=document["set"], seconds=document["seconds"])
+    return document
+
+
+def audit_file(run: Run) -> Path:
+    """Return the file of the run's audit."""
+    return run.folder.audit / "audit.json"
+
+
+def _inputs(run: Run, profile: str) -> str:
+    method = delivery(run.config, run.folder).method
+    basis = run.require(f"distill/{method}", f"medidistill distill --method {method}")
+    return digest("audit", basis, vars(profile_named(profile)), run.config.seed)

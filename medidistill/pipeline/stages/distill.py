@@ -1,0 +1,223 @@
+"""Distil: one stage for each method of the run, continued from its checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medidistill.config import DistillConfig, ImportanceConfig, RunConfig, as_dict, digest
+from medidistill.distillation import Callbacks, DistillProblem, DistillStatus
+from medidistill.distillation import distill as distill_images
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import DivergedError
+from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
+from medidistill.pipeline.arms import SCORING_NETWORKS, method_config, methods, training_of, validation_score
+from medidistill.pipeline.memory import Need, distill_need
+from medidistill.pipeline.progress import say
+from medidistill.pipeline.released_statistics import distil_released
+from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.stage import Estimate, Stage
+from medidistill.pipeline.stages.experts import at_side, expert_files, pool_stage, train_pool
+from medidistill.pipeline.survey import Survey
+from medidistill.pipeline.work import Run
+
+__all__ = ["Distill", "distill"]
+
+_UNWATCHED = (
+    "W ascends and no outer step is chosen on validation; sets made so ended 0.02 to 0.12 below those of w = 1 "
+    "(docs/benchmarks.md). Set distill.validate_every or use the method mtt; with experts.dp, where nothing may be "
+    "chosen on patients, mtt"
+)
+
+
+def _needs_validation_selection(importance: ImportanceConfig) -> bool:
+    """Whether a learned W moves to what is hard to match, which goes too far where nothing stops it."""
+    learned = importance.enabled and importance.kind == "learned" and importance.lr > 0
+    return learned and importance.direction == "ascend"
+
+
+@dataclass(frozen=True)
+class Distill(Stage):
+    """Distils with one method.
+
+    Args:
+        method: the method.
+    """
+
+    kind = "distill"
+    title = "Distil"
+
+    method: str
+
+    @property
+    def name(self) -> str:
+        """Its name in the record, `distill/METHOD`."""
+        return f"{self.kind}/{self.method}"
+
+    @classmethod
+    def of(cls, config: RunConfig) -> tuple[Stage, ...]:
+        """Return a stage for each method of the run."""
+        return tuple(cls(method) for method in methods(config))
+
+    def inputs(self, run: Run) -> str:
+        """Return the digest of the experts that are matched, the set that is begun with, and the settings."""
+        return digest("distill", self.method, self._basis(run), self._settings(run), *self._rest(run))
+
+    def resumable_inputs(self, run: Run) -> str:
+        """Return the digest of what a checkpoint rests on: more outer steps, or more checkpoints, go on from it."""
+        settings = as_dict(self._settings(run))
+        kept = {key: value for key, value in settings.items() if key not in ("outer_steps", "checkpoint_every")}
+        return digest("distill", self.method, self._basis(run), kept, *self._rest(run))
+
+    def outputs(self, run: Run) -> tuple[Path, ...]:
+        """Return the distilled set."""
+        return (run.folder.distill(self.method) / "distilled.safetensors",)
+
+    def run(self, run: Run) -> None:
+        """Distil, from the checkpoint where there is one."""
+        distill(run, self.method)
+
+    def estimate(self, survey: Survey) -> Estimate:
+        """Return the time of the outer steps with their scores, and the size of set and checkpoint."""
+        config = survey.config.distill_by(self.method)
+        scores = config.outer_steps // config.validate_every if config.validate_every else 0
+        each = survey.small_training if config.learns_alpha else survey.adaptive_training
+        seconds = survey.outer_steps(self.method) + SCORING_NETWORKS * scores * each
+        return Estimate(seconds, 16 * survey.set_bytes + 6 * survey.probe.parameters * 4)
+
+    def needs(self, config: RunConfig, images: int, classes: int) -> tuple[Need, ...]:
+        """Return the memory of an outer step."""
+        return (distill_need(config, self.method, images, classes),)
+
+    def discard(self, folder: RunFolder) -> None:
+        """Remove the set, its history and its checkpoint."""
+        folder.remove_entry(folder.distill(self.method))
+
+    def _settings(self, run: Run) -> DistillConfig:
+        return method_config(run.config, self.method)
+
+    def _basis(self, run: Run) -> str:
+        pool, coarse = run.config.experts_by(self.method), self._settings(run).coarse
+        basis = run.require(pool_stage(run, pool), "medidistill experts")
+        if coarse > 1:
+            basis = digest(basis, run.require(pool_stage(run, pool, coarse), "medidistill experts"))
+        return basis
+
+    def _rest(self, run: Run) -> list[object]:
+        start = self._settings(run).start_from
+        before = [run.require(f"distill/{start}", f"medidistill distill --method {start}")] if start else []
+        return [training_of(run.config, self.method), run.config.seed, *before]
+
+
+def distill(run: Run, method: str) -> None:
+    """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
+    config = method_config(run.config, method)
+    if not config.matches_experts:
+        distil_released(run, method)
+        return
+    pool, coarse, stage = run.config.experts_by(method), config.coarse, Distill(method)
+    if pool != run.config.experts:  # a pool that only some methods need is trained when one of them asks for it
+        train_pool(run, pool)
+    run.require(pool_stage(run, pool), "medidistill experts")
+    if coarse > 1:
+        train_pool(run, pool, coarse=coarse)
+    inputs, folder, start = stage.inputs(run), run.folder.distill(method), config.start_from
+    if run.finished(stage.name, inputs, *stage.outputs(run)):
+        return
+    data = run.data()
+    run.fits(distill_need(run.config, method, data.num_images, data.train.num_classes))
+    resume = run.ranks.broadcast_bool(lambda: _reset_if_stale(folder, stage.resumable_inputs(run)))
+    first = DistilledSet.load(run.folder.distill(start) / "distilled.safetensors") if start else None
+    if coarse > 1:
+        first = _distilled(run, method, config.at_coarse_side(), folder / "coarse", coarse, first, resume=True)
+    result = _distilled(run, method, config, folder, 1, first, resume=resume)
+    curves = [folder / "history.json"]
+    run.note(stage.name, inputs, curves, best_step=result.recipe["outer_step"], alpha=result.alpha)
+
+
+def _distilled(
+    run: Run,
+    method: str,
+    config: DistillConfig,
+    folder: Path,
+    coarse: int,
+    start: DistilledSet | None,
+    *,
+    resume: bool,
+) -> DistilledSet:
+    """Distil at side / `coarse`, or read what was distilled there before."""
+    made = folder / "distilled.safetensors"
+    if coarse > 1 and run.ranks.broadcast_bool(made.is_file):
+        return DistilledSet.load(made)
+    pool, data, seed = run.config.experts_by(method), run.data(), run.config.seed
+    for file in expert_files(run, pool, coarse):
+        load_tensors(file)  # all of it, once: distillation reads single snapshots, which carry no checksum
+    train, stage = data.train, f"distill/{method}"
+    name = digest(stage, config, coarse, seed)
+    # a score on private patients would be one more touch, without a mechanism
+    blind = run.config.experts.dp.enabled or not config.validate_every
+    score = None if blind else validation_score(run.config, data, device=run.device)
+    if score is not None:
+        run.touch("select_step", name, val=data.val)
+    elif coarse == 1 and _needs_validation_selection(config.importance):
+        say(run.progress, f"distill {method}: {_UNWATCHED}")
+    real = at_side(data, coarse) if config.reads_real else None
+    if real is not None:  # of several uses the gravest
+        run.touch(_use_of(config), name, train=train)
+    label = f"distill {method}" if coarse == 1 else f"distill {method}, {train.images.shape[-1] // coarse} pixels"
+    with run.bar(label, config.outer_steps, "step") as bar, run.stop.deferred():
+
+        def on_step(entry: dict[str, Any]) -> None:
+            bar.at(int(entry["step"]), config.outer_steps, **_shown(entry))
+            run.stop.check()
+
+        result = distill_images(
+            DistillProblem(
+                expert_files(run, pool, coarse),
+                class_names=train.class_names,
+                normalisation=data.normalisation,
+                training=training_of(run.config, method),
+                seed=seed,
+                real=real,
+                recipe={"method": method, "data": data.digest, "image_size": train.images.shape[-1] // coarse},
+                start=start,
+            ),
+            config,
+            callbacks=Callbacks(score=score, on_step=on_step),
+            folder=folder,
+            resume=resume,
+            device=run.device,
+            ranks=run.ranks,
+        )
+    if result.status is not DistillStatus.COMPLETED:
+        raise DivergedError(
+            f"distill {method}: {result.status} after step {len(result.history)}; lower distill.lr_images "
+            f"or distill.alpha (the last good set is in {folder})"
+        )
+    return result.distilled
+
+
+def _use_of(config: DistillConfig) -> str:
+    """Return the kind of event that reading real images is; of several uses the gravest."""
+    if config.init == "real":
+        return "start_from_real"
+    if config.objective == "snapshots":
+        return "match_features"
+    return "real_batches" if config.fits_real else "weigh_parameters"
+
+
+def _reset_if_stale(folder: Path, inputs: str) -> bool:
+    """Make `folder` belong to `inputs`: keep a matching checkpoint (True), clear what another configuration left."""
+    note = folder / "inputs.json"
+    if note.is_file() and read_json(note).get("inputs") == inputs:
+        return True
+    with translate_os_errors(folder):
+        shutil.rmtree(folder, ignore_errors=False) if folder.is_dir() else None
+    write_json(note, {"inputs": inputs})
+    return False
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, float]:
+    return {name: float(entry[name]) for name in ("loss", "alpha", "score") if entry.get(name) is not None}
