@@ -9,6 +9,7 @@ import streamlit as st
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
 from app_pages.purpose import show_purpose
 from app_pages.verdict_panel import show_criteria, show_verdict
+from medidistill.words import arm_words
 from view_models.misclassified import misclassified
 from view_models.results import (
     VIEWS,
@@ -27,7 +28,7 @@ from view_models.results import (
     tested_words,
 )
 from view_models.runs import RunView, read_run, start_explaining
-from view_models.words import arm_in_words, explain
+from view_models.words import explain
 
 _MORE = {
     "subgroups": "Subgroups",
@@ -64,8 +65,7 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
         st.warning(run.notice, icon=":material/warning:")
     with st.expander("In words", expanded=True):
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
-    per_class = run.config.distill.ipc if run.config else 0
-    st.dataframe(rows_table(results, per_class), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
+    st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     show_criteria(run, elsewhere=elsewhere)
     st.caption(tested_words(results).replace("_", r"\_"))
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
@@ -81,7 +81,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         results.arms,
         selection_mode="multi",
         default=results.arms,
-        format_func=lambda arm: arm_in_words(arm, per_class),
+        format_func=lambda arm: arm_words(arm, per_class),
         key="arms",
         bind="query-params",
         help=explain("arm"),
@@ -152,7 +152,7 @@ def _misclassified(run: RunView, results: Results) -> None:
     arm = left.selectbox(
         "Networks trained on",
         results.arms[::-1],
-        format_func=lambda one: arm_in_words(one, per_class),
+        format_func=lambda one: arm_words(one, per_class),
         key="case_arm",
         bind="query-params",
     )

@@ -11,13 +11,14 @@ from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_addr
 from medidistill.config import METHOD_TITLES, RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline import load_config
+from medidistill.words import arm_words
 from view_models.new_run import Changes, Prospect, plan_settings, preset_prospect, prospect
 from view_models.places import readable, short_id
 from view_models.presets import Preset, offered_arms, presets
 from view_models.run_labels import write_label
 from view_models.runs import start_run
 from view_models.sources import SourceView
-from view_models.words import arm_in_words, explain
+from view_models.words import explain
 
 _AUDITS = {"none": "none", "quick": "quick: 16 repetitions", "full": "full: 64 repetitions"}
 _NETWORKS = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
@@ -117,7 +118,7 @@ def _changes(preset: Preset, classes: tuple[str, ...]) -> Changes:
 
 def _arm(arm: str, per_class: int) -> str:
     title = METHOD_TITLES.get(arm)
-    return f"{arm_in_words(arm, per_class)}: {title}" if title else arm_in_words(arm, per_class)
+    return f"{arm_words(arm, per_class)}: {title}" if title else arm_words(arm, per_class)
 
 
 def _release(found: Prospect) -> list[str] | None:

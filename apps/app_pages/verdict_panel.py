@@ -10,6 +10,7 @@ import streamlit as st
 from app_pages.parts import at_rest, open_page, places
 from medidistill.errors import MedidistillError
 from medidistill.evaluate.verdict import Colour, Verdict
+from medidistill.words import VERDICT_QUESTION, criteria_note
 from view_models.runs import RunView
 from view_models.verdict import (
     bundle_verdict,
@@ -20,9 +21,8 @@ from view_models.verdict import (
     start_delivery,
 )
 
-__all__ = ["QUESTION", "show_bundle_verdict", "show_criteria", "show_delivery", "show_verdict"]
+__all__ = ["show_bundle_verdict", "show_criteria", "show_delivery", "show_verdict"]
 
-QUESTION = "May I train on this set instead of the real X-rays?"
 _BOXES = {
     Colour.GREEN: (st.success, ":material/check_circle:"),
     Colour.AMBER: (st.warning, ":material/help:"),
@@ -39,7 +39,7 @@ def show_verdict(run: RunView, *, elsewhere: bool = False, figures: bool = True)
         figures: offer the table of the criteria, too.
     """
     verdict, problem = readable_verdict(run, elsewhere=elsewhere)
-    st.subheader(QUESTION, anchor=False)
+    st.subheader(VERDICT_QUESTION, anchor=False)
     if verdict is not None:
         _draw(verdict)
         if figures:
@@ -57,7 +57,7 @@ def show_verdict(run: RunView, *, elsewhere: bool = False, figures: bool = True)
 def show_bundle_verdict(recipe: Mapping[str, Any]) -> None:
     """Draw the verdict that a bundle carries, made again from its criteria."""
     verdict, problem = bundle_verdict(recipe)
-    st.subheader(QUESTION, anchor=False)
+    st.subheader(VERDICT_QUESTION, anchor=False)
     if verdict is not None:
         st.caption("As the sender measured it, on the sender's patients.")
         _draw(verdict)
@@ -92,11 +92,7 @@ def _criteria(verdict: Verdict) -> None:
             alt="Criteria of the verdict",
             column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("this set", "that")},
         )
-        st.caption(
-            f"Means over fresh {verdict.architecture} networks; in brackets {100 * verdict.confidence:g} % intervals "
-            "over patients and networks, paired. Red: one criterion is refuted. Green: all are met and nothing is "
-            "missing."
-        )
+        st.caption(criteria_note(verdict.architecture, verdict.confidence))
 
 
 def _plain(text: str) -> str:

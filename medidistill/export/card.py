@@ -9,6 +9,7 @@ from medidistill.config import METHOD_TITLES
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
+from medidistill.words import row_words
 
 __all__ = ["card_text"]
 
@@ -36,7 +37,7 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
     parts = [
         f"# {recipe['name']}\n\n{warning}{_what(recipe)}",
         verdict_text(recipe),
-        f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'])}",
+        f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'], len(recipe['classes']))}",
         _how(recipe),
         _files(recipe, npz_name),
         _origin(recipe),
@@ -60,13 +61,13 @@ def _what(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _worth(evaluation: Mapping[str, Any] | None, notice: str) -> str:
+def _worth(evaluation: Mapping[str, Any] | None, notice: str, classes: int) -> str:
     caution = f"\n**{notice}**\n" if notice else ""
     if evaluation is None:
         return f"Not evaluated: nothing is known about networks trained on this set.\n{caution}"
     lines = ["| trained on | network | images | balanced accuracy | macro AUROC |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row['arm']} | {row['architecture']} | {row['training_images']} "
+        f"| {_cell(row_words(row, classes))} | {row['architecture']} | {row['training_images']} "
         f"| {_interval(row['balanced_accuracy'])} | {_interval(row['macro_auroc'])} |"
         for row in evaluation["rows"]
     ]
