@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app_pages.parts import at_rest, open_page, places
+from app_pages.parts import at_rest, open_page, places, plain_text
 from medidistill.errors import MedidistillError
 from medidistill.evaluate.verdict import Colour, Verdict
 from medidistill.words import VERDICT_QUESTION, criteria_note
@@ -70,11 +70,11 @@ def show_bundle_verdict(recipe: Mapping[str, Any]) -> None:
 
 def _draw(verdict: Verdict) -> None:
     box, icon = _BOXES[verdict.colour]
-    box(f"**{_plain(verdict.sentence)}**", icon=icon)
+    box(f"**{plain_text(verdict.sentence)}**", icon=icon)
     if verdict.missing:
-        st.markdown(f"Missing for a yes: {_plain('; '.join(verdict.missing))}.")
+        st.markdown(f"Missing for a yes: {plain_text('; '.join(verdict.missing))}.")
     for warning in verdict.warnings:
-        st.warning(_plain(warning), icon=":material/warning:")
+        st.warning(plain_text(warning), icon=":material/warning:")
 
 
 def show_criteria(run: RunView, *, elsewhere: bool = False) -> None:
@@ -95,16 +95,11 @@ def _criteria(verdict: Verdict) -> None:
         st.caption(criteria_note(verdict.architecture, verdict.confidence))
 
 
-def _plain(text: str) -> str:
-    """Return text of others with the letters that Streamlit would take for Markdown or a formula made harmless."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#$~|:" else letter for letter in text)
-
-
 def show_delivery(run: RunView) -> None:
     """Draw which method's set is delivered, by which rule, and the choice of another."""
     verdict, _ = readable_verdict(run)
     if verdict is not None:
-        st.markdown(_plain(verdict.chosen_by))
+        st.markdown(plain_text(verdict.chosen_by))
     methods = deliverable_methods(run)
     if not methods:
         return

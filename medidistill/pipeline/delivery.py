@@ -209,6 +209,7 @@ def _without_places(record: RunRecord) -> RunRecord:
     rules["external"] = Path(rules.get("external", "")).name
     reading = config.get("ingest", {})
     reading["follow_links"] = [Path(place).name for place in reading.get("follow_links", ())]
+    reading["exclusions"] = Path(reading.get("exclusions", "")).name
     return dataclasses.replace(record, config=config)
 
 
