@@ -22,7 +22,6 @@ from view_models.runs import RunView
 
 __all__ = [
     "VIEWS",
-    "Explained",
     "Figure",
     "Results",
     "all_hidden",
@@ -30,7 +29,6 @@ __all__ = [
     "figure",
     "legend_html",
     "probe_lines",
-    "read_explained",
     "read_results",
     "rows_table",
     "sentences",
@@ -109,32 +107,6 @@ class Figure:
     caption: str
     svg: str
     table: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Grad-CAM on test images. The picture shows patients.
-
-    Args:
-        picture: PNG.
-        alt: what it shows.
-        caption: how to read it.
-        cases: what each network calls them.
-    """
-
-    picture: bytes
-    alt: str
-    caption: str
-    cases: pd.DataFrame
-
-
-def read_explained(run: RunView) -> Explained | None:
-    """Read the Grad-CAM of a run; None where it has none. Raises `IngestError` when a file is damaged."""
-    folder = run.folder.explained
-    if not (folder / "cases.json").is_file():
-        return None
-    told = read_json(folder / "cases.json")
-    return Explained((folder / "picture.png").read_bytes(), told["alt"], told["caption"], pd.DataFrame(told["cases"]))
 
 
 def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
