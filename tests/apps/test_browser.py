@@ -286,7 +286,8 @@ def test_back_needs_one_press_and_the_view_is_in_the_address(seen: Seen, address
     settle(page)
     page.get_by_role("link", name="Compare").first.click()
     page.get_by_text("Networks trained on all real X-rays").wait_for()
-    page.get_by_role("button", name="ROC curves").click()
+    settle(page)
+    page.get_by_role("radio", name="ROC curves").click()
     page.get_by_role("button", name="Picture (SVG)").wait_for()
     assert "view=roc" in page.url
     page.reload()
