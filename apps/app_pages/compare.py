@@ -9,6 +9,7 @@ import streamlit as st
 from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
 from app_pages.purpose import show_purpose
 from app_pages.verdict_panel import show_criteria, show_verdict
+from medidistill.words import arm_words
 from view_models.misclassified import misclassified
 from view_models.results import (
     VIEWS,
@@ -19,7 +20,6 @@ from view_models.results import (
     figure,
     legend_html,
     probe_lines,
-    read_explained,
     read_results,
     rows_table,
     sentences,
@@ -27,7 +27,8 @@ from view_models.results import (
     tested_words,
 )
 from view_models.runs import RunView, read_run, start_explaining
-from view_models.words import arm_in_words, explain
+from view_models.saliency import Explained, explained_case, overlay, read_explained
+from view_models.words import explain
 
 _MORE = {
     "subgroups": "Subgroups",
@@ -64,8 +65,7 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
         st.warning(run.notice, icon=":material/warning:")
     with st.expander("In words", expanded=True):
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
-    per_class = run.config.distill.ipc if run.config else 0
-    st.dataframe(rows_table(results, per_class), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
+    st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     show_criteria(run, elsewhere=elsewhere)
     st.caption(tested_words(results).replace("_", r"\_"))
     notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
@@ -81,7 +81,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         results.arms,
         selection_mode="multi",
         default=results.arms,
-        format_func=lambda arm: arm_in_words(arm, per_class),
+        format_func=lambda arm: arm_words(arm, per_class),
         key="arms",
         bind="query-params",
         help=explain("arm"),
@@ -152,7 +152,7 @@ def _misclassified(run: RunView, results: Results) -> None:
     arm = left.selectbox(
         "Networks trained on",
         results.arms[::-1],
-        format_func=lambda one: arm_in_words(one, per_class),
+        format_func=lambda one: arm_words(one, per_class),
         key="case_arm",
         bind="query-params",
     )
@@ -199,9 +199,49 @@ def _looks(run: RunView) -> None:
             open_page("distil", run.folder.path)
         return
     if st.toggle("Show patients' images", key="show_looks"):
-        named_image(found.picture, found.alt)
+        if found.arms:
+            _case_at_full_resolution(run, found)
+        else:
+            named_image(found.picture, found.alt)
         st.markdown(found.caption)
     st.dataframe(found.cases, hide_index=True, alt="What each network calls each case")
+
+
+def _case_at_full_resolution(run: RunView, found: Explained) -> None:
+    """Draw one case: the film and each map over it, at the resolution of the file."""
+    per_class = run.config.distill.ipc if run.config else 0
+
+    def title(place: int) -> str:
+        row = found.cases.iloc[place]
+        return f"{place + 1}: {row['true class']}, {row['outcome']}".replace("_", " ")
+
+    number = int(st.selectbox("Case", range(len(found.cases)), format_func=title, key="looks_case"))
+    film, maps = explained_case(run, number, found.arms)
+    left, right = st.columns(2)
+    strength = left.slider("Strength of the map", 0.0, 1.0, 0.45, 0.05, key="looks_strength")
+    zoom = right.slider("Zoom", 1.0, 8.0, 1.0, 0.5, key="looks_zoom", help="Of the film and of every map alike.")
+    across = down = 0.5
+    if zoom > 1:
+        across = left.slider("Left to right", 0.0, 1.0, 0.5, 0.05, key="looks_across")
+        down = right.slider("Top to bottom", 0.0, 1.0, 0.5, 0.05, key="looks_down")
+    where = {"zoom": zoom, "across": across, "down": down}
+    pictures = [("the X-ray", overlay(film, **where))]
+    pictures += [
+        (f"network trained on {arm_words(arm, per_class)}", overlay(film, maps[arm], strength=strength, **where))
+        for arm in found.arms
+    ]
+    for first in range(0, len(pictures), 3):
+        for column, (words, pixels) in zip(st.columns(3), pictures[first : first + 3], strict=False):
+            with column:
+                named_image(pixels, f"Case {number + 1}: {words}", words)
+    st.caption(
+        f"The film has {film.shape[1]} x {film.shape[0]} pixels here"
+        + (
+            ", as the networks saw it: its file is gone or changed."
+            if run.config is not None and film.shape[0] <= run.config.ingest.image_size
+            else ", its central square as the file holds it."
+        )
+    )
 
 
 def _files(run: RunView) -> None:

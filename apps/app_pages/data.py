@@ -8,7 +8,7 @@ import streamlit as st
 
 from app_pages.parts import chosen_run, heading, named_image, places
 from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_address, source_view
-from app_pages.viewer_parts import show_films
+from app_pages.viewer_parts import show_excluded, show_films
 from medidistill.errors import MedidistillError
 from view_models.checking import (
     Check,
@@ -38,6 +38,7 @@ def _preview(path: Path) -> None:
     view = source_view(path)
     if view.error:
         st.info(f"This folder cannot be used as it is: {view.error}", icon=":material/info:")
+        show_excluded(view)
         return
     keep_in_address(path)
     left, middle, right = st.columns(3)
@@ -71,6 +72,10 @@ def _preview(path: Path) -> None:
     st.subheader("Look at them", anchor=False)
     if st.toggle("Show these patients' images", key="show_samples"):
         show_films(view)
+        show_excluded(view)
+    elif view.excluded:
+        files = "1 file is" if len(view.excluded) == 1 else f"{len(view.excluded)} files are"
+        st.caption(f"{files} excluded by hand; listed with the images.")
 
 
 def _balance(view: SourceView) -> None:
@@ -239,6 +244,8 @@ def _of_run() -> None:
     for sentence in read.confounded:
         st.warning(sentence, icon=":material/warning:")
     st.subheader("Quarantine", anchor=False, help=explain("quarantine"))
+    if read.excluded:
+        st.markdown(f"{read.excluded} files were excluded by hand before this run read its X-rays.")
     if read.quarantine:
         st.markdown("Files that could not be used, by reason. File names stay in the run folder.")
         st.dataframe([{"reason": reason, "files": count} for reason, count in read.quarantine], hide_index=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.parts import chosen_run, empty, go_to, heading, named_image, show_tiles, stamp
-from medidistill.evaluate.verdict_words import method_words
 from medidistill.pipeline import RunFolder
+from medidistill.words import method_words
 from view_models.gallery import Neighbourhood, neighbourhood, verdict
 from view_models.runs import RunView
 from view_models.training import final_set, running_methods, tiles

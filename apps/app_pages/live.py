@@ -12,8 +12,8 @@ import streamlit as st
 from app_pages.parts import go_to, places, show_tiles
 from medidistill.config import RunConfig
 from medidistill.errors import MedidistillError
-from medidistill.evaluate.verdict_words import method_words
 from medidistill.pipeline.stages import STAGES, stage_names, stage_title
+from medidistill.words import method_words
 from view_models.presets import spoken_duration
 from view_models.runs import RunState, RunView, read_run, remove_run, resume_run, run_state, stop_run
 from view_models.training import Distillation, curves, distillation, running_methods, tiles, weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -10,14 +11,16 @@ from app_pages.parts import folder_picker, go_to, heading, open_page, places
 from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_address, source_view
 from medidistill.config import METHODS, RunConfig
 from medidistill.errors import MedidistillError
-from medidistill.pipeline import load_config
+from medidistill.words import arm_words
+from view_models.exclusions import chosen_exclusions
 from view_models.new_run import Changes, Prospect, plan_settings, preset_prospect, prospect
 from view_models.places import readable, short_id
 from view_models.presets import Preset, offered_arms, presets
 from view_models.run_labels import write_label
 from view_models.runs import start_run
+from view_models.settings import effective_config
 from view_models.sources import SourceView
-from view_models.words import arm_in_words, explain
+from view_models.words import explain
 
 _AUDITS = {"none": "none", "quick": "quick: 16 repetitions", "full": "full: 64 repetitions"}
 _NETWORKS = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
@@ -44,6 +47,9 @@ def _found(view: SourceView) -> bool:
         return False
     for sentence in (*view.units.sentences(), *view.confounded):
         st.warning(sentence, icon=":material/warning:")
+    if view.excluded:
+        files = "1 file is" if len(view.excluded) == 1 else f"{len(view.excluded)} files are"
+        st.caption(f"{files} excluded by hand; the page X-rays lists them.")
     set_aside = sum(count for _, count in view.set_aside)
     if set_aside:
         st.caption(f"{set_aside} files are set aside; the page X-rays says why.")
@@ -116,7 +122,7 @@ def _changes(preset: Preset, classes: tuple[str, ...]) -> Changes:
 
 
 def _arm(arm: str, per_class: int) -> str:
-    words = arm_in_words(arm, per_class)
+    words = arm_words(arm, per_class)
     return f"{words}: {METHODS[arm].title}" if arm in METHODS else words
 
 
@@ -166,12 +172,12 @@ def _wait_for_speed(path: str) -> None:
 def _start(view: SourceView, folder: Path) -> None:
     st.subheader("2. How thorough", anchor=False)
     preset = _how_thorough(view)
-    changes = _changes(preset, view.classes)
+    changes = replace(_changes(preset, view.classes), exclusions=chosen_exclusions(places(), folder))
     st.subheader("3. Start", anchor=False)
     title = st.text_input("Name of the run", "First run", max_chars=60, key="run_name", help="Name no patient here.")
     settings = plan_settings(preset, changes, view.classes, title)
     try:
-        config: RunConfig = load_config(preset.name, settings)
+        config: RunConfig = effective_config(preset.name, settings)
         found = prospect(config, view.images, len(view.classes), view.splits)
         expected = found.duration or "being measured"
         st.markdown(f"Expected time on this machine: **{expected}**. A rough guess from a few measured steps.")

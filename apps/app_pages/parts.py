@@ -25,6 +25,7 @@ __all__ = [
     "named_image",
     "open_page",
     "places",
+    "plain_text",
     "short_badge",
     "show_tiles",
     "stamp",
@@ -115,6 +116,11 @@ def empty(what: str, next_step: str = "") -> None:
 def named_image(content: object, alt: str, caption: str = "", width: str | int = "stretch") -> None:
     """Draw a picture with the words that stand for it; long names in a caption break between words."""
     st.image(content, caption=caption.replace("_", " ") or None, width=width, clamp=True, alt=alt)  # type: ignore[arg-type,unused-ignore]
+
+
+def plain_text(text: str) -> str:
+    """Return text of others with the letters that Streamlit would take for Markdown or a formula made harmless."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#$~|:" else letter for letter in text)
 
 
 def show_tiles(tiles: Sequence[Tile], width: int = 150) -> None:

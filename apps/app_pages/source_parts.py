@@ -9,6 +9,7 @@ import streamlit as st
 
 from app_pages.parts import folder_picker, places
 from medidistill.errors import MedidistillError
+from view_models.exclusions import exclusions_setting, exclusions_stamp
 from view_models.new_run import remember_source, remembered_source
 from view_models.sources import SourceView, add_to_upload, draw_phantoms, folder_stamp, keep_upload, read_source
 
@@ -24,13 +25,14 @@ The folder may hold DICOM, PNG or JPEG files, and tells the class of each in one
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading the folder ...", ttl=3600)
-def _read(path: str, stamp: str) -> SourceView:
-    return read_source(Path(path))
+def _read(path: str, stamp: str, exclusions: str) -> SourceView:
+    return read_source(Path(path), exclusions)
 
 
 def source_view(path: Path) -> SourceView:
-    """Return what a folder holds; read anew when a file came, went or a table changed."""
-    view: SourceView = _read(str(path), folder_stamp(path))
+    """Return what a folder holds; read anew when a file came, went or was excluded, or a table changed."""
+    stamp = folder_stamp(path) + exclusions_stamp(places(), path)
+    view: SourceView = _read(str(path), stamp, exclusions_setting(places(), path))
     return view
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from app_pages.parts import at_rest, open_page, places
+from app_pages.parts import at_rest, open_page, places, plain_text
 from medidistill.errors import MedidistillError
 from medidistill.evaluate.verdict import Colour, Verdict
+from medidistill.words import VERDICT_QUESTION, criteria_note
 from view_models.runs import RunView
 from view_models.verdict import (
     bundle_verdict,
@@ -20,9 +21,8 @@ from view_models.verdict import (
     start_delivery,
 )
 
-__all__ = ["QUESTION", "show_bundle_verdict", "show_criteria", "show_delivery", "show_verdict"]
+__all__ = ["show_bundle_verdict", "show_criteria", "show_delivery", "show_verdict"]
 
-QUESTION = "May I train on this set instead of the real X-rays?"
 _BOXES = {
     Colour.GREEN: (st.success, ":material/check_circle:"),
     Colour.AMBER: (st.warning, ":material/help:"),
@@ -39,7 +39,7 @@ def show_verdict(run: RunView, *, elsewhere: bool = False, figures: bool = True)
         figures: offer the table of the criteria, too.
     """
     verdict, problem = readable_verdict(run, elsewhere=elsewhere)
-    st.subheader(QUESTION, anchor=False)
+    st.subheader(VERDICT_QUESTION, anchor=False)
     if verdict is not None:
         _draw(verdict)
         if figures:
@@ -57,7 +57,7 @@ def show_verdict(run: RunView, *, elsewhere: bool = False, figures: bool = True)
 def show_bundle_verdict(recipe: Mapping[str, Any]) -> None:
     """Draw the verdict that a bundle carries, made again from its criteria."""
     verdict, problem = bundle_verdict(recipe)
-    st.subheader(QUESTION, anchor=False)
+    st.subheader(VERDICT_QUESTION, anchor=False)
     if verdict is not None:
         st.caption("As the sender measured it, on the sender's patients.")
         _draw(verdict)
@@ -70,11 +70,11 @@ def show_bundle_verdict(recipe: Mapping[str, Any]) -> None:
 
 def _draw(verdict: Verdict) -> None:
     box, icon = _BOXES[verdict.colour]
-    box(f"**{_plain(verdict.sentence)}**", icon=icon)
+    box(f"**{plain_text(verdict.sentence)}**", icon=icon)
     if verdict.missing:
-        st.markdown(f"Missing for a yes: {_plain('; '.join(verdict.missing))}.")
+        st.markdown(f"Missing for a yes: {plain_text('; '.join(verdict.missing))}.")
     for warning in verdict.warnings:
-        st.warning(_plain(warning), icon=":material/warning:")
+        st.warning(plain_text(warning), icon=":material/warning:")
 
 
 def show_criteria(run: RunView, *, elsewhere: bool = False) -> None:
@@ -92,23 +92,14 @@ def _criteria(verdict: Verdict) -> None:
             alt="Criteria of the verdict",
             column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("this set", "that")},
         )
-        st.caption(
-            f"Means over fresh {verdict.architecture} networks; in brackets {100 * verdict.confidence:g} % intervals "
-            "over patients and networks, paired. Red: one criterion is refuted. Green: all are met and nothing is "
-            "missing."
-        )
-
-
-def _plain(text: str) -> str:
-    """Return text of others with the letters that Streamlit would take for Markdown or a formula made harmless."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#$~|:" else letter for letter in text)
+        st.caption(criteria_note(verdict.architecture, verdict.confidence))
 
 
 def show_delivery(run: RunView) -> None:
     """Draw which method's set is delivered, by which rule, and the choice of another."""
     verdict, _ = readable_verdict(run)
     if verdict is not None:
-        st.markdown(_plain(verdict.chosen_by))
+        st.markdown(plain_text(verdict.chosen_by))
     methods = deliverable_methods(run)
     if not methods:
         return

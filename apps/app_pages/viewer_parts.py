@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from app_pages.parts import named_image
+from app_pages.parts import named_image, places, plain_text
 from medidistill.errors import MedidistillError
+from view_models.exclusions import exclude_file, excluded_files, exclusions_setting, include_file
 from view_models.sources import SourceView
 from view_models.viewer import Picture, header_table, read_picture, thumbnail, windowed
 from view_models.words import explain
 
-__all__ = ["show_films"]
+__all__ = ["show_excluded", "show_films"]
 
 _ROW, _PAGE = 6, 12  # films
 _FILM = 560  # pixels across, so that a film fits a small screen
@@ -36,35 +37,38 @@ def show_films(view: SourceView) -> None:
     """Draw the grid. These are patients' images."""
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     label = left.selectbox("Class", ["all", *view.classes], key="film_class")
-    films = [(path, name) for path, name in view.files if label in ("all", name)]
+    films = [
+        (path, name, key) for (path, name), key in zip(view.files, view.keys, strict=True) if label in ("all", name)
+    ]
     pages = max(1, -(-len(films) // _PAGE))
     st.session_state["film_page"] = min(max(1, int(st.session_state.get("film_page", 1))), pages)
     page = int(right.number_input(f"Page of {pages}", 1, pages, key="film_page"))
     shown = films[(page - 1) * _PAGE : page * _PAGE]
     for first in range(0, len(shown), _ROW):
-        for column, (path, name) in zip(st.columns(_ROW), shown[first : first + _ROW], strict=False):
+        for column, (path, name, key) in zip(st.columns(_ROW), shown[first : first + _ROW], strict=False):
             with column:
-                _tile(path, name)
+                _tile(view.path, path, name, key)
 
 
-def _tile(path: Path, name: str) -> None:
+def _tile(source: Path, path: Path, name: str, key: str) -> None:
     changed = path.stat().st_mtime_ns if path.is_file() else 0
     picture = _thumbnail(str(path), changed)
     if isinstance(picture, str):
         st.caption(f"Cannot be shown: {picture[:80]}")
     else:
         named_image(picture, f"An X-ray, class {name}", name)
-    if st.button("View", key=f"film_{path}", icon=":material/zoom_in:"):
-        _dialog(str(path), name)
+    if st.button("View", key=f"film_{key}", icon=":material/zoom_in:"):
+        _dialog(str(source), str(path), name, key)
 
 
 @st.dialog("One film", width="large")
-def _dialog(path: str, name: str) -> None:
+def _dialog(source: str, path: str, name: str, key: str) -> None:
     changed = Path(path).stat().st_mtime_ns
     try:
         film = _film(path, changed)
     except MedidistillError as error:
         st.error(str(error))
+        _exclude(Path(source), key)
         return
     left, right = st.columns([1, 2])
     with left:
@@ -75,6 +79,7 @@ def _dialog(path: str, name: str) -> None:
         if zoom > 1:
             across = st.slider("Left to right", 0.0, 1.0, 0.5, 0.05)
             down = st.slider("Top to bottom", 0.0, 1.0, 0.5, 0.05)
+        _exclude(Path(source), key)
         st.caption(f"{film.size[1]} x {film.size[0]} pixels. For a look at the data, not for reading films.")
     with right:
         named_image(windowed(film.pixels, level, width, zoom, across, down), f"An X-ray, class {name}", name, _FILM)
@@ -85,3 +90,45 @@ def _dialog(path: str, name: str) -> None:
         return
     with st.expander("Header, technical elements only"):
         st.dataframe(table, hide_index=True, alt="Technical elements of the header")
+
+
+def _exclude(source: Path, key: str) -> None:
+    """Draw how this file is left out of the runs that begin from now on."""
+    with st.form(f"exclude_{key}", border=False):
+        reason = st.text_input(
+            "Reason to exclude this file",
+            max_chars=200,
+            help="Kept in the list of exclusions beside the path of the file. Name no patient here.",
+        )
+        if not st.form_submit_button("Exclude this file", icon=":material/block:"):
+            return
+    try:
+        exclude_file(places(), source, key, reason)
+    except MedidistillError as error:
+        st.error(str(error))
+    else:
+        st.rerun()
+
+
+def show_excluded(view: SourceView) -> None:
+    """Draw the list of exclusions of a folder, with a button that takes a file off it."""
+    try:
+        listed = excluded_files(places(), view.path)
+    except MedidistillError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    if not listed:
+        return
+    with st.expander(f"Excluded by hand ({len(listed)})"):
+        setting = f"--set ingest.exclusions={exclusions_setting(places(), view.path)}"
+        st.markdown(
+            "New runs on this folder do not use these files. A run that has read its X-rays keeps what it read. An "
+            f"unattended run takes the same list by `{setting}`."
+        )
+        for key, reason in listed.items():
+            left, right = st.columns([4, 1], vertical_alignment="center")
+            gone = "" if key in view.excluded else " (no such file here)"
+            left.markdown(f"`{key.replace('`', '')}`{gone}: {plain_text(reason)}")
+            if right.button("Use it again", key=f"include_{key}", icon=":material/undo:"):
+                include_file(places(), view.path, key)
+                st.rerun()

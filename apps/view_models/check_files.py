@@ -1,12 +1,14 @@
 """Decode every file of a folder and say what is wrong with it. Run as a script by `checking`.
 
-`python check_files.py SOURCE OUT` writes OUT/check.json and OUT/thumbnails.npz. No prepared image is kept but the
-thumbnails of what was set aside or warned of.
+`python check_files.py SOURCE OUT EXCLUSIONS` writes OUT/check.json and OUT/thumbnails.npz. No prepared image is kept
+but the thumbnails of what was set aside or warned of.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,6 @@ import pandas as pd
 from PIL import Image
 from pydicom import dcmread
 
-from medidistill.config import IngestConfig
 from medidistill.errors import MedidistillError
 from medidistill.files import private_folder, private_umask, write_json
 from medidistill.ingest import ingest
@@ -26,6 +27,7 @@ from medidistill.ingest.dicom import file_kind
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.quiet import quiet
 from medidistill.ingest.sources import find_records, workspace
+from medidistill.pipeline import environment_settings, load_config
 
 _SIDE = 96  # of thumbnails
 _MOST = 200  # thumbnails, rows of each table
@@ -47,10 +49,11 @@ def header_facts(path: Path) -> tuple[str, str]:
         return _UNKNOWN, _UNKNOWN
 
 
-def check(source: Path, output: Path) -> None:
-    """Check `source` and write what was found into `output`."""
+def check(source: Path, output: Path, exclusions: str) -> None:
+    """Check `source`, without the files on the list `exclusions`, and write what was found into `output`."""
     private_folder(output)
-    config = IngestConfig(image_size=_SIDE, max_quarantine=1.0)
+    ingest_config = load_config(None, environment_settings(os.environ)).ingest  # as a run of this app would read
+    config = dataclasses.replace(ingest_config, image_size=_SIDE, max_quarantine=1.0, exclusions=exclusions)
     with workspace(output) as place:
         records = find_records(source, config, place).records
         facts = [header_facts(record.path) for record in records]
@@ -126,7 +129,7 @@ def main() -> int:
     """Check the folder that the command line names; return the exit code."""
     try:
         with private_umask(), quiet():
-            check(Path(sys.argv[1]), Path(sys.argv[2]))
+            check(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     except MedidistillError as error:
         print(f"medidistill: error: {error}", file=sys.stderr)
         return error.exit_code

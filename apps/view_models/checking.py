@@ -16,6 +16,7 @@ import pandas as pd
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import read_json
 from view_models import jobs
+from view_models.exclusions import exclusions_setting, exclusions_stamp
 from view_models.jobs import Job
 from view_models.places import Places, free_folder, short_id
 from view_models.sources import folder_stamp
@@ -92,7 +93,7 @@ def folder_check(places: Places, source: Path, *, pictures: bool = False) -> Che
     except IngestError:
         return Check(job, "none")
     stamp = output / "stamp"
-    current = stamp.is_file() and stamp.read_text() == folder_stamp(source)
+    current = stamp.is_file() and stamp.read_text() == _stamp(places, source)
     found = {}
     if pictures and (output / "thumbnails.npz").is_file():
         with np.load(output / "thumbnails.npz", allow_pickle=False) as held:
@@ -107,14 +108,19 @@ def start_check(places: Places, source: Path) -> None:
     output = _output(places, source)
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(mode=0o700, parents=True)
-    (output / "stamp").write_text(folder_stamp(source))
-    jobs.start(_folder(places, source), [str(source), str(output)], script=_SCRIPT)
+    (output / "stamp").write_text(_stamp(places, source))
+    arguments = [str(source), str(output), exclusions_setting(places, source)]
+    jobs.start(_folder(places, source), arguments, script=_SCRIPT)
 
 
 def forget_check(places: Places, source: Path) -> None:
     """Delete what the check of a folder left, thumbnails of patients included."""
     if folder_check(places, source).state != "running":
         shutil.rmtree(_folder(places, source), ignore_errors=True)
+
+
+def _stamp(places: Places, source: Path) -> str:
+    return folder_stamp(source) + exclusions_stamp(places, source)
 
 
 def _folder(places: Places, source: Path) -> Path:

@@ -31,6 +31,7 @@ class Ingested:
         sites: class x site; empty where no site is known.
         confounded: a sentence for each class that shares no site with another.
         quarantine: (reason, number of files).
+        excluded: files that somebody had excluded by hand.
         notes: what tells the patients apart, where not every image names its own.
     """
 
@@ -39,6 +40,7 @@ class Ingested:
     confounded: tuple[str, ...]
     quarantine: tuple[tuple[str, int], ...]
     notes: tuple[str, ...] = ()
+    excluded: int = 0
 
 
 def read_ingested(run: RunView) -> Ingested | None:
@@ -63,6 +65,7 @@ def read_ingested(run: RunView) -> Ingested | None:
         tuple(confounded_sites(counted, tuple(map(str, splits.index)))),
         tuple((reason, count) for reason, count, _ in quarantine_by_reason(pairs)),
         tuple(PatientUnits.from_facts((run.facts or {})["ingest"]).sentences()),
+        int((run.facts or {})["ingest"].get("excluded", 0)),
     )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, IngestError, MedidistillError
 from medidistill.files import read_json, write_json
-from medidistill.pipeline import load_config
 from medidistill.pipeline.release_check import ReleaseCheck, SplitCounts, check_release
 from view_models.places import Places, clean_title, readable, short_id
 from view_models.presets import Preset, estimate_stages, known_step, spoken_duration
+from view_models.settings import effective_config
 
 __all__ = [
     "Changes",
@@ -43,6 +43,7 @@ class Changes:
         networks: architectures that are trained on each.
         audit: `none`, `quick` or `full`.
         external: folder of a second test set.
+        exclusions: as `ingest.exclusions` takes it.
     """
 
     per_class: int | None = None
@@ -52,6 +53,7 @@ class Changes:
     networks: tuple[str, ...] | None = None
     audit: str | None = None
     external: Path | None = None
+    exclusions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ def plan_settings(preset: Preset, changes: Changes, classes: Sequence[str], titl
         settings.append(f"evaluate.architectures=[{', '.join(changes.networks)}]")
     if changes.external is not None:
         settings.append(f"evaluate.external={json.dumps(str(changes.external), ensure_ascii=False)}")
+    if changes.exclusions is not None and changes.exclusions != config.ingest.exclusions:
+        settings.append(f"ingest.exclusions={json.dumps(changes.exclusions, ensure_ascii=False)}")
     if set(config.ingest.classes) - set(classes):
         settings += ["ingest.classes=[]", 'notice=""']  # its classes and its caution are about other data
     return [*settings, set_title(title)]
@@ -117,7 +121,7 @@ def preset_prospect(
 ) -> Prospect | ConfigError:
     """Return what can be said of a preset as it is, or why it cannot be used here."""
     try:
-        config = load_config(preset.name, plan_settings(preset, Changes(), classes, preset.title))
+        config = effective_config(preset.name, plan_settings(preset, Changes(), classes, preset.title))
         return prospect(config, images, len(classes), splits)
     except ConfigError as error:
         return error

@@ -14,8 +14,9 @@ import torch
 
 from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, TrainingConfig
 from medidistill.networks import make_network
-from medidistill.pipeline import load_config, methods, preset_files
+from medidistill.pipeline import methods, preset_files
 from medidistill.privacy import profile_named
+from view_models.settings import effective_config
 
 __all__ = [
     "Preset",
@@ -61,7 +62,7 @@ class Preset:
         name: what `--config` takes.
         title: what users call it.
         words: what it means for the user.
-        config: its settings.
+        config: its settings, with those of the environment.
     """
 
     name: str
@@ -74,12 +75,11 @@ def presets() -> list[Preset]:
     """Return the ready-made configurations, those with words of ours first."""
     offered = [name for name in preset_files() if "/" not in name]  # those of papers are for their tables
     names = sorted(offered, key=lambda name: (list(_WORDS).index(name) if name in _WORDS else 99, name))
-    return [
-        Preset(
-            name, _TITLES.get(name, name), _WORDS.get(name) or _first_comment(preset_files()[name]), load_config(name)
-        )
-        for name in names
-    ]
+    return [Preset(name, _TITLES.get(name, name), _words(name), effective_config(name)) for name in names]
+
+
+def _words(name: str) -> str:
+    return _WORDS.get(name) or _first_comment(preset_files()[name])
 
 
 def offered_arms(config: RunConfig) -> list[str]:

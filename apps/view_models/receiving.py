@@ -15,10 +15,10 @@ import pandas as pd
 from medidistill.errors import ConfigError, IngestError, MedidistillError
 from medidistill.export import examine
 from medidistill.files import read_json, write_json
+from medidistill.words import row_words
 from view_models.bundles import BundleView
 from view_models.jobs import Job, start
 from view_models.places import Places, short_id
-from view_models.words import arm_in_words
 
 __all__ = [
     "Sender",
@@ -239,7 +239,7 @@ def sender_table(recipe: Mapping[str, Any]) -> pd.DataFrame:
         return pd.DataFrame(
             [
                 {
-                    "trained on": arm_in_words(str(row["arm"])),
+                    "trained on": row_words(row, len(recipe["classes"])),
                     "images": row["training_images"],
                     "balanced accuracy": _span(row["balanced_accuracy"]),
                     "macro AUROC": _span(row["macro_auroc"]),

@@ -10,19 +10,18 @@ from typing import Any
 
 import pandas as pd
 
-from medidistill.evaluate.verdict_words import arm_words
 from medidistill.files import read_json
+from medidistill.report.arm_labels import arm_label, model_label, with_images_per_class
 from medidistill.report.drawing import style_of
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_curves import roc_curves
 from medidistill.report.figures_results import accuracies, confusions
 from medidistill.report.wording import findings
+from medidistill.words import arm_words, row_words
 from view_models.runs import RunView
-from view_models.words import arm_in_words
 
 __all__ = [
     "VIEWS",
-    "Explained",
     "Figure",
     "Results",
     "all_hidden",
@@ -30,7 +29,6 @@ __all__ = [
     "figure",
     "legend_html",
     "probe_lines",
-    "read_explained",
     "read_results",
     "rows_table",
     "sentences",
@@ -72,6 +70,11 @@ class Results:
         """Names of the arms, in order."""
         return list(dict.fromkeys(row["arm"] for row in self.comparison["rows"]))
 
+    def words(self, arm: str) -> str:
+        """Return what the networks of an arm were trained on."""
+        classes = len(self.comparison["class_names"])
+        return next((row_words(row, classes) for row in self.comparison["rows"] if row["arm"] == arm), arm_words(arm))
+
     def only(self, arms: Sequence[str], architecture: str) -> Results:
         """Return the same for some arms and one architecture."""
         rows = [r for r in self.comparison["rows"] if r["arm"] in arms and r["architecture"] == architecture]
@@ -106,32 +109,6 @@ class Figure:
     table: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Explained:
-    """Grad-CAM on test images. The picture shows patients.
-
-    Args:
-        picture: PNG.
-        alt: what it shows.
-        caption: how to read it.
-        cases: what each network calls them.
-    """
-
-    picture: bytes
-    alt: str
-    caption: str
-    cases: pd.DataFrame
-
-
-def read_explained(run: RunView) -> Explained | None:
-    """Read the Grad-CAM of a run; None where it has none. Raises `IngestError` when a file is damaged."""
-    folder = run.folder.explained
-    if not (folder / "cases.json").is_file():
-        return None
-    told = read_json(folder / "cases.json")
-    return Explained((folder / "picture.png").read_bytes(), told["alt"], told["caption"], pd.DataFrame(told["cases"]))
-
-
 def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
     """Read a comparison; None where there is none. Raises `IngestError` when a file is damaged.
 
@@ -143,7 +120,9 @@ def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
     file, clinical = folder / "comparison.json", folder / "clinical.json"
     if "evaluate" not in run.finished or not file.is_file():
         return None
-    return Results(read_json(file), read_json(clinical) if clinical.is_file() else None)
+    comparison = read_json(file)
+    told = with_images_per_class(read_json(clinical), comparison) if clinical.is_file() else None
+    return Results(comparison, told)
 
 
 def sentences(results: Results) -> list[str]:
@@ -176,23 +155,18 @@ def legend_html(arms: Sequence[str], per_class: int, *, dark: bool) -> str:
     shown = "".join(
         f'<span style="margin-right: 1.2em; white-space: nowrap"><span style="display: inline-block; width: 0.9em; '
         f"height: 0.9em; margin-right: 0.4em; border-radius: 2px; background: {style_of(arm, arms).color}{turned}"
-        f'"></span>{html.escape(arm_in_words(arm, per_class))}</span> '
+        f'"></span>{html.escape(arm_words(arm, per_class))}</span> '
         for arm in arms
     )
     return f'<div style="font-size: 0.9rem; line-height: 1.8">{shown}</div>'
 
 
-def rows_table(results: Results, per_class: int = 0) -> pd.DataFrame:
-    """Return the table of the comparison: one row an arm.
-
-    Args:
-        results: the comparison.
-        per_class: images of each class in the distilled set; 0 where that is not known.
-    """
+def rows_table(results: Results) -> pd.DataFrame:
+    """Return the table of the comparison: one row an arm."""
     return pd.DataFrame(
         [
             {
-                "trained on": arm_in_words(row["arm"], per_class),
+                "trained on": results.words(row["arm"]),
                 "balanced accuracy": _span(row["balanced_accuracy"]),
                 "macro AUROC": _span(row["macro_auroc"]),
                 "images": row["training_images"],
@@ -228,13 +202,13 @@ def _of(picture: Any, table: pd.DataFrame) -> Figure:
 
 def _accuracy_table(results: Results) -> pd.DataFrame:
     rows = [
-        {"what": row["arm"], "architecture": row["architecture"], "metric": metric, **row[metric]}
+        {"what": results.words(row["arm"]), "architecture": row["architecture"], "metric": metric, **row[metric]}
         for row in results.comparison["rows"]
         for metric in ("balanced_accuracy", "macro_auroc")
     ]
     rows += [
         {
-            "what": f"{gap['arm']} minus {gap['minus']}",
+            "what": f"{results.words(gap['arm'])} minus {results.words(gap['minus'])}",
             "architecture": gap["architecture"],
             "metric": gap["metric"],
             **gap["bootstrap"],
@@ -248,7 +222,11 @@ def _confusion_table(results: Results) -> pd.DataFrame:
     names = results.comparison["class_names"]
     return pd.DataFrame(
         [
-            {"arm": row["arm"], "true class": names[true], **dict(zip(names, counts, strict=True))}
+            {
+                "trained on": results.words(row["arm"]),
+                "true class": names[true],
+                **dict(zip(names, counts, strict=True)),
+            }
             for row in results.comparison["rows"]
             for true, counts in enumerate(row["confusion"])
         ]
@@ -256,7 +234,7 @@ def _confusion_table(results: Results) -> pd.DataFrame:
 
 
 def _classes(clinical: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(arm["arm"], one) for arm in clinical["arms"] for one in arm["classes"]]
+    return [(arm_label(clinical, arm["arm"]), one) for arm in clinical["arms"] for one in arm["classes"]]
 
 
 def _area_table(results: Results) -> pd.DataFrame:
@@ -265,7 +243,7 @@ def _area_table(results: Results) -> pd.DataFrame:
     rows = []
     for arm, one in _classes(results.clinical):
         point = one["operating_point"]
-        row = {"arm": arm, "class": one["class"], "AUROC": _span(one["auroc"])}
+        row = {"trained on": arm, "class": one["class"], "AUROC": _span(one["auroc"])}
         row["average precision"] = _span(one["average_precision"])
         for name in ("threshold", "sensitivity", "specificity"):
             value = point.get(name) if "undefined" not in point else None
@@ -280,7 +258,7 @@ def _calibration_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "arm": arm,
+                "trained on": arm,
                 "class": one["class"],
                 "predicted": point["predicted"],
                 **{f"observed {side}": point["observed"][side] for side in ("estimate", "low", "high")},
@@ -294,7 +272,7 @@ def _calibration_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
 def _decision_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"arm": arm, "class": one["class"], "threshold": at, "net benefit": benefit, "act on all": everyone}
+            {"trained on": arm, "class": one["class"], "threshold": at, "net benefit": benefit, "act on all": everyone}
             for arm, one in _classes(clinical)
             if "undefined" not in one["decision_curve"]
             for at, benefit, everyone in zip(
@@ -307,7 +285,7 @@ def _decision_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
 def _histogram_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"arm": arm, "class": one["class"], "from": low, "to": high, "with": with_it, "without": without}
+            {"trained on": arm, "class": one["class"], "from": low, "to": high, "with": with_it, "without": without}
             for arm, one in _classes(clinical)
             for low, high, with_it, without in zip(
                 one["histogram"]["edges"][:-1],
@@ -332,7 +310,7 @@ def subgroup_tables(results: Results) -> dict[str, pd.DataFrame]:
                 row |= {"images": str(group["images"]), "with the finding": str(count)}
                 for model, areas in group["auroc"].items():
                     area = areas[name]
-                    row[f"AUROC {model}"] = area if isinstance(area, str) else _span(area)
+                    row[f"AUROC, {model_label(clinical, model)}"] = area if isinstance(area, str) else _span(area)
                 rows.append(row)
         tables[column] = pd.DataFrame(rows)
     return tables
@@ -340,7 +318,7 @@ def subgroup_tables(results: Results) -> dict[str, pd.DataFrame]:
 
 def all_hidden(table: pd.DataFrame) -> bool:
     """Whether a table of subgroups shows no figure, because every group is too small."""
-    areas = table[[name for name in table if str(name).startswith("AUROC ")]]
+    areas = table[[name for name in table if str(name).startswith("AUROC, ")]]
     return bool(len(table)) and not areas.map(lambda text: str(text)[:1].isdigit()).to_numpy().any()
 
 
@@ -361,7 +339,7 @@ def probe_lines(results: Results) -> list[str]:
     if "balanced_accuracy" in rule:
         first = results.architectures[0]
         networks = "; ".join(
-            f"{row['balanced_accuracy']['estimate']:.3f} on {arm_words(row['arm'], _per_class(row))}"
+            f"{row['balanced_accuracy']['estimate']:.3f} on {results.words(row['arm'])}"
             for row in results.comparison["rows"]
             if row["architecture"] == first
         )
@@ -377,11 +355,6 @@ def probe_lines(results: Results) -> list[str]:
     else:
         lines.append(f"What the site alone tells of the class was not examined: {rule['undefined']}.")
     return lines
-
-
-def _per_class(row: Mapping[str, Any]) -> int:
-    info = (row.get("info") or [{}])[0]
-    return int(info.get("ipc", row["training_images"] // max(1, len(row["sensitivity"]))))
 
 
 def _known(value: Mapping[str, Any]) -> str:

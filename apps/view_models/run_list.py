@@ -13,11 +13,11 @@ import pandas as pd
 from medidistill.config import as_dict
 from medidistill.errors import IngestError, MedidistillError
 from medidistill.files import read_json
+from medidistill.words import arm_words
 from view_models.places import Places, short_id
 from view_models.results import read_results, rows_table
 from view_models.run_labels import read_label
 from view_models.runs import RunState, RunView, find_runs, never_began, read_run, run_state
-from view_models.words import arm_in_words
 
 __all__ = [
     "Choice",
@@ -169,7 +169,7 @@ def _settings(run: RunView) -> str:
     if run.config is None:
         return ""
     made, side = run.config.distill.ipc, run.config.ingest.image_size
-    arms = ", ".join(arm_in_words(arm, made) for arm in run.config.evaluate.arms)
+    arms = ", ".join(arm_words(arm, made) for arm in run.config.evaluate.arms)
     return f"{made} images per class at {side} x {side}; compared: {arms}"
 
 

@@ -19,6 +19,7 @@ from medidistill.pipeline.redaction import DETAILS
 from medidistill.record import RunRecord
 from view_models.jobs import Job, start
 from view_models.places import Places, free_folder, inside, short_id
+from view_models.settings import effective_config
 
 __all__ = [
     "RunState",
@@ -280,7 +281,7 @@ def start_run(
         command: `run` or `ingest`.
         estimate: stage -> seconds that it is expected to take.
     """
-    load_config(config, settings)  # complain here, not in a log
+    effective_config(config, settings)  # complain here, not in a log
     output = free_folder(places.runs, name)
     output.mkdir(mode=0o700)  # taken, before the job has its turn
     options = ["--config", config, "--input", str(source), "--output", str(output)]

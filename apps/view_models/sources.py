@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from medidistill.pipeline.release_check import SplitCounts, count_splits
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.bundles import unpack
 from view_models.places import Places, class_folder, free_folder
+from view_models.settings import effective_config
 
 __all__ = [
     "Findings",
@@ -84,6 +86,8 @@ class SourceView:
         confounded: a sentence for each class that shares no site with another.
         set_aside: (reason, number of files), no file name.
         files: what is labelled, for samples.
+        keys: path of each file relative to the folder, as lists name it.
+        excluded: path relative to the folder -> reason, of files that somebody decided not to use.
         splits: images and patients by split, as a run would begin with; None where the labels do not allow one.
     """
 
@@ -98,6 +102,8 @@ class SourceView:
     confounded: tuple[str, ...] = ()
     set_aside: tuple[tuple[str, int], ...] = ()
     files: tuple[tuple[Path, str], ...] = ()
+    keys: tuple[str, ...] = ()
+    excluded: Mapping[str, str] = field(default_factory=dict)
     splits: SplitCounts | None = None
 
 
@@ -120,11 +126,21 @@ class Findings:
     unreadable: int
 
 
-def read_source(path: Path) -> SourceView:
-    """Look at a folder as a run would read it; nothing is decoded yet."""
+def read_source(path: Path, exclusions: str | None = None) -> SourceView:
+    """Look at a folder as a run would read it; nothing is decoded yet.
+
+    Args:
+        path: the folder.
+        exclusions: as `ingest.exclusions` takes it; None: as the environment or the default say.
+
+    Raises:
+        ConfigError: a setting of the environment is wrong.
+    """
+    config = effective_config()
+    ingest = config.ingest if exclusions is None else dataclasses.replace(config.ingest, exclusions=exclusions)
     try:
         with workspace(None) as place:
-            found = find_records(path, IngestConfig(), place)
+            found = find_records(path, ingest, place)
     except IngestError as error:
         return SourceView(path, error=str(error).replace(f"{path}: ", "").replace(f"{path}/", ""))
     records = found.records
@@ -143,14 +159,16 @@ def read_source(path: Path) -> SourceView:
         confounded=tuple(confounded_sites(sites, names)),
         set_aside=tuple((reason, count) for reason, count, _ in quarantine_by_reason(pairs)),
         files=tuple((record.path, record.label) for record in records),
-        splits=_split_counts(path, records),
+        keys=tuple(record.key for record in records),
+        excluded={entry.key: entry.reason for entry in found.excluded},
+        splits=_split_counts(path, records, config),
     )
 
 
-def _split_counts(path: Path, records: list[Record]) -> SplitCounts | None:
+def _split_counts(path: Path, records: list[Record], config: RunConfig) -> SplitCounts | None:
     with contextlib.suppress(MedidistillError):  # the run itself will say what is wrong with labels or splits
         phantom = all_marked_synthetic(path, [record.key for record in records])
-        return count_splits(records, RunConfig(), phantom=phantom)
+        return count_splits(records, config, phantom=phantom)
     return None
 
 

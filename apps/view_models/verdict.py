@@ -11,8 +11,8 @@ import pandas as pd
 from medidistill.config import METHODS
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate.verdict import Verdict
-from medidistill.evaluate.verdict_words import method_words
 from medidistill.files import read_json
+from medidistill.words import method_words
 from view_models.places import Places
 from view_models.runs import RunView, continue_run
 

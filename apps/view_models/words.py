@@ -1,11 +1,8 @@
-"""The words of the pages: arms in plain language, and what each technical term means."""
+"""What each technical term of the pages means."""
 
 from __future__ import annotations
 
-from medidistill.config import METHODS
-from medidistill.evaluate.verdict_words import method_words
-
-__all__ = ["GLOSSARY", "arm_in_words", "explain"]
+__all__ = ["GLOSSARY", "explain"]
 
 GLOSSARY = {
     "distilled set": "A few synthetic images, made so that a network trained on them alone learns much of what it "
@@ -50,25 +47,3 @@ GLOSSARY = {
 def explain(*terms: str) -> str:
     """Return the glossary entries of some terms as the text of a tooltip, one a line."""
     return "\n\n".join(f"**{term}**: {GLOSSARY[term]}" for term in terms)
-
-
-def arm_in_words(arm: str, per_class: int = 0) -> str:
-    """Return what the networks of an arm were trained on.
-
-    Args:
-        arm: as tables name it, for example `random`.
-        per_class: images of each class in the distilled set; 0 where that is not known.
-    """
-    few = f"{per_class} " if per_class else "as many "
-    ending = " per class" if per_class else ""
-    known = {
-        "full": "all real X-rays",
-        "dp_full": "all real X-rays, under differential privacy",
-        "packed": "random real X-rays, packed into the same bytes",
-        "random": f"{few}random real X-rays{ending}",
-        "kmeans": f"{few}real X-rays{ending}, chosen by k-means",
-        "herding": f"{few}real X-rays{ending}, chosen by herding",
-    }
-    if arm in known:
-        return known[arm]
-    return f"distilled ({method_words(arm)})" if arm in METHODS else f"bundle {arm.removeprefix('bundle-')}"

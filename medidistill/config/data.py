@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from medidistill.config.fields import Validated, choice, names, number, part, text
+from medidistill.config.fields import Validated, choice, file_name, names, number, part, text
 from medidistill.config.quality import QualityConfig
 from medidistill.errors import ConfigError
 
@@ -30,6 +30,11 @@ class IngestConfig(Validated):
     image_size: int = number(64, "rows and columns after resizing, pixels", 16, 512)
     labels: str = text(
         "labels.csv", "CSV of labels inside the input folder; the layout gives labels where it is absent"
+    )
+    exclusions: str = file_name(
+        "exclusions.csv",
+        "CSV with the columns `path` and `reason` of files that are not used: inside the input folder, none where it "
+        "is absent; or the absolute path of one",
     )
     classes: tuple[str, ...] = names((), "class names in order; empty: all labels found, sorted")
     val_fraction: float = number(0.15, "share of patients for validation, where the CSV has no split", 0.0, 0.8)

@@ -12,7 +12,19 @@ from typing import Any
 
 from medidistill.errors import ConfigError, did_you_mean
 
-__all__ = ["Validated", "as_dict", "choice", "digest", "flag", "names", "number", "part", "text", "with_settings"]
+__all__ = [
+    "Validated",
+    "as_dict",
+    "choice",
+    "digest",
+    "file_name",
+    "flag",
+    "names",
+    "number",
+    "part",
+    "text",
+    "with_settings",
+]
 
 
 def number(default: float, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -33,6 +45,11 @@ def choice(default: str, text: str, *options: str) -> Any:
 def text(default: str, text: str) -> Any:
     """Return a field for free text."""
     return field(default=default, metadata={"help": text})
+
+
+def file_name(default: str, text: str) -> Any:
+    """Return a field for a file that `digest` leaves out: what it does shows in the data, which have a digest."""
+    return field(default=default, metadata={"help": text, "digested": False})
 
 
 def names(default: tuple[str, ...], text: str, *options: str) -> Any:
@@ -113,7 +130,17 @@ def with_settings(config: Any, settings: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **changed)
 
 
+def _digested(config: Any) -> dict[str, Any]:
+    plain = as_dict(config)
+    for item in fields(config):
+        if not item.metadata.get("digested", True):
+            plain.pop(item.name, None)
+        elif dataclasses.is_dataclass(inner := getattr(config, item.name)) and item.name in plain:
+            plain[item.name] = _digested(inner)
+    return plain
+
+
 def digest(*parts: Any) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of configurations or JSON values."""
-    plain = [as_dict(part) if dataclasses.is_dataclass(part) else part for part in parts]
+    plain = [_digested(part) if dataclasses.is_dataclass(part) else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

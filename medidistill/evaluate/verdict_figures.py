@@ -20,9 +20,9 @@ from medidistill.evaluate.intervals import percentile_interval, resample_patient
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.evaluate.resampled import Columns, Group, measure
 from medidistill.evaluate.verdict import REFERENCE, Criterion, Measure, Question
-from medidistill.evaluate.verdict_words import arm_words
 from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
 from medidistill.statistics import FloatArray
+from medidistill.words import arm_words
 
 __all__ = ["CONTROLS", "VerdictData", "VerdictSettings", "criteria_by_method", "patients_per_class"]
 

@@ -6,28 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medidistill.textio import interval_text
+from medidistill.words import arm_words, method_words
 
-__all__ = ["arm_words", "criterion_words", "joined", "method_words", "patient_words", "signed_span", "verdict_sentence"]
-
-_ACRONYMS = {"bptt", "datm", "dc", "dm", "dp", "dsa", "ftd", "iadd", "mtt", "pp"}
-
-
-def method_words(method: str) -> str:
-    """Return a method as people write it, for example `IADD warm`."""
-    return " ".join(part.upper() if part in _ACRONYMS else part for part in method.split("_"))
-
-
-def arm_words(arm: str, images_per_class: int) -> str:
-    """Return what the networks of an arm were trained on, for example `10 random real X-rays per class`."""
-    few = f"{images_per_class} real X-ray{'' if images_per_class == 1 else 's'} per class"
-    return {
-        "full": "all real X-rays",
-        "dp_full": "all real X-rays with differential privacy",
-        "packed": "random real X-rays in as many bytes",
-        "random": few.replace("real", "random real"),
-        "kmeans": f"{few} chosen by k-means",
-        "herding": f"{few} chosen by herding",
-    }.get(arm, f"the distilled set ({method_words(arm)})")
+__all__ = ["criterion_words", "joined", "patient_words", "signed_span", "verdict_sentence"]
 
 
 def patient_words(patients: int, images: int, known: bool) -> str:

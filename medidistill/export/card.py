@@ -10,6 +10,7 @@ from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
 from medidistill.textio import interval_text, markdown_table
+from medidistill.words import row_words
 
 __all__ = ["card_text"]
 
@@ -38,7 +39,7 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
     parts = [
         f"# {recipe['name']}\n\n{warning}{_what(recipe)}",
         verdict_text(recipe),
-        f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'])}",
+        f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'], len(recipe['classes']))}",
         _how(recipe),
         _files(recipe, npz_name),
         _origin(recipe),
@@ -62,13 +63,18 @@ def _what(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _worth(evaluation: Mapping[str, Any] | None, notice: str) -> str:
+def _worth(evaluation: Mapping[str, Any] | None, notice: str, classes: int) -> str:
     caution = f"\n**{notice}**\n" if notice else ""
     if evaluation is None:
         return f"Not evaluated: nothing is known about networks trained on this set.\n{caution}"
     spans = ("balanced_accuracy", "macro_auroc")
     rows = [
-        [row["arm"], row["architecture"], str(row["training_images"]), *(interval_text(row[name]) for name in spans)]
+        [
+            row_words(row, classes),
+            row["architecture"],
+            str(row["training_images"]),
+            *(interval_text(row[name]) for name in spans),
+        ]
         for row in evaluation["rows"]
     ]
     lines = [

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from medidistill.textio import markdown_table
+from medidistill.words import VERDICT_QUESTION, criteria_note
 
-__all__ = ["QUESTION", "verdict_text"]
+__all__ = ["verdict_text"]
 
-QUESTION = "May I train on this set instead of the real X-rays?"
 _OUTCOMES = {"met": "yes", "not met": "**no**", "undetermined": "not settled"}
 
 
@@ -18,10 +18,10 @@ def verdict_text(recipe: Mapping[str, Any]) -> str:
     verdict = recipe.get("verdict")
     if verdict is None:
         return (
-            f"## {QUESTION}\n\nNo verdict: this set was not compared with all real X-rays and with controls by the "
-            "version that wrote the bundle.\n"
+            f"## {VERDICT_QUESTION}\n\nNo verdict: this set was not compared with all real X-rays and with controls "
+            "by the version that wrote the bundle.\n"
         )
-    lines = [f"## {QUESTION}", "", f"**{verdict['colour'].capitalize()}. {verdict['sentence']}**"]
+    lines = [f"## {VERDICT_QUESTION}", "", f"**{verdict['colour'].capitalize()}. {verdict['sentence']}**"]
     if verdict["missing"]:
         lines += ["", f"Missing for a yes: {'; '.join(verdict['missing'])}."]
     lines += [f"\n> {warning}" for warning in verdict["warnings"]]
@@ -29,11 +29,7 @@ def verdict_text(recipe: Mapping[str, Any]) -> str:
     if verdict["criteria"]:
         head = ["compared with", "in", "this set", "that", "difference", "must", "test patients", "met"]
         lines += ["", *markdown_table(head, [_row(one) for one in verdict["criteria"]])]
-    lines += [
-        "",
-        f"Means over fresh {verdict['architecture']} networks; in brackets {100 * verdict['confidence']:g} % intervals "
-        "over patients and networks, paired. Red: one criterion is refuted. Green: all are met and nothing is missing.",
-    ]
+    lines += ["", criteria_note(verdict["architecture"], verdict["confidence"])]
     return "\n".join(lines) + "\n"
 
 

@@ -52,6 +52,7 @@ class IngestResult:
         digest: 16 hexadecimal digits that name files, labels, splits and configuration.
         normalisation: how the images become network input.
         warned: what is used although something speaks against it, with the reason.
+        excluded: what somebody decided not to use, with the reason.
         notes: what was made of the source, sentences without names of files and patients.
         patients: how many images are told apart by what.
         synthetic: whether every image says of itself that it is synthetic.
@@ -67,15 +68,17 @@ class IngestResult:
     normalisation: Normalisation
     warned: list[Quarantined] = field(default_factory=list)
     thumbnails: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    excluded: list[Quarantined] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     patients: PatientUnits = field(default_factory=PatientUnits)
     synthetic: bool = False
 
     def write_tables(self, folder: Path) -> None:
-        """Write the manifest, what was set aside or warned of, and its pictures, readable by their owner only."""
+        """Write the manifest, what was set aside, warned of or excluded, and pictures, readable by their owner only."""
         write_manifest(folder / "manifest.csv", self.manifest)
         write_quarantine(folder / "quarantine.csv", self.quarantine)
         write_quarantine(folder / "warnings.csv", self.warned)
+        write_quarantine(folder / "excluded.csv", self.excluded)
         write_contact_sheet(folder / "quarantine.html", self.quarantine, self.warned, self.thumbnails)
 
 
@@ -128,6 +131,8 @@ def _ingest(
     total = len(records) + len(gate.quarantine)
     if not records:
         check_quarantine(gate.quarantine, total, config, folder)
+        if not gate.quarantine:
+            raise IngestError(f"{source}: all {len(found.excluded)} images are in the list of exclusions")
         raise IngestError(
             f"{source}: no usable images; {total} set aside, first: {gate.quarantine[0].reason}",
             private=[f"{entry.key}: {entry.reason}" for entry in gate.quarantine],
@@ -172,6 +177,7 @@ def _ingest(
         normalisation=fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images),
         warned=gate.warned,
         thumbnails=gate.thumbnails,
+        excluded=found.excluded,
         notes=(*found.notes, *([drawn] if drawn else ()), *patients.sentences()),
         patients=patients,
         synthetic=all_marked_synthetic(Path(), used),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from medidistill.errors import ConfigError, did_you_mean
@@ -19,6 +23,7 @@ from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.work import Run
 from medidistill.report import ExplainedCase, Explanations
+from medidistill.words import arm_words
 
 __all__ = ["explanations"]
 
@@ -49,7 +54,8 @@ def explanations(run: Run, data: Prepared) -> Explanations | None:
         probabilities[arm] = predict(networks[arm], inputs[arm]).numpy()
     truth = data.test.labels.numpy()
     right = {arm: p.argmax(axis=1) == truth for arm, p in probabilities.items()}
-    by_outcome = outcomes(arms[0], right[arms[0]], arms[-1], right[arms[-1]])
+    first, last = (f"the network trained on {arm_words(arm, run.config.distill.ipc)}" for arm in (arms[0], arms[-1]))
+    by_outcome = outcomes(first, right[arms[0]], last, right[arms[-1]])
     drawn = draw_cases(by_outcome, data.test.patient_ids, asked.cases, run.config.seed)
     chosen = [(outcome, index) for outcome, found in drawn.items() for index in found]
     index = [place for _, place in chosen]
@@ -59,6 +65,7 @@ def explanations(run: Run, data: Prepared) -> Explanations | None:
         )
         for arm in arms
     }
+    originals = _originals(run, [data.test.keys[place] for place in index] if data.test.keys else [])
     cases = [
         ExplainedCase(
             outcome=outcome,
@@ -66,10 +73,25 @@ def explanations(run: Run, data: Prepared) -> Explanations | None:
             image=data.test.images[place, 0].numpy(),
             maps={arm: maps[arm][row] for arm in arms},
             called={arm: (names[int(p[place].argmax())], float(p[place].max())) for arm, p in probabilities.items()},
+            original=originals.get(data.test.keys[place]) if data.test.keys else None,
         )
         for row, (outcome, place) in enumerate(chosen)
     ]
     return Explanations(architecture, _RULE, {name: len(found) for name, found in by_outcome.items()}, cases)
+
+
+def _originals(run: Run, keys: Sequence[str]) -> Mapping[str, npt.NDArray[np.floating[Any]]]:
+    """Return the films of some prepared images at the resolution of their files, as far as these are still there."""
+    source, table = run.folder.noted_source(), run.folder.ingest / "manifest.csv"
+    if source is None or not table.is_file():
+        return {}
+    with open(table, encoding="utf-8", newline="") as file:
+        digests = {row["key"]: row["sha256"] for row in csv.DictReader(file)}
+    say(run.progress, "report: reading the chosen films at the resolution of their files")
+    from medidistill.ingest.originals import original_squares  # MONAI takes seconds to load
+
+    wanted = {key: digests[key] for key in keys if key in digests}
+    return original_squares(source, run.config.ingest, wanted, run.folder.ingest)
 
 
 def _arms(run: Run, contest: Contest) -> Sequence[str]:

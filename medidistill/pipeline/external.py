@@ -6,7 +6,7 @@ import csv
 import dataclasses
 from pathlib import Path
 
-from medidistill.config import digest
+from medidistill.config import IngestConfig, digest
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import IngestError
 from medidistill.files import read_json, write_json
@@ -30,8 +30,10 @@ def external_set(run: Run, data: Prepared) -> LabelledImages | None:
         return None
     source = Path(run.config.evaluate.external).resolve()
     folder = private_folder(run.folder.ingest / "external")
-    # class names and size are those that the networks know; patients are not split
-    config = dataclasses.replace(run.config.ingest, classes=data.train.class_names, cache="memory")
+    # class names and size are those that the networks know; patients are not split; exclusions name files by path
+    config = dataclasses.replace(
+        run.config.ingest, classes=data.train.class_names, cache="memory", exclusions=IngestConfig().exclusions
+    )
     inputs, note, file = digest("external", config, data.digest), folder / "source.json", folder / "images.safetensors"
     if file.is_file() and note.is_file() and read_json(note) == {"source": str(source), "inputs": inputs}:
         return load_split(file)[0]

@@ -20,12 +20,12 @@ from medidistill.evaluate import ArmRun, Comparison
 from medidistill.evaluate.confounding import confounding_warnings, unshared_classes
 from medidistill.evaluate.verdict import FORMAT, REFERENCE, Verdict
 from medidistill.evaluate.verdict_figures import VerdictData, VerdictSettings, criteria_by_method, patients_per_class
-from medidistill.evaluate.verdict_words import arm_words, method_words
 from medidistill.files import read_json, write_json
 from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.arms import Delivery, candidate_methods, delivery
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.work import Run
+from medidistill.words import arm_words, method_words
 
 __all__ = ["VERDICTS", "delivery_rule", "images_by_site", "keep_delivered_verdict", "write_verdicts"]
 

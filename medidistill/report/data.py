@@ -40,6 +40,7 @@ class ExplainedCase:
         image: (H, W) in [0, 1].
         maps: arm -> (H, W) in [0, 1], Grad-CAM of the class that the network calls.
         called: arm -> the class that the network calls, with its probability.
+        original: (S, S) in [0, 1], the same picture at the resolution of its file; None where that is gone.
     """
 
     outcome: str
@@ -47,6 +48,7 @@ class ExplainedCase:
     image: npt.NDArray[np.floating[Any]]
     maps: Mapping[str, npt.NDArray[np.floating[Any]]]
     called: Mapping[str, tuple[str, float]]
+    original: npt.NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True)

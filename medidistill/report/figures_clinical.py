@@ -11,8 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from medidistill.report.arm_labels import arm_label, arm_labels, drawn_label
 from medidistill.report.drawing import Picture, new_figure, style_of
-from medidistill.report.panels import against_the_rest, arms_of, class_panels, labelled, say_undefined, wrapped
+from medidistill.report.panels import (
+    against_the_rest,
+    arm_legend,
+    arms_of,
+    class_panels,
+    labelled,
+    say_undefined,
+    wrapped,
+)
 
 __all__ = ["calibration", "decision_curves", "distributions"]
 
@@ -30,35 +39,35 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
         for arm in arms:
             curve, style = arm["classes"][k]["calibration"], style_of(arm["arm"], [one["arm"] for one in arms])
             if "undefined" in curve:
-                missing.append(arm["arm"])
+                missing.append(arm_label(clinical, arm["arm"]))
                 continue
             predicted = [one["predicted"] for one in curve["bins"]]
             observed = [one["observed"]["estimate"] for one in curve["bins"]]
             if arm["arm"] == reference:
                 ends = [[one["observed"][side] for one in curve["bins"]] for side in ("low", "high")]
                 axes.vlines(predicted, *ends, color=style.color, lw=0.8, alpha=0.6)
-            label = f"{arm['arm']} {curve['ece']:.2f}"
+            label = f"{curve['ece']:.2f}"
             axes.plot(
                 predicted, observed, color=style.color, linestyle=style.line, marker=style.marker, ms=4, label=label
             )
         against_the_rest(axes, names[k])
         axes.set(xlabel="predicted probability", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if len(missing) < len(arms):
-            legend = axes.legend(fontsize=7, title="calibration error", title_fontsize=7, loc="upper center", ncols=2)
+            legend = axes.legend(fontsize=7, title="calibration error", title_fontsize=7, loc="upper center", ncols=3)
             legend.set_bbox_to_anchor((0.5, -0.2))  # below: curves may be anywhere inside
         say_undefined(axes, missing)
         if k % 3 == 0:
             axes.set_ylabel("observed share")
+    arm_legend(figure, clinical, arms)
     return Picture.of(
         figure,
         "calibration",
         "Calibration",
-        f"Calibration curves of {', '.join(arm['arm'] for arm in arms)} for each of {', '.join(names)}.",
+        f"Calibration curves of {', '.join(arm_labels(clinical, arms))} for each of {', '.join(names)}.",
         "Of images that are given 30 %, three in ten should have the finding: then a curve follows the grey diagonal. "
         "Below it the model claims too much, above it too little. Every point holds about the same number of "
-        "images; bars "
-        f"are limits for {reference}. The number is the expected calibration error, which is above zero by "
-        "chance alone.",
+        f"images; bars are limits for {arm_label(clinical, reference)}. The number is the expected calibration error, "
+        "which is above zero by chance alone.",
     )
 
 
@@ -71,13 +80,13 @@ def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None
         for arm in arms:
             curve, style = arm["classes"][k]["decision_curve"], style_of(arm["arm"], [one["arm"] for one in arms])
             if "undefined" in curve:
-                missing.append(arm["arm"])
+                missing.append(arm_label(clinical, arm["arm"]))
                 continue
             at = np.asarray(curve["thresholds"])
             keep = at <= _HIGHEST_THRESHOLD
             drawn.append((at[keep], np.asarray(curve["treat_all"])[keep], curve["prevalence"]))
             values = np.asarray(curve["net_benefit"])[keep]
-            axes.plot(at[keep], values, color=style.color, linestyle=style.line, lw=1.5, label=arm["arm"])
+            axes.plot(at[keep], values, color=style.color, linestyle=style.line, lw=1.5)
         for at, everyone, prevalence in drawn[:1]:
             axes.plot(at, everyone, color="#777777", lw=1, label="act on all")
             axes.set_ylim(-0.15 * prevalence - 0.01, 1.08 * prevalence)
@@ -87,13 +96,12 @@ def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None
         say_undefined(axes, missing)
         if k % 3 == 0:
             axes.set_ylabel("net benefit")
-    lines = labelled(panels)
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(7, len(lines)), fontsize=8)
+    arm_legend(figure, clinical, arms, labelled(panels))
     return Picture.of(
         figure,
         "decision",
         "Decision curves",
-        f"Net benefit of {', '.join(arm['arm'] for arm in arms)} for each of {', '.join(names)}.",
+        f"Net benefit of {', '.join(arm_labels(clinical, arms))} for each of {', '.join(names)}.",
         "Choose the probability at which you would act (10 % means: nine needless actions are a fair price for one "
         "needed). There the highest curve is the most useful; a curve below the grey lines is worth less than "
         "acting on all or "
@@ -120,14 +128,15 @@ def distributions(clinical: Mapping[str, Any], architecture: str | None = None) 
         if line < len(arms) - 1:
             one.set_xticklabels([])
         if k == 0:
-            one.set_ylabel(arms[line]["arm"], rotation=0, ha="right", va="center")
+            label = drawn_label(arm_label(clinical, arms[line]["arm"]))
+            one.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     figure.supxlabel("probability that the model gives", fontsize=10)
     return Picture.of(
         figure,
         "probabilities",
         "Probabilities by class",
         f"Histograms of the predicted probability for {', '.join(names)}, one row for each of "
-        f"{', '.join(arm['arm'] for arm in arms)}.",
+        f"{', '.join(arm_labels(clinical, arms))}.",
         "Upward, coloured: images that have the finding. Downward, grey: images that have not. A useful model "
         "keeps them "
         "apart; two alike shapes mean that it does not know. Heaps at 0 and 1 belong to a model that is always sure.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medidistill.report.arm_labels import arm_label, arm_labels
 from medidistill.report.drawing import Picture, style_of
-from medidistill.report.panels import against_the_rest, arms_of, class_panels, say_undefined
+from medidistill.report.panels import against_the_rest, arm_legend, arms_of, class_panels, say_undefined
 
 __all__ = ["precision_recall_curves", "roc_curves"]
 
@@ -14,19 +15,20 @@ __all__ = ["precision_recall_curves", "roc_curves"]
 def roc_curves(clinical: Mapping[str, Any], architecture: str | None = None, *, name: str = "roc") -> Picture:
     """Draw one panel a class, that class against the rest, one curve an arm."""
     names, arms = clinical["class_names"], arms_of(clinical, architecture)
-    figure, panels = class_panels(names, 3.4)
+    figure, panels = class_panels(names, 3.7)
     for k, axes in enumerate(panels):
         axes.plot([0, 1], [0, 1], color="#999999", lw=1)
-        _draw(axes, arms, k, "roc", "auroc", "lower right")
+        _draw(axes, clinical, arms, k, "roc", "auroc", "lower right")
         against_the_rest(axes, names[k])
         axes.set(xlabel="1 - specificity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if k % 3 == 0:
             axes.set_ylabel("sensitivity")
+    arm_legend(figure, clinical, arms)
     return Picture.of(
         figure,
         name,
         "ROC curves, one class against the rest",
-        f"ROC curves of {', '.join(arm['arm'] for arm in arms)} for each of {', '.join(names)}.",
+        f"ROC curves of {', '.join(arm_labels(clinical, arms))} for each of {', '.join(names)}.",
         "The nearer a curve comes to the upper left corner, the better; the grey diagonal is guessing. Curves are of "
         f"the mean probability over the {arms[0]['architecture']} networks of an arm, so an area here can be a little "
         "above the table's, which is the mean of single networks. Curves that cross mean that no arm is better at "
@@ -37,20 +39,21 @@ def roc_curves(clinical: Mapping[str, Any], architecture: str | None = None, *, 
 def precision_recall_curves(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
     """Draw precision over sensitivity, one panel a class, with the prevalence as the line of guessing."""
     names, arms = clinical["class_names"], arms_of(clinical, architecture)
-    figure, panels = class_panels(names, 3.4)
+    figure, panels = class_panels(names, 3.7)
     for k, axes in enumerate(panels):
         prevalence = arms[0]["classes"][k]["prevalence"]
         axes.axhline(prevalence, color="#999999", lw=1)
-        _draw(axes, arms, k, "precision_recall", "average_precision", "lower left")
+        _draw(axes, clinical, arms, k, "precision_recall", "average_precision", "lower left")
         against_the_rest(axes, names[k])
         axes.set(xlabel="sensitivity (recall)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if k % 3 == 0:
             axes.set_ylabel("precision")
+    arm_legend(figure, clinical, arms)
     return Picture.of(
         figure,
         "precision-recall",
         "Precision and sensitivity",
-        f"Precision-recall curves of {', '.join(arm['arm'] for arm in arms)} for each of {', '.join(names)}.",
+        f"Precision-recall curves of {', '.join(arm_labels(clinical, arms))} for each of {', '.join(names)}.",
         "Of the images that a model calls by the class's name, which share has it (precision), if the threshold is set "
         "to find so many of them (sensitivity)? The grey line is guessing: it lies at the share of the class among "
         "these test images, so curves from test sets with another share cannot be compared. The number is the average "
@@ -58,15 +61,23 @@ def precision_recall_curves(clinical: Mapping[str, Any], architecture: str | Non
     )
 
 
-def _draw(axes: Any, arms: list[Mapping[str, Any]], k: int, curve: str, figure: str, place: str) -> None:
+def _draw(
+    axes: Any,
+    clinical: Mapping[str, Any],
+    arms: list[Mapping[str, Any]],
+    k: int,
+    curve: str,
+    figure: str,
+    place: str,
+) -> None:
     missing = []
     for arm in arms:
         points, value = arm["classes"][k][curve], arm["classes"][k][figure]
         if "undefined" in points:
-            missing.append(arm["arm"])
+            missing.append(arm_label(clinical, arm["arm"]))
             continue
         style = style_of(arm["arm"], [one["arm"] for one in arms])
-        label = f"{arm['arm']} {value['estimate']:.2f}" if "estimate" in value else arm["arm"]
+        label = f"{value['estimate']:.2f}" if "estimate" in value else "undefined"
         axes.plot(points["x"], points["y"], color=style.color, linestyle=style.line, lw=1.5, label=label)
     if len(missing) < len(arms):
         axes.legend(fontsize=7, loc=place, title=figure.replace("_", " ").replace("auroc", "area"), title_fontsize=7)

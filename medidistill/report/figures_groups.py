@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medidistill.report.arm_labels import drawn_label, model_label
 from medidistill.report.drawing import Picture, Style, new_figure, style_of
 from medidistill.report.figures_points import dot, rows
 from medidistill.report.panels import arms_of, wrapped
@@ -44,8 +45,11 @@ def subgroups(clinical: Mapping[str, Any], column: str) -> Picture | None:
         one.set_xlabel("AUROC against the rest")
         rows(one, [str(group["group"]) for group in shown], shown=k == 0)
     styles = {model: style_of(model.split(", ")[0], first) for model in models}
-    handles = [axes[0].plot([], [], s.marker, color=s.color, label=model)[0] for model, s in styles.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(models)), fontsize=8)
+    handles = [
+        axes[0].plot([], [], s.marker, color=s.color, label=drawn_label(model_label(clinical, model)))[0]
+        for model, s in styles.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(models)), fontsize=8)
     return Picture.of(
         figure,
         f"subgroups-{column}",

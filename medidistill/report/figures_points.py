@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from medidistill.report.arm_labels import arm_label, arm_labels, drawn_label
 from medidistill.report.drawing import Picture, Style, new_figure, style_of
 from medidistill.report.panels import arms_of, wrapped
 
@@ -31,7 +32,9 @@ def dot(axes: Axes, place: float, value: Mapping[str, Any], style: Style, *, hol
 
 def rows(axes: Axes, labels: Sequence[str], *, shown: bool) -> None:
     """Label the rows of a panel from the top, or leave the labels to the panel on the left."""
-    axes.set_yticks(range(len(labels)), labels if shown else [""] * len(labels), fontsize=9)
+    axes.set_yticks(
+        range(len(labels)), [drawn_label(one) for one in labels] if shown else [""] * len(labels), fontsize=8
+    )
     axes.set_ylim(len(labels) - 0.4, -0.6)
 
 
@@ -78,13 +81,13 @@ def areas(clinical: Mapping[str, Any], architecture: str | None = None) -> Pictu
         (name, panel(lambda arm, k=k: (arm["classes"][k]["auroc"], arm["classes"][k]["auroc_bootstrap"])))  # type: ignore[misc]
         for k, name in enumerate(names)
     ]
-    figure, _ = _grid(panels, [arm["arm"] for arm, _ in arms])
+    figure, _ = _grid(panels, arm_labels(clinical, (arm for arm, _ in arms)))
     figure.supxlabel("AUROC", fontsize=10)
     return Picture.of(
         figure,
         "areas",
         "AUROC with two kinds of intervals",
-        f"AUROC of {', '.join(arm['arm'] for arm, _ in arms)}: macro average and {', '.join(names)}.",
+        f"AUROC of {', '.join(arm_labels(clinical, (arm for arm, _ in arms)))}: macro average and {', '.join(names)}.",
         "The chance that an image with the finding gets a higher probability than one without; 0.5 (dashed) is "
         "guessing. Full marks: DeLong's interval with patients as clusters. Hollow marks: the same by drawing patients "
         "anew. Where the two differ much, there are too few patients for either.",
@@ -115,13 +118,14 @@ def differences(clinical: Mapping[str, Any], architecture: str | None = None) ->
 
         return draw
 
-    figure, _ = _grid([(name, panel(values)) for name, values in parts.items()], [gap["arm"] for gap in gaps])
-    figure.supxlabel(f"AUROC minus that of {gaps[0]['minus']}; dashed: minus the margin of {margin:g}", fontsize=10)
-    said = ", ".join(f"{gap['arm']} {gap['macro'].get('verdict', 'undefined')}" for gap in gaps)
+    figure, _ = _grid([(name, panel(values)) for name, values in parts.items()], arm_labels(clinical, gaps))
+    reference = arm_label(clinical, gaps[0]["minus"])
+    figure.supxlabel(f"AUROC minus that of {reference}; dashed: minus the margin of {margin:g}", fontsize=10)
+    said = ", ".join(f"{arm_label(clinical, gap['arm'])}: {gap['macro'].get('verdict', 'undefined')}" for gap in gaps)
     return Picture.of(
         figure,
         "noninferiority",
-        f"Is an arm at most {margin:g} worse than {gaps[0]['minus']}?",
+        f"Is an arm at most {margin:g} worse than {reference}?",
         f"Differences of AUROC with intervals and the margin. Macro: {said}.",
         f"Macro average: {said}. The whole interval right of the dashed line: non-inferior at this margin. The whole "
         "interval left of it: inferior. Across it: these patients do not decide, which is no evidence of equality. "
@@ -152,15 +156,16 @@ def mcnemar(clinical: Mapping[str, Any], architecture: str | None = None) -> Pic
             textcoords="offset points", va="center", ha="right", fontsize=8,
         )  # fmt: skip
     axes.axvline(0, color="black", lw=0.8)
-    rows(axes, [gap["arm"] for gap in gaps], shown=True)
+    rows(axes, arm_labels(clinical, gaps), shown=True)
     axes.margins(x=0.2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-    axes.set_xlabel(f"images that only {gaps[0]['minus']} gets right   |   images that only the arm gets right")
+    reference = arm_label(clinical, gaps[0]["minus"])
+    axes.set_xlabel(f"images that only networks on {reference} get right   |   images that only those on the left do")
     return Picture.of(
         figure,
         "mcnemar",
         "Who is right where the other is wrong",
-        "; ".join(f"{gap['arm']}: {_mcnemar_words(gap)}" for gap in gaps),
+        "; ".join(f"{arm_label(clinical, gap['arm'])}: {_mcnemar_words(gap)}" for gap in gaps),
         "Images on which two models disagree about being right. Equal bars: equal error rates, even if the errors are "
         "others. p is McNemar's exact test; it takes images as independent, so with several images a patient it is "
         "too small.",
@@ -195,13 +200,16 @@ def operating_points(clinical: Mapping[str, Any], architecture: str | None = Non
 
         return draw
 
-    figure, _ = _grid([(name, panel(k)) for k, name in enumerate(names)], [arm["arm"] for arm, _ in arms])
+    figure, _ = _grid(
+        [(name, panel(k)) for k, name in enumerate(names)], arm_labels(clinical, (arm for arm, _ in arms))
+    )
     figure.supxlabel("full marks: sensitivity; hollow marks: specificity", fontsize=10)
     return Picture.of(
         figure,
         "operating",
         f"Sensitivity at a specificity of {target:g}",
-        f"Sensitivity and specificity on test of {', '.join(arm['arm'] for arm, _ in arms)} for {', '.join(names)}.",
+        f"Sensitivity and specificity on test of {', '.join(arm_labels(clinical, (arm for arm, _ in arms)))} for "
+        f"{', '.join(names)}.",
         f"The threshold was set on validation so that {100 * target:g} % of the images without the finding stay below "
         "it (dashed), and then left alone. Hollow marks show what that became on the test split: where they miss the "
         "dashed line, sensitivities cannot be compared at face value. Bars take images as independent; the table has "
@@ -223,13 +231,15 @@ def brier_scores(clinical: Mapping[str, Any], architecture: str | None = None) -
 
         return draw
 
-    figure, _ = _grid([(name, panel(k)) for k, name in enumerate(names)], [arm["arm"] for arm, _ in arms])
+    figure, _ = _grid(
+        [(name, panel(k)) for k, name in enumerate(names)], arm_labels(clinical, (arm for arm, _ in arms))
+    )
     figure.supxlabel("Brier score, lower is better; dashed: always saying the prevalence", fontsize=10)
     return Picture.of(
         figure,
         "brier",
         "Brier scores",
-        f"Brier scores of {', '.join(arm['arm'] for arm, _ in arms)} for {', '.join(names)}.",
+        f"Brier scores of {', '.join(arm_labels(clinical, (arm for arm, _ in arms)))} for {', '.join(names)}.",
         "Mean squared error of the probability of each class, with limits over patients. Right of the dashed line a "
         "model is worse than one that looks at no image and always says the prevalence. The table parts the score into "
         "what recalibrating would remove and what would stay.",

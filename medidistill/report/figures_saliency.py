@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from medidistill.report.arm_labels import drawn_label
 from medidistill.report.data import Explanations
 from medidistill.report.drawing import Picture, new_figure
 from medidistill.report.panels import wrapped
+from medidistill.words import arm_words
 
 __all__ = ["saliency"]
 
@@ -25,13 +27,13 @@ def saliency(explanations: Explanations) -> Picture:
         for one, arm in zip(line[1:], arms, strict=True):
             one.imshow(case.maps[arm], cmap="viridis", vmin=0, vmax=1, alpha=0.45)
             name, probability = case.called[arm]
-            one.set_title(f"{arm}: {wrapped(name)} {probability:.2f}", fontsize=9)
+            one.set_title(f"{drawn_label(arm_words(arm))}:\n{wrapped(name)} {probability:.2f}", fontsize=9)
     counted = ", ".join(f"{name}: {number}" for name, number in explanations.outcomes.items())
     return Picture.of(
         figure,
         "saliency",
-        "What the networks look at",
-        f"{len(cases)} test images with Grad-CAM of {', '.join(arms)}.",
+        "Saliency (Grad-CAM)",
+        f"{len(cases)} test images with Grad-CAM of networks trained on {', '.join(map(arm_words, arms))}.",
         f"One {explanations.architecture} network an arm, the same initial weights. Yellow is where a change of the "
         f"last feature map would raise the class that the network calls. {explanations.rule} Test images by outcome: "
         f"{counted}. A bright field outside the lungs speaks for a shortcut; one inside proves nothing. Grad-CAM is "

@@ -10,6 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from medidistill.report.drawing import Picture, new_figure, style_of
+from medidistill.words import method_words
 
 __all__ = ["curves", "importance"]
 
@@ -36,7 +37,16 @@ def curves(histories: Mapping[str, History]) -> Picture:
             style = style_of(name, list(histories))
             steps, values = _series(history, key)
             marker = style.marker if key == "score" else None
-            one.plot(steps, values, color=style.color, linestyle=style.line, marker=marker, ms=4, lw=1.4, label=name)
+            one.plot(
+                steps,
+                values,
+                color=style.color,
+                linestyle=style.line,
+                marker=marker,
+                ms=4,
+                lw=1.4,
+                label=method_words(name),
+            )
             if key == "score" and values:
                 best = max(range(len(values)), key=values.__getitem__)
                 one.plot(steps[best], values[best], "o", ms=11, mfc="none", mec=style.color, mew=1.6)
@@ -78,7 +88,7 @@ def importance(history: History, name: str) -> Picture | None:
     return Picture.of(
         figure,
         f"importance-{name}",
-        f"Importance weights W by layer ({name})",
+        f"Importance weights W by layer ({method_words(name)})",
         f"Left: range, quartiles and median of W for {len(layers)} tensors of the network on a logarithmic axis. "
         "Right: effective sample size over outer steps.",
         "Left: dot, thick bar and thin line are median, quartiles and extremes of the weight in each tensor, from "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medidistill.report import wording
+from medidistill.report.arm_labels import with_images_per_class
 from medidistill.report.data import ReportData
 from medidistill.report.drawing import Picture
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
@@ -28,6 +30,7 @@ from medidistill.report.tables import (
     probe_table,
     subgroups_table,
 )
+from medidistill.words import VERDICT_QUESTION, arm_words, criteria_note, images_per_class, row_words
 
 __all__ = ["render"]
 
@@ -54,7 +57,11 @@ def render(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"span": _span, "pretty": _pretty, "measured": wording.measured}
+    environment.filters |= {"trained_on": _trained_on, "arm_of": _arm_of}
+    environment.globals |= {"verdict_question": VERDICT_QUESTION, "criteria_note": criteria_note}
     comparison = data.comparison
+    if data.clinical is not None:
+        data = dataclasses.replace(data, clinical=with_images_per_class(data.clinical, comparison))
     opened, opened_often = wording.test_openings(data.record.test_openings)
     return environment.get_template("report.html").render(
         data=data,
@@ -115,7 +122,7 @@ def _elsewhere(data: ReportData) -> list[Block]:
     """The second test set."""
     if data.external is None:
         return []
-    clinical = data.external.clinical
+    clinical = with_images_per_class(data.external.clinical, data.external.comparison)
     return [
         Block(roc_curves(clinical, name="external-roc"), areas_table(clinical)),
         Block(None, operating_table(clinical)),
@@ -144,6 +151,14 @@ def _columns(rows: Any) -> list[str]:
 def _span(interval: dict[str, float], digits: int = 3, sign: str = "") -> str:
     texts: Sequence[str] = [f"{interval[name]:{sign}.{digits}f}" for name in ("estimate", "low", "high")]
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def _trained_on(row: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    return row_words(row, len(comparison["class_names"]))
+
+
+def _arm_of(arm: str, comparison: Mapping[str, Any]) -> str:
+    return arm_words(arm, images_per_class(comparison))
 
 
 def _pretty(value: Any) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from medidistill.report.drawing import new_figure
+from medidistill.report.arm_labels import arm_label, drawn_label
+from medidistill.report.drawing import new_figure, style_of
 
-__all__ = ["against_the_rest", "arms_of", "class_panels", "labelled", "say_undefined", "wrapped"]
+__all__ = ["against_the_rest", "arm_legend", "arms_of", "class_panels", "labelled", "say_undefined", "wrapped"]
 
 _COLUMNS = 3
 
@@ -48,6 +50,23 @@ def say_undefined(axes: Axes, missing: Sequence[str]) -> None:
     if missing:
         text = textwrap.fill("undefined: " + ", ".join(missing), 34)
         axes.text(0.98, 0.04, text, transform=axes.transAxes, ha="right", fontsize=8)
+
+
+def arm_legend(
+    figure: Figure,
+    clinical: Mapping[str, Any],
+    arms: Sequence[Mapping[str, Any]],
+    others: Mapping[str, Any] | None = None,
+) -> None:
+    """Name the arms, and other lines, below all panels."""
+    known = [arm["arm"] for arm in arms]
+    lines: dict[str, Any] = {}
+    for name in known:
+        style = style_of(name, known)
+        line = Line2D([], [], color=style.color, linestyle=style.line, marker=style.marker, ms=4)
+        lines[drawn_label(arm_label(clinical, name))] = line
+    lines |= dict(others or {})
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(4, len(lines)), fontsize=8)
 
 
 def labelled(panels: Sequence[Axes]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from medidistill.report.data import ReportData
 from medidistill.textio import interval_text
+from medidistill.words import VERDICT_QUESTION, criteria_note, row_words
 
 __all__ = ["Line", "summary_lines", "summary_pdf"]
 
@@ -71,7 +72,7 @@ def summary_lines(data: ReportData) -> list[Line]:
 def _verdict(verdict: Any) -> list[Line]:
     colour = _COLOURS[verdict["colour"]]
     lines = [
-        Line(("May I train on this set instead of the real X-rays?",), size=13, bold=True, space=12),
+        Line((VERDICT_QUESTION,), size=13, bold=True, space=12),
         Line((verdict["sentence"],), size=11, bold=True, bar=colour, space=6),
     ]
     if verdict["missing"]:
@@ -90,23 +91,22 @@ def _verdict(verdict: Any) -> list[Line]:
             _OUTCOMES[one["outcome"]],
         )
         lines.append(Line(row, places, size=7.5))
-    level = f"{100 * verdict['confidence']:g} %"
-    below = f"In brackets: {level} intervals over patients and networks, paired."
+    below = criteria_note(verdict["architecture"], verdict["confidence"])
     return [*lines, Line((below,), size=7.5, colour="#57606a")]
 
 
 def _arms(comparison: Any) -> list[Line]:
     tested = f"{comparison['test_images']} test images of {comparison['test_patients']} patients"
-    places = (0.0, 0.25, 0.4, 0.7)
+    places = (0.0, 0.38, 0.48, 0.74)
     lines = [
         Line((f"What networks reach on {tested}",), size=12, bold=True, space=12),
         Line(("trained on", "images", "balanced accuracy", "macro AUROC"), places, size=7.5, bold=True, space=4),
     ]
-    first = comparison["rows"][0]["architecture"]
+    first, classes = comparison["rows"][0]["architecture"], len(comparison["class_names"])
     for row in comparison["rows"]:
         if row["architecture"] == first:
             spans = (interval_text(row[name]) for name in ("balanced_accuracy", "macro_auroc"))
-            lines.append(Line((row["arm"], str(row["training_images"]), *spans), places, size=7.5))
+            lines.append(Line((row_words(row, classes), str(row["training_images"]), *spans), places, size=7.5))
     return lines
 
 

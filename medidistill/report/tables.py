@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from medidistill.report.arm_labels import arm_label, model_label
 from medidistill.textio import interval_text
 
 __all__ = [
@@ -46,10 +47,14 @@ def _rows(
     """Return one line an arm and class."""
     several = len({arm["architecture"] for arm in clinical["arms"]}) > 1
     return [
-        [f"{arm['arm']}, {arm['architecture']}" if several else arm["arm"], one["class"], *row(arm, one)]
+        [_name(clinical, arm, several), one["class"], *row(arm, one)]
         for arm in clinical["arms"]
         for one in arm["classes"]
     ]
+
+
+def _name(clinical: Mapping[str, Any], arm: Mapping[str, Any], several: bool) -> str:
+    return model_label(clinical, f"{arm['arm']}, {arm['architecture']}" if several else arm["arm"])
 
 
 def areas_table(clinical: Mapping[str, Any]) -> Table:
@@ -61,7 +66,7 @@ def areas_table(clinical: Mapping[str, Any]) -> Table:
     )
     several = len({arm["architecture"] for arm in clinical["arms"]}) > 1
     for arm in clinical["arms"]:
-        name = f"{arm['arm']}, {arm['architecture']}" if several else arm["arm"]
+        name = _name(clinical, arm, several)
         table.rows.append(
             [name, "macro", table.span(arm["macro_auroc"], 3), table.span(arm["macro_auroc_bootstrap"], 3), "", ""]
         )
@@ -81,7 +86,8 @@ def differences_table(clinical: Mapping[str, Any]) -> Table:
     )
     several = len({arm["architecture"] for arm in clinical["arms"]}) > 1
     for gap in clinical["differences"]:
-        name = f"{gap['arm']} - {gap['minus']}" + (f", {gap['architecture']}" if several else "")
+        pair = (arm_label(clinical, gap["arm"]), arm_label(clinical, gap["minus"]))
+        name = " minus ".join(pair) + (f", {gap['architecture']}" if several else "")
         test = gap["mcnemar"]
         for where, one in {"macro": gap["macro"], **gap["classes"]}.items():
             p = f"{one['p_value']:.3f}" if "p_value" in one else ""
@@ -156,7 +162,12 @@ def subgroups_table(clinical: Mapping[str, Any], column: str) -> Table:
         for model, found in group["auroc"].items():
             known = [table.span(found[name]) for name in names]
             table.rows.append(
-                [str(group["group"]), *(c.replace("suppressed", "hidden") for c in counts), model, *known]
+                [
+                    str(group["group"]),
+                    *(count.replace("suppressed", "hidden") for count in counts),
+                    model_label(clinical, model),
+                    *known,
+                ]
             )
     return table
 

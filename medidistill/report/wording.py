@@ -8,42 +8,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from medidistill.config import METHODS
 from medidistill.textio import interval_text
+from medidistill.words import row_words
 
 __all__ = ["confounded_sites", "findings", "measured", "quarantine_by_reason", "test_openings"]
 
-_WHAT = {
-    "full": "real images, all there are for training,",
-    "dp_full": "real images, all there are, by DP-SGD at the epsilon of the set,",
-    "random": "real images drawn at random",
-    "packed": "real images drawn at random, packed into the same bytes,",
-    **{name: f"images distilled by {one.summary or one.title}" for name, one in METHODS.items()},
-}
 _MOST_HASHES = 20
 
 
 def findings(comparison: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for the distilled arms and one for each difference that matters, first architecture only."""
-    first = comparison["rows"][0]["architecture"]
+    """Return one sentence for each arm and one for each difference that matters, first architecture only."""
+    first, classes = comparison["rows"][0]["architecture"], len(comparison["class_names"])
     rows = {row["arm"]: row for row in comparison["rows"] if row["architecture"] == first}
     level = f"{100 * comparison['confidence']:g} %"
     sentences = [
-        f"Networks trained on {rows[arm]['training_images']} {_WHAT.get(arm, f'images (arm {arm})')} reach a "
+        f"Networks trained on {row_words(rows[arm], classes)} ({rows[arm]['training_images']} images) reach a "
         f"balanced accuracy of {interval_text(rows[arm]['balanced_accuracy'], 2)} on the test split."
         for arm in dict.fromkeys(["full", "iadd", "mtt", "random", *rows])
         if arm in rows and arm != "kmeans"
     ]
     sentences += [
-        f"{gap['arm'].upper()} minus {_short(gap['minus'])}: {_verdict(gap['bootstrap'])}"
+        f"{_first_capital(row_words(rows[gap['arm']], classes))} instead of {row_words(rows[gap['minus']], classes)}: "
+        f"{_verdict(gap['bootstrap'])}"
         for gap in comparison["differences"]
         if (gap["metric"], gap["architecture"]) == ("balanced_accuracy", first) and gap["arm"] in ("iadd", "mtt")
     ]
-    return [*sentences, f"In brackets: {level} intervals. Chance is {1 / len(comparison['class_names']):.2f}."]
+    return [*sentences, f"In brackets: {level} intervals. Chance is {1 / classes:.2f}."]
 
 
-def _short(arm: str) -> str:
-    return {"mtt": "MTT", "random": "random real images", "packed": "packed random real images"}.get(arm, arm)
+def _first_capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def measured(row: Mapping[str, Any]) -> str:

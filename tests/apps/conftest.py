@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -63,6 +64,22 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MEDIDISTILL_IMAGES", "")
     monkeypatch.delenv("MEDIDISTILL_LOGIN", raising=False)
     return folder
+
+
+@pytest.fixture
+def places(root: Path) -> Any:
+    """The folders that the app may look into."""
+    from view_models.places import Places
+
+    return Places.of()
+
+
+@pytest.fixture
+def sources(root: Path) -> Any:
+    """The module that reads folders of X-rays and uploads."""
+    from view_models import sources
+
+    return sources
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The clicks of a way are counted: seven lead from Home to the answer and the down
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -150,6 +151,11 @@ def page(seen) -> Any:
     return seen.page
 
 
+def run_key(name: str) -> str:
+    """Return how addresses name a run."""
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
 def settle(page: Any) -> None:
     """Wait until a page is drawn."""
     page.get_by_text("Research use, not for diagnosis").first.wait_for()
@@ -259,10 +265,10 @@ def test_second_tab_follows_when_a_run_that_had_ended_works_again(
 ) -> None:
     shutil.copytree(made.run, runs / "first")
     page, other = seen.page, context.new_page()
-    page.goto(f"{address}/distil")
+    page.goto(f"{address}/distil?run={run_key('first')}")  # the finished demo lies beside it
     page.get_by_text("Finished.", exact=True).wait_for()
     here = page.url
-    other.goto(f"{address}/privacy?{urlsplit(here).query}")
+    other.goto(f"{address}/privacy?run={run_key('first')}")
     other.get_by_text("Measure it: start an audit").click()
     other.get_by_role("button", name="Start the audit").click()
     other.get_by_text("The work goes on when you leave this page").wait_for()
@@ -276,11 +282,12 @@ def test_second_tab_follows_when_a_run_that_had_ended_works_again(
 def test_back_needs_one_press_and_the_view_is_in_the_address(seen: Seen, address: str, runs: Path, made) -> None:
     shutil.copytree(made.run, runs / "first")
     page = seen.page
-    page.goto(address)
+    page.goto(f"{address}/?run={run_key('first')}")
     settle(page)
     page.get_by_role("link", name="Compare").first.click()
-    page.get_by_text("Can I train on the distilled set instead of the real one?").wait_for()
-    page.get_by_role("button", name="ROC curves").click()
+    page.get_by_text("Networks trained on all real X-rays").wait_for()
+    settle(page)
+    page.get_by_role("radio", name="ROC curves").click()
     page.get_by_role("button", name="Picture (SVG)").wait_for()
     assert "view=roc" in page.url
     page.reload()
@@ -290,6 +297,6 @@ def test_back_needs_one_press_and_the_view_is_in_the_address(seen: Seen, address
     page.go_back()
     page.get_by_role("button", name="Picture (SVG)").wait_for()
     page.go_back()
-    page.get_by_text("Can I train on the distilled set instead of the real one?").wait_for()
+    page.get_by_text("Networks trained on all real X-rays").wait_for()
     page.go_back()
     page.get_by_text("Six steps").wait_for()

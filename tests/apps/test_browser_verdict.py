@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .test_browser import address, page  # noqa: F401 (fixtures)
+from .test_browser import address, page, run_key  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -24,7 +23,7 @@ def test_a_purpose_survives_a_reload_and_the_verdict_leads_three_pages(
 ) -> None:
     (tmp_path / "runs").mkdir(exist_ok=True)
     shutil.copytree(made.run, tmp_path / "runs" / "first")
-    run = hashlib.sha256(b"first").hexdigest()[:12]  # how the address names it; the demo lies beside it
+    run = run_key("first")  # the demo lies beside it
     sentence = json.loads((made.run / "verdict.json").read_text())["sentence"]
     for name in ("compare", "export"):
         page.goto(f"{address}/{name}?run={run}")

@@ -176,3 +176,19 @@ def test_estimate_waits_for_the_measurement_and_blocks_nobody(root, monkeypatch)
     step, image = presets.known_step(network, 16)
     assert step > 0
     assert image >= 0
+
+
+def test_settings_of_the_environment_are_read_as_the_command_line_reads_them(new_run, monkeypatch):
+    from view_models.presets import presets
+
+    monkeypatch.setenv("MEDIDISTILL_SET__distill__ipc", "7")
+    assert {one.config.distill.ipc for one in presets()} == {7}
+    test = new_run()
+    (ipc,) = (one for one in test.number_input if one.label == "Synthetic images per class")
+    assert ipc.value == 7
+
+
+def test_wrong_setting_of_the_environment_is_named_on_the_page(new_run, monkeypatch):
+    monkeypatch.setenv("MEDIDISTILL_SET_distill_ipc", "7")
+    test = new_run()
+    assert "MEDIDISTILL_SET__distill__ipc" in " ".join(one.value for one in test.error)

@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from medidistill.errors import ConfigError, IngestError
 
-
-def picture(seed=0):
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (20, 20), dtype=np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def archive(*names, backslash=False):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-        for number, name in enumerate(names):
-            info = zipfile.ZipInfo("x")
-            info.filename = name.replace("/", "\\") if backslash else name
-            packed.writestr(info, b"" if name.endswith("/") else picture(number))
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def sources(root):
-    from view_models import sources
-
-    return sources
-
-
-@pytest.fixture
-def places(root):
-    from view_models.places import Places
-
-    return Places.of()
+from .upload_files import picture, picture_archive
 
 
 @pytest.fixture
@@ -101,7 +69,7 @@ def test_start_page_refuses_a_source_that_leads_out(open_page, root, tmp_path, t
 @pytest.mark.parametrize("backslash", [False, True], ids=["slashes", "backslashes"])
 def test_uploaded_archive_keeps_the_names_of_classes(sources, places, backslash):
     names = [f"X-rays/{label}/{i}.png" for label in ("Normal", "Viral Pneumonia") for i in range(2)]
-    data = archive("X-rays/", "__MACOSX/._x", "X-rays/.DS_Store", *names, backslash=backslash)
+    data = picture_archive(["X-rays/", "__MACOSX/._x", "X-rays/.DS_Store", *names], backslash=backslash)
     kept = sources.keep_upload(places, [("a.zip", data)], "")
     assert kept.is_relative_to(places.uploads)
     assert sources.read_source(kept).classes == ("Normal", "Viral Pneumonia")
@@ -109,7 +77,7 @@ def test_uploaded_archive_keeps_the_names_of_classes(sources, places, backslash)
 
 def test_uploaded_archive_that_leads_out_leaves_nothing(sources, places, tmp_path):
     with pytest.raises(IngestError, match="leads out of the folder"):
-        sources.keep_upload(places, [("a.zip", archive("a/1.png", "../../escape.png"))], "")
+        sources.keep_upload(places, [("a.zip", picture_archive(["a/1.png", "../../escape.png"]))], "")
     assert not list(places.uploads.glob("*"))
     assert not list(tmp_path.rglob("escape.png"))
 

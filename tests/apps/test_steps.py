@@ -69,21 +69,3 @@ def test_every_technical_word_of_a_tooltip_is_in_the_glossary(root):
     assert asked
     assert asked <= set(GLOSSARY)
     assert explain("AUROC").startswith("**AUROC**: ")
-
-
-@pytest.mark.parametrize(
-    ("arm", "per_class", "words"),
-    [
-        ("full", 10, "all real X-rays"),
-        ("random", 10, "10 random real X-rays per class"),
-        ("kmeans", 2, "2 real X-rays per class, chosen by k-means"),
-        ("random", 0, "as many random real X-rays"),
-        ("iadd", 10, "distilled (IADD)"),
-        ("mtt_soft", 10, "distilled (MTT soft)"),
-        ("bundle-north", 10, "bundle north"),
-    ],
-)
-def test_arms_are_named_in_words(root, arm, per_class, words):
-    from view_models.words import arm_in_words
-
-    assert arm_in_words(arm, per_class) == words

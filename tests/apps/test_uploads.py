@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from medidistill.errors import IngestError
 
-
-def picture(seed=0):
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (20, 20), dtype=np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def archive(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, content in files.items():
-            packed.writestr(name, content)
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def sources(root):
-    from view_models import sources
-
-    return sources
-
-
-@pytest.fixture
-def places(root):
-    from view_models.places import Places
-
-    return Places.of()
-
+from .upload_files import archive, picture
 
 TABLE = "path,label,patient_id,site,sex,age,split\n" + "".join(
     f"PHANTOM^{n}/film {n}.png,{label},PHANTOM-{n // 2},north,F,{40 + n},train\n"

@@ -68,8 +68,8 @@ def test_the_networks_explained_are_those_that_were_scored(compared):
             case.outcome
             == {
                 (True, True): "both are right",
-                (True, False): "only full is right",
-                (False, True): "only bundle-elsewhere is right",
+                (True, False): "only the network trained on all real X-rays is right",
+                (False, True): "only the network trained on bundle elsewhere is right",
                 (False, False): "both are wrong",
             }[right["full"], right["bundle-elsewhere"]]
         )
@@ -85,7 +85,7 @@ def test_patients_are_on_a_page_of_their_own_which_clean_removes(compared, tmp_p
     private = (place / "explained.html").read_text()
     assert "Contains patients' images: do not share" in private
     assert "What the networks look at" in private
-    assert {one.name for one in place.iterdir()} == {"explained.html", "picture.png", "cases.json"}
+    assert {one.name for one in place.iterdir()} == {"explained.html", "picture.png", "cases.json", "cases.safetensors"}
     assert {stat.S_IMODE(one.stat().st_mode) for one in place.iterdir()} == {0o600}
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     copy = RunFolder(shutil.copytree(run.folder.path, tmp_path / "copy"))

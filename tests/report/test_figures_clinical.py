@@ -12,6 +12,7 @@ import pytest
 
 from medidistill.evaluate.clinical import ProbeData
 from medidistill.report import ExternalResults, render
+from medidistill.report.arm_labels import with_images_per_class
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_curves import precision_recall_curves, roc_curves
 from medidistill.report.figures_groups import source_probe, subgroups
@@ -25,6 +26,7 @@ from medidistill.report.tables import (
     probe_table,
     subgroups_table,
 )
+from medidistill.words import arm_words
 
 from ..evaluate.clinical.clinical_example import PATIENTS, TEST, compared, run
 from .report_example import ARMS, NAMES, comparison, report_data
@@ -32,6 +34,7 @@ from .report_example import ARMS, NAMES, comparison, report_data
 BY_CLASS = (calibration, decision_curves, distributions, roc_curves, precision_recall_curves, areas, operating_points,
             brier_scores)  # fmt: skip
 AGAINST = (differences, mcnemar)
+WORDS = {arm: arm_words(arm, 5) for arm in ARMS}
 
 
 @functools.cache
@@ -54,7 +57,7 @@ def _made(several: bool = False) -> dict:
 
 def clinical(several: bool = False) -> dict:
     """A copy that a test may change."""
-    return copy.deepcopy(_made(several))
+    return with_images_per_class(copy.deepcopy(_made(several)), comparison())
 
 
 def svg(picture) -> str:
@@ -71,7 +74,7 @@ def test_small_vector_pictures_that_repeat(draw):
     picture = draw(data)
     assert len(svg(picture)) < 150_000
     assert picture == draw(data)
-    assert all(name in picture.alt for name in (*NAMES, *ARMS))
+    assert all(name in picture.alt for name in (*NAMES, *WORDS.values()))
 
 
 def test_undefined_parts_are_said_not_drawn():
@@ -93,22 +96,22 @@ def test_undefined_parts_are_said_not_drawn():
     for gap in data["differences"]:
         gap["mcnemar"] = gap["macro"] = {"undefined": "alike"}
     assert "undefined" in mcnemar(data).alt
-    assert "full undefined" in differences(data).alt or "iadd undefined" in differences(data).alt
+    assert "distilled images (IADD): undefined" in differences(data).alt
     assert "alike" in differences_table(data).reasons
 
 
 def test_the_architecture_that_is_asked_for_is_drawn():
     data = clinical()
     data["arms"] += [{**arm, "architecture": "vgg11", "arm": "new"} for arm in data["arms"][:1]]
-    assert "new" not in calibration(data).alt
-    assert calibration(data, "vgg11").alt.startswith("Calibration curves of new for")
+    assert "(new)" not in calibration(data).alt
+    assert calibration(data, "vgg11").alt.startswith("Calibration curves of distilled images (new) for")
 
 
 @pytest.mark.parametrize("draw", AGAINST)
 def test_arms_are_judged_against_the_reference(draw):
     picture = draw(clinical())
     assert len(svg(picture)) < 100_000
-    assert all(arm in picture.alt for arm in ARMS if arm != "full")
+    assert all(words in picture.alt for arm, words in WORDS.items() if arm != "full")
     alone = clinical()
     alone["differences"] = []
     assert draw(alone) is None
@@ -116,27 +119,31 @@ def test_arms_are_judged_against_the_reference(draw):
 
 def test_the_verdict_and_the_margin_are_in_words():
     picture = differences(clinical())
-    assert "at most 0.05 worse than full" in picture.title
+    assert "at most 0.05 worse than all real X-rays" in picture.title
     for gap in clinical()["differences"]:
-        assert f"{gap['arm']} {gap['macro']['verdict']}" in picture.caption
+        assert f"{WORDS[gap['arm']]}: {gap['macro']['verdict']}" in picture.caption
 
 
 def test_tables_hold_the_numbers_of_the_comparison():
     data = clinical()
     arm, one = data["arms"][4], data["arms"][4]["classes"][1]
-    (line,) = [row for row in areas_table(data).rows if row[:2] == ["iadd", "Normal"]]
+    (line,) = [row for row in areas_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
     assert line[2].startswith(f"{one['auroc']['estimate']:.3f} [{one['auroc']['low']:.3f}")
-    (line,) = [row for row in operating_table(data).rows if row[:2] == ["iadd", "Normal"]]
+    (line,) = [row for row in operating_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
     assert line[-4:] == [str(one["operating_point"]["counts"][name]) for name in ("tp", "fn", "fp", "tn")]
-    (line,) = [row for row in agreement_table(data).rows if row[:2] == ["iadd", "Normal"]]
+    (line,) = [row for row in agreement_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
     assert line[-1].startswith(f"{one['recalibration']['slope']['estimate']:.2f}")
-    (line,) = [row for row in differences_table(data).rows if row[:2] == ["iadd - full", "macro"]]
+    (line,) = [
+        row
+        for row in differences_table(data).rows
+        if row[:2] == ["distilled images (IADD) minus all real X-rays", "macro"]
+    ]
     assert line[4] == data["differences"][3]["macro"]["verdict"]
     assert len({len(row) for table in (areas_table, operating_table, agreement_table) for row in table(data).rows}) == 3
     for table in (areas_table, operating_table, agreement_table, differences_table):
         assert {len(row) for row in table(data).rows} == {len(table(data).head)}
     assert arm["arm"] == "iadd"
-    assert "iadd, vgg11" in {row[0] for row in areas_table(clinical(several=True)).rows}
+    assert "distilled images (IADD), vgg11" in {row[0] for row in areas_table(clinical(several=True)).rows}
 
 
 def test_small_groups_stay_hidden_in_pictures_and_tables():

@@ -20,8 +20,11 @@ from medidistill.report.figures_images import distilled_images
 from medidistill.report.figures_saliency import saliency
 from medidistill.report.figures_training import curves, importance
 from medidistill.report.wording import confounded_sites, findings, quarantine_by_reason
+from medidistill.words import arm_words
 
 from .report_example import ARMS, NAMES, comparison, distilled, histories, interval, record, report_data
+
+IADD_INSTEAD_OF_MTT = "Distilled images (IADD) instead of distilled images (MTT)"
 
 
 class _Page(HTMLParser):
@@ -117,7 +120,7 @@ def test_page_says_what_it_must(page):
     ):
         assert sentence in page.text, sentence
     for arm in ARMS:
-        assert f" {arm} " in page.text
+        assert arm_words(arm, 5) in page.text
 
 
 def test_same_data_same_page(html):
@@ -238,12 +241,12 @@ def test_several_architectures_and_many_classes_are_told_apart():
 
 def test_findings_do_not_claim_what_an_interval_does_not_show():
     table = comparison()
-    said = next(one for one in findings(table) if one.startswith("IADD minus MTT"))
+    said = next(one for one in findings(table) if one.startswith(IADD_INSTEAD_OF_MTT))
     assert "does not show a difference" in said
     table["differences"][0]["bootstrap"] = interval(0.05, 0.02)
-    assert "above zero" in next(one for one in findings(table) if one.startswith("IADD minus MTT"))
+    assert "above zero" in next(one for one in findings(table) if one.startswith(IADD_INSTEAD_OF_MTT))
     table["differences"][0]["bootstrap"] = interval(-0.05, 0.02)
-    assert "below zero" in next(one for one in findings(table) if one.startswith("IADD minus MTT"))
+    assert "below zero" in next(one for one in findings(table) if one.startswith(IADD_INSTEAD_OF_MTT))
 
 
 def test_confounding_is_seen_where_it_is_and_only_there():

@@ -26,7 +26,7 @@ def test_words_figures_and_cautions_stand_on_it():
     for words in (TOLD.sentence, *TOLD.missing, *TOLD.warnings, TOLD.chosen_by, data.notice, data.title):
         assert words in shown
     assert "480 test images of 402 patients" in shown
-    assert "iadd 15 0.710 [0.670, 0.750]" in shown
+    assert "distilled images (IADD) 15 0.710 [0.670, 0.750]" in shown
     assert shown.count("all real X-rays AUROC") == 3
     assert "Research use. Not for diagnosis." in shown
 

@@ -26,6 +26,7 @@ from medidistill.files import translate_os_errors
 from medidistill.ingest.finding import Listing, inside, not_regular, scan_folder
 from medidistill.ingest.sources.archive import unpack
 from medidistill.ingest.sources.dicomdir import is_dicomdir, listed_files
+from medidistill.ingest.sources.exclusions import Exclusions
 from medidistill.ingest.sources.folders import from_folders, is_picture
 from medidistill.ingest.sources.labels import class_names, settle_classes
 from medidistill.ingest.sources.layout import split_of
@@ -78,21 +79,25 @@ def find_records(source: Path, config: IngestConfig, place: Path, *, progress: b
 
     Args:
         source: a folder or file, see the table above.
-        config: name of the table, class names, whether headers give sex and age, which links are followed, and what is
-            done about labels and patient IDs that look alike.
+        config: name of the table, the list of exclusions, class names, whether headers give sex and age, which links
+            are followed, and what is done about labels and patient IDs that look alike.
         place: an empty private folder for what archives hold; see `workspace`.
         progress: show a progress bar on stderr while an archive is unpacked.
 
     Raises:
         IngestError: the source is missing or empty, there are no labels, the folders can be read in more than one way,
-            the table lacks a column, labels look alike, or a file is listed twice.
+            the table lacks a column, labels look alike, a file is listed twice, or the list of exclusions is unusable.
         ResourceError: an archive cannot be unpacked.
     """
+    exclusions = Exclusions.of(source, config)
     found = _find(source, config, place, progress)
+    exclusions.take_out(found)
     settle_classes(found, config)
     found.settle_patients(config)
     if config.frames == "split":
         found.split_frames()
+        exclusions.take_out(found)
+    exclusions.note(found)
     found.records.sort(key=lambda record: record.key)
     found.quarantine.sort(key=lambda entry: entry.key)
     return found
@@ -149,6 +154,8 @@ def _from_archive(source: Path, config: IngestConfig, place: Path, progress: boo
 
 def _from_folder(source: Path, config: IngestConfig, place: Path) -> Found:
     listing = scan_folder(source, skip_system=True, allowed=config.follow_links)
+    exclusions = source / config.exclusions
+    listing = Listing(tuple(path for path in listing.files if path != exclusions), listing.refused)
     if not listing.files and not listing.refused:
         raise IngestError(f"{source}: the folder is empty")
     base, depth = _below_wrappers(source, listing, config)

@@ -60,12 +60,14 @@ class Found:
         records: labelled images.
         quarantine: files and rows that are not used.
         warned: files that are used although something speaks against it.
+        excluded: files that somebody decided not to use.
         notes: what was made of the source, sentences without names of files and patients.
     """
 
     records: list[Record] = field(default_factory=list)
     quarantine: list[Quarantined] = field(default_factory=list)
     warned: list[Quarantined] = field(default_factory=list)
+    excluded: list[Quarantined] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _spellings: Spellings = field(default_factory=Spellings, repr=False)
     _placeholders: int = 0

@@ -84,7 +84,7 @@ def _read(run: Run, source: Path, inputs: str) -> None:
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}
-    aside = {"quarantined": len(result.quarantine), "warned": len(result.warned)}
+    aside = {"quarantined": len(result.quarantine), "warned": len(result.warned), "excluded": len(result.excluded)}
     facts = {"images": counts, "patients": patients, **aside, FACT: result.patients.as_facts(), "notes": result.notes}
     for note in result.notes:
         say(run.progress, f"ingest: {note}")

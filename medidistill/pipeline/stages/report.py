@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas
 import torch
 from torch import Tensor
@@ -16,7 +18,15 @@ from torch import Tensor
 from medidistill.config import METHODS, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate.clinical import subgroup_table
-from medidistill.files import load_tensors, read_json, translate_os_errors, write_bytes, write_json, write_text
+from medidistill.files import (
+    load_tensors,
+    read_json,
+    save_tensors,
+    translate_os_errors,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from medidistill.pipeline.arms import delivery
 from medidistill.pipeline.explaining import explanations
 from medidistill.pipeline.prepared import Prepared, private_folder
@@ -28,6 +38,7 @@ from medidistill.pipeline.verdict import images_by_site, keep_delivered_verdict
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 from medidistill.report import (
+    ExplainedCase,
     Explanations,
     ExternalResults,
     ReportData,
@@ -36,6 +47,7 @@ from medidistill.report import (
     saliency,
     summary_pdf,
 )
+from medidistill.words import arm_words
 
 __all__ = ["Report", "report"]
 
@@ -127,12 +139,24 @@ def _explain(run: Run, found: Explanations | None) -> None:
     private_folder(folder)
     drawn = saliency(found)
     write_bytes(folder / "picture.png", drawn.content, mode=0o600)
+    ipc = config.distill.ipc
     cases = [
         {"outcome": one.outcome, "true class": one.truth}
-        | {arm: f"{name} {probability:.2f}" for arm, (name, probability) in one.called.items()}
+        | {arm_words(arm, ipc): f"{name} {probability:.2f}" for arm, (name, probability) in one.called.items()}
         for one in found.cases
     ]
-    write_json(folder / "cases.json", {"alt": drawn.alt, "caption": drawn.caption, "cases": cases}, mode=0o600)
+    told = {"alt": drawn.alt, "caption": drawn.caption, "cases": cases, "arms": list(found.cases[0].maps)}
+    write_json(folder / "cases.json", told, mode=0o600)
+    save_tensors(
+        folder / "cases.safetensors",
+        {
+            f"{number}/{name}": torch.from_numpy(np.ascontiguousarray(pixels))
+            for number, one in enumerate(found.cases)
+            for name, pixels in _pictures(one).items()
+        },
+        {"kind": "explained_cases"},
+        mode=0o600,
+    )
     page = ReportData(
         title=config.name,
         notice=config.notice,
@@ -143,6 +167,13 @@ def _explain(run: Run, found: Explanations | None) -> None:
     write_text(folder / "explained.html", render(page), mode=0o600)
 
 
+def _pictures(case: ExplainedCase) -> dict[str, npt.NDArray[Any]]:
+    """Return the film in 8 bits, at the resolution of its file where that is there, and its maps in float32."""
+    film = case.image if case.original is None else case.original
+    maps = {f"map/{arm}": np.asarray(one, np.float32) for arm, one in case.maps.items()}
+    return {"film": np.rint(np.clip(film, 0, 1) * 255).astype(np.uint8), **maps}
+
+
 def _without_places(record: RunRecord) -> RunRecord:
     """Return the record with folders by their last name only: where data lie is nobody's business elsewhere."""
     config = copy.deepcopy(record.config)
@@ -151,6 +182,7 @@ def _without_places(record: RunRecord) -> RunRecord:
     rules["external"] = Path(rules.get("external", "")).name
     reading = config.get("ingest", {})
     reading["follow_links"] = [Path(place).name for place in reading.get("follow_links", ())]
+    reading["exclusions"] = Path(reading.get("exclusions", "")).name
     return dataclasses.replace(record, config=config)
 
 

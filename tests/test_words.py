@@ -1,0 +1,42 @@
+"""The words that pages, report and card share."""
+
+from __future__ import annotations
+
+import pytest
+
+from medidistill.words import arm_words, criteria_note, images_per_class, row_words
+
+
+@pytest.mark.parametrize(
+    ("arm", "images_per_class", "words"),
+    [
+        ("full", 10, "all real X-rays"),
+        ("dp_full", 10, "all real X-rays with differential privacy"),
+        ("packed", 10, "random real X-rays in as many bytes"),
+        ("random", 10, "10 random real X-rays per class"),
+        ("random", 1, "1 random real X-ray per class"),
+        ("kmeans", 2, "2 real X-rays per class chosen by k-means"),
+        ("random", 0, "as many random real X-rays"),
+        ("herding", 0, "as many real X-rays chosen by herding"),
+        ("iadd", 10, "distilled images (IADD)"),
+        ("kernel_warm", 10, "distilled images (kernel warm)"),
+        ("bundle-north", 10, "bundle north"),
+    ],
+)
+def test_arm_is_named_in_words(arm: str, images_per_class: int, words: str) -> None:
+    assert arm_words(arm, images_per_class) == words
+
+
+def test_row_of_a_comparison_is_named_by_its_own_number() -> None:
+    rows = [{"arm": "packed", "training_images": 120}, {"arm": "kmeans", "training_images": 30}]
+    assert [row_words(row, 3) for row in rows] == [
+        "random real X-rays in as many bytes",
+        "10 real X-rays per class chosen by k-means",
+    ]
+    names = ["a", "b", "c"]
+    assert images_per_class({"class_names": names, "rows": rows}) == 10
+    assert images_per_class({"class_names": names, "rows": rows[:1]}) == 0
+
+
+def test_note_below_the_criteria_states_network_and_level() -> None:
+    assert criteria_note("vgg11", 0.9).startswith("Means over fresh vgg11 networks; in brackets 90 % intervals")
