@@ -44,8 +44,9 @@ from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import ParameterLayout, should_compile
 from medidistill.seeding import stream
 
-__all__ = ["DistillResult", "distill"]
+__all__ = ["STOPPED", "DistillResult", "distill"]
 
+STOPPED = "stopped.safetensors"  # the best set so far of a distillation that was stopped
 CHECKPOINT_FORMAT = 1  # files of before it was written have none
 _SMALLEST_LABEL = 1e-4  # a label probability of 0 has no logit
 _NUM_SNAPSHOTS = 8  # images are kept at step 0 and at this many later steps
@@ -123,7 +124,7 @@ def distill(
     Raises:
         ConfigError: settings that do not fit the experts, or a checkpoint of another configuration.
         IngestError: damaged expert files.
-        StoppedError: `on_step` asked to stop.
+        StoppedError: `on_step` asked to stop; `folder` then holds the best set so far as `stopped.safetensors`.
     """
     ranks = ranks or Ranks()
     pool = Experts(expert_files)
@@ -135,7 +136,12 @@ def distill(
     checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
     if resume and checkpoint is not None and checkpoint.is_file():
         loop.restore(checkpoint)
-    status = loop.run(checkpoint, score, on_step)
+    try:
+        status = loop.run(checkpoint, score, on_step)
+    except StoppedError:
+        if folder is not None and ranks.writes:
+            loop.result("completed").distilled.save(folder / STOPPED)
+        raise
     result = loop.result(status)
     if folder is not None and ranks.writes:
         _write(result, folder)

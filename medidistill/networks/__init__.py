@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from medidistill.networks.adapting import RepeatChannel, adapt_network
 from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
 from medidistill.networks.compiling import Compilations, CompiledByShape, should_compile, watch_compilations
 from medidistill.networks.convnet import ConvNet
 from medidistill.networks.convnet_derivatives import ConvNetDerivatives
+from medidistill.networks.custom import NetworkFactory, register_network
 from medidistill.networks.functional import (
     Criterion,
     ParameterLayout,
@@ -33,8 +35,11 @@ __all__ = [
     "ConvNetDerivatives",
     "Criterion",
     "FeatureFunction",
+    "NetworkFactory",
     "ParameterLayout",
     "PatientGradient",
+    "RepeatChannel",
+    "adapt_network",
     "augment",
     "check_deterministic",
     "check_private",
@@ -49,6 +54,7 @@ __all__ = [
     "penultimate",
     "predict",
     "raise_malloc_thresholds",
+    "register_network",
     "secret_generator",
     "should_compile",
     "train",

@@ -9,7 +9,7 @@ import dataclasses
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -29,7 +29,10 @@ from medidistill.pipeline.released_statistics import distil_released
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
 
-__all__ = ["distill", "experts", "ingest", "source_of", "with_noise"]
+if TYPE_CHECKING:
+    from medidistill.ingest import IngestResult
+
+__all__ = ["distill", "experts", "ingest", "ingest_images", "keep_images", "source_of", "with_noise"]
 
 
 def source_of(folder: RunFolder, source: Path | None) -> Path:
@@ -54,6 +57,20 @@ def ingest(run: Run, source: Path | None) -> None:
             say(run.progress, line)
 
 
+def ingest_images(run: Run, result: IngestResult) -> None:
+    """Take images that are in memory already as the ingest of a run, in place of a folder.
+
+    Raises:
+        ConfigError: the run was begun with other images.
+    """
+    inputs = digest("ingest", run.config.ingest)
+    if run.finished("ingest", inputs, run.folder.ingest / "train.safetensors"):
+        if run.data().digest != result.digest:
+            raise ConfigError(f"{run.folder.path}: this run was begun with other images; name another folder")
+        return
+    keep_images(run, result, inputs)
+
+
 def _read(run: Run, source: Path, inputs: str) -> None:
     folder = run.folder.ingest
     say(run.progress, f"ingest: reading {source}")
@@ -62,6 +79,12 @@ def _read(run: Run, source: Path, inputs: str) -> None:
 
     run.folder.note_source(source)
     result = read_images(source, run.config.ingest, folder=folder, workers=run.config.threads, progress=run.progress)
+    keep_images(run, result, inputs)
+
+
+def keep_images(run: Run, result: IngestResult, inputs: str) -> None:
+    """Keep images that were read, and note the ingest stage as finished."""
+    folder = run.folder.ingest
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}

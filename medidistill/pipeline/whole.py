@@ -25,7 +25,7 @@ from medidistill.pipeline.stopping import Stop
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 
-__all__ = ["plan", "run", "stage_names", "train_shard", "working"]
+__all__ = ["plan", "run", "run_stage", "stage_names", "train_shard", "working"]
 
 
 @contextlib.contextmanager
@@ -148,7 +148,7 @@ def run(
     with working(folder, stop=stop, progress=progress, command=command, sinks=sinks) as work:
         for name in again:
             work.discard(name)
-        results = [_do(work, name, source) for name in wanted]
+        results = [run_stage(work, name, source) for name in wanted]
     return next((result for result in results if result is not None), None)
 
 
@@ -165,7 +165,17 @@ def plan(config: RunConfig, source: Path | None, output: Path, *, until: str | N
     return make_plan(config, stages.source_of(folder, source), actions)
 
 
-def _do(work: Run, name: str, source: Path) -> Comparison | None:
+def run_stage(work: Run, name: str, source: Path) -> Comparison | None:
+    """Do one stage of a run in work, by its name in `stage_names`.
+
+    Args:
+        work: the run.
+        name: of the stage.
+        source: folder of real images; read by `ingest` alone.
+
+    Returns:
+        The comparison of `evaluate`, None for every other stage.
+    """
     stage, _, method = name.partition("/")
     if stage == "evaluate":
         return comparing.evaluate(work)
