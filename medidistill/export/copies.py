@@ -57,8 +57,16 @@ def write_pictures(distilled: DistilledSet, folder: Path) -> None:
 
 
 def npz_bytes(distilled: DistilledSet) -> bytes:
-    """Return an npz with MedMNIST's keys: `train_images` uint8, `train_labels` (S, 1) int64."""
+    """Return an npz with MedMNIST's keys: images uint8 and labels (n, 1) int64 of `train`, `val` and `test`.
+
+    A distilled set is for training: `val` and `test` are there, with no image, so that every `split=` can be read.
+    """
     buffer = io.BytesIO()
-    labels = distilled.labels.detach().cpu().numpy()[:, None]
-    np.savez_compressed(buffer, train_images=display_pixels(distilled), train_labels=labels)
+    images, labels = display_pixels(distilled), distilled.labels.detach().cpu().numpy()[:, None]
+    empty = {
+        f"{split}_{part}": value[:0]
+        for split in ("val", "test")
+        for part, value in (("images", images), ("labels", labels))
+    }
+    np.savez_compressed(buffer, train_images=images, train_labels=labels, **empty)
     return buffer.getvalue()

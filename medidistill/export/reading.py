@@ -90,6 +90,25 @@ class Bundle(DistilledSet):
         parameter = next(network.parameters(), self.images)
         return predict(network, self.normalisation.apply(given.to(parameter.device)))
 
+    def write_dd_ranking(self, folder: Path | str, *, channels: int = 0) -> Path:
+        """Write the tensor files that DD-Ranking is given, see `medidistill.export.dd_ranking`."""
+        from medidistill.export.dd_ranking import write_dd_ranking
+
+        return write_dd_ranking(self, folder, channels=channels)
+
+    def write_monai_bundle(self, folder: Path | str, network: nn.Module | None = None, *, seed: int = 0) -> Path:
+        """Write a network trained from this set as a MONAI bundle, see `medidistill.export.monai_bundle`.
+
+        Args:
+            folder: new.
+            network: what `train` returned; None: one is trained by the recipe.
+            seed: of that training.
+        """
+        from medidistill.export.monai_bundle import write_monai_bundle
+
+        trained = self.train(seed=seed) if network is None else network
+        return write_monai_bundle(self, trained, folder, name=str(self.facts.get("name", "")), facts=self.facts)
+
     def show(self, path: Path | str | None = None, *, most: int = 10) -> Figure:
         """Draw the images, one row for each class, and return the figure (a notebook shows it).
 
