@@ -1,8 +1,8 @@
 """A network trained from a set as a MONAI bundle: `configs/`, `models/model.pt`, `docs/README.md`.
 
 The inference configuration rebuilds the ConvNet from torch's own modules and prepares images by MONAI's transforms, so
-that whoever runs the bundle needs MONAI and torch alone. Image files (PNG, JPEG) are read by `LoadImaged`, which applies
-no VOI window: DICOM as hospitals write it is better read by `Bundle.predict`.
+that whoever runs the bundle needs MONAI and torch alone. It reads 8-bit PNG and JPEG files by `LoadImaged`, which
+applies no VOI window: DICOM as hospitals write it is read by `Bundle.predict`.
 
 Format: the MONAI bundle specification (https://docs.monai.io/en/stable/mb_specification.html).
 """
@@ -115,7 +115,14 @@ def _inference(distilled: DistilledSet, network: ConvNet) -> dict[str, Any]:
                 # PNG and JPEG are read with the axes of medical volumes, first the column
                 {"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1]},
                 {"_target_": "Lambdad", "keys": "image", "func": "$lambda x: x.float().mean(0, keepdim=True)"},
-                {"_target_": "ScaleIntensityd", "keys": "image", "minv": 0.0, "maxv": 1.0},
+                {
+                    "_target_": "ScaleIntensityRanged",
+                    "keys": "image",
+                    "a_min": 0,
+                    "a_max": 255,
+                    "b_min": 0.0,
+                    "b_max": 1.0,
+                },
                 {
                     "_target_": "Lambdad",
                     "keys": "image",
