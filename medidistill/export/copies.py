@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +64,8 @@ def npz_bytes(distilled: DistilledSet) -> bytes:
     """
     buffer = io.BytesIO()
     images, labels = display_pixels(distilled), distilled.labels.detach().cpu().numpy()[:, None]
-    empty = {
-        f"{split}_{part}": value[:0]
-        for split in ("val", "test")
-        for part, value in (("images", images), ("labels", labels))
-    }
-    np.savez_compressed(buffer, train_images=images, train_labels=labels, **empty)
+    arrays: dict[str, Any] = {"train_images": images, "train_labels": labels}
+    for split in ("val", "test"):
+        arrays |= {f"{split}_images": images[:0], f"{split}_labels": labels[:0]}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
