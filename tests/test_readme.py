@@ -26,7 +26,9 @@ def test_the_library_lines_run_as_written(root: Path, tmp_path: Path) -> None:
     assert (len(distilled), distilled.recipe["init"]) == (24, "noise")  # four small images in the bytes of one
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/bundle.md", "docs/library.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/bundle.md", "docs/library.md"]
+)
 def test_links_and_named_folders_exist(root: Path, page: str) -> None:
     text = (root / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
