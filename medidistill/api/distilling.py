@@ -25,7 +25,8 @@ from medidistill.errors import ArgumentError, ArgumentTypeError, StoppedError
 from medidistill.ingest import IngestResult
 from medidistill.networks import NetworkFactory
 from medidistill.pipeline import stages
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.config_file import load_config
+from medidistill.pipeline.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.stopping import Stop
 from medidistill.pipeline.whole import run_stage, stage_names, working
 
@@ -181,7 +182,7 @@ def _run(
         raise ArgumentError("resume", True, "False without a folder", "name the folder of the run")
     temporary = tempfile.TemporaryDirectory(prefix="medidistill-") if folder is None else None
     place = Path(temporary.name if temporary is not None else os.fspath(folder or ""))
-    there = RunFolder(place).holds_run()
+    there = _check_folder(place, config, resume)
     run_folder = RunFolder.create(place, config, resume=resume and there, source=source)
     names = [name for name in stage_names(config) if name not in _LATER and (evaluate or name != "evaluate")]
     stop = Stop("name the same folder with resume=True to go on")
@@ -202,6 +203,27 @@ def _run(
             raise KeyboardInterrupt(str(stopped)) from stopped
         return Result(found, run_folder, config, status="stopped", temporary=temporary)
     return Result.read(run_folder, config, temporary=temporary)
+
+
+def _check_folder(place: Path, config: RunConfig, resume: bool) -> bool:
+    """Return whether the folder holds a run that may be continued.
+
+    Raises:
+        ArgumentError: it holds a run and `resume` is not set, a run with other settings, or something else.
+    """
+    shown = repr(str(place))
+    if not RunFolder(place).holds_run():
+        if place.is_file() or (place.is_dir() and any(place.iterdir())):
+            raise ArgumentError("folder", shown, "new, empty or the folder of a run", "nothing is overwritten")
+        return False
+    if not resume:
+        raise ArgumentError("folder", f"{shown}, which already holds a run", "new", "resume=True continues that run")
+    changed = refused_changes(load_config(RunFolder(place).config_file), config)
+    if changed:
+        raise ArgumentError(
+            "folder", f"{shown}, a run with other settings ({'; '.join(changed)})", "one with the same settings"
+        )
+    return True
 
 
 @contextlib.contextmanager

@@ -92,7 +92,7 @@ def _with(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as nested sections; a bare field of `DistillConfig` belongs to `distill`."""
-    whole = {item.name for item in dataclasses.fields(RunConfig)} - {"seed", "device", "network"}
+    whole = {item.name for item in dataclasses.fields(RunConfig)} - {"seed", "device"}
     own = {item.name for item in dataclasses.fields(DistillConfig)} - {"ipc"}
     nested: dict[str, Any] = {}
     for key, value in settings.items():

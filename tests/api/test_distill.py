@@ -261,5 +261,11 @@ def test_resume_finishes_a_run_and_refuses_other_images(tmp_path):
     assert not torch.equal(short.set.images, longer.set.images)
     with pytest.raises(ValueError, match="other images"):
         medidistill.distill(255 - images, labels=labels, folder=tmp_path / "run", resume=True, **more)
-    with pytest.raises(ValueError, match="already holds a run"):
+    with pytest.raises(ValueError, match=r"already holds a run.*resume=True"):
         medidistill.distill(images, labels=labels, folder=tmp_path / "run", **FAST)
+    with pytest.raises(ValueError, match=r"distill\.inner_steps: 2 -> 3"):
+        medidistill.distill(images, labels=labels, folder=tmp_path / "run", resume=True, **(more | {"inner_steps": 3}))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    with pytest.raises(ValueError, match="nothing is overwritten"):
+        medidistill.distill(images, labels=labels, folder=tmp_path / "mine", **FAST)
