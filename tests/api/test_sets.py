@@ -219,15 +219,24 @@ def test_a_users_network_distils_evaluates_and_is_named_by_its_source(form, tmp_
 
 
 def test_another_source_has_another_name_and_the_same_source_the_same():
-    class Other(Small):
-        """The same network with one line more."""
+    def plain():
+        class Net(Small):
+            """A network."""
 
-        def forward(self, x):
-            return 2 * super().forward(x)
+        return Net
 
-    assert register_network(Small).name == register_network(Small).name
-    assert register_network(Small()).name != register_network(Other()).name
-    assert register_network(Small).name != register_network(Other).name
+    def doubled():
+        class Net(Small):
+            """A network of the same name."""
+
+            def forward(self, x):
+                return 2 * super().forward(x)
+
+        return Net
+
+    assert register_network(plain()).name == register_network(plain()).name
+    assert register_network(plain()).name != register_network(doubled()).name
+    assert register_network(plain()()).name != register_network(doubled()()).name
 
 
 def test_copies_of_a_network_start_from_other_weights_and_leave_it_alone():
