@@ -7,20 +7,28 @@ intensities become network input, shipped with every set) under the name that it
 from __future__ import annotations
 
 import dataclasses
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig, as_dict
-from medidistill.errors import ConfigError, IngestError
+from medidistill.distances import correlation_distance, nearest
+from medidistill.errors import ArgumentError, ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.normalisation import Normalisation
 from medidistill.packed_images import PackedImages
+from medidistill.seeding import stream
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["FORMAT", "DistilledSet", "LabelledImages", "Normalisation"]
 
@@ -28,7 +36,13 @@ T = TypeVar("T")
 FORMAT = 2  # 2: images may be packed (`PackedImages`); sets that are not are still written as format 1
 
 
-@dataclass(frozen=True)
+def _listed(counts: Mapping[str, int]) -> str:
+    """Return `a (3), b (2)`, at most five names."""
+    shown = [f"{name[:30]} ({number})" for name, number in list(counts.items())[:5]]
+    return ", ".join(shown) + (f", ... {len(counts)} in all" if len(counts) > 5 else "")
+
+
+@dataclass(frozen=True, repr=False)
 class LabelledImages:
     """Images of one split in memory.
 
@@ -63,6 +77,10 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        shown = " x ".join(map(str, self.images.shape[1:]))
+        return f"{type(self).__name__}({len(self)} images of {shown}, {_listed(self.counts())})"
+
     @property
     def num_classes(self) -> int:
         """Number of classes."""
@@ -93,9 +111,13 @@ class LabelledImages:
         )
 
 
-@dataclass(frozen=True)
-class DistilledSet:
+@dataclass(frozen=True, repr=False)
+class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     """A distilled set and its recipe. Synthetic images; distillation alone gives no privacy guarantee.
+
+    It is a `torch.utils.data.Dataset`: item i is (image (C, H, W), target), the image decoded and normalised, the
+    target a class index (int64 scalar) or, where labels are soft, probabilities (K,). `torch.nn.CrossEntropyLoss` takes
+    batches of either.
 
     Args:
         images: (S, C, H, W) float32, network input (already normalised; do not normalise again); decoded where the set
@@ -145,6 +167,32 @@ class DistilledSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.targets[index]
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}: {value}" for name, value in self._facts().items())
+        return f"<{type(self).__name__} {facts}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table><caption>medidistill {type(self).__name__}</caption>{rows}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """Return what a reader must know at first sight, each in a few words."""
+        numbers = torch.bincount(self.labels.cpu(), minlength=self.num_classes).tolist()
+        return {
+            "images": f"{len(self)} of {' x '.join(map(str, self.images.shape[1:]))}",
+            "classes": _listed(dict(zip(self.class_names, numbers, strict=True))),
+            "labels": "hard" if self.soft_labels is None else "soft",
+            "network": self.network.name,
+            "normalisation": self.normalisation.kind,
+            "made by": f"{self.recipe.get('method', 'unknown')} from {self.recipe.get('init', 'unknown')}",
+        }
+
     @property
     def num_classes(self) -> int:
         """Number of classes."""
@@ -161,6 +209,82 @@ class DistilledSet:
         images = self.images.numel() * self.images.element_size() if self.packed is None else self.packed.nbytes
         soft = self.soft_labels
         return images + (0 if soft is None else soft.numel() * soft.element_size())
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the set with images, labels and weights on `device`; stored (packed) images stay where they are."""
+        soft = self.soft_labels
+        return dataclasses.replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            soft_labels=None if soft is None else soft.to(device),
+            importance={name: value.to(device) for name, value in self.importance.items()},
+        )
+
+    def dataloader(
+        self, batch_size: int | None = None, *, shuffle: bool = True, seed: int = 0, drop_last: bool = False
+    ) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Return a loader of (images (B, C, H, W), targets) in this process.
+
+        Args:
+            batch_size: images a batch; None: that of the set's training recipe, all images where there are fewer.
+            shuffle: a new order each epoch, decided by `seed`.
+            seed: of the order.
+            drop_last: leave out the last batch where it is smaller.
+
+        Raises:
+            ArgumentError: a batch size below 1.
+        """
+        size = min(self.training.batch_size, len(self)) if batch_size is None else batch_size
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ArgumentError("batch_size", repr(batch_size), "a whole number >= 1, or None for the set's own")
+        return DataLoader(
+            self, batch_size=size, shuffle=shuffle, generator=stream(seed, "dataloader"), drop_last=drop_last
+        )
+
+    def to_numpy(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+        """Return images (S, C, H, W) float32, normalised, and targets: (S,) int64 classes or (S, K) float32."""
+        return self.images.detach().cpu().numpy(), self.targets.detach().cpu().numpy()
+
+    def to_monai(self) -> list[dict[str, Any]]:
+        """Return one dictionary an image, as `monai.data.Dataset` takes a list of them.
+
+        Keys: `image` (C, H, W) float32, normalised; `label` the class index (int); `soft_label` (K,) float32 where
+        labels are soft; `class_name`; `image_meta_dict` with name, method, start and what the image is.
+        """
+        facts = {
+            "synthetic": True,
+            "method": self.recipe.get("method", ""),
+            "init": self.recipe.get("init", ""),
+            "normalisation": self.normalisation.plain(),
+        }
+        items: list[dict[str, Any]] = []
+        for number, label in enumerate(self.labels.tolist()):
+            soft = {} if self.soft_labels is None else {"soft_label": self.soft_labels[number]}
+            meta = {"filename_or_obj": f"distilled-{number:05d}", **facts}
+            name = self.class_names[label]
+            items.append(
+                {"image": self.images[number], "label": label, **soft, "class_name": name, "image_meta_dict": meta}
+            )
+        return items
+
+    def nearest(self, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for each image its distance to the nearest of `real`, (S,) float32, and the index of that one, (S,).
+
+        The distance is 1 - Pearson correlation of the pixels. A small one is a warning, a large one proves nothing: see
+        `medidistill.privacy.linkage`.
+
+        Args:
+            real: (N, C, H, W) real images of the set's shape; brightness and contrast do not matter.
+
+        Raises:
+            ArgumentError: another shape.
+        """
+        shape = tuple(self.images.shape[1:])
+        if real.ndim != 4 or tuple(real.shape[1:]) != shape or not len(real):
+            raise ArgumentError("real", f"tensor of shape {tuple(real.shape)}", f"(N, {', '.join(map(str, shape))})")
+        shown = self.normalisation.to_display(self.images) if self.normalisation.kind == "zca" else self.images
+        return nearest(correlation_distance(shown, real.to(shown.device)))
 
     def quantised(self, bits: int) -> DistilledSet:
         """Return the set with its stored images rounded to `bits` (32, 8, 4 or 2) bits a value.

@@ -2,7 +2,8 @@
 
 | code | class | meaning |
 |---|---|---|
-| 2 | `ConfigError` | a setting or argument is wrong |
+| 2 | `ConfigError` (a `ValueError`) | a setting or argument is wrong |
+| 2 | `ArgumentError`, `ArgumentTypeError` | an argument of the Python library is wrong; value, or type |
 | 3 | `IngestError` | the input data are missing, unreadable or inconsistent |
 | 4 | `PrivacyGateError` | the export was refused by policy |
 | 5 | `ResourceError` | disk, memory or permission |
@@ -21,6 +22,8 @@ import re
 from collections.abc import Iterable
 
 __all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
     "ConfigError",
     "DivergedError",
     "IngestError",
@@ -69,10 +72,32 @@ def _sentence(text: str) -> str:
     return one_line(re.sub(r"[\t\n\v\f\r]+", " ", text))
 
 
-class ConfigError(MedidistillError):
+class ConfigError(MedidistillError, ValueError):
     """A setting, an argument or an output folder is not usable as given."""
 
     exit_code = 2
+
+
+class ArgumentError(ConfigError):
+    """An argument of the Python library has a value that cannot be used.
+
+    Args:
+        name: of the argument.
+        value: what was given, as the message shows it.
+        allowed: what may be given, without a full stop.
+        remedy: what to do, where `allowed` does not say it.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
+        self.name, self.value, self.allowed, self.remedy = name, value, allowed, remedy
+        super().__init__(f"{name}={value}: must be {allowed}{remedy and '; ' + remedy}")
+
+    def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, object, str, str]]:
+        return type(self), (self.name, self.value, self.allowed, self.remedy)
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument of the Python library is of a type that cannot be used; a `TypeError` and a `ValueError`."""
 
 
 class IngestError(MedidistillError):

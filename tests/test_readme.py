@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import medidistill
 from medidistill.cli import main
 from medidistill.config import PhantomConfig
-from medidistill.distilled_set import DistilledSet
 from medidistill.ingest import generate_phantom
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_library_lines_run_as_written(root: Path, tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
-    generate_phantom(tmp_path / "xrays", PhantomConfig(patients_per_class=8, images_per_patient=1, size=64))
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=280)
-    distilled = DistilledSet.load(tmp_path / "distilled.safetensors")
-    assert (len(distilled), distilled.recipe["init"]) == (9, "noise")
+    folder = generate_phantom(tmp_path / "xrays", PhantomConfig(patients_per_class=8, images_per_patient=1, size=64))
+    shutil.copy(next(iter(sorted(folder.rglob("*.dcm")))), tmp_path / "xray.dcm")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=850)
+    distilled = medidistill.load(tmp_path / "bundle")
+    assert (len(distilled), distilled.recipe["init"]) == (24, "noise")  # four small images in the bytes of one
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/bundle.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/bundle.md", "docs/library.md"]
+)
 def test_links_and_named_folders_exist(root: Path, page: str) -> None:
     text = (root / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import MedidistillError
-from medidistill.evaluate.verdict_words import method_words
 from medidistill.files import read_json
 from medidistill.pipeline import methods
+from medidistill.words import method_words
 from view_models.ingested import class_names
 from view_models.runs import RunView
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medidistill.config.fields import Validated, choice, flag, names, number, part, text
 from medidistill.config.methods import METHODS
-from medidistill.config.training import AdaptiveTraining, TrainingConfig
+from medidistill.config.training import CUSTOM_PREFIX, AdaptiveTraining, TrainingConfig
 
 __all__ = ["ClinicalConfig", "EvaluateConfig", "SaliencyConfig"]
 
@@ -61,7 +61,15 @@ class EvaluateConfig(Validated):
     bundles: tuple[str, ...] = names((), "folders of bundles from elsewhere, each verified and compared as an arm")
     external: str = text("", "folder of labelled X-rays from elsewhere: a second test set, never split or trained on")
     architectures: tuple[str, ...] = names(
-        ("convnet",), "architectures to train", "convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit"
+        ("convnet",),
+        "architectures to train",
+        "convnet",
+        "resnet18",
+        "vgg11",
+        "alexnet",
+        "densenet121",
+        "vit",
+        prefix=CUSTOM_PREFIX,
     )
     networks: int = number(5, "fresh networks for each arm and architecture", 1, 1000)
     full_epochs: int = number(

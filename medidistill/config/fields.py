@@ -37,9 +37,9 @@ def flag(default: bool, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
-def choice(default: str, text: str, *options: str) -> Any:
-    """Return a field for one of `options`."""
-    return field(default=default, metadata={"help": text, "options": options})
+def choice(default: str, text: str, *options: str, prefix: str = "") -> Any:
+    """Return a field for one of `options`, or for any name that begins with `prefix`."""
+    return field(default=default, metadata={"help": text, "options": options, "prefix": prefix})
 
 
 def text(default: str, text: str) -> Any:
@@ -52,9 +52,10 @@ def file_name(default: str, text: str) -> Any:
     return field(default=default, metadata={"help": text, "digested": False})
 
 
-def names(default: tuple[str, ...], text: str, *options: str) -> Any:
-    """Return a field for a list of names, each one of `options` where there are any."""
-    return field(default=default, metadata={"help": text, "each": options} if options else {"help": text})
+def names(default: tuple[str, ...], text: str, *options: str, prefix: str = "") -> Any:
+    """Return a field for a list of names, each one of `options`, where there are any, or beginning with `prefix`."""
+    each: dict[str, Any] = {"each": options, "prefix": prefix} if options else {}
+    return field(default=default, metadata={"help": text, **each})
 
 
 def part(factory: Any, text: str) -> Any:
@@ -94,7 +95,9 @@ class Validated:
                 raise ConfigError(f"{where}: must be text")
             for one in value if "each" in item.metadata else (value,):
                 options = item.metadata.get("each") or item.metadata.get("options")
-                if options and one not in options:
+                prefix = item.metadata.get("prefix", "")
+                named = bool(prefix) and isinstance(one, str) and one.startswith(prefix)
+                if options and one not in options and not named:
                     guess = did_you_mean(str(one), options)
                     raise ConfigError(f"{where}: must be one of {', '.join(options)}{guess}")
 

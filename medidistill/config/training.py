@@ -7,14 +7,26 @@ from dataclasses import dataclass, fields
 from medidistill.config.fields import Validated, choice, flag, number, part
 from medidistill.config.privacy import DPConfig
 
-__all__ = ["AdaptiveTraining", "AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
+__all__ = ["CUSTOM_PREFIX", "AdaptiveTraining", "AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
+
+CUSTOM_PREFIX = "custom-"  # begins the name of a network that was defined in Python, see `medidistill.networks.custom`
 
 
 @dataclass(frozen=True)
 class NetworkConfig(Validated):
     """A network by name. ConvNet options are ignored by the other names."""
 
-    name: str = choice("convnet", "architecture", "convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
+    name: str = choice(
+        "convnet",
+        "architecture",
+        "convnet",
+        "resnet18",
+        "vgg11",
+        "alexnet",
+        "densenet121",
+        "vit",
+        prefix=CUSTOM_PREFIX,
+    )
     width: int = number(32, "ConvNet: channels of every block", 1, 2048)
     depth: int = number(0, "ConvNet: blocks; 0 chooses by resolution (3 at 32, 4 at 64, 5 at 112 to 128)", 0, 8)
     norm: str = choice("instance", "ConvNet: normalisation of each block", "instance", "group", "none")

@@ -39,8 +39,9 @@ from medidistill.hashing import tensor_sha256
 from medidistill.networks import ParameterLayout, should_compile
 from medidistill.seeding import stream
 
-__all__ = ["DistillResult", "distill"]
+__all__ = ["STOPPED", "DistillResult", "distill"]
 
+STOPPED = "stopped.safetensors"  # the best set so far of a distillation that was stopped
 CHECKPOINT_FORMAT = 1  # files of before it was written have none
 _SMALLEST_LABEL = 1e-4  # a label probability of 0 has no logit
 _NUM_SNAPSHOTS = 8  # images are kept at step 0 and at this many later steps
@@ -97,7 +98,7 @@ def distill(
     Raises:
         ConfigError: settings that do not fit the experts, or a checkpoint of another configuration.
         IngestError: damaged expert files.
-        StoppedError: `on_step` asked to stop.
+        StoppedError: `on_step` asked to stop; `folder` then holds the best set so far as `stopped.safetensors`.
     """
     ranks, callbacks = ranks or Ranks(), callbacks or Callbacks()
     loop = _Loop(problem, config, device, ranks)
@@ -108,7 +109,12 @@ def distill(
     checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
     if resume and checkpoint is not None and checkpoint.is_file():
         loop.restore(checkpoint)
-    status = loop.run(checkpoint, callbacks)
+    try:
+        status = loop.run(checkpoint, callbacks)
+    except StoppedError:
+        if folder is not None and ranks.writes:
+            loop.result(DistillStatus.COMPLETED).distilled.save(folder / STOPPED)
+        raise
     result = loop.result(status)
     if folder is not None and ranks.writes:
         _write(result, folder)

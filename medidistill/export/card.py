@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,14 +28,7 @@ _REAL_START = """> **init: real. Every image of this set began as a copy of a pa
 
 def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
     """Return the card in Markdown, with the front matter that Hugging Face reads."""
-    front = (
-        "---\n"
-        f"license: {recipe['licence']['identifier'].lower()}\n"
-        "task_categories: [image-classification]\n"
-        "tags: [synthetic, dataset-distillation, chest-x-ray]\n"
-        'configs: [{config_name: default, data_files: "png/*"}]\n'
-        "---\n"
-    )
+    front = _front_matter(recipe)
     warning = _REAL_START if recipe["init"] == "real" else ""
     parts = [
         f"# {recipe['name']}\n\n{warning}{_what(recipe)}",
@@ -46,6 +40,34 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
         privacy_text(recipe),
     ]
     return front + "\n" + "\n".join(parts)
+
+
+def _front_matter(recipe: Mapping[str, Any]) -> str:
+    """Return what Hugging Face reads of the card: licence, size, and labels as a `ClassLabel` in label order."""
+    names = "".join(f"          {json.dumps(str(k))}: {json.dumps(name)}\n" for k, name in enumerate(recipe["classes"]))
+    features = (
+        f"  - name: image\n    dtype: image\n  - name: label\n    dtype:\n      class_label:\n        names:\n{names}"
+    )
+    return (
+        "---\n"
+        f"license: {recipe['licence']['identifier'].lower()}\n"
+        f"pretty_name: {json.dumps(recipe['name'])}\n"
+        "task_categories: [image-classification]\n"
+        f"size_categories: [{_size_category(recipe['images'])}]\n"
+        "tags: [synthetic, dataset-distillation, chest-x-ray, medical]\n"
+        "configs:\n"
+        "- config_name: default\n"
+        '  data_files: [{split: train, path: "png/*"}]\n'
+        f"  features:\n{features}"
+        f"dataset_info:\n  features:\n{features}"
+        "---\n"
+    )
+
+
+def _size_category(images: int) -> str:
+    """Return the size of a data set as Hugging Face names it."""
+    limits = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+    return next((name for limit, name in limits if images < limit), "n>1M")
 
 
 def _what(recipe: Mapping[str, Any]) -> str:

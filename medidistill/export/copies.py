@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +58,14 @@ def write_pictures(distilled: DistilledSet, folder: Path) -> None:
 
 
 def npz_bytes(distilled: DistilledSet) -> bytes:
-    """Return an npz with MedMNIST's keys: `train_images` uint8, `train_labels` (S, 1) int64."""
+    """Return an npz with MedMNIST's keys: images uint8 and labels (n, 1) int64 of `train`, `val` and `test`.
+
+    A distilled set is for training: `val` and `test` are there, with no image, so that every `split=` can be read.
+    """
     buffer = io.BytesIO()
-    labels = distilled.labels.detach().cpu().numpy()[:, None]
-    np.savez_compressed(buffer, train_images=display_pixels(distilled), train_labels=labels)
+    images, labels = display_pixels(distilled), distilled.labels.detach().cpu().numpy()[:, None]
+    arrays: dict[str, Any] = {"train_images": images, "train_labels": labels}
+    for split in ("val", "test"):
+        arrays |= {f"{split}_images": images[:0], f"{split}_labels": labels[:0]}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

@@ -14,14 +14,18 @@ __all__ = ["croissant"]
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -30,10 +34,12 @@ _CONTEXT: dict[str, Any] = {
     "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
+    "isArray": "cr:isArray",
     "isLiveDataset": "cr:isLiveDataset",
     "jsonPath": "cr:jsonPath",
     "key": "cr:key",
     "md5": "cr:md5",
+    "name": {"@container": "@language"},
     "parentField": "cr:parentField",
     "path": "cr:path",
     "recordSet": "cr:recordSet",
@@ -95,7 +101,7 @@ def croissant(recipe: Mapping[str, Any], folder: Path, npz_name: str) -> dict[st
         "version": "1.0.0",
         "datePublished": recipe["created"],
         "license": _licence_url(licence["identifier"]),
-        "citeAs": "; ".join(source["citation"] for source in recipe["sources"] if source["citation"]),
+        "citeAs": _citation(recipe),
         "keywords": ["synthetic", "dataset distillation", "chest X-ray"],
         "rai:dataLimitations": [text for text in (recipe["notice"],) if text],
         "rai:personalSensitiveInformation": recipe["privacy"]["statement"],
@@ -104,6 +110,13 @@ def croissant(recipe: Mapping[str, Any], folder: Path, npz_name: str) -> dict[st
     }
     # it does not know where it will be published, so there is no url; empty entries would say nothing
     return {key: value for key, value in found.items() if value not in ("", [])}
+
+
+def _citation(recipe: Mapping[str, Any]) -> str:
+    """Return what to cite: what the sources ask for, else the set itself."""
+    cited = "; ".join(source["citation"] for source in recipe["sources"] if source["citation"])
+    made = f"made by dataset distillation with medidistill {recipe['versions'].get('medidistill', '')}".rstrip()
+    return cited or f"{recipe['name']} ({recipe['created'][:4]}), {made}"
 
 
 def _licence_url(identifier: str) -> str:

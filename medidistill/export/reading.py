@@ -7,24 +7,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from medidistill.config import with_settings
 from medidistill.distilled_set import DistilledSet
-from medidistill.errors import ConfigError, IngestError
+from medidistill.errors import ArgumentError, ConfigError, IngestError
+from medidistill.export.showing import as_paths, contact_sheet, read_pictures
 from medidistill.export.sums import SUMS, file_digest, listed, read_small
-from medidistill.networks import predict, train_on_distilled
+from medidistill.files import translate_os_errors
+from medidistill.intensities import to_unit_range
+from medidistill.networks import adapt_network, predict, train_on_distilled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["SET", "Bundle", "load", "read_recipe", "read_set"]
 
 SET = "distilled.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle(DistilledSet):
-    """A distilled set as `load` returns it: ready to train from.
+    """A distilled set as `load` and `medidistill.distill` return it: ready to train from.
 
     Args:
         facts: `recipe.json` of the bundle; empty where a single tensor file was read.
@@ -35,21 +42,85 @@ class Bundle(DistilledSet):
 
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def train(self, network: nn.Module | None = None, *, seed: int = 0) -> nn.Module:
+    def train(self, network: nn.Module | None = None, *, seed: int = 0, **recipe: Any) -> nn.Module:
         """Train a network by the recipe of this set and return it.
 
         Args:
-            network: from (N, C, H, W) to (N, classes); a fresh one of the recipe's architecture where None.
+            network: from (N, C, H, W) to (N, classes), trained in place; a fresh one of the recipe's architecture where
+                None. A network that reads three channels sees one-channel images three times: it is then returned in a
+                `medidistill.networks.RepeatChannel`.
             seed: of initial weights, batches and augmentation.
-        """
-        return train_on_distilled(self, network, seed)
+            recipe: fields of `medidistill.config.TrainingConfig` that replace those of the set, for example `steps=50`.
 
-    def predict(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Return probabilities (N, classes) for real images (N, C, H, W) in [0, 1], of the size of this set's."""
-        shape = tuple(self.images.shape[1:])
-        if images.ndim != 4 or tuple(images.shape[1:]) != shape:
-            raise ConfigError(f"images {tuple(images.shape)}: must be (N, {', '.join(map(str, shape))}) in [0, 1]")
-        return predict(network, self.normalisation.apply(images))
+        Raises:
+            ArgumentError: a network that does not fit images or classes.
+            ConfigError: an unknown field of the recipe, or a value out of its range.
+        """
+        training = with_settings(self.training, recipe)
+        if network is None:
+            return train_on_distilled(dataclasses.replace(self, training=training), None, seed)
+        _, channels, side, _ = self.images.shape
+        fitted = adapt_network(network, channels=channels, image_size=side, num_classes=self.num_classes)
+        return train_on_distilled(dataclasses.replace(self, training=training), fitted, seed)
+
+    def predict(self, network: nn.Module, images: Any, *, value_range: tuple[float, float] | None = None) -> Tensor:
+        """Return probabilities (N, classes), float32 on the CPU, for real images.
+
+        Args:
+            network: what `train` returned.
+            images: not normalised: a tensor or array (N, C, H, W), (N, H, W) or (H, W) of this set's size, in [0, 1] or
+                [0, 255] or whole numbers of up to 16 bits (`medidistill.intensities`); or the path of a DICOM, PNG or
+                JPEG file, or a list of paths, which are read, cut to the central square and resized.
+            value_range: (low, high) of the images, where it is not one of these.
+
+        Raises:
+            ArgumentError: another size, or values that may already be normalised.
+            IngestError: a file cannot be read.
+        """
+        paths = as_paths(images)
+        _, channels, side, _ = self.images.shape
+        given = read_pictures(paths, side) if paths else to_unit_range(images, value_range).images
+        if tuple(given.shape[1:]) != tuple(self.images.shape[1:]):
+            raise ArgumentError(
+                "images",
+                f"array of shape {tuple(given.shape)}",
+                f"(N, {channels}, {side}, {side}), the shape of this set",
+                "resize the images, or give the paths of their files",
+            )
+        parameter = next(network.parameters(), self.images)
+        return predict(network, self.normalisation.apply(given.to(parameter.device)))
+
+    def write_dd_ranking(self, folder: Path | str, *, channels: int = 0) -> Path:
+        """Write the tensor files that DD-Ranking is given, see `medidistill.export.dd_ranking`."""
+        from medidistill.export.dd_ranking import write_dd_ranking
+
+        return write_dd_ranking(self, folder, channels=channels)
+
+    def write_monai_bundle(self, folder: Path | str, network: nn.Module | None = None, *, seed: int = 0) -> Path:
+        """Write a network trained from this set as a MONAI bundle, see `medidistill.export.monai_bundle`.
+
+        Args:
+            folder: new.
+            network: what `train` returned; None: one is trained by the recipe.
+            seed: of that training.
+        """
+        from medidistill.export.monai_bundle import write_monai_bundle
+
+        trained = self.train(seed=seed) if network is None else network
+        return write_monai_bundle(self, trained, folder, name=str(self.facts.get("name", "")), facts=self.facts)
+
+    def show(self, path: Path | str | None = None, *, most: int = 10) -> Figure:
+        """Draw the images, one row for each class, and return the figure (a notebook shows it).
+
+        Args:
+            path: file to write it to (PNG, PDF, SVG); None: none.
+            most: images of each class.
+        """
+        figure = contact_sheet(self, most)
+        if path is not None:
+            with translate_os_errors(Path(path)):
+                figure.savefig(path)
+        return figure
 
 
 def load(path: Path | str) -> Bundle:
@@ -81,7 +152,7 @@ def read_set(path: Path, facts: Mapping[str, Any] | None = None) -> Bundle:
     """Read one tensor file and check that it can be trained from. Raises `IngestError`."""
     try:
         bundle = Bundle.load(path)
-    except IngestError:
+    except (IngestError, ConfigError):
         raise
     except (ValueError, AttributeError, IndexError, OverflowError, RecursionError, RuntimeError) as error:
         raise IngestError(f"{path}: not a usable distilled set ({type(error).__name__}: {error})") from error

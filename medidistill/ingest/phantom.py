@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from medidistill.config import PhantomConfig
 from medidistill.errors import ConfigError

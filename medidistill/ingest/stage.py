@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from medidistill.config import IngestConfig
 from medidistill.distilled_set import LabelledImages, Normalisation

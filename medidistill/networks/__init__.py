@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medidistill.networks.adapting import RepeatChannel, adapt_network
 from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
 from medidistill.networks.compiling import (
@@ -13,6 +14,7 @@ from medidistill.networks.compiling import (
 )
 from medidistill.networks.convnet import ConvNet
 from medidistill.networks.convnet_derivatives import ConvNetDerivatives
+from medidistill.networks.custom import NetworkFactory, register_network
 from medidistill.networks.functional import (
     Criterion,
     ParameterLayout,
@@ -39,8 +41,11 @@ __all__ = [
     "ConvNetDerivatives",
     "Criterion",
     "FeatureFunction",
+    "NetworkFactory",
     "ParameterLayout",
     "PatientGradient",
+    "RepeatChannel",
+    "adapt_network",
     "augment",
     "check_deterministic",
     "check_private",
@@ -56,6 +61,7 @@ __all__ = [
     "penultimate",
     "predict",
     "raise_malloc_thresholds",
+    "register_network",
     "secret_generator",
     "should_compile",
     "train",

@@ -8,11 +8,13 @@ and 55 million weights would be nearly all of the network.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medidistill.config import NetworkConfig
 from medidistill.errors import ConfigError
+from medidistill.networks.adapting import RepeatChannel
 from medidistill.networks.convnet import ConvNet, default_depth
+from medidistill.networks.custom import custom_network, is_custom
 from medidistill.seeding import global_seed
 
 __all__ = ["make_network"]
@@ -20,17 +22,6 @@ __all__ = ["make_network"]
 _SMALLEST = {"resnet18": 32, "vgg11": 32, "alexnet": 16, "densenet121": 32, "vit": 16}
 # a vision transformer of 0.8 million parameters: an eighth of the side as patch, six layers of four heads
 _VIT = {"num_layers": 6, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 256}
-
-
-class _RepeatChannel(nn.Module):
-    """Feed one-channel images to a network that has three input channels."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x)  # type: ignore[no-any-return]
 
 
 def make_network(
@@ -49,8 +40,13 @@ def make_network(
         A network from (N, channels, image_size, image_size) to (N, num_classes) logits, on the CPU.
 
     Raises:
-        ConfigError: the images are too small for the network, or torchvision or MONAI is not installed.
+        ConfigError: the images are too small for the network, torchvision or MONAI is not installed, or the network was
+            defined in Python and is not registered in this process.
     """
+    if is_custom(config.name):
+        return custom_network(
+            config.name, channels=channels, image_size=image_size, num_classes=num_classes, generator=generator
+        )
     if config.name == "convnet":
         depth = config.depth or default_depth(image_size)
         if image_size >> depth < 1:
@@ -87,17 +83,17 @@ def _library_network(name: str, channels: int, image_size: int, num_classes: int
     from torchvision import models
 
     if name == "resnet18":
-        return _RepeatChannel(models.resnet18(num_classes=num_classes))
+        return RepeatChannel(models.resnet18(num_classes=num_classes))
     if name == "vit":
         patch = max(p for p in range(1, max(4, image_size // 8) + 1) if image_size % p == 0)
-        return _RepeatChannel(models.VisionTransformer(image_size, patch, num_classes=num_classes, **_VIT))
+        return RepeatChannel(models.VisionTransformer(image_size, patch, num_classes=num_classes, **_VIT))
     if name == "vgg11":
         layers = models.vgg.make_layers(models.vgg.cfgs["A"], batch_norm=True)
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        return _RepeatChannel(_pooled(layers, 512, num_classes))
-    return _RepeatChannel(_pooled(_alexnet_layers(image_size), 256, num_classes))
+        return RepeatChannel(_pooled(layers, 512, num_classes))
+    return RepeatChannel(_pooled(_alexnet_layers(image_size), 256, num_classes))
 
 
 def _alexnet_layers(image_size: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from medidistill.networks import Compilations, watch_compilations
 from medidistill.pipeline.journal import Journal

@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import medidistill
 from medidistill.errors import ConfigError, ResourceError
 from medidistill.files import write_bytes
 
@@ -29,7 +28,7 @@ PIPELINES: Mapping[str, str] = {
 
 
 def _folder(packaged: str, checkout: str) -> Path:
-    package = Path(medidistill.__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / packaged, package.parent / checkout):
         if folder.is_dir():
             return folder

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from medidistill.distances import correlation_distance, nearest
 from medidistill.errors import ConfigError
 from medidistill.privacy.statistics import binomial_tail, trials_needed
 from medidistill.statistics import clopper_pearson_limits
@@ -30,7 +31,6 @@ from medidistill.statistics import clopper_pearson_limits
 __all__ = ["correlation_distance", "high_pass", "linkage_audit", "nearest"]
 
 _BLUR = 2.0  # pixels at 32 rows; grows with the image
-_ROWS = 512
 
 
 def high_pass(images: Tensor) -> Tensor:
@@ -44,25 +44,6 @@ def high_pass(images: Tensor) -> Tensor:
     for weight, pad in ((kernel, (0, 0, reach, reach)), (kernel.transpose(2, 3), (reach, reach, 0, 0))):
         flat = F.conv2d(F.pad(flat, pad, mode="replicate"), weight)
     return images - flat.view_as(images)
-
-
-def correlation_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Return 1 - Pearson correlation of every row of (A, ...) with every row of (B, ...), (A, B) float32."""
-
-    def unit(x: Tensor) -> Tensor:
-        x = x.flatten(1).float()
-        x = x - x.mean(dim=1, keepdim=True)
-        scaled: Tensor = x / x.norm(dim=1, keepdim=True).clamp_min(1e-8)
-        return scaled
-
-    right = unit(b).T
-    return torch.cat([1 - part @ right for part in torch.split(unit(a), _ROWS)])
-
-
-def nearest(distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smallest distance of each row and where it is."""
-    found = distances.min(dim=1)
-    return found.values, found.indices
 
 
 def linkage_audit(released: Tensor, members: Tensor, others: Tensor) -> dict[str, Any]:

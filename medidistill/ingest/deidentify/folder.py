@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
 from medidistill.files import translate_os_errors, write_bytes, write_text

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from medidistill.errors import IngestError, ResourceError
 from medidistill.files import translate_os_errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medidistill.config import digest
 from medidistill.errors import ConfigError
@@ -16,7 +17,10 @@ from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.work import Run
 
-__all__ = ["Ingest", "ingest", "source_of"]
+if TYPE_CHECKING:
+    from medidistill.ingest import IngestResult
+
+__all__ = ["Ingest", "ingest", "ingest_images", "source_of"]
 
 
 class Ingest(Stage):
@@ -73,6 +77,21 @@ def ingest(run: Run, source: Path | None) -> None:
             say(run.progress, line)
 
 
+def ingest_images(run: Run, result: IngestResult) -> None:
+    """Take images that are in memory already as the ingest of a run, in place of a folder.
+
+    Raises:
+        ConfigError: the run was begun with other images.
+    """
+    stage = Ingest()
+    inputs = stage.inputs(run)
+    if run.finished(stage.name, inputs, *stage.outputs(run)):
+        if run.data().digest != result.digest:
+            raise ConfigError(f"{run.folder.path}: this run was begun with other images; name another folder")
+        return
+    _keep(run, result, inputs)
+
+
 def _read(run: Run, source: Path, inputs: str) -> None:
     folder = run.folder.ingest
     say(run.progress, f"ingest: reading {source}")
@@ -81,6 +100,12 @@ def _read(run: Run, source: Path, inputs: str) -> None:
 
     run.folder.note_source(source)
     result = read_images(source, run.config.ingest, folder=folder, workers=run.config.threads, progress=run.progress)
+    _keep(run, result, inputs)
+
+
+def _keep(run: Run, result: IngestResult, inputs: str) -> None:
+    """Keep images that were read, and note the stage as finished."""
+    folder = run.folder.ingest
     data = Prepared.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}
