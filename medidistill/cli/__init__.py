@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with keep_library_messages(arguments):
             # torch and related imports load only now: `--help` and usage errors answer at once
-            from medidistill.cli.commands import run_command
+            from medidistill.cli.shared import run_command
 
             run_command(arguments)
             sys.stdout.flush()
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> None:
     """Run the command of this process and end it with its exit code.
 
-    A process that was stopped leaves at once: what it did is on disk, and taking down torch and its kin takes
+    A process that was stopped leaves at once: what it did is on disk, and taking down torch and related imports takes
     seconds of the ten that a stop may last.
     """
     code = main()

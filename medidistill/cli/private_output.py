@@ -11,44 +11,70 @@ import logging
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medidistill.errors import MedidistillError, as_known
-from medidistill.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from medidistill.pipeline.run_folder import RunFolder
 
-__all__ = ["fail", "keep_library_messages", "private_file"]
+__all__ = ["IN_RUN", "Private", "beside", "fail", "keep_library_messages", "private_file"]
 
 _MOST_MESSAGES = 10_000
-_RUNS = {"run", "demo", *STAGES, "status", "clean", "support"}
-# where else patients' data are read: the argument that names what is written
-_BESIDE = {"deidentify": "output", "pull": "folder", "receive": "folder", "train": "output", "merge": "output"}
-_SOURCES = ("input", "test", "evaluate", "labels", "accessions", "inbox")
+_SOURCES = ("input", "test", "evaluate", "labels", "accessions", "inbox")  # arguments that name patients' data
 
 
-def private_file(arguments: Namespace) -> Path | None:
-    """Return the file for what a command keeps to its user; None for commands that read no patients' data.
+@dataclass(frozen=True)
+class Private:
+    """What a command that reads patients' data keeps to its user; its parser names one by `set_defaults(private=...)`.
 
-    It lies in the run folder among the patients' images, else beside what the command writes.
+    Args:
+        place: arguments -> the file for errors in full.
+        sources: arguments -> folders and files of patients' data, beside those that its options name.
     """
+
+    place: Callable[[Namespace], Path]
+    sources: Callable[[Namespace], list[Path]] = lambda _: []
+
+
+def beside(argument: str, *, read: bool = False) -> Private:
+    """Return what keeps errors beside what a command writes.
+
+    Args:
+        argument: that names what is written.
+        read: patients' data lie there too.
+    """
+    return Private(
+        lambda arguments: _beside(getattr(arguments, argument)),
+        (lambda arguments: [getattr(arguments, argument)]) if read else (lambda _: []),
+    )
+
+
+def _in_run(arguments: Namespace) -> Path:
+    """Return the file in the run folder among the patients' images, else beside the folder."""
     from medidistill.pipeline.redaction import DETAILS
 
-    if arguments.command in _RUNS:
-        run = _run_of(arguments)
-        return run.ingest / DETAILS if run.holds_run() else _beside(run.path)
-    if arguments.command == "intake":
-        return Path(arguments.root / DETAILS)
-    if arguments.command == "nightly":
-        from medidistill.pipeline.nightly_notes import FOLDER
+    run = _run_of(arguments)
+    return run.ingest / DETAILS if run.holds_run() else _beside(run.path)
 
-        return Path(arguments.runs / FOLDER / DETAILS)
-    if arguments.command in _BESIDE:
-        return _beside(getattr(arguments, _BESIDE[arguments.command]))
-    return None
+
+def _sources_of_run(arguments: Namespace) -> list[Path]:
+    run = _run_of(arguments)
+    if not run.holds_run():
+        return []
+    from medidistill.pipeline.config_file import load_config
+
+    found = [run.ingest / "unpacked"]
+    with contextlib.suppress(MedidistillError, OSError, KeyError, TypeError):
+        noted = run.noted_source()
+        found += [noted] if noted is not None else []
+    with contextlib.suppress(MedidistillError):
+        external = load_config(run.config_file).evaluate.external
+        found += [Path(external)] if external else []
+    return found
 
 
 def _run_of(arguments: Namespace) -> RunFolder:
@@ -56,6 +82,15 @@ def _run_of(arguments: Namespace) -> RunFolder:
 
     path = getattr(arguments, "run", None) or arguments.output
     return RunFolder(path / "run" if arguments.command == "demo" else path)
+
+
+IN_RUN = Private(_in_run, _sources_of_run)
+
+
+def private_file(arguments: Namespace) -> Path | None:
+    """Return the file for what a command keeps to its user; None for commands that read no patients' data."""
+    private: Private | None = getattr(arguments, "private", None)
+    return None if private is None else private.place(arguments)
 
 
 def _beside(path: Path | None) -> Path:
@@ -109,21 +144,8 @@ def _sources(arguments: Namespace) -> list[Path]:
     """Return the files and folders of patients' data that a command reads."""
     named = [getattr(arguments, name, None) for name in _SOURCES]
     found = [Path(one) for one in named if isinstance(one, str | Path)]
-    if arguments.command in ("pull", "receive"):
-        found.append(arguments.folder)
-    if arguments.command == "intake":
-        found += [arguments.root / "spool", *arguments.root.glob("batches/*/identified")]
-    if arguments.command in _RUNS and (run := _run_of(arguments)).holds_run():
-        from medidistill.pipeline.config_file import load_config
-
-        found.append(run.ingest / "unpacked")
-        with contextlib.suppress(MedidistillError, OSError, KeyError, TypeError):
-            noted = run.noted_source()
-            found += [noted] if noted is not None else []
-        with contextlib.suppress(MedidistillError):
-            external = load_config(run.config_file).evaluate.external
-            found += [Path(external)] if external else []
-    return found
+    private: Private | None = getattr(arguments, "private", None)
+    return found if private is None else [*found, *private.sources(arguments)]
 
 
 def _print_frames(error: BaseException, *, whole: bool) -> None:

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from medidistill.cli import main
-from medidistill.cli.app import give_demo, server_options
+from medidistill.cli.commands.app import give_demo, server_options
 from medidistill.export import verify
 from medidistill.pipeline import RunFolder, read_status
 

@@ -9,7 +9,6 @@ import re
 import stat
 import warnings
 import zipfile
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 from medidistill.cli import main
+from medidistill.cli.parser import make_parser
 from medidistill.cli.private_output import fail, keep_library_messages
 from medidistill.errors import IngestError, ResourceError
 from medidistill.pipeline.withholding import make_public, withhold_names
@@ -227,7 +227,7 @@ def test_what_the_user_wrote_is_repeated(tmp_path, line, shown):
 
 
 def test_libraries_speak_to_a_private_file(tmp_path, capfd):
-    arguments = Namespace(command="receive", folder=tmp_path / "spool", quiet=False, debug=False)
+    arguments = make_parser().parse_args(["receive", str(tmp_path / "spool")])
     with keep_library_messages(arguments):
         logging.getLogger("a.library").error("cannot read KOWALCZYK")
         warnings.warn("Thistlewood is odd", UserWarning, stacklevel=1)
@@ -240,7 +240,7 @@ def test_libraries_speak_to_a_private_file(tmp_path, capfd):
 
 
 def test_debug_shows_where_and_not_what(tmp_path, capfd):
-    arguments = Namespace(command="receive", folder=tmp_path / "spool", quiet=True, debug=True)
+    arguments = make_parser().parse_args(["receive", str(tmp_path / "spool"), "--quiet", "--debug"])
     error = RuntimeError(NAMES[1])
     error.__cause__ = KeyError(NAMES[0])
     with pytest.raises(RuntimeError) as caught:
@@ -257,7 +257,7 @@ def test_debug_shows_where_and_not_what(tmp_path, capfd):
 
 def test_details_that_cannot_be_kept_are_not_shown_instead(tmp_path, capfd):
     (tmp_path / "file").write_text("")
-    arguments = Namespace(command="receive", folder=tmp_path / "file" / "spool", quiet=True, debug=False)
+    arguments = make_parser().parse_args(["receive", str(tmp_path / "file" / "spool"), "--quiet"])
     assert fail(IngestError("odd", private=["KOWALCZYK"]), arguments, []) == 3
     shown = capfd.readouterr().err
     assert "1 detail that may name files or patients could not be kept" in shown

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from medidistill.cli import main
-from medidistill.cli.app import give_demo
+from medidistill.cli.commands.app import give_demo
 from medidistill.config import RunConfig
 from medidistill.errors import ResourceError
 from medidistill.files import (

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
 def _config(arguments: Namespace, stop: Any) -> None:
     import json
 
-    from medidistill.cli.commands import settings_of
+    from medidistill.cli.shared import settings_of
     from medidistill.errors import ConfigError
     from medidistill.pipeline import config_schema, config_template, dump_config, load_config, schema_file
     from medidistill.pipeline.arms import methods

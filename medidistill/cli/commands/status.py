@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.cli.options import add_command
+from medidistill.cli.private_output import IN_RUN
 
 __all__ = ["add"]
 
@@ -24,7 +25,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("output", type=Path, metavar="OUT", help="the run folder, or the folder of an intake")
     parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
-    parser.set_defaults(handler=_status)
+    parser.set_defaults(handler=_status, private=IN_RUN)
 
 
 def _status(arguments: Namespace, stop: Any) -> None:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from medidistill.cli.options import add_command, add_output
+from medidistill.cli.private_output import IN_RUN
 
 if TYPE_CHECKING:
     from medidistill.pipeline import Stop
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--override", action="append", default=[], metavar="RULE", help="release in spite of this rule")
     parser.add_argument("--reason", default="", metavar="TEXT", help="why; printed in the card")
     parser.add_argument("--by", default="", metavar="NAME", help="who answers for it; printed in the card")
-    parser.set_defaults(handler=_export)
+    parser.set_defaults(handler=_export, private=IN_RUN)
 
 
 def _export(arguments: Namespace, stop: Stop) -> None:

@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
         metavar="NAME",
         help="with --login: the name under which a reverse proxy on this machine serves the app to others over TLS",
     )
-    parser.set_defaults(handler=_app)
+    parser.set_defaults(handler=_app, resume_hint="")
 
 
 def server_options(port: int, host: str | None = None) -> list[str]:

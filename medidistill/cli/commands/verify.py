@@ -1,4 +1,4 @@
-"""`medidistill verify` and `medidistill sign`: whether a bundle is as it was written, and who vouches for it."""
+"""`medidistill verify`: whether a bundle is as it was written, and who vouches for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
-    """Describe both sub-commands."""
+    """Describe the sub-command."""
     verify = add_command(
         commands,
         "verify",
@@ -26,19 +26,6 @@ def add(commands: Any) -> None:
     verify.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that `medidistill export` wrote")
     verify.add_argument("--public-key", type=Path, metavar="FILE", help="Ed25519 public key of the signer, PEM")
     verify.set_defaults(handler=_verify)
-    sign = add_command(
-        commands,
-        "sign",
-        "sign a bundle with a local key",
-        "Verifies a bundle and writes SHA256SUMS.sig, an Ed25519 signature of its checksums. "
-        "The key stays where it is. An encrypted key is opened with the passphrase in MEDIDISTILL_SIGNING_PASSPHRASE.",
-        "(umask 077; openssl genpkey -algorithm ed25519 -out site.key)\n"
-        "  openssl pkey -in site.key -pubout -out site.pub\n"
-        "  medidistill sign runs/first/bundle --key site.key",
-    )
-    sign.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that `medidistill export` wrote")
-    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="Ed25519 private key, PEM, mode 0600")
-    sign.set_defaults(handler=_sign)
 
 
 def _verify(arguments: Namespace, stop: Any) -> None:
@@ -52,10 +39,3 @@ def _verify(arguments: Namespace, stop: Any) -> None:
     if found.problems:
         raise IngestError(f"{arguments.bundle}: {len(found.problems)} problem(s), first: {found.problems[0]}")
     print(f"verified: {arguments.bundle}")
-
-
-def _sign(arguments: Namespace, stop: Any) -> None:
-    from medidistill.export import require_verified, sign
-
-    require_verified(arguments.bundle)
-    print(f"signed by the key {sign(arguments.bundle, arguments.key)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.cli.options import add_command
+from medidistill.cli.private_output import beside
 from medidistill.errors import ConfigError
 
 __all__ = ["add"]
@@ -44,7 +45,7 @@ def add(commands: Any) -> None:
     merge.add_argument("--evaluate", type=Path, metavar="DIR", help="labelled X-rays to score merged set and parts on")
     merge.add_argument("--networks", type=int, default=5, metavar="N", help="fresh networks a set (default: 5)")
     merge.add_argument("--seed", type=int, default=0, metavar="N", help="of the evaluation (default: 0)")
-    merge.set_defaults(handler=_merge)
+    merge.set_defaults(handler=_merge, private=beside("output"))
 
 
 def _merge(arguments: Namespace, stop: Any) -> None:

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from medidistill.cli.commands.receive import add_listening, load_pacs
 from medidistill.cli.options import add_command, add_tls, tls_of
-from medidistill.cli.receive import add_listening, load_pacs
+from medidistill.cli.private_output import beside
 from medidistill.errors import IngestError
 
 __all__ = ["add"]
@@ -44,7 +45,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--modality", action="append", default=[], metavar="NAME", help="repeatable (default: CR and DX)"
     )
-    parser.set_defaults(handler=_pull)
+    parser.set_defaults(handler=_pull, private=beside("folder", read=True))
 
 
 def _pull(arguments: argparse.Namespace, stop: Any) -> None:

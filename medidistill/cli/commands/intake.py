@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medidistill.cli.commands.receive import add_listening, listen, load_pacs
 from medidistill.cli.options import add_command, add_machine, add_settings, add_tls, tls_of
-from medidistill.cli.receive import add_listening, listen, load_pacs
+from medidistill.cli.private_output import Private
 from medidistill.errors import ConfigError, MedidistillError
 
 if TYPE_CHECKING:
@@ -66,7 +67,17 @@ def add(commands: Any) -> None:
     processing.add_argument("--prometheus", type=Path, metavar="FILE.prom", help="metrics for a node exporter")
     add_settings(parser)
     add_machine(parser)
-    parser.set_defaults(handler=_intake)
+    parser.set_defaults(handler=_intake, private=Private(_errors, _sources))
+
+
+def _errors(arguments: argparse.Namespace) -> Path:
+    from medidistill.pipeline.redaction import DETAILS
+
+    return Path(arguments.root / DETAILS)
+
+
+def _sources(arguments: argparse.Namespace) -> list[Path]:
+    return [arguments.root / "spool", *arguments.root.glob("batches/*/identified")]
 
 
 def _intake(arguments: argparse.Namespace, stop: Stop) -> None:
@@ -94,7 +105,7 @@ def _listen(arguments: argparse.Namespace, stop: Stop) -> None:
 
 
 def _process(arguments: argparse.Namespace, stop: Stop) -> None:
-    from medidistill.cli.commands import settings_of
+    from medidistill.cli.shared import settings_of
     from medidistill.pipeline import load_config, make_sinks
     from medidistill.pipeline.intake import IntakeSettings, process
     from medidistill.pipeline.intake_folder import IntakeFolder

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.cli.options import add_command
+from medidistill.cli.private_output import beside
 
 __all__ = ["add"]
 
@@ -41,7 +42,7 @@ def add(commands: Any) -> None:
         help="with --test: train networks on X-rays of that folder too, on its training split or half of its patients",
     )
     train.add_argument("--scores", type=Path, metavar="FILE.json", help="with --test: write the comparison as JSON too")
-    train.set_defaults(handler=_train)
+    train.set_defaults(handler=_train, private=beside("output"))
 
 
 def _train(arguments: Namespace, stop: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medidistill.cli.options import add_command, add_tls, tls_of
+from medidistill.cli.private_output import beside
 from medidistill.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--count", type=int, default=0, metavar="N", help="stop after N objects (default: never)")
     parser.add_argument("--idle", type=float, default=0, metavar="SECONDS", help="stop after this long without one")
-    parser.set_defaults(handler=_receive)
+    parser.set_defaults(handler=_receive, private=beside("folder", read=True))
 
 
 def add_listening(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

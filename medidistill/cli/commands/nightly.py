@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medidistill.cli.options import add_command, add_machine, add_settings
+from medidistill.cli.private_output import Private
 
 if TYPE_CHECKING:
     from medidistill.pipeline import Stop
@@ -34,11 +35,18 @@ def add(commands: Any) -> None:
     add_settings(parser)
     add_machine(parser)
     parser.add_argument("--prometheus", type=Path, metavar="FILE.prom", help="metrics for a node exporter")
-    parser.set_defaults(handler=_nightly)
+    parser.set_defaults(handler=_nightly, private=Private(_errors), resume_hint="the next night goes on with it")
+
+
+def _errors(arguments: Namespace) -> Path:
+    from medidistill.pipeline.nightly_notes import FOLDER
+    from medidistill.pipeline.redaction import DETAILS
+
+    return Path(arguments.runs / FOLDER / DETAILS)
 
 
 def _nightly(arguments: Namespace, stop: Stop) -> None:
-    from medidistill.cli.commands import settings_of
+    from medidistill.cli.shared import settings_of
     from medidistill.errors import MedidistillError
     from medidistill.pipeline import load_config, make_sinks
     from medidistill.pipeline.nightly import run_night

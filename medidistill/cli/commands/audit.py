@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medidistill.cli.options import add_command
+from medidistill.cli.private_output import IN_RUN
 
 if TYPE_CHECKING:
     from medidistill.pipeline import Stop
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--profile", default="quick", metavar="NAME", help="quick or full (default: quick)")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one for each core)")
     parser.add_argument("--estimate", action="store_true", help="do one shadow run, say how long the rest takes, stop")
-    parser.set_defaults(handler=_audit)
+    parser.set_defaults(handler=_audit, private=IN_RUN)
 
 
 def _audit(arguments: Namespace, stop: Stop) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.cli.options import add_command
+from medidistill.cli.private_output import IN_RUN
 
 __all__ = ["add"]
 
@@ -25,7 +26,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("output", type=Path, metavar="OUT", help="the run folder")
     parser.add_argument("--all", action="store_true", help="also experts, checkpoints and predictions")
-    parser.set_defaults(handler=_clean)
+    parser.set_defaults(handler=_clean, private=IN_RUN)
 
 
 def _clean(arguments: Namespace, stop: Any) -> None:

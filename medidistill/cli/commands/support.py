@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.cli.options import add_command
+from medidistill.cli.private_output import IN_RUN
 
 __all__ = ["add"]
 
@@ -23,7 +24,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("run", type=Path, metavar="OUT", help="the run folder")
     parser.add_argument("--output", type=Path, default=Path("support.zip"), metavar="FILE", help="default: support.zip")
-    parser.set_defaults(handler=_support)
+    parser.set_defaults(handler=_support, private=IN_RUN)
 
 
 def _support(arguments: Namespace, stop: Any) -> None:
