@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import streamlit as st
-
-sys.path.insert(0, str(Path(__file__).parent))  # `streamlit run` does so too; AppTest does not
 
 from app_pages.parts import CAUTION, places, short_badge
 from medidistill import __version__

@@ -22,9 +22,9 @@ import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from benchmarks.planted import Planted, holds
-from benchmarks.planted_pixels import PIXEL_PLACES
 from medidistill.files import write_text
+from tests.support.planted import Planted, holds
+from tests.support.planted_pixels import PIXEL_PLACES
 
 __all__ = ["Answer", "Score", "answers", "score", "write_answers", "write_mappings"]
 

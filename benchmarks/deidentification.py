@@ -33,8 +33,6 @@ from tqdm import tqdm
 
 import medidistill
 from benchmarks.answer_key import Answer, answers, score, write_answers, write_mappings
-from benchmarks.planted import KINDS, Planted, burn_in, holds, plant
-from benchmarks.planted_pixels import hidden_text
 from benchmarks.search_alarms import search_alarms
 from medidistill.config import PhantomConfig
 from medidistill.errors import IngestError
@@ -44,17 +42,12 @@ from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify, dei
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
 from medidistill.ingest.quiet import quiet
+from tests.support.planted import KINDS, Planted, burn_in, bytes_of, holds, plant
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "deidentification.json"
 PAGE = ROOT / "docs" / "deidentification.md"
 _TEXTS = ("PHANTOM^ADA *12.03.1961", "PHANTOM ADA  ID 4711-0815", "St. Phantom Hospital 2024-05-06")
-
-
-def bytes_of(path: Path) -> bytes:
-    """Return what a DICOM file holds: its bytes, and the text that its pixels may carry in their upper bits."""
-    with quiet():
-        return path.read_bytes() + b"\n" + hidden_text(pydicom.dcmread(path))
 
 
 def make_files(folder: Path, copies: int) -> tuple[list[Planted], list[Answer]]:

@@ -33,12 +33,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from benchmarks.measuring import Peak, Team, answer, facts, options_of
+from benchmarks.measuring import Team, answer, facts, options_of
 from medidistill.config import ExpertConfig, NetworkConfig
 from medidistill.distillation import train_experts
 from medidistill.distillation.trajectory import Architecture, Expert, expert_file
 from medidistill.networks import ParameterLayout, draw, raise_malloc_thresholds
 from medidistill.seeding import stream
+from tests.support.peak_memory import Peak
 
 _CLASSES = 10
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shlex
 import subprocess
 import sys
@@ -24,29 +23,10 @@ import torch
 from medidistill.files import write_json
 from medidistill.record import hardware, versions
 
-__all__ = ["Peak", "Team", "answer", "facts", "options_of"]
+__all__ = ["Team", "answer", "facts", "options_of"]
 
 _SHOWN = ("scale", "device", "threads", "rounds", "data", "series")
 RESULTS = Path(__file__).parent / "results"
-
-
-class Peak:
-    """Memory above what the process held when this was made, bytes: of the GPU where one computes, else resident."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            self._before = torch.cuda.memory_allocated(device)
-        else:
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            self._before = pages * os.sysconf("SC_PAGE_SIZE")
-
-    def bytes(self) -> int:
-        """Return the peak since then; of resident memory, since the process began."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) - self._before
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - self._before
 
 
 def answer(prepare: Callable[[], Callable[[], Mapping[str, Any]]]) -> None:

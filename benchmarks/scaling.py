@@ -23,13 +23,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import Peak, Team, answer, facts, options_of
+from benchmarks.measuring import Team, answer, facts, options_of
 from medidistill.config import AugmentConfig, DistillConfig, NetworkConfig, TrainingConfig
 from medidistill.distillation import DistillProblem, distill, join_ranks
 from medidistill.distillation.trajectory import Architecture, expert_file, write_expert
 from medidistill.distilled_set import Normalisation
 from medidistill.networks import ParameterLayout, raise_malloc_thresholds
 from medidistill.seeding import stream
+from tests.support.peak_memory import Peak
 
 _CLASSES = 3
 _STEPS = 2  # outer steps that a turn counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shutil
 import subprocess
@@ -50,9 +51,21 @@ def test_the_commands_named_exist(root: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_layout_is_the_tree(root: Path) -> None:
+    """Top-level names are those of the package; where a package is shown from inside, each of its modules is named."""
     text = (root / "docs" / "architecture.md").read_text()
     tree = re.search(r"```\n(medidistill/\n.*?)```", text, flags=re.DOTALL)
     assert tree is not None
-    named = {line.split()[0].strip("/") for line in tree[1].splitlines() if line.startswith("  ")}
+    named, inside = [], {}
+    for line in tree[1].splitlines():
+        if re.match(r"  \S", line):
+            named.append(line.split()[0].strip("/"))
+        elif re.match(r"    \S", line):
+            names = re.split(r" {2,}", line.strip())[0].split()
+            inside.setdefault(named[-1], []).extend(name.strip("/") for name in names)
     package = {path.name for path in (root / "medidistill").iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert named == package - {"__init__.py", "__main__.py", "__pycache__"}
+    assert set(named) == package - {"__init__.py", "__main__.py", "__pycache__"}
+    assert {"cli", "distillation", "pipeline"} <= inside.keys()
+    for folder, patterns in inside.items():
+        modules = {path.name for path in (root / "medidistill" / folder).iterdir()} - {"__init__.py", "__pycache__"}
+        assert [one for one in patterns if not fnmatch.filter(modules, one)] == [], folder
+        assert sorted(one for one in modules if not any(fnmatch.fnmatch(one, p) for p in patterns)) == [], folder

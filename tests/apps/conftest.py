@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from streamlit.testing.v1 import AppTest
 
 from medidistill.cli import main
 from medidistill.pipeline import app_file
-
-sys.path.insert(0, str(app_file().parent))
 
 CONFIG = """\
 name: tiny

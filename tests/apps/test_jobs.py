@@ -54,11 +54,12 @@ def test_job_outlives_the_process_that_started_it(jobs, tmp_path):
     (tmp_path / "medidistill.py").write_text("import time; print('at work', flush=True); time.sleep(60)")
     apps, folder = Path(jobs.__file__).parent.parent, tmp_path / "job"
     code = (
-        f"import os, sys; sys.path.insert(0, {str(apps)!r})\n"
+        "import os\n"
         "from pathlib import Path; from view_models.jobs import start\n"
         f"os.chdir({str(tmp_path)!r}); start(Path({str(folder)!r}), ['run'])"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+    where = os.pathsep.join([str(apps), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240, env={**os.environ, "PYTHONPATH": where})
     job = jobs.Job(tmp_path / "job")
     wait(lambda: job.lines() == ["at work"])
     assert job.is_running()

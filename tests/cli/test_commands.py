@@ -27,6 +27,8 @@ NEEDED = {
     "merge": ["A", "B", "--output", "OUT"],
     "phantom": ["OUT"],
     "pipelines": ["list"],
+    "pull": ["FOLDER", "--dicomweb", "https://pacs.example"],
+    "push": ["BUNDLE", "--dicomweb", "https://pacs.example"],
     "status": ["RUN"],
     "support": ["RUN"],
 }

@@ -48,7 +48,7 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def make(files: list[Path], config: DistillConfig, **extra: object) -> DistillResult:
     given: dict[str, object] = {"real": (IMAGES, LABELS), "seed": 0} | extra
     calls = Callbacks(score=given.pop("score", None), on_step=given.pop("on_step", None))  # type: ignore[arg-type]
-    options = {name: given.pop(name) for name in ("folder", "resume") if name in given}
+    options = {name: given.pop(name) for name in ("folder", "resume", "ranks") if name in given}
     problem = DistillProblem(files, ("a", "b", "c"), Normalisation(), TrainingConfig(), **given)  # type: ignore[arg-type]
     return distill(problem, config, callbacks=calls, **options)  # type: ignore[arg-type]
 

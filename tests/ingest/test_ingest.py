@@ -38,7 +38,7 @@ def cohort(folder, patients=6, films=2, split=False):
             for f in range(films):
                 name = f"{label}/{p}_{f}.png"
                 png(folder / name, seed=1000 * k + 10 * p + f)
-                rows.append((name, label, f"Doe^{label}^{p}", ("train", "val", "test")[p % 3] if split else ""))
+                rows.append((name, label, f"PHANTOM^{label}^{p}", ("train", "val", "test")[p % 3] if split else ""))
     table(folder, rows)
     return rows
 
@@ -71,7 +71,7 @@ def test_raw_patient_names_reach_neither_table_nor_result(tmp_path, config):
     cohort(tmp_path)
     result = ingest(tmp_path, config)
     assert "Doe" not in result.manifest.to_csv()
-    assert hash_patient("Doe^cat^0") in set(result.manifest.patient_id)
+    assert hash_patient("PHANTOM^cat^0") in set(result.manifest.patient_id)
     assert all(patient.startswith("p-") and len(patient) == 14 for patient in result.train.patient_ids)
 
 
@@ -111,7 +111,7 @@ def test_given_split_that_shares_patients(tmp_path, config):
     table(tmp_path, rows)
     with pytest.raises(IngestError, match="1 of 12 patients have images in more than one split") as caught:
         ingest(tmp_path, config)
-    assert hash_patient("Doe^cat^0") + " in train and test" in str(caught.value)
+    assert hash_patient("PHANTOM^cat^0") + " in train and test" in str(caught.value)
     assert "Doe" not in str(caught.value)
 
 

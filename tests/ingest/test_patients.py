@@ -176,7 +176,7 @@ def test_identity_is_the_first_that_names_somebody(table, header, study, raw, so
 
 def test_hash_of_an_identifier_did_not_change():
     """Ledgers of releases hold these hashes."""
-    assert hash_patient(" Doe^cat^0 ") == "p-1193e31aac8a"
+    assert hash_patient(" PHANTOM^cat^0 ") == "p-4174fcf678fd"
 
 
 def test_units_of_a_run_that_does_not_note_them_are_unresolved():

@@ -74,7 +74,7 @@ def test_a_limit_on_the_process_counts() -> None:
 _PEAK = """
 import json, sys, tempfile, torch
 from pathlib import Path
-from benchmarks.measuring import Peak
+from tests.support.peak_memory import Peak
 from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, NetworkConfig, RunConfig, TrainingConfig
 from medidistill.distillation import DistillProblem, distill, train_experts
 from medidistill.distilled_set import Normalisation

@@ -13,13 +13,12 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 
-from benchmarks.deidentification import bytes_of
-from benchmarks.planted import KINDS, holds, plant
 from medidistill.errors import IngestError
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.table import action_of, profile
 from medidistill.ingest.quiet import quiet
+from tests.support.planted import KINDS, bytes_of, holds, plant
 
 PLAIN = DeidentifyConfig()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -19,8 +18,6 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
 from pydicom.filewriter import dcmwrite
 
-from benchmarks.deidentification import PAGE, RESULT, bytes_of, tables
-from benchmarks.planted import KINDS, burn_in, holds, plant
 from medidistill.cli import main
 from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
 from medidistill.ingest import deidentify as package
@@ -29,6 +26,7 @@ from medidistill.ingest.deidentify import folder as folder_module
 from medidistill.ingest.deidentify.picture import foreign_chunks
 from medidistill.ingest.deidentify.text import MIN_LETTERS, letters_in_row
 from medidistill.ingest.quiet import quiet
+from tests.support.planted import KINDS, burn_in, bytes_of, holds, plant
 
 LAX = DeidentifyConfig(max_quarantine=1.0)
 
@@ -283,13 +281,6 @@ def test_command_without_key_and_without_input(
         assert text in line
     assert main(["deidentify", source, output, "--quiet"]) == 0
     assert capfd.readouterr().out.startswith("de-identified: ")
-
-
-def test_the_page_shows_the_committed_figures(root: Path) -> None:
-    result = json.loads(RESULT.read_text(encoding="utf-8"))
-    assert tables(result) in PAGE.read_text(encoding="utf-8")
-    assert {row["leaks_in_output"] for row in result["places"].values()} == {0}
-    assert set(result["places"]) == set(KINDS)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -17,9 +18,10 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from benchmarks.planted_pixels import PIXEL_PLACES
+from medidistill.ingest.quiet import quiet
+from tests.support.planted_pixels import PIXEL_PLACES, hidden_text
 
-__all__ = ["CHARSETS", "KINDS", "MISDECLARED", "PLACES", "REDUCED", "Planted", "burn_in", "holds", "plant"]
+__all__ = ["CHARSETS", "KINDS", "MISDECLARED", "PLACES", "REDUCED", "Planted", "burn_in", "bytes_of", "holds", "plant"]
 
 Put = Callable[[Dataset, str], None]
 
@@ -444,3 +446,9 @@ def plant(dataset: Dataset, place: str, number: int, folder: Path) -> Planted:
     path.parent.mkdir(parents=True, exist_ok=True)
     dcmwrite(path, dataset, enforce_file_format=True)
     return Planted(place, path, values)
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return what a DICOM file holds: its bytes, and the text that its pixels may carry in their upper bits."""
+    with quiet():
+        return path.read_bytes() + b"\n" + hidden_text(pydicom.dcmread(path))

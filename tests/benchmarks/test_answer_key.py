@@ -13,10 +13,24 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from benchmarks.answer_key import Answer, Score, answers, score, write_answers, write_mappings
-from benchmarks.planted import Planted, plant
+from medidistill.config import PhantomConfig
+from medidistill.ingest import generate_phantom
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify_folder
+from tests.support.planted import Planted, plant
 
 LAX = DeidentifyConfig(max_quarantine=1.0)
+
+
+@pytest.fixture
+def key() -> Key:
+    return Key(b"correct-horse-battery-staple-0123456789")
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("answers") / "phantoms"
+    generate_phantom(folder, PhantomConfig(patients_per_class=5, images_per_patient=2, size=128))
+    return sorted(folder.rglob("*.dcm"))
 
 
 def planted_file(phantoms: list[Path], kind: str, folder: Path) -> tuple[Planted, list[Answer], FileDataset]:
