@@ -9,6 +9,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).parent))  # `streamlit run` does so too; AppTest does not
 
+from app_pages.notify import notify_at_the_end
 from app_pages.parts import CAUTION, places, short_badge
 from medidistill import __version__
 from medidistill.errors import MedidistillError
@@ -128,6 +129,7 @@ def _sidebar(where: Places, page: str) -> None:
     if path is not None:
         state = _state(where, path)
         st.fragment(_watch, run_every=_WATCH)(str(path), state.state)
+        notify_at_the_end(key, read_label(where, key).title or _folder(where, path), state)
         if state.is_busy:
             done = f" {100 * state.done:.0f} %" if state.done is not None else ""
             st.set_page_config(page_title=f"{spoken_state(state).capitalize()}{done} - medidistill")
