@@ -129,7 +129,7 @@ def _sidebar(where: Places, page: str) -> None:
     if path is not None:
         state = _state(where, path)
         st.fragment(_watch, run_every=_WATCH)(str(path), state.state)
-        notify_at_the_end(key, read_label(where, key).title or _folder(where, path), state)
+        notify_at_the_end(key, state)
         if state.is_busy:
             done = f" {100 * state.done:.0f} %" if state.done is not None else ""
             st.set_page_config(page_title=f"{spoken_state(state).capitalize()}{done} - medidistill")

@@ -49,12 +49,11 @@ def _component() -> Any:
     return st.components.v2.component("medidistill_notification", html=_HTML, css=_CSS, js=_JS)
 
 
-def notify_at_the_end(key: str, title: str, state: RunState) -> None:
-    """Draw the button that asks for permission while a run is at work, and notify once it has ended.
+def notify_at_the_end(key: str, state: RunState) -> None:
+    """Draw the button that asks for permission while a run is at work, and notify once it has ended, without its name.
 
     Args:
         key: of the chosen run.
-        title: what users call it.
         state: how it stands now.
     """
     was_busy = st.session_state.get("notify_busy") == key
@@ -62,7 +61,7 @@ def notify_at_the_end(key: str, title: str, state: RunState) -> None:
     if was_busy and not state.is_busy:
         st.session_state["notify_event"] = {
             "event": f"{key}-{state.updated}",
-            "words": f"{title}: {spoken_state(state)}",
+            "words": f"Run {spoken_state(state)}.",
         }
     told = st.session_state.get("notify_event", {"event": "", "words": ""})
     _component()(key="notification", data={"busy": state.is_busy, **told})

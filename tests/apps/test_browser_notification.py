@@ -46,7 +46,7 @@ def test_end_of_a_run_is_notified_once_after_permission_by_a_button(
     page.get_by_role("button", name="Stop the run").click()
     page.get_by_text("Finished.", exact=True).wait_for()
     page.wait_for_function("() => window.noted.length === 1")
-    assert page.evaluate("() => window.noted") == [["medidistill", "first: finished"]]
+    assert page.evaluate("() => window.noted") == [["medidistill", "Run finished."]]
     page.get_by_role("link", name="Compare").first.click()
     page.get_by_text("Networks trained on all real X-rays").first.wait_for()
     assert page.evaluate("() => window.noted.length") == 1
