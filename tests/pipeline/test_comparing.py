@@ -15,6 +15,7 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate import ArmRun
 from medidistill.pipeline import comparing
 from medidistill.pipeline.arms import cell_file
+from medidistill.pipeline.prepared import load_split
 from medidistill.pipeline.scored_labels import load_scored_labels
 
 from .comparison_example import SMALL, bundle, ready_run, squares, write_folder
@@ -105,7 +106,8 @@ def test_an_external_set_is_read_whole_and_has_tables_of_its_own(tmp_path):
     assert ArmRun.load(cell_file(run.folder, "full", "convnet")).external_probabilities.shape == (1, 20, 2)
     # what predictions for single images are held against
     labels = load_scored_labels(run.folder, elsewhere=True)
-    assert labels.test.tolist() == turned.labels.tolist()
+    outside_labels = load_split(run.folder.ingest / "external" / "images.safetensors")[0].labels
+    assert labels.test.tolist() == outside_labels.tolist()
     assert len(set(labels.patients.tolist())) == 10
     assert len(load_scored_labels(run.folder).test) == len(run.data().test)
     kept = run.folder.ingest / "external"
