@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app_pages.notify import notify_at_the_end
 from app_pages.parts import CAUTION, places, short_badge
 from medidistill import __version__
 from medidistill.errors import MedidistillError
@@ -125,6 +126,7 @@ def _sidebar(where: Places, page: str) -> None:
     if path is not None:
         state = _state(where, path)
         st.fragment(_watch, run_every=_WATCH)(str(path), state.state)
+        notify_at_the_end(key, state)
         if state.is_busy:
             done = f" {100 * state.done:.0f} %" if state.done is not None else ""
             st.set_page_config(page_title=f"{spoken_state(state).capitalize()}{done} - medidistill")

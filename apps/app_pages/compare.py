@@ -312,7 +312,7 @@ def main() -> None:
     if view == "answer":
         _answer(run, results, elsewhere)
     elif view == "purpose":
-        show_purpose(run)
+        show_purpose(run, elsewhere=elsewhere)
     elif view == "subgroups":
         _subgroups(results)
     elif view == "probe":

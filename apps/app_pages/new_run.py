@@ -158,6 +158,7 @@ def _how_thorough(view: SourceView) -> Preset:
         format_func=lambda one: one.title,
         captions=[_caption(one, found[one.name]) for one in offered],
         key="preset",
+        label_visibility="collapsed",
     )
 
 

@@ -151,12 +151,12 @@ def folder_picker(key: str, label: str) -> Path:
         st.session_state.pop(f"{key}_here", None)
 
     if len(names) > 1:
-        left, right, last = st.columns([2, 4, 1], vertical_alignment="bottom")
+        left, right, last = st.columns([2, 3.5, 1.5], vertical_alignment="bottom")
         left.selectbox(
             f"{label}: start from", list(names), format_func=names.__getitem__, key=f"{key}_root", on_change=begin
         )
     else:
-        right, last = st.columns([6, 1], vertical_alignment="bottom")
+        right, last = st.columns([5.5, 1.5], vertical_alignment="bottom")
     root = Path(kept if kept in names else str(roots[0]))  # whatever a browser sends
     here = Path(st.session_state.get(f"{key}_here", root))
     try:

@@ -19,10 +19,15 @@ __all__ = ["show_purpose"]
 _BOXES = {Colour.GREEN: st.success, Colour.AMBER: st.warning, Colour.RED: st.error}
 
 
-def show_purpose(run: RunView) -> None:
-    """Draw the questions, the verdict and the figures; what was chosen stands in the address."""
-    verdict, _ = readable_verdict(run)
-    predictions = read_predictions(run, verdict)
+def show_purpose(run: RunView, *, elsewhere: bool = False) -> None:
+    """Draw the questions, the verdict and the figures; what was chosen stands in the address.
+
+    Args:
+        run: the run.
+        elsewhere: on its test set from elsewhere.
+    """
+    verdict, _ = readable_verdict(run, elsewhere=elsewhere)
+    predictions = read_predictions(run, verdict, elsewhere=elsewhere)
     if predictions is None:
         st.info(
             "This needs the predictions for each test image, and this run does not hold them: it was compared by an "
@@ -34,7 +39,7 @@ def show_purpose(run: RunView) -> None:
         f"What one model (the mean of {predictions.networks} networks) trained on the distilled set would mean where "
         "it is used. Change what you need; the verdict follows."
     )
-    key = f"{run.key}-{stamp(run.folder.verdict)}"
+    key = f"{run.key}-{stamp(run.folder.verdict)}-{elsewhere}"
     purpose, threshold = _ask(predictions, key)
     try:
         found = answer(predictions, purpose, threshold)
@@ -43,8 +48,9 @@ def show_purpose(run: RunView) -> None:
         return
     _BOXES[found.colour](f"**{found.sentence}**".replace("_", r"\_"))
     _figures(found)
+    where = "the patients from elsewhere" if elsewhere else "this run's test patients"
     st.caption(
-        "Sensitivity and specificity are measured on this run's test patients; the rest follows from them at the "
+        f"Sensitivity and specificity are measured on {where}; the rest follows from them at the "
         "prevalence that you gave. The threshold begins where validation reaches the least sensitivity. One that is "
         "chosen by eye fits these test patients: try it on patients that no run has seen."
     )

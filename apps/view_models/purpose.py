@@ -28,7 +28,6 @@ from view_models.runs import RunView
 __all__ = ["Answer", "Predictions", "answer", "default_threshold", "number_in_address", "read_predictions"]
 
 FloatArray = npt.NDArray[np.float64]
-_SIDES = ("test_probabilities", "val_probabilities")
 
 
 @dataclass(frozen=True)
@@ -84,22 +83,29 @@ class Answer:
     difference: Interval | None = None
 
 
-def read_predictions(run: RunView, verdict: Verdict | None) -> Predictions | None:
+def read_predictions(run: RunView, verdict: Verdict | None, *, elsewhere: bool = False) -> Predictions | None:
     """Read what the networks said of each test image; None where a run does not hold it (any more).
+
+    Args:
+        run: the run.
+        verdict: on these test images.
+        elsewhere: of the test set from elsewhere.
 
     Raises:
         IngestError: a file is damaged.
     """
-    labels = load_scored_labels(run.folder)
+    labels = load_scored_labels(run.folder, elsewhere=elsewhere)
     if labels is None or verdict is None or run.config is None:
         return None
     cells = {arm: cell_file(run.folder, arm, verdict.architecture) for arm in (verdict.method, REFERENCE)}
     if not cells[verdict.method].is_file():
         return None
     found = {arm: ArmRun.load(file) for arm, file in cells.items() if file.is_file()}
-    test, val = ({arm: mean_probabilities([getattr(one, side)]) for arm, one in found.items()} for side in _SIDES)
+    scored = "external_probabilities" if elsewhere else "test_probabilities"
+    sides = (scored, "val_probabilities")
+    test, val = ({arm: mean_probabilities([getattr(one, side)]) for arm, one in found.items()} for side in sides)
     own_test, own_val = test[verdict.method], val[verdict.method]
-    if own_test is None or own_val is None:
+    if own_test is None or own_val is None or len(own_test) != len(labels.test):
         return None
     return Predictions(
         labels=labels,

@@ -41,33 +41,45 @@ class ScoredLabels:
     val: npt.NDArray[np.int64]
 
 
-def _file(folder: RunFolder) -> Path:
-    return folder.evaluate / "cells" / "labels.safetensors"
+def _file(folder: RunFolder, elsewhere: bool) -> Path:
+    return folder.evaluate / "cells" / f"labels{'-external' if elsewhere else ''}.safetensors"
 
 
-def save_scored_labels(folder: RunFolder, test: LabelledImages, val: LabelledImages) -> None:
-    """Write the labels of both splits, readable by the owner alone, unless they are there. Raises `ResourceError`."""
+def save_scored_labels(
+    folder: RunFolder, test: LabelledImages, val: LabelledImages, *, elsewhere: bool = False
+) -> None:
+    """Write the labels of both splits, readable by the owner alone, unless they are there.
+
+    Args:
+        folder: of the run.
+        test: the images that were scored.
+        val: on which thresholds are chosen.
+        elsewhere: `test` is the test set from elsewhere.
+
+    Raises:
+        ResourceError: the file cannot be written.
+    """
     codes = patient_codes(test.patient_ids)
-    kept = _kept(folder)
+    kept = _kept(folder, elsewhere)
     if kept is not None and kept.class_names == test.class_names:
         now = (test.labels.numpy(), codes, val.labels.numpy())
         if all(np.array_equal(*pair) for pair in zip((kept.test, kept.patients, kept.val), now, strict=True)):
             return
     tensors = {"test": test.labels.to(torch.int64), "val": val.labels.to(torch.int64), "patients": torch.tensor(codes)}
     header = {"kind": _KIND, "format": _FORMAT, "class_names": list(test.class_names)}
-    save_tensors(_file(folder), tensors, header, mode=0o600)
+    save_tensors(_file(folder, elsewhere), tensors, header, mode=0o600)
 
 
-def _kept(folder: RunFolder) -> ScoredLabels | None:
+def _kept(folder: RunFolder, elsewhere: bool) -> ScoredLabels | None:
     try:
-        return load_scored_labels(folder)
+        return load_scored_labels(folder, elsewhere=elsewhere)
     except IngestError:
         return None  # damaged: written again
 
 
-def load_scored_labels(folder: RunFolder) -> ScoredLabels | None:
+def load_scored_labels(folder: RunFolder, *, elsewhere: bool = False) -> ScoredLabels | None:
     """Read what `save_scored_labels` wrote; None where it is not there. Raises `IngestError` where it is damaged."""
-    file = _file(folder)
+    file = _file(folder, elsewhere)
     if not file.is_file():
         return None
     tensors, header = load_tensors(file)

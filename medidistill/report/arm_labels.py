@@ -35,6 +35,6 @@ def model_label(clinical: Mapping[str, Any], model: str) -> str:
     return ", ".join([arm_label(clinical, arm), *architecture])
 
 
-def drawn_label(words: str) -> str:
-    """Return a label in short lines, for the axes and legends of pictures."""
-    return "\n".join(textwrap.wrap(words, _LETTERS, break_long_words=False))
+def drawn_label(words: str, letters: int = _LETTERS) -> str:
+    """Return a label in lines of at most `letters`, for the axes and legends of pictures."""
+    return "\n".join(textwrap.wrap(words, letters, break_long_words=False))

@@ -32,7 +32,7 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
     """Draw observed against predicted share in bins of equal numbers of images, with limits for the reference arm."""
     names, arms = clinical["class_names"], arms_of(clinical, architecture)
     reference = clinical["settings"]["reference"]
-    figure, panels = class_panels(names, 4.4)
+    figure, panels = class_panels(names, 3.9 + 0.17 * -(-len(arms) // 3), len(arms))
     for k, axes in enumerate(panels):
         axes.plot([0, 1], [0, 1], color="#999999", lw=1)
         missing = []
@@ -74,7 +74,7 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
 def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
     """Draw the net benefit of acting on each arm, against acting on everyone and on no one."""
     names, arms = clinical["class_names"], arms_of(clinical, architecture)
-    figure, panels = class_panels(names, 3.0)
+    figure, panels = class_panels(names, 3.0, len(arms) + 2)
     for k, axes in enumerate(panels):
         drawn, missing = [], []
         for arm in arms:

@@ -15,7 +15,7 @@ __all__ = ["precision_recall_curves", "roc_curves"]
 def roc_curves(clinical: Mapping[str, Any], architecture: str | None = None, *, name: str = "roc") -> Picture:
     """Draw one panel a class, that class against the rest, one curve an arm."""
     names, arms = clinical["class_names"], arms_of(clinical, architecture)
-    figure, panels = class_panels(names, 3.7)
+    figure, panels = class_panels(names, 3.6, len(arms))
     for k, axes in enumerate(panels):
         axes.plot([0, 1], [0, 1], color="#999999", lw=1)
         _draw(axes, clinical, arms, k, "roc", "auroc", "lower right")
@@ -39,7 +39,7 @@ def roc_curves(clinical: Mapping[str, Any], architecture: str | None = None, *, 
 def precision_recall_curves(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
     """Draw precision over sensitivity, one panel a class, with the prevalence as the line of guessing."""
     names, arms = clinical["class_names"], arms_of(clinical, architecture)
-    figure, panels = class_panels(names, 3.7)
+    figure, panels = class_panels(names, 3.6, len(arms))
     for k, axes in enumerate(panels):
         prevalence = arms[0]["classes"][k]["prevalence"]
         axes.axhline(prevalence, color="#999999", lw=1)

@@ -44,7 +44,7 @@ def _grid(
     """Draw panels side by side, at most four to a line."""
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
-    figure, axes = new_figure(lines, columns, lines * (extra + 0.3 * len(labels)))
+    figure, axes = new_figure(lines, columns, lines * (extra + 0.34 * len(labels)))
     for place, one in enumerate(axes):
         if place >= len(panels):
             one.set_visible(False)

@@ -19,7 +19,7 @@ def accuracies(comparison: Mapping[str, Any]) -> Picture:
     rows, gaps = comparison["rows"], [d for d in comparison["differences"] if d["metric"] == "balanced_accuracy"]
     arms = [row["arm"] for row in rows]
     several = len({row["architecture"] for row in rows}) > 1
-    figure, axes = new_figure(1, 2 if gaps else 1, max(2.2, 0.9 + max(0.36 * len(rows), 0.56 * len(gaps))))
+    figure, axes = new_figure(1, 2 if gaps else 1, max(2.2, 0.9 + max(0.36 * len(rows), 0.42 * len(gaps))))
     chance = 1 / len(comparison["class_names"])
     few = images_per_class(comparison)
     words = [arm_words(row["arm"], few) + (f", {row['architecture']}" if several else "") for row in rows]
@@ -38,7 +38,7 @@ def accuracies(comparison: Mapping[str, Any]) -> Picture:
             _dot(axes[1], place, gap["bootstrap"], style.color, style.marker)
         names = [_difference(d, few) + (f", {d['architecture']}" if several else "") for d in gaps]
         axes[1].axvline(0, color="black", lw=1, ls="--")
-        axes[1].set_yticks(range(len(gaps)), names, fontsize=8)
+        axes[1].set_yticks(range(len(gaps)), names, fontsize=7)
         axes[1].set_ylim(len(gaps) - 0.3, -0.6)
         axes[1].set_title("difference in balanced accuracy", fontsize=10)
     level = f"{100 * comparison['confidence']:g} %"
@@ -58,7 +58,7 @@ def accuracies(comparison: Mapping[str, Any]) -> Picture:
 
 
 def _difference(gap: Mapping[str, Any], few: int) -> str:
-    return "\nminus ".join(drawn_label(arm_words(gap[side], few)) for side in ("arm", "minus"))
+    return "\nminus ".join(drawn_label(arm_words(gap[side], few), 42) for side in ("arm", "minus"))
 
 
 def _dot(axes: Any, place: int, interval: Mapping[str, float], color: str, marker: str) -> None:

@@ -16,6 +16,8 @@ from medidistill.report.drawing import new_figure, style_of
 __all__ = ["against_the_rest", "arm_legend", "arms_of", "class_panels", "labelled", "say_undefined", "wrapped"]
 
 _COLUMNS = 3
+_LEGEND_COLUMNS = 4
+_LEGEND_LINE = 0.36  # inches, two lines of letters
 
 
 def arms_of(clinical: Mapping[str, Any], architecture: str | None = None) -> list[Mapping[str, Any]]:
@@ -24,11 +26,18 @@ def arms_of(clinical: Mapping[str, Any], architecture: str | None = None) -> lis
     return [arm for arm in clinical["arms"] if arm["architecture"] == chosen]
 
 
-def class_panels(names: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
-    """Return one panel a class, three to a row, spare ones hidden; `height` of a row in inches."""
+def class_panels(names: Sequence[str], height: float, legend: int = 0) -> tuple[Figure, list[Axes]]:
+    """Return one panel a class, three to a row, spare ones hidden.
+
+    Args:
+        names: of the classes.
+        height: of a row of panels, inches.
+        legend: entries of the legend that `arm_legend` puts below.
+    """
     columns = min(_COLUMNS, len(names))
     lines = -(-len(names) // columns)
-    figure, axes = new_figure(lines, columns, height * lines)
+    below = 0.2 + _LEGEND_LINE * -(-legend // _LEGEND_COLUMNS) if legend else 0.0
+    figure, axes = new_figure(lines, columns, height * lines + below)
     for one in axes[len(names) :]:
         one.set_visible(False)
     return figure, axes[: len(names)]
@@ -66,7 +75,9 @@ def arm_legend(
         line = Line2D([], [], color=style.color, linestyle=style.line, marker=style.marker, ms=4)
         lines[drawn_label(arm_label(clinical, name))] = line
     lines |= dict(others or {})
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(4, len(lines)), fontsize=8)
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside lower center", ncols=min(_LEGEND_COLUMNS, len(lines)), fontsize=8
+    )
 
 
 def labelled(panels: Sequence[Axes]) -> dict[str, Any]:

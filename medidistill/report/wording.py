@@ -22,7 +22,7 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
     rows = {row["arm"]: row for row in comparison["rows"] if row["architecture"] == first}
     level = f"{100 * comparison['confidence']:g} %"
     sentences = [
-        f"Networks trained on {row_words(rows[arm], classes)} ({rows[arm]['training_images']} images) reach a "
+        f"Networks trained on {row_words(rows[arm], classes)}, {rows[arm]['training_images']} in all, reach a "
         f"balanced accuracy of {interval_text(rows[arm]['balanced_accuracy'], 2)} on the test split."
         for arm in dict.fromkeys(["full", "iadd", "mtt", "random", *rows])
         if arm in rows and arm != "kmeans"

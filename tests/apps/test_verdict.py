@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
 from html import unescape
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from medidistill.cli import main
-from medidistill.pipeline import app_file
+from medidistill.evaluate import ArmRun
+from medidistill.pipeline import RunFolder, app_file
+from medidistill.pipeline.prepared import load_split
+from medidistill.pipeline.scored_labels import save_scored_labels
 
 
 def words(path) -> list[str]:
@@ -108,3 +113,39 @@ def test_an_address_that_makes_no_sense_is_no_error(name, value, root, finished)
 def test_without_predictions_the_purpose_says_what_is_missing(open_page, finished, text_of):
     shutil.rmtree(finished / "evaluate" / "cells")
     assert "this run does not hold them" in text_of(open_page("compare", view="purpose"))
+
+
+def test_the_purpose_is_answered_on_the_test_set_from_elsewhere_by_its_own_predictions(
+    open_page, finished, text_of, root
+):
+    from view_models.places import Places
+    from view_models.purpose import read_predictions
+    from view_models.runs import read_run
+    from view_models.verdict import readable_verdict
+
+    evaluate = finished / "evaluate"
+    (evaluate / "external").mkdir()
+    for name in ("comparison.json", "clinical.json", "verdicts.json"):
+        shutil.copyfile(evaluate / name, evaluate / "external" / name)
+    run = read_run(Places.of(), finished)
+    verdict, _ = readable_verdict(run, elsewhere=True)
+    assert read_predictions(run, verdict, elsewhere=True) is None  # compared before labels were kept
+    assert "this run does not hold them" in text_of(
+        open_page("compare", view="purpose", scored="The test set from elsewhere")
+    )
+
+    test, _ = load_split(finished / "ingest" / "test.safetensors")[:2]
+    val, _ = load_split(finished / "ingest" / "val.safetensors")[:2]
+    save_scored_labels(RunFolder(finished), test, val, elsewhere=True)
+    for cell in (evaluate / "cells").rglob("*.safetensors"):
+        if not cell.name.startswith("labels"):
+            arm = ArmRun.load(cell)
+            dataclasses.replace(arm, external_probabilities=arm.test_probabilities[..., ::-1].copy()).save(cell)
+    found = read_predictions(run, verdict, elsewhere=True)
+    own = read_predictions(run, readable_verdict(run)[0])
+    np.testing.assert_allclose(found.test, own.test[:, ::-1])
+    np.testing.assert_allclose(found.val, own.val)
+    shown = open_page("compare", view="purpose", scored="The test set from elsewhere")
+    assert not shown.exception
+    assert {one.label for one in shown.metric} >= {"Sensitivity", "Missed per 1,000"}
+    assert "measured on the patients from elsewhere" in text_of(shown)

@@ -14,6 +14,8 @@ from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate import ArmRun
 from medidistill.pipeline.arms import cell_file
+from medidistill.pipeline.prepared import load_split
+from medidistill.pipeline.scored_labels import load_scored_labels
 from medidistill.pipeline.stages.evaluate import evaluate
 
 from .comparison_example import SMALL, bundle, ready_run, squares, write_folder
@@ -102,6 +104,12 @@ def test_an_external_set_is_read_whole_and_has_tables_of_its_own(tmp_path):
     assert json.loads((folder / "clinical.json").read_text())["test"]["images"] == 20
     # thresholds come from this run's validation split
     assert ArmRun.load(cell_file(run.folder, "full", "convnet")).external_probabilities.shape == (1, 20, 2)
+    # what predictions for single images are held against
+    labels = load_scored_labels(run.folder, elsewhere=True)
+    outside_labels = load_split(run.folder.ingest / "external" / "images.safetensors")[0].labels
+    assert labels.test.tolist() == outside_labels.tolist()
+    assert len(set(labels.patients.tolist())) == 10
+    assert len(load_scored_labels(run.folder).test) == len(run.data().test)
     kept = run.folder.ingest / "external"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}

@@ -89,6 +89,7 @@ def evaluate(run: Run) -> Comparison:
     if delivery(run.config, run.folder).scores:
         run.touch("choose_method", inputs, val=data.val)
     if external is not None:
+        save_scored_labels(run.folder, external, data.val, elsewhere=True)
         elsewhere = [dataclasses.replace(one, test_probabilities=one.external_probabilities) for one in runs]
         _write_tables(run, data, external, elsewhere, run.folder.evaluate / "external")
     comparison = _write_tables(run, data, data.test, runs, run.folder.evaluate)
