@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -180,8 +181,27 @@ def _run(
 ) -> Result:
     if folder is None and resume:
         raise ArgumentError("resume", True, "False without a folder", "name the folder of the run")
-    temporary = tempfile.TemporaryDirectory(prefix="medidistill-") if folder is None else None
-    place = Path(temporary.name if temporary is not None else os.fspath(folder or ""))
+    if folder is not None:
+        return _in_folder(Path(folder), config, source, prepared, resume, evaluate, progress)
+    place = Path(tempfile.mkdtemp(prefix="medidistill-"))
+    try:
+        return _in_folder(place, config, source, prepared, False, evaluate, progress, temporary=True)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _in_folder(
+    place: Path,
+    config: RunConfig,
+    source: Path | None,
+    prepared: IngestResult | None,
+    resume: bool,
+    evaluate: bool,
+    progress: bool,
+    *,
+    temporary: bool = False,
+) -> Result:
     there = _check_folder(place, config, resume)
     run_folder = RunFolder.create(place, config, resume=resume and there, source=source)
     names = [name for name in stage_names(config) if name not in _LATER and (evaluate or name != "evaluate")]

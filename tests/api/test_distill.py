@@ -99,6 +99,12 @@ def test_same_pixels_share_a_split_where_patients_are_unknown(tmp_path):
     assert len(data.train) + len(data.val) + len(data.test) == 60
 
 
+def test_given_splits_with_the_same_image_twice_are_kept_and_said():
+    images, labels = stripes()
+    found = medidistill.distill({"train": (images[:40], labels[:40]), "test": (images[30:], labels[30:])}, **FAST)
+    assert any("10 images are in more than one split" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("fit", "shape", "words"),
     [("crop", (20, 40), "central square"), ("pad", (20, 40), "padded"), ("crop", (24, 24), "")],
