@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -218,6 +219,8 @@ def _in_folder(
             for name in names:
                 run_stage(run, name, stages.source_of(run_folder, source) if name == "ingest" else Path())
     except StoppedError as stopped:
+        if stopped.signal_number != signal.SIGINT:
+            raise  # whoever ends the process wants no result
         found = best_so_far(run_folder, config)
         if found is None:
             raise KeyboardInterrupt(str(stopped)) from stopped
