@@ -82,22 +82,19 @@ def as_batch(images: Any, name: str = "images") -> Tensor:
     return tensor
 
 
-def to_unit_range(
-    images: Any, value_range: Sequence[float] | None = None, name: str = "images", *, batched: bool = True
-) -> UnitImages:
+def to_unit_range(images: Any, value_range: Sequence[float] | None = None, name: str = "images") -> UnitImages:
     """Return images in [0, 1] by the table above, or by a given range.
 
     Args:
         images: see `as_batch`.
         value_range: (low, high), the values that become 0 and 1; None: by the table.
         name: of the argument, for messages.
-        batched: give the images the shape (N, C, H, W); without, only their values are changed.
 
     Raises:
         ArgumentTypeError: not an array of numbers, or not a range.
         ArgumentError: values that are not finite or that no row of the table allows, or a range that they leave.
     """
-    tensor = as_batch(images, name) if batched else torch.as_tensor(images)
+    tensor = as_batch(images, name)
     whole = not tensor.is_floating_point()
     values = tensor.to(torch.float64 if tensor.dtype in (torch.float64, torch.int64) else torch.float32)
     bad = int((~torch.isfinite(values)).sum())

@@ -11,7 +11,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.inferers import SimpleInferer
-from monai.networks.nets import DenseNet121
+from monai.networks.nets import Classifier
 from monai.transforms import Compose, RandGaussianNoised, RandZoomd
 from torch import nn
 
@@ -19,11 +19,12 @@ import medidistill
 
 
 def main(folder: str, epochs: int = 10) -> nn.Module:
-    """Return a DenseNet-121 that was trained from the bundle at `folder`."""
+    """Return a classifier of MONAI that was trained from the bundle at `folder`."""
     bundle = medidistill.load(folder)
     augment = Compose([RandZoomd("image", prob=0.5), RandGaussianNoised("image", prob=0.5, std=0.05)])
     data = Dataset(bundle.to_monai(), augment)  # mappings with `image` and `label`, normalised already
-    network = DenseNet121(spatial_dims=2, in_channels=bundle.images.shape[1], out_channels=bundle.num_classes)
+    shape = tuple(bundle.images.shape[1:])
+    network = Classifier(in_shape=shape, classes=bundle.num_classes, channels=(16, 32, 64), strides=(2, 2, 2))
     trainer = SupervisedTrainer(
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         max_epochs=epochs,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -181,8 +183,27 @@ def _run(
 ) -> Result:
     if folder is None and resume:
         raise ArgumentError("resume", True, "False without a folder", "name the folder of the run")
-    temporary = tempfile.TemporaryDirectory(prefix="medidistill-") if folder is None else None
-    place = Path(temporary.name if temporary is not None else os.fspath(folder or ""))
+    if folder is not None:
+        return _in_folder(Path(folder), config, source, prepared, resume, evaluate, progress)
+    place = Path(tempfile.mkdtemp(prefix="medidistill-"))
+    try:
+        return _in_folder(place, config, source, prepared, False, evaluate, progress, temporary=True)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _in_folder(
+    place: Path,
+    config: RunConfig,
+    source: Path | None,
+    prepared: IngestResult | None,
+    resume: bool,
+    evaluate: bool,
+    progress: bool,
+    *,
+    temporary: bool = False,
+) -> Result:
     there = _check_folder(place, config, resume)
     run_folder = RunFolder.create(place, config, resume=resume and there, source=source)
     wanted = [
@@ -207,6 +228,8 @@ def _run(
                 if prepared is None or stage.kind != "ingest":
                     stage.run(run)
     except StoppedError as stopped:
+        if stopped.signal_number != signal.SIGINT:
+            raise  # whoever ends the process wants no result
         found = best_so_far(run_folder, config)
         if found is None:
             raise KeyboardInterrupt(str(stopped)) from stopped

@@ -22,9 +22,9 @@ def draw(
     distilled: DistilledSet, entries: Sequence[Mapping[str, Any]], confusion: Sequence[Sequence[int]] | None
 ) -> Figure:
     """Draw a set with the history of its distillation and its confusion matrix, where there are any."""
-    from matplotlib.figure import Figure  # no global figure, no global backend
+    from medidistill.export.notebook_figure import NotebookFigure
 
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = NotebookFigure(figsize=(11, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _images(left, distilled)
     _course(middle, entries)

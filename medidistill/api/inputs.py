@@ -98,7 +98,7 @@ def check_images(
         raise ArgumentError("labels", f"{len(labels)} entries", f"as many as there are images ({len(images)})")
     known = bool(patients)
     if not known:
-        patients = _by_pixels(images)
+        patients = _by_pixels(images, raw.splits)
     return CheckedImages(images, labels, names, patients, known, raw.splits, notes)
 
 
@@ -227,7 +227,7 @@ def _images(
         raise ArgumentError("data", "images with 1 and with 3 channels", "of one number of channels")
     if len({batch.dtype.is_floating_point for batch in batches}) > 1:
         raise ArgumentTypeError("data", "whole numbers and floats", "images of one kind of number")
-    unit = to_unit_range(torch.cat([batch.reshape(-1) for batch in batches]), value_range, "data", batched=False)
+    unit = to_unit_range(_extremes(batches), value_range, "data")
     known_range = (unit.low, unit.high)
     notes = [unit.note] if unit.note else []
     sides = {(batch.shape[2], batch.shape[3]) for batch in batches}
@@ -244,6 +244,24 @@ def _images(
             values = to_unit_range(block, known_range, "data").images
             prepared.append(_resized(_squared(values, fit), size))
     return torch.cat(prepared), tuple(notes)
+
+
+def _extremes(batches: Sequence[Tensor]) -> Tensor:
+    """Return the smallest and the largest value of all images, (1, 2), of their kind of number.
+
+    Raises:
+        ArgumentError: a value is NaN or infinite.
+    """
+    found, bad = [], 0
+    for batch in batches:
+        for block in torch.split(batch, _BLOCK):
+            values = block if block.is_floating_point() else block.to(torch.int64)
+            bad += int((~torch.isfinite(values)).sum()) if block.is_floating_point() else 0
+            found.append(torch.stack(values.aminmax()))
+    if bad:
+        raise ArgumentError("data", f"{bad} values that are NaN or infinite", "finite", "remove or repair those images")
+    ends = torch.stack(found)
+    return torch.stack([ends.min(), ends.max()])[None]
 
 
 def _batches(images: Any) -> list[Tensor]:
@@ -312,11 +330,13 @@ def _digests(images: Tensor) -> list[str]:
     return [hashlib.sha256(one.tobytes()).hexdigest() for one in pixels]
 
 
-def _by_pixels(images: Tensor) -> tuple[str, ...]:
-    """Return a stand-in for the patient of each image: images with the same pixels share one."""
+def _by_pixels(images: Tensor, splits: Sequence[str]) -> tuple[str, ...]:
+    """Return a stand-in for the patient of each image: images with the same pixels, within a given split, share one."""
     from medidistill.ingest.sources.patients import hash_patient
 
-    return tuple(hash_patient(f"pixels\x1f{digest}") for digest in _digests(images))
+    where = splits or [""] * len(images)
+    named = zip(_digests(images), where, strict=True)
+    return tuple(hash_patient(f"pixels\x1f{split}\x1f{digest}") for digest, split in named)
 
 
 def split_images(given: CheckedImages, config: IngestConfig) -> IngestResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import shutil
-import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ class Result:
         verdict: whether the set may stand in for the real images on these test patients; None where it was not
             evaluated.
         comparison: of all arms; None likewise.
-        temporary: the temporary folder of the run, which is removed with the result.
+        temporary: remove the run folder with the result, or at the latest when Python ends.
     """
 
     def __init__(
@@ -78,16 +78,16 @@ class Result:
         status: str = "completed",
         verdict: Verdict | None = None,
         comparison: Comparison | None = None,
-        temporary: tempfile.TemporaryDirectory[str] | None = None,
+        temporary: bool = False,
     ) -> None:
         self.set, self.config, self.status = set, config, status
         self.verdict, self.comparison = verdict, comparison
         self._folder, self._temporary = folder, temporary
+        if temporary:
+            weakref.finalize(self, shutil.rmtree, folder.path, ignore_errors=True)
 
     @classmethod
-    def read(
-        cls, folder: RunFolder, config: RunConfig, *, temporary: tempfile.TemporaryDirectory[str] | None = None
-    ) -> Result:
+    def read(cls, folder: RunFolder, config: RunConfig, *, temporary: bool = False) -> Result:
         """Return what a finished run holds. Raises `IngestError` where it is damaged."""
         method = delivered(config, folder).method
         file = folder.evaluate / "comparison.json"
@@ -201,7 +201,7 @@ class Result:
             PrivacyGateError: a rule of the policy refuses the release.
         """
         target = _new_path(path, "path")
-        if release and self._temporary is not None:
+        if release and self._temporary:
             raise ArgumentError("release", True, "False for a temporary run", "name folder= when you call distill")
         self._evaluated("export")
         with working(self._folder, progress=False, command="medidistill.export") as run:

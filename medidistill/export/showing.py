@@ -57,14 +57,14 @@ def read_pictures(paths: Sequence[Path], image_size: int) -> Tensor:
 
 def contact_sheet(distilled: DistilledSet, most: int) -> Figure:
     """Draw up to `most` images of each class, one row a class."""
-    from matplotlib.figure import Figure  # no global figure, no global backend
+    from medidistill.export.notebook_figure import NotebookFigure
 
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise ArgumentError("most", repr(most), "a whole number >= 1")
     display = distilled.normalisation.to_display(distilled.images.detach().cpu())
     rows = [torch.nonzero(distilled.labels.cpu() == k).flatten()[:most].tolist() for k in range(distilled.num_classes)]
     columns = max(1, *map(len, rows))
-    figure = Figure(figsize=(_CELL * columns + 1.6, _CELL * len(rows) + 0.2), layout="constrained")
+    figure = NotebookFigure(figsize=(_CELL * columns + 1.6, _CELL * len(rows) + 0.2), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for name, members, line in zip(distilled.class_names, rows, axes, strict=True):
         for place, one in enumerate(line):

@@ -99,6 +99,12 @@ def test_same_pixels_share_a_split_where_patients_are_unknown(tmp_path):
     assert len(data.train) + len(data.val) + len(data.test) == 60
 
 
+def test_given_splits_with_the_same_image_twice_are_kept_and_said():
+    images, labels = stripes()
+    found = medidistill.distill({"train": (images[:40], labels[:40]), "test": (images[30:], labels[30:])}, **FAST)
+    assert any("10 images are in more than one split" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("fit", "shape", "words"),
     [("crop", (20, 40), "central square"), ("pad", (20, 40), "padded"), ("crop", (24, 24), "")],
@@ -195,16 +201,26 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
     assert not torch.equal(first, other)
 
 
-def test_a_call_leaves_threads_algorithms_and_the_random_state_as_they_were():
+def test_a_call_leaves_algorithms_and_the_random_state_as_they_were():
     images, labels = stripes()
     torch.manual_seed(7)
     before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), Path.cwd()
-    medidistill.distill(images, labels=labels, threads=2, deterministic=True, **FAST)
+    medidistill.distill(images, labels=labels, deterministic=True, **FAST)
     after = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), Path.cwd()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
 
 
+def test_threads_are_given_back():
+    from medidistill.api.distilling import torch_unchanged
+
+    before = torch.get_num_threads()
+    with torch_unchanged():
+        torch.set_num_threads(before + 1)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
 def test_two_threads_differ_from_one_by_rounding_alone():
     images, labels = stripes()
     one, two = (medidistill.distill(images, labels=labels, threads=n, **FAST).set.images for n in (1, 2))
