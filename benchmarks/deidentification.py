@@ -43,7 +43,7 @@ from medidistill.ingest import generate_phantom
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify, deidentify_folder, letters_in_row
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "deidentification.json"
@@ -53,7 +53,7 @@ _TEXTS = ("PHANTOM^ADA *12.03.1961", "PHANTOM ADA  ID 4711-0815", "St. Phantom H
 
 def bytes_of(path: Path) -> bytes:
     """Return what a DICOM file holds: its bytes, and the text that its pixels may carry in their upper bits."""
-    with quiet():
+    with silence_pydicom():
         return path.read_bytes() + b"\n" + hidden_text(pydicom.dcmread(path))
 
 
@@ -65,7 +65,7 @@ def make_files(folder: Path, copies: int) -> tuple[list[Planted], list[Answer]]:
     work = [(kind, copy) for kind in KINDS for copy in range(copies)]
     planted: list[Planted] = []
     rows: list[Answer] = []
-    with quiet():
+    with silence_pydicom():
         for number, (kind, _) in enumerate(work):
             source = sources[number % len(sources)]
             one = plant(pydicom.dcmread(source), kind, number, folder / "planted")
@@ -79,7 +79,7 @@ def make_files(folder: Path, copies: int) -> tuple[list[Planted], list[Answer]]:
 def engine_leaks(planted: Iterable[Planted], key: Key, folder: Path) -> dict[str, int]:
     """Return by kind how many files the engine alone, without screens and check, lets a value through in."""
     leaks: dict[str, int] = {}
-    with quiet():
+    with silence_pydicom():
         for one in planted:
             try:
                 result = deidentify(read_dicom(one.path), DeidentifyConfig(), key)
@@ -179,7 +179,7 @@ def real_text(data: Path) -> dict[str, Any]:
     for file in sorted((data / "dicom").rglob("*.dcm")):
         if file.parent.name in ("chest", "radiograph_other") or "burned_in" in file.name:
             try:
-                with quiet():
+                with silence_pydicom():
                     pixels = pydicom.dcmread(file).pixel_array
             except Exception:  # noqa: BLE001 (what cannot be decoded is never released)
                 continue

@@ -157,7 +157,7 @@ def _full(config: RunConfig) -> TrainingConfig:
 
 def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], SplitCounts, int, float]:
     """Return usable images by label and by split, files set aside, and seconds to find and decode one image."""
-    from medidistill.ingest.loading import load_films
+    from medidistill.ingest.loading import load_images
     from medidistill.ingest.sources import find_records, workspace
     from medidistill.ingest.synthetic import all_marked_synthetic
 
@@ -170,7 +170,7 @@ def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], SplitCo
         finding = (time.perf_counter() - began) / len(records)
         chosen = records[:: max(1, len(records) // _PROBES)][:_PROBES]
         began = time.perf_counter()
-        films = list(load_films(chosen, config.ingest.image_size, "memory", None, 1))
+        films = list(load_images(chosen, config.ingest.image_size, "memory", None, 1))
         decoded = sum(not isinstance(film, str) for film in films)  # the run itself will quarantine the others
         reading = finding + (time.perf_counter() - began) / max(1, decoded)
         ours = not load_policy(config.privacy.policy).patients  # the one policy that asks, of every file
