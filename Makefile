@@ -70,10 +70,13 @@ format: $(VENV)/.installed-checks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# make docs   write the reference of every public name, from the docstrings, into build/docs
-docs: $(VENV)/.installed-checks
-	$(BIN)/pdoc --docformat google --output-directory build/docs \
-	  $$(find medidistill -name '*.py' ! -name __main__.py | sed 's|/__init__||; s|\.py$$||; s|/|.|g' | sort)
+$(VENV)/.installed-docs: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call locked,docs)
+	@touch $@
+
+# make docs   build the documentation site, with the API reference from the docstrings, into build/docs; a broken link fails
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open build/docs/index.html"
 
 # make wheel  build the wheel into dist/, with its bill of materials; needs no test package

@@ -41,7 +41,7 @@ from medidistill.ingest import generate_phantom
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify, deidentify_folder, letters_in_row
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.text import MIN_LETTERS
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from tests.support.planted import KINDS, Planted, burn_in, bytes_of, holds, plant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def make_files(folder: Path, copies: int) -> tuple[list[Planted], list[Answer]]:
     work = [(kind, copy) for kind in KINDS for copy in range(copies)]
     planted: list[Planted] = []
     rows: list[Answer] = []
-    with quiet():
+    with silence_pydicom():
         for number, (kind, _) in enumerate(work):
             source = sources[number % len(sources)]
             one = plant(pydicom.dcmread(source), kind, number, folder / "planted")
@@ -72,7 +72,7 @@ def make_files(folder: Path, copies: int) -> tuple[list[Planted], list[Answer]]:
 def engine_leaks(planted: Iterable[Planted], key: Key, folder: Path) -> dict[str, int]:
     """Return by kind how many files the engine alone, without screens and check, lets a value through in."""
     leaks: dict[str, int] = {}
-    with quiet():
+    with silence_pydicom():
         for one in planted:
             try:
                 result = deidentify(read_dicom(one.path), DeidentifyConfig(), key)
@@ -172,7 +172,7 @@ def real_text(data: Path) -> dict[str, Any]:
     for file in sorted((data / "dicom").rglob("*.dcm")):
         if file.parent.name in ("chest", "radiograph_other") or "burned_in" in file.name:
             try:
-                with quiet():
+                with silence_pydicom():
                     pixels = pydicom.dcmread(file).pixel_array
             except Exception:  # noqa: BLE001 (what cannot be decoded is never released)
                 continue

@@ -3,8 +3,9 @@
     python -m benchmarks.near_duplicates --data $MEDIDISTILL_DATA/covid-cxr
 
 Reads every picture of a folder with `labels.csv` (column `file`), makes altered copies of every seventh, and counts
-bits of the outline and the correlation of fine structure as the quality gate does. Then pairs of different phantoms:
-they look more alike than patients do, and the gate must not take them for copies. Writes figures alone, no picture.
+bits of the difference hash and the correlation of fine structure as the quality gate does. Then pairs of different
+phantoms: they look more alike than patients do, and the gate must not take them for copies. Writes figures alone, no
+picture.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from medidistill.config import PhantomConfig, QualityConfig
 from medidistill.files import write_json
 from medidistill.ingest import generate_phantom
 from medidistill.ingest.dicom import read_image
-from medidistill.ingest.examine import OUTLINE_BITS, fine_structure, outline
+from medidistill.ingest.examine import HASH_BITS, difference_hash, fine_structure
 
 RESULT = Path(__file__).parent / "results" / "near_duplicates.json"
 Picture = NDArray[np.float32]
@@ -69,7 +70,7 @@ def _pairs(outlines: Picture, fine: Picture, patients: Sequence[str]) -> dict[st
     """Return how near pairs of different patients come, and how many the gate would take for copies."""
     names = np.asarray(patients)
     chosen = np.triu(names[:, None] != names[None], 1)
-    bits = ((OUTLINE_BITS - np.abs(outlines @ outlines.T)) / 2)[chosen]
+    bits = ((HASH_BITS - np.abs(outlines @ outlines.T)) / 2)[chosen]
     correlation = np.abs(fine @ fine.T)[chosen]
     limits = QualityConfig()
     near = bits <= limits.max_bits
@@ -90,7 +91,7 @@ def _phantoms(patients: int) -> dict[str, object]:
         with open(source / "labels.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         films = [read_image(source / row["path"]) for row in rows]
-    outlines = np.stack([outline(film) for film in films]).astype(np.float32) * 2 - 1
+    outlines = np.stack([difference_hash(film) for film in films]).astype(np.float32) * 2 - 1
     return _pairs(outlines, np.stack([_fine(film) for film in films]), [row["patient_id"] for row in rows])
 
 
@@ -104,7 +105,7 @@ def main() -> None:
     with open(arguments.data / "labels.csv", newline="", encoding="utf-8") as file:
         names = [row["file"] for row in csv.DictReader(file)]
     films = [np.asarray(np.asarray(Image.open(arguments.data / n).convert("L")) / 255, np.float32) for n in names]
-    outlines = np.stack([outline(film) for film in films]).astype(np.float32) * 2 - 1
+    outlines = np.stack([difference_hash(film) for film in films]).astype(np.float32) * 2 - 1
     fine = np.stack([_fine(film) for film in films])
     limits = QualityConfig()
     result: dict[str, object] = {
@@ -117,8 +118,8 @@ def main() -> None:
         far, alike = [], []
         for index in range(0, len(films), 7):
             copy = change(films[index])
-            differing = int((outline(copy) != (outlines[index] > 0)).sum())
-            far.append(float(min(differing, OUTLINE_BITS - differing)))
+            differing = int((difference_hash(copy) != (outlines[index] > 0)).sum())
+            far.append(float(min(differing, HASH_BITS - differing)))
             alike.append(abs(float(_fine(copy) @ fine[index])))
         found = (np.asarray(far) <= limits.max_bits) & (np.asarray(alike) >= limits.min_correlation)
         result[name] = {

@@ -29,7 +29,7 @@ from medidistill.networks import (
 )
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.private_rival import COUNTS_SHARE, fit_private
-from medidistill.privacy.accounting import noise_beside, noise_for
+from medidistill.privacy.accounting import calibrate_noise, calibrate_noise_jointly
 from medidistill.seeding import stream
 
 DELTA = 1e-5
@@ -87,7 +87,7 @@ def _noise(work: Path, epsilon: float, sampling_rate: float, steps: int) -> floa
     """Return sigma; kept below `work`, because the accountants take seconds and are no part of what is timed."""
     file = work / "noise" / f"{epsilon:g}-{sampling_rate:g}-{steps}.json"
     if not file.exists():
-        sigma = noise_for(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps)
+        sigma = calibrate_noise(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps)
         write_json(file, {"delta": DELTA, "noise_multiplier": sigma})
     return float(read_json(file)["noise_multiplier"])
 
@@ -96,7 +96,9 @@ def _noise_beside_counts(work: Path, epsilon: float, sampling_rate: float, steps
     """Return (sigma of the steps, sigma of the classes' numbers of patients), kept in the same way."""
     file = work / "noise" / f"{epsilon:g}-{sampling_rate:g}-{steps}-and-counts.json"
     if not file.exists():
-        sigma, counts = noise_beside(epsilon, DELTA, sampling_rate=sampling_rate, steps=steps, share=COUNTS_SHARE)
+        sigma, counts = calibrate_noise_jointly(
+            epsilon, DELTA, sampling_rate=sampling_rate, steps=steps, share=COUNTS_SHARE
+        )
         write_json(file, {"delta": DELTA, "noise_multiplier": sigma, "counts": counts})
     kept = read_json(file)
     return float(kept["noise_multiplier"]), float(kept["counts"])

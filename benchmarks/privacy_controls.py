@@ -30,7 +30,7 @@ from medidistill.files import read_json, write_json
 from medidistill.ingest import IngestResult, ingest
 from medidistill.pipeline.auditing import Procedure, outsiders
 from medidistill.privacy import AuditProfile, Claim, audit, audit_text, set_digest
-from medidistill.privacy.gate import judge
+from medidistill.privacy.gate import evaluate_policy
 from medidistill.record import hardware, versions
 
 RESULT = Path(__file__).parent / "results" / "privacy_controls.json"
@@ -74,7 +74,7 @@ def judged(
     strange = outsiders(data) if others is None else others
     found = audit(release, members, strange, distil, asked, procedure=distil.digest, folder=folder, seed=1)
     said = init or str(release.recipe["init"])
-    verdicts = judge(PolicyConfig(), found, Claim("none"), name=set_digest(release), init=said, budget=None)
+    verdicts = evaluate_policy(PolicyConfig(), found, Claim("none"), name=set_digest(release), init=said, budget=None)
     return {**found, "failed": sorted(verdict.rule for verdict in verdicts if not verdict.passed)}
 
 

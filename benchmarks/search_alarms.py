@@ -18,7 +18,7 @@ from medidistill.ingest.deidentify.bytesearch import ByteSearch
 from medidistill.ingest.deidentify.identifying_values import Identifiers
 from medidistill.ingest.deidentify.residual import TextSearch, text_runs
 from medidistill.ingest.deidentify.residual_bytes import ANYWHERE, BETWEEN, SEPARATORS, Pattern, counts, patterns_of
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 __all__ = ["search_alarms"]
 
@@ -87,7 +87,7 @@ def search_alarms(data: str | None) -> list[dict[str, Any]]:
     in_text = {name: TextSearch(Identifiers(texts=frozenset({name}))) for name in names}
     pairs: dict[tuple[str, str], int] = {}
     hits: dict[tuple[str, str], int] = {}
-    with quiet():
+    with silence_pydicom():
         for kind, pixels in tqdm(_pixels(data), desc="names by chance"):
             places = [(raw, at) for raw, at in search.find(pixels)]
             for rule, shortest, longest, between in _RULES:

@@ -25,7 +25,7 @@ from medidistill.files import private_folder, private_umask, write_json
 from medidistill.ingest import ingest
 from medidistill.ingest.dicom import file_kind
 from medidistill.ingest.manifest import Quarantined
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from medidistill.ingest.sources import find_records, workspace
 from medidistill.pipeline import environment_settings, load_config
 
@@ -128,7 +128,7 @@ def _rows(
 def main() -> int:
     """Check the folder that the command line names; return the exit code."""
     try:
-        with private_umask(), quiet():
+        with private_umask(), silence_pydicom():
             check(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     except MedidistillError as error:
         print(f"medidistill: error: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medidistill.errors import ConfigError, IngestError
-from medidistill.ingest import finding
+from medidistill.ingest import file_discovery
 
 __all__ = [
     "Places",
@@ -80,7 +80,7 @@ class Places:
 def inside(root: Path, path: Path) -> Path:
     """Return `path` with every link resolved. Raises `ConfigError` when that leaves `root`."""
     try:
-        return finding.inside(root, path)
+        return file_discovery.inside(root, path)
     except IngestError as error:
         raise ConfigError(
             f"{path.name}: lies outside of the folders that this app may read; start it with --images"
@@ -104,10 +104,10 @@ def subfolders(root: Path, path: Path) -> list[Path]:
     """
     found = [
         entry.path
-        for entry in finding.list_folder(inside(root, path), root)
-        if entry.kind is finding.EntryKind.FOLDER
-        and not finding.is_left_behind(entry.path.name)
-        and finding.is_utf8(entry.path.name)
+        for entry in file_discovery.list_folder(inside(root, path), root)
+        if entry.kind is file_discovery.EntryKind.FOLDER
+        and not file_discovery.is_left_behind(entry.path.name)
+        and file_discovery.is_utf8(entry.path.name)
     ]
     return sorted(found, key=lambda one: one.name.lower())[:_MOST_FOLDERS]
 

@@ -1,7 +1,7 @@
-"""One frozen dataclass a stage. Every field carries its help text and its allowed range.
+"""One frozen dataclass for each stage. Every field carries its help text and its allowed range.
 
-The dataclasses validate themselves on construction and know nothing of YAML: `medidistill.pipeline`
-reads files and hands these down. `digest` names a configuration by its content.
+The dataclasses validate themselves on construction and do not depend on YAML: `medidistill.pipeline`
+reads the files. `digest` identifies a configuration by its content.
 """
 
 from medidistill.config.data import IngestConfig, PhantomConfig

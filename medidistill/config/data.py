@@ -17,7 +17,7 @@ class PhantomConfig(Validated):
     """Phantom chest X-rays: plainly synthetic DICOM studies in three classes."""
 
     patients_per_class: int = number(40, "synthetic patients in each class", 5, 100_000)
-    images_per_patient: int = number(3, "at most this many images a patient (1 to this number)", 1, 20)
+    images_per_patient: int = number(3, "largest number of images per patient (1 to this number)", 1, 20)
     size: int = number(256, "rows and columns of each image", 64, 4096)
     monochrome1_share: float = number(0.3, "share of images stored as MONOCHROME1", 0.0, 1.0)
     seed: int = number(0, "seed of every random decision", 0)
@@ -42,17 +42,17 @@ class IngestConfig(Validated):
     max_quarantine: float = number(0.1, "largest share of files that may be quarantined", 0.0, 1.0)
     normalisation: str = choice(
         "per_image",
-        "zero mean and unit deviation for each image, fixed public constants, or ZCA whitening (fitted on the training "
-        "images, so it is a statistic of the patients; shipped with the set, size^4 numbers)",
+        "zero mean and unit standard deviation for each image, fixed public constants, or ZCA whitening (fitted on the "
+        "training images, so it is a statistic of the patients; shipped with the set, size^4 numbers)",
         "per_image",
         "fixed",
         "zca",
     )
     norm_mean: float = number(0.5, "mean that `fixed` subtracts", 0.0, 1.0)
-    norm_std: float = number(0.25, "deviation that `fixed` divides by", 1e-3, 10.0)
+    norm_std: float = number(0.25, "standard deviation that `fixed` divides by", 1e-3, 10.0)
     demographics: str = choice(
         "table",
-        "sex and age come from the CSV alone, or from the header where it is silent",
+        "sex and age come from the CSV only, or from the header where the CSV has none",
         "table",
         "header",
     )
@@ -74,8 +74,8 @@ class IngestConfig(Validated):
         "merge",
         "keep",
     )
-    frames: str = choice("refuse", "DICOM files of several frames: refuse, or each frame a film", "refuse", "split")
-    quality: QualityConfig = part(QualityConfig, "which films are fit to learn from")
+    frames: str = choice("refuse", "multi-frame DICOM files: refuse, or read each frame as an image", "refuse", "split")
+    quality: QualityConfig = part(QualityConfig, "which images are fit for training")
     cache: str = choice("memory", "MONAI cache: in memory, or on disk (holds patient pixels)", "memory", "disk")
     seed: int = number(0, "seed of the split by patient", 0)
 

@@ -18,8 +18,8 @@ class ImportanceConfig(Validated):
     enabled: bool = flag(True, "use W (IADD where it is learned); false keeps w = 1, which is MTT")
     kind: str = choice(
         "learned",
-        "learned: w = exp(s) (IADD); prune: 0 for the hardest parameters of each step, 1 else (PP); progressive: 0 "
-        "until a parameter was matched once (HoP-TM's mask); random: drawn once and frozen, a control",
+        "learned: w = exp(s) (IADD); prune: 0 for the hardest parameters of each step, 1 otherwise (PP); progressive: "
+        "0 until a parameter has been matched once (HoP-TM's mask); random: drawn once and frozen, a control",
         "learned",
         "prune",
         "progressive",
@@ -29,51 +29,57 @@ class ImportanceConfig(Validated):
     constraint: str = choice(
         "unit_mean_square",
         "unit_mean_square: hold mean(w^2) = 1 within [w_min, w_max]; balanced: that, and every group ends with an "
-        "equal share of the loss; entropic: that, with a pull of w^2 to uniform; none: nothing",
+        "equal share of the loss; entropic: that, with w^2 regularised towards uniform; none: unconstrained",
         "unit_mean_square",
         "balanced",
         "entropic",
         "none",
     )
     direction: str = choice(
-        "ascend", "ascend: raise the weight of what is hard to match; descend: lower it", "ascend", "descend"
+        "ascend",
+        "ascend: raise the weight of parameters that are hard to match; descend: lower it",
+        "ascend",
+        "descend",
     )
     start: str = choice(
         "ones",
-        "learned: where W begins. ones: all alike; fisher: w^2 as the experts' Fisher information on real images, "
-        "so that what decides predictions counts most (reads real training images, once)",
+        "learned: initial W. ones: uniform; fisher: w^2 proportional to the experts' Fisher information on real "
+        "images, so that parameters that determine predictions weigh most (reads real training images once)",
         "ones",
         "fisher",
     )
-    lr: float = number(0.01, "learning rate of s; 0: W stays where it begins", 0.0, 1e6)
+    lr: float = number(0.01, "learning rate of s; 0: W keeps its initial values", 0.0, 1e6)
     w_min: float = number(0.1, "smallest weight", 1e-6, 1.0)
     w_max: float = number(10.0, "largest weight", 1.0, 1e6)
     tau: float = number(
-        1.0, "entropic: strength of the pull to uniform; w^2 settles at exp(-P d^2 / (tau Z))", 1e-6, 1e6
+        1.0, "entropic: strength of the entropic regularisation; w^2 converges to exp(-P d^2 / (tau Z))", 1e-6, 1e6
     )
     prune_by: str = choice(
-        "residual", "prune: what is left out, the largest residual d^2 or the smallest movement", "residual", "movement"
+        "residual",
+        "prune: which parameters are pruned, those of largest residual d^2 or of smallest movement",
+        "residual",
+        "movement",
     )
-    prune_share: float = number(0.1, "prune: share of the moving parameters that is left out", 0.0, 0.99)
+    prune_share: float = number(0.1, "prune: share of the moving parameters that is pruned", 0.0, 0.99)
     threshold: float = number(
-        0.1, "progressive: d^2 below this many mean squared movements counts as matched, at first", 1e-9, 1e9
+        0.1, "progressive: d^2 below this many mean squared movements counts as matched, initially", 1e-9, 1e9
     )
     growth: float = number(2.0, "progressive: the threshold is multiplied by this ...", 1.0, 1e3)
     growth_every: int = number(20, "progressive: ... each time after so many outer steps", 1, 1_000_000)
-    spread: float = number(0.5, "random: deviation of log w before it is rescaled to mean(w^2) = 1", 0.0, 10.0)
+    spread: float = number(0.5, "random: standard deviation of log w before it is rescaled to mean(w^2) = 1", 0.0, 10.0)
     keep_scale: bool = flag(True, "divide the loss for images and alpha by sum(w^2 d^2) / sum(d^2), detached")
 
     @property
     def reads_real(self) -> bool:
-        """Whether W begins at what real images say."""
+        """Whether W is initialised from real images."""
         return self.enabled and self.kind == "learned" and self.start == "fisher"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.constraint == "balanced" and self.direction == "ascend":
             raise ConfigError(
-                "ImportanceConfig.constraint='balanced' with direction='ascend': equal shares are repelled, not "
-                "reached; use direction='descend'"
+                "ImportanceConfig.constraint='balanced' with direction='ascend': ascent moves away from "
+                "equal shares; use direction='descend'"
             )
         if self.constraint == "entropic" and 4 * self.lr * self.tau > 1:
             raise ConfigError(
@@ -89,11 +95,11 @@ class ImportanceConfig(Validated):
 
 @dataclass(frozen=True)
 class DistillConfig(Validated):
-    """One distillation: what is learned, from which segments of the experts, and how."""
+    """One distillation: objective, parameterization, expert segments and optimisation."""
 
     objective: str = choice(
         "trajectory",
-        "what an outer step lowers: trajectory, the distance to an expert's later snapshot (MTT, IADD); "
+        "loss of an outer step: trajectory, the distance to an expert's later snapshot (MTT, IADD); "
         "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images); "
         "gradient, the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
         "distribution, the distance of mean features of random networks (DM; reads real images); "
@@ -119,24 +125,24 @@ class DistillConfig(Validated):
     )
     decoder: str = choice("bilinear", "how a small stored image becomes a training image", "bilinear", "dct")
     init: str = choice(
-        "noise", "start of the images; `real` copies patients' images and is recorded in the set", "noise", "real"
+        "noise", "initial images; `real` copies patients' images and is recorded in the set", "noise", "real"
     )
     start_from: str = text(
         "",
-        "begin with the images of another method's set, for example snapshots; that method must be compared too; "
-        "empty: begin as `init` says",
+        "warm start: images of another method's set, for example snapshots, which must be compared too; "
+        "empty: as `init`",
     )
     coarse: int = number(
         1,
-        "distil first at a side of 1 / coarse, with experts trained at that side, then upsample and refine; 1: at full "
-        "side alone",
+        "distil first at an image side of 1 / coarse, with experts trained at that side, then upsample and refine; "
+        "1: at full side only",
         1,
         8,
     )
     coarse_steps: int = number(
         0, "coarse: outer steps at the small side before the `outer_steps` at full side; 0: as many", 0, 10_000_000
     )
-    noise: float = number(0.2, "deviation of the noise start, in normalised units", 1e-3, 10.0)
+    noise: float = number(0.2, "standard deviation of the initial noise, in normalised units", 1e-3, 10.0)
     outer_steps: int = number(200, "updates of images, labels, alpha and W", 1, 10_000_000)
     inner_steps: int = number(10, "student steps J in each outer step", 1, 10_000)
     expert_epochs: int = number(2, "expert epochs K between start and target", 1, 10_000)
@@ -162,14 +168,14 @@ class DistillConfig(Validated):
     )
     match_batch: int = number(0, "snapshots: images of each class in an outer step; 0: all", 0, 100_000)
     pool_networks: int = number(10, "kernel: networks trained on the set at the same time", 1, 1000)
-    pool_steps: int = number(100, "kernel: steps after which a network of the pool begins anew", 1, 100_000)
+    pool_steps: int = number(100, "kernel: steps after which a network of the pool is re-initialised", 1, 100_000)
     ridge: float = number(1e-6, "kernel: ridge, as a share of the mean eigenvalue", 1e-12, 1e3)
     kernel_loss: str = choice("squared", "kernel: loss of the regression on real images", "squared", "softmax")
     segments: int = number(1, "expert segments averaged in one outer step", 1, 1000)
     image_optimizer: str = choice("adam", "optimiser of the images", "adam", "sgd")
     basis: str = choice(
         "cosine",
-        "coordinates of the images that are learned: cosines scaled to the spectrum of photographs, or pixels",
+        "parameterization of the images: cosine coefficients scaled to the spectrum of natural images, or pixels",
         "cosine",
         "pixels",
     )
@@ -184,7 +190,7 @@ class DistillConfig(Validated):
     alpha: float = number(0.03, "initial inner learning rate", 1e-6, 5.0)
     lr_alpha: float = number(0.01, "learning rate of log alpha (Adam)", 0.0, 100.0)
     soft_labels: bool = flag(False, "learn soft labels too")
-    label_smoothing: float = number(0.1, "soft labels start this far from one-hot", 1e-6, 0.99)
+    label_smoothing: float = number(0.1, "label smoothing of the initial soft labels", 1e-6, 0.99)
     label_init: str = choice(
         "smoothing",
         "soft labels start near one-hot, or at an expert's outputs for the real images of the start (noise start: the "
@@ -200,14 +206,14 @@ class DistillConfig(Validated):
     lr_labels: float = number(0.02, "learning rate of the label logits (Adam)", 0.0, 1e6)
     ema: float = number(
         0.0,
-        "deliver an exponential moving average of the images with this decay (shorter at first); 0: the images",
+        "export an exponential moving average of the images with this decay (shorter at first); 0: the images",
         0.0,
         0.999999,
     )
     importance: ImportanceConfig = part(ImportanceConfig, "self-adaptive importance weights W")
     augment: AugmentConfig = part(AugmentConfig, "siamese augmentation in the inner loop")
     gradient: str = choice(
-        "adjoint", "adjoint: exact, memory does not grow with J; stored: plain unroll", "adjoint", "stored"
+        "adjoint", "adjoint: exact, memory independent of J; stored: plain unrolling", "adjoint", "stored"
     )
     precision: str = choice(
         "float32",
@@ -218,13 +224,13 @@ class DistillConfig(Validated):
     )
     keep_maps: float = number(
         512.0,
-        "MB of maps that an inner loop may keep for its way back, which then takes a fifth less time; loops that need "
-        "more keep none",
+        "MB of activations that an inner loop may keep for its backward pass, which then takes a fifth less time; "
+        "loops that need more keep none",
         0.0,
         1e6,
     )
     checkpoint_every: int = number(10, "outer steps between checkpoints", 1, 1_000_000)
-    validate_every: int = number(20, "outer steps between scores on validation; 0: never, keep the last", 0, 1_000_000)
+    validate_every: int = number(20, "outer steps between validations; 0: never, keep the last step", 0, 1_000_000)
     compile: str = choice(
         "auto", "torch.compile of the inner step; auto: where the run is long enough to repay it", "auto", "on", "off"
     )
@@ -256,11 +262,11 @@ class DistillConfig(Validated):
 
     @property
     def learns_alpha(self) -> bool:
-        """Whether the inner rate alpha takes part: what is matched at fixed networks has none."""
+        """Whether the inner learning rate alpha is learned: matching at fixed networks has none."""
         return self.objective not in ("snapshots", "kernel")
 
     def at_coarse_side(self) -> DistillConfig:
-        """Return the settings of the distillation at side / `coarse`: as many images, not rounded, none chosen."""
+        """Return the settings of the distillation at side / `coarse`: as many images, not quantised or selected."""
         factor = self.factor // self.coarse if self.factor % self.coarse == 0 else 1
         return replace(
             self,
@@ -290,5 +296,5 @@ class DistillConfig(Validated):
 
     @property
     def reads_real(self) -> bool:
-        """Whether the distillation itself reads real training images, beside what the experts' and a release tell."""
+        """Whether the distillation reads real training images other than through experts or noised statistics."""
         return self.init == "real" or self.fits_real or self.importance.reads_real

@@ -1,4 +1,4 @@
-"""The comparison: what is compared, how networks are trained for it, what is asked of the results."""
+"""The comparison: its arms, the training of its networks, and its statistics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["ClinicalConfig", "EvaluateConfig", "SaliencyConfig"]
 
 @dataclass(frozen=True)
 class ClinicalConfig(Validated):
-    """What the clinical statistics ask; decide it before the test split is opened."""
+    """Settings of the clinical statistics; fix them before the test split is opened."""
 
-    reference: str = text("", "arm that the others are judged against; empty: `full` where it runs, else the first")
+    reference: str = text("", "arm that the others are compared with; empty: `full` where it runs, else the first")
     margin: float = number(0.05, "non-inferiority margin on the AUROC difference", 1e-6, 0.5)
     margin_balanced_accuracy: float = number(
         0.05, "non-inferiority margin on the difference of balanced accuracies, for the verdict", 1e-6, 0.5
@@ -37,7 +37,7 @@ class ClinicalConfig(Validated):
 class SaliencyConfig(Validated):
     """Grad-CAM of real-trained and distilled-trained networks on the same test images.
 
-    These pictures show patients: a report that holds them is marked and must not be shared.
+    These images show patients: a report that holds them is marked and must not be shared.
     """
 
     cases: int = number(0, "test images of each outcome in the report; 0: none, the report may be shared", 0, 10)
@@ -50,7 +50,7 @@ class EvaluateConfig(Validated):
 
     arms: tuple[str, ...] = names(
         ("full", "packed", "random", "kmeans", "mtt", "iadd"),
-        "what to compare",
+        "arms to compare",
         "full",
         "random",
         "packed",
@@ -82,8 +82,8 @@ class EvaluateConfig(Validated):
     )
     expert_labels: bool = flag(
         True,
-        "try the experts' predictions as labels of a few real images too, as distilled images may have them; chosen on "
-        "validation",
+        "also try the experts' predictions as labels of the real subsets, as distilled images may have them; selected "
+        "on validation",
     )
     compile: str = choice(
         "auto", "torch.compile of the training step; auto: where a cell is long enough to repay it", "auto", "on", "off"

@@ -1,4 +1,4 @@
-"""What a configuration field states about itself, and the base class that checks it."""
+"""Metadata of configuration fields, and the base class that validates them."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Validated:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as plain JSON types; what holds more than those says itself what is plain of it."""
+    """Return a configuration as plain JSON types; an object with a `plain` method provides them itself."""
     described = config.plain() if hasattr(config, "plain") else dataclasses.asdict(config)
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain

@@ -1,4 +1,4 @@
-"""The policy of a release, and which one a run is held to."""
+"""The policy of a release, and the policy that applies to a run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class PolicyConfig(Validated):
 
     name: str = text("default", "printed in the card")
     patients: bool = flag(
-        True, "false: for phantom images alone; no rule about patients is applied, and that is printed"
+        True, "false: for phantom images only; no rule about patients is applied, and that is printed"
     )
     linkage_p: float = number(0.01, "smallest p value of the linkage test that passes", 1e-6, 0.5)
-    copies: int = number(0, "images that may lie nearer to a member than 99 % of strangers do", 0, 1000)
-    fpr: float = number(0.01, "rate of false positives at which the attacks are judged", 1e-4, 0.2)
-    natural_tpr: float = number(0.03, "largest upper limit of the true positives, patients as they are", 1e-3, 1.0)
-    canary_tpr: float = number(0.10, "largest upper limit of the true positives, planted canaries", 1e-3, 1.0)
+    copies: int = number(0, "images that may lie nearer to a member than 99 % of non-members do", 0, 1000)
+    fpr: float = number(0.01, "false-positive rate at which the attacks are judged", 1e-4, 0.2)
+    natural_tpr: float = number(0.03, "largest upper limit of the true-positive rate, real patients", 1e-3, 1.0)
+    canary_tpr: float = number(0.10, "largest upper limit of the true-positive rate, planted canaries", 1e-3, 1.0)
     proven_epsilon: float = number(
         0.5,
-        "largest epsilon that the attacks may prove of a set without a guarantee; 0.5: 62 % of guesses are right",
+        "largest lower bound on epsilon from the attacks on a set without a guarantee; 0.5: 62 % of guesses are right",
         0,
         30,
     )

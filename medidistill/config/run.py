@@ -24,14 +24,14 @@ class RunConfig(Validated):
     """A whole run, from files to report."""
 
     name: str = text("medidistill run", "title of the report")
-    notice: str = text("", "a caution shown beside every figure, for example a known confounder")
+    notice: str = text("", "a caution shown beside every result, for example a known confounder")
     seed: int = number(0, "seed of every random decision", 0)
     threads: int = number(0, "CPU threads; 0: leave to torch", 0, 4096)
     device: str = choice("cpu", "where networks are trained; auto: a GPU where there is one", "cpu", "cuda", "auto")
     deterministic: bool = flag(
-        False, "algorithms that repeat bit for bit alone: slower on a GPU, and some augmentation is refused there"
+        False, "use only bit-for-bit reproducible algorithms: slower on a GPU, and some augmentation is refused there"
     )
-    memory_check: bool = flag(True, "refuse at once what will not fit into memory")
+    memory_check: bool = flag(True, "refuse at once a run that does not fit into memory")
     sources: tuple[SourceConfig, ...] = parts("where the images come from, and their licences; named in the card")
     ingest: IngestConfig = part(IngestConfig, "reading, splitting, normalising")
     network: NetworkConfig = part(NetworkConfig, "network of experts and students")
@@ -39,8 +39,8 @@ class RunConfig(Validated):
     distill: DistillConfig = part(DistillConfig, "distillation")
     deliver: str = choice(
         "auto",
-        "method whose set is audited and exported; auto: the one that trains the best networks on validation, where "
-        "nothing is private",
+        "method whose set is audited and exported; auto: the one whose set trains the best networks on validation, "
+        "where differential privacy is off",
         "auto",
         *METHODS,
     )
@@ -75,12 +75,12 @@ class RunConfig(Validated):
             )
 
     def _check_private(self) -> None:
-        """Refuse, before hours of work, what would end a guarantee or has none to give."""
+        """Refuse settings that would void a guarantee or lack one, before hours of work."""
         for method in (METHODS[arm] for arm in self.evaluate.arms if arm in METHODS):
             if method.needs_dp and not self.experts.dp.enabled:
                 raise ConfigError(
-                    f"evaluate.arms: {method.name!r} without experts.dp.enabled=true has no epsilon to keep to; set it "
-                    "and experts.dp.epsilon"
+                    f"evaluate.arms: {method.name!r} without experts.dp.enabled=true has no epsilon; set it and "
+                    "experts.dp.epsilon"
                 )
         if self.experts.dp.enabled and self.ingest.normalisation == "zca":
             raise ConfigError(
@@ -94,7 +94,7 @@ class RunConfig(Validated):
         return replace(self.experts, rho=self.experts.flat_rho) if flat else self.experts
 
     def distill_by(self, method: str) -> DistillConfig:
-        """Return the settings of one method: `distill`, what the method is, and what `methods` says of it.
+        """Return the settings of one method: `distill`, the method's own changes, and those of `methods`.
 
         Raises:
             ConfigError: a setting of `methods` that does not exist or is out of range.

@@ -1,7 +1,7 @@
-"""Where the images come from, under which licence, and what that leaves of the rights in the distilled set.
+"""Sources of the images, their licences, and the licence that results for the distilled set.
 
-The cautious reading is taken: a distilled set counts as an adaptation of every source. Whether the law says so is
-open; `combine` keeps to what the licences of all sources allow together, and is no legal advice.
+The conservative reading is taken: a distilled set counts as an adaptation of every source. Whether it legally is one is
+open; `combine` returns what the licences of all sources allow together, and is no legal advice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from medidistill.errors import ConfigError, did_you_mean
 __all__ = ["Licence", "SourceConfig", "combine"]
 
 _ATTRIBUTION, _SHARE_ALIKE, _NON_COMMERCIAL, _NO_DERIVATIVES = "BY", "SA", "NC", "ND"
-# SPDX identifier -> what it asks of an adaptation
+# SPDX identifier -> its conditions on an adaptation
 _TERMS: dict[str, frozenset[str]] = {
     **{name: frozenset() for name in ("CC0-1.0", "PDDL-1.0", "0BSD")},
     **{
@@ -37,7 +37,7 @@ class SourceConfig(Validated):
 
     name: str = text("", "what the source is called")
     licence: str = text("", "SPDX identifier; LicenseRef-NAME for terms of its own; empty: not stated")
-    url: str = text("", "where it can be found")
+    url: str = text("", "its address")
     citation: str = text("", "what to cite")
 
     def __post_init__(self) -> None:
@@ -54,14 +54,14 @@ class SourceConfig(Validated):
 
 @dataclass(frozen=True)
 class Licence:
-    """What the sources together leave.
+    """The combined licence of all sources.
 
     Args:
         identifier: SPDX identifier of the distilled set, `other` where a source has terms of its own, `unknown`
             where a source states none.
         commercial: whether commercial use stays open; None where it is not known.
         attribution: whether the sources must be named.
-        reason: one sentence on how the identifier came about.
+        reason: one sentence on how the identifier was derived.
     """
 
     identifier: str

@@ -51,14 +51,14 @@ class TrainingConfig(Validated):
 
     optimizer: str = choice("sgd", "optimiser", "sgd", "adamw")
     steps: int = number(300, "optimiser steps", 1, 10_000_000)
-    batch_size: int = number(64, "images a step (all of them if there are fewer)", 1, 100_000)
+    batch_size: int = number(64, "images per step (all of them if there are fewer)", 1, 100_000)
     lr: float = number(0.01, "learning rate", 0.0, 100.0)
     momentum: float = number(0.9, "sgd: momentum", 0.0, 0.999)
     weight_decay: float = number(5e-4, "weight decay; adamw: decoupled from the gradient", 0.0, 1.0)
     schedule: str = choice(
         "step",
-        "rate over time: constant, x0.1 at half, cosine to 0, or one_cycle: up for three tenths of the steps, then "
-        "cosine to 0",
+        "rate over time: constant, x0.1 at half time, cosine to 0, or one_cycle: rising for three tenths of the steps, "
+        "then cosine to 0",
         "constant",
         "step",
         "cosine",
@@ -69,7 +69,7 @@ class TrainingConfig(Validated):
 
 @dataclass(frozen=True)
 class MildAugmentation(AugmentConfig):
-    """The augmentation of adaptive training: what a change of bedside and patient does to a frontal X-ray."""
+    """Augmentation of adaptive training: the variation in positioning and exposure of a frontal X-ray."""
 
     shift: float = number(0.05, "largest translation, share of the side", 0.0, 0.5)
     scale: float = number(0.1, "largest relative zoom, both ways", 0.0, 0.9)
@@ -102,7 +102,7 @@ class ExpertConfig(Validated):
 
     count: int = number(10, "experts", 1, 10_000)
     epochs: int = number(16, "epochs of each expert, E; E + 1 snapshots", 1, 10_000)
-    batch_size: int = number(64, "images a step", 1, 100_000)
+    batch_size: int = number(64, "images per step", 1, 100_000)
     lr: float = number(0.01, "learning rate, constant", 1e-8, 10.0)
     momentum: float = number(0.0, "momentum", 0.0, 0.999)
     rho: float = number(0.0, "radius of sharpness-aware steps (FTD); 0: plain SGD", 0.0, 10.0)

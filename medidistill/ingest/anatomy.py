@@ -1,8 +1,8 @@
-"""Draw phantom chest X-rays: a frontal (PA) film as a sum of what the beam crosses.
+"""Draw phantom chest X-rays: a frontal (PA) image as the sum of attenuations along the beam.
 
 Coordinates: x from -1 (left of the picture, the patient's right) to 1, y from -1 (top) to 1 (bottom).
 A picture is the attenuation along each ray, in units in which soft tissue at the hilum is about 1.
-`draw_patient` makes the anatomy that all films of a patient share, `expose` one film of it.
+`draw_patient` makes the anatomy that all images of a patient share, `expose` one exposure of it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _ellipse(x: Map, y: Map, cx: float, cy: float, rx: float, ry: float, turn: f
 
 
 def _texture(rng: np.random.Generator, size: int, scale: float) -> Map:
-    """Return smooth noise of mean 0 and deviation 1 with grains of about `scale` (share of the side)."""
+    """Return smooth noise of mean 0 and standard deviation 1 with grains of about `scale` (share of the side)."""
     coarse = max(4, min(size, round(2.0 / scale)))
     grid = ndimage.zoom(rng.standard_normal((coarse, coarse)), size / coarse, order=1, mode="nearest", grid_mode=True)
     field = ndimage.gaussian_filter(grid[:size, :size], size * scale * 0.2)
@@ -263,10 +263,10 @@ def draw_patient(rng: np.random.Generator, kind: str, sex: str, size: int) -> An
 
 
 def expose(anatomy: Anatomy, rng: np.random.Generator) -> Map:
-    """Take one film: small rotation and shift, exposure, contrast, scatter, blur and quantum noise.
+    """Simulate one exposure: small rotation and shift, exposure, contrast, scatter, blur and quantum noise.
 
     Returns:
-        (S, S) float32, log-exposure bright where little arrives; about 0 (air) to 1.6.
+        (S, S) float32, log exposure, bright where few photons arrive; about 0 (air) to 1.6.
     """
     size = len(anatomy.attenuation)
     angle, zoom = np.deg2rad(rng.normal(0, 1.6)), rng.uniform(0.95, 1.05)

@@ -1,4 +1,4 @@
-"""What a compressed frame says of its picture: coding, size, depth and sign, read without decoding.
+"""The frame header of a compressed frame: coding, size, depth and sign, read without decoding.
 
 Sources: ITU-T T.81 (JPEG) annex B, T.87 (JPEG-LS) annex C, T.800 (JPEG 2000) annexes A and I; T.814 (HTJ2K) adds no
 marker that matters here.
@@ -54,7 +54,7 @@ def read_codestream(frame: bytes) -> Codestream | None:
     """Return the frame header of a JPEG, JPEG-LS or JPEG 2000 stream, also in a JP2 file; None for other bytes.
 
     Some decoders skip what stands before a marker. Here everything must be in its place: a header that this function
-    passed over could claim any size.
+    skipped could claim any size.
 
     Args:
         frame: one frame of encapsulated pixel data.

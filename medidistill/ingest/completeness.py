@@ -1,8 +1,9 @@
-"""Compressed frames, parsed to their end: what cannot be parsed is not taken for a picture.
+"""Completeness of compressed frames, parsed to their end: a frame that cannot be parsed is refused.
 
-Decoders are lenient. They fill up what a damaged stream lacks, and the picture looks sound; one of JPEG-LS takes eight
-seconds of processor time to notice that a stream has no end. So every marker segment, scan, tile part and run is walked
-before a frame is decoded. That a JPEG scan holds too little for the picture is not seen here, but by the decoder.
+Decoders are lenient. They fill in what a damaged stream lacks, and the image looks intact; a JPEG-LS decoder takes
+eight seconds of processor time to detect a missing end marker. So every marker segment, scan, tile part and run is
+walked before a frame is decoded. That a JPEG scan holds too little for the picture is not seen here, but by the
+decoder.
 
 Sources: ITU-T T.81 annex B (JPEG), T.87 annexes A and C (JPEG-LS), T.800 annex A (JPEG 2000), PS3.5 annex G (RLE).
 """

@@ -1,4 +1,4 @@
-"""Thumbnails of what was set aside and why. They are patients' pixels: for the run's private folder alone."""
+"""Thumbnails of the images set aside, with reasons. They are patients' pixels: for the run's private folder only."""
 
 from __future__ import annotations
 

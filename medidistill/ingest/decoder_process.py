@@ -1,4 +1,4 @@
-"""The program that decodes compressed pixels: a process of its own, so that a codec that crashes takes nothing along.
+"""The program that decodes compressed pixels: in a separate process, so that a crashing codec costs one file.
 
 `medidistill.ingest.decoding` runs this file by its path and not as a module, as the package would load MONAI and torch
 first. A request on stdin is a DICOM file of nothing but one frame; an answer on stdout is JSON, and the pixels.
@@ -24,11 +24,11 @@ from pydicom.pixels.utils import pixel_array
 
 _DAMAGED = (b"premature end of data segment", b"bad Huffman code", b"instead of RST", b"bad arithmetic code")
 _MOST_MEMORY = 8 << 30  # bytes; the largest picture that `limits.MOST_PIXELS` allows takes less than 3 GiB
-_MOST_PRINTED = 1 << 20  # bytes: what is beyond is lost
+_MOST_PRINTED = 1 << 20  # bytes kept of the output
 
 
 def _decode(request: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
-    """Return what to say, and the pixels; codecs raise anything, and those in Rust what is no `Exception`."""
+    """Return the answer and the pixels; codecs raise anything, those in Rust not even an `Exception`."""
     said, pixels = {}, np.empty(0)
     try:
         pixels = np.ascontiguousarray(pixel_array(pydicom.dcmread(io.BytesIO(request))))

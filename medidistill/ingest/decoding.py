@@ -1,8 +1,8 @@
 """Stored values of a dataset; compressed ones are decoded in a process that may crash.
 
-Codecs are C, C++ and Rust. Fuzzing found streams that end the process in one of them: one file must not stop a run.
-They are told what the codestream says of its samples; what the header says of the stored values is applied afterwards,
-so that native and compressed pixels are read by one rule, whatever a codec makes of a contradiction.
+Codecs are written in C, C++ and Rust, and fuzzing found streams that crash them: one file must not stop a run.
+A codec gets the sample format of the codestream; the header's description of the stored values is applied afterwards,
+so that native and compressed pixels follow one rule, however a codec would resolve a contradiction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from medidistill.ingest.samples import Samples, stored_values
 __all__ = ["StoredPixels", "check_encapsulation", "frame_samples", "stored_pixels"]
 
 _PROGRAM = Path(__file__).with_name("decoder_process.py")
-_SECONDS = 300.0  # a film takes less than one; a stream that is made to take for ever must not
+_TIMEOUT_S = 300.0  # an image takes less than one; a crafted stream must not take for ever
 _SYNTAX, _PIXELS = "(0002,0010) Transfer Syntax UID", "(7FE0,0010) Pixel Data"
 _ITEM = b"\xfe\xff\x00\xe0"  # what encapsulated pixel data begin with
 _LOSSLESS = {
@@ -53,8 +53,8 @@ class StoredPixels:
 
     Args:
         values: (rows, columns) of an integer type, by High Bit, Bits Stored and Pixel Representation.
-        layout: what these attributes say.
-        notices: what had to be assumed.
+        layout: the layout given by these attributes.
+        notices: assumptions that were made.
     """
 
     values: NDArray[Any]
@@ -91,22 +91,22 @@ def frame_samples(dataset: Dataset, frame: int | None = None) -> Samples:
     except IngestError:
         raise
     except Exception as error:  # damaged data raise anything, and the message quotes them
-        why = str(error) if isinstance(error, _DecoderError) else type(error).__name__
-        raise IngestError(f"unreadable pixels ({named}, {why})") from error
+        reason = str(error) if isinstance(error, _DecoderError) else type(error).__name__
+        raise IngestError(f"unreadable pixels ({named}, {reason})") from error
     if samples.values.shape != size:
-        raise IngestError(f"unreadable pixels ({named}, another size than the header says)")
+        raise IngestError(f"unreadable pixels ({named}, a size other than the header's)")
     return samples
 
 
 def check_encapsulation(dataset: Dataset) -> UID:
-    """Return the transfer syntax of an image whose pixel data are encapsulated as it says. Raises `IngestError`."""
+    """Return the transfer syntax of an image whose pixel data match it. Raises `IngestError`."""
     syntax, data = _syntax(dataset), dataset.PixelData
     if not data:
         raise IngestError(f"{_PIXELS} is empty")
     if syntax.is_encapsulated and data[:4] != _ITEM:
-        raise IngestError(f"{_SYNTAX} says compressed pixels, {_PIXELS} is not encapsulated")
+        raise IngestError(f"{_SYNTAX} is compressed, but {_PIXELS} is not encapsulated")
     if not syntax.is_encapsulated and data[:4] == _ITEM and dataset["PixelData"].is_undefined_length:
-        raise IngestError(f"{_SYNTAX} says uncompressed pixels, {_PIXELS} is encapsulated")
+        raise IngestError(f"{_SYNTAX} is uncompressed, but {_PIXELS} is encapsulated")
     return syntax
 
 
@@ -126,7 +126,7 @@ def _native(dataset: Dataset, syntax: UID, frame: int | None, layout: PixelLayou
     needed = whole_number(dataset, "Rows") * whole_number(dataset, "Columns") * frames * layout.allocated // 8
     data = bytes(dataset.PixelData)
     if len(data) < needed:
-        raise IngestError(f"{_PIXELS} is shorter than Rows, Columns and Bits Allocated say")
+        raise IngestError(f"{_PIXELS} is shorter than Rows, Columns and Bits Allocated require")
     order = "<" if syntax.is_little_endian else ">"
     if layout.allocated == 8 and order == ">" and dataset["PixelData"].VR == "OW":
         even = data + b"\0" * (len(data) % 2)  # two bytes a word (PS3.5 8.1.1), of which the low one comes first
@@ -156,8 +156,8 @@ def _compressed(dataset: Dataset, syntax: UID, frame: int | None, layout: PixelL
     _check(header, syntax)
     check_complete(stream, syntax, cells, layout.allocated // 8)
     allocated = 8 if header.precision <= 8 else 16
-    told = PixelLayout(allocated, header.precision, header.precision - 1, header.signed)
-    values = _decoder.decode(_image_alone(dataset, syntax, stream, told))
+    coded = PixelLayout(allocated, header.precision, header.precision - 1, header.signed)
+    values = _decoder.decode(_image_alone(dataset, syntax, stream, coded))
     return Samples(
         values,
         header.precision,
@@ -177,7 +177,7 @@ def _check(header: Codestream, syntax: UID) -> None:
         else Coding.JPEG
     )
     if header.coding is not family:
-        raise IngestError(f"{_SYNTAX} says {family}, {_PIXELS} holds {header.coding}")
+        raise IngestError(f"{_SYNTAX} is {family}, but {_PIXELS} holds {header.coding}")
     deep = header.coding is Coding.JPEG and header.precision > 8 and header.process in _DCT
     if deep and find_spec("libjpeg") is None:  # a site may install it: GPL
         raise _DecoderError("no decoder with a permissive licence for 12 bits")
@@ -186,7 +186,7 @@ def _check(header: Codestream, syntax: UID) -> None:
 
 
 def _image_alone(dataset: Dataset, syntax: UID, stream: bytes, layout: PixelLayout) -> bytes:
-    """Return a DICOM file that holds one frame, what its codestream says of it, and nothing of a patient."""
+    """Return a DICOM file with one frame and the attributes of its codestream, without patient data."""
     image = Dataset()
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.Rows, image.Columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
@@ -207,7 +207,7 @@ class _DecoderError(Exception):
 
 
 class _Decoder:
-    """Starts the program with the first request, and anew after it has died."""
+    """Start the program on the first request, and restart it after a crash."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -217,7 +217,7 @@ class _Decoder:
         """Return the pixels of a file. Raises `_DecoderError`."""
         with self._lock:
             process = self._running()
-            clock = threading.Timer(_SECONDS, process.kill)
+            clock = threading.Timer(_TIMEOUT_S, process.kill)
             clock.start()
             try:
                 said, pixels = _ask(process, file)

@@ -22,9 +22,9 @@ from medidistill.errors import IngestError
 from medidistill.ingest.dicom_file import read_dicom_file
 from medidistill.ingest.display import Rendered, decode, display, number_of_frames, render, render_stored
 from medidistill.ingest.file_kind import file_kind, unknown_kind
-from medidistill.ingest.projection import body_part, view
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.header_screening import body_part, view
 from medidistill.ingest.raster import read_raster_file
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 __all__ = [
     "ChestXrayReader",
@@ -64,8 +64,8 @@ class Radiograph:
 
     Args:
         rendered: picture, padding, notices.
-        view: of the header, in the words of `medidistill.ingest.projection`; empty where it does not tell.
-        body_part: `other` where the header says so, else empty.
+        view: of the header, in the words of `medidistill.ingest.header_screening`; empty where the header gives none.
+        body_part: `other` where the header gives another part than the chest, else empty.
     """
 
     rendered: Rendered
@@ -81,7 +81,7 @@ def address(path: Path, frame: int | None) -> str:
 def read_header(path: Path) -> Header:
     """Read the identifiers of a DICOM file without its pixels. Raises `IngestError`."""
     try:
-        with quiet():
+        with silence_pydicom():
             wanted = [*_HEADER_TAGS, "NumberOfFrames"]
             dataset = read_dicom_file(path, keywords=wanted, pixels=False).dataset
             patient, uid, accession, sex, age, study = (str(dataset.get(t, "") or "").strip() for t in _HEADER_TAGS)
@@ -95,7 +95,7 @@ def read_header(path: Path) -> Header:
 
 def _read(path: Path, frame: int | None) -> Radiograph:
     kind = file_kind(path)
-    with quiet():
+    with silence_pydicom():
         if kind in ("png", "jpeg"):
             raster = read_raster_file(path)
             return Radiograph(Rendered(raster.picture, notices=raster.notices))
@@ -109,10 +109,10 @@ def _read(path: Path, frame: int | None) -> Radiograph:
 
 
 def read_radiograph(path: Path, frame: int | None = None) -> Radiograph:
-    """Read one DICOM, PNG or JPEG file with what is to be said of it.
+    """Read one DICOM, PNG or JPEG file, with its view, body part and notices.
 
     Args:
-        path: the file; its kind is told by content.
+        path: the file; its kind is determined by content.
         frame: which frame of a DICOM file that holds several, from 0.
 
     Raises:
@@ -130,7 +130,7 @@ def read_image(path: Path, frame: int | None = None) -> NDArray[np.float32]:
     """Read one DICOM, PNG or JPEG file.
 
     Args:
-        path: the file; its kind is told by content. PNG of up to 16 bits a channel; colour becomes luminance.
+        path: the file; its kind is determined by content. PNG of up to 16 bits a channel; colour becomes luminance.
         frame: which frame of a DICOM file that holds several, from 0.
 
     Returns:
@@ -162,7 +162,7 @@ class ChestXrayReader(ImageReader):  # type: ignore[misc, unused-ignore]
     def get_data(self, img: Sequence[tuple[Path, int | None]]) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Decode one file: `(picture, metadata)`, picture (rows, columns) float32 in [0, 1].
 
-        The metadata hold the header's `view` and `body_part` in the words of `medidistill.ingest.projection`, and
+        The metadata hold the header's `view` and `body_part` in the words of `medidistill.ingest.header_screening`, and
         `padding`, `shown_by` and `notices` of `medidistill.ingest.display.Rendered`.
 
         Raises:

@@ -47,7 +47,7 @@ _SYNTAX = "(0002,0010) Transfer Syntax UID"
 
 @dataclass(frozen=True)
 class DicomFile:
-    """A data set and what had to be assumed to read it.
+    """A data set and the assumptions made to read it.
 
     Args:
         dataset: up to its pixel data; `file_meta.TransferSyntaxUID` is set.
@@ -175,7 +175,7 @@ def _encoding(syntax: UID | None, start: bytes) -> Encoding:
     stated = Encoding(syntax.is_implicit_VR, syntax.is_little_endian)
     if found is not None and found.little is not stated.little:
         orders = ("little", "big") if stated.little else ("big", "little")
-        raise IngestError(f"{_SYNTAX} says {orders[0]} endian, the data set is {orders[1]} endian")
+        raise IngestError(f"{_SYNTAX} is {orders[0]} endian, but the data set is {orders[1]} endian")
     return stated
 
 

@@ -39,9 +39,9 @@ class Rendered:
 
     Args:
         picture: (rows, columns) float32 in [0, 1], bright = high attenuation.
-        padding: (rows, columns) bool, where the pixels lie outside the picture; None: nowhere.
+        padding: (rows, columns) bool, True where pixels are padding; None: nowhere.
         shown_by: the attribute that decided on brightness and contrast; empty: the range of Bits Stored.
-        notices: what had to be assumed.
+        notices: assumptions that were made.
     """
 
     picture: NDArray[np.float32]
@@ -79,9 +79,7 @@ def _check(dataset: Dataset, frame: int | None) -> None:
         raise IngestError(f"modality {named}: must be {', '.join(MODALITIES)}")
     frames = number_of_frames(dataset)
     if frame is None and frames > 1:
-        raise IngestError(
-            "several frames: a radiograph has one; `ingest.frames: split` takes each as a film of its own"
-        )
+        raise IngestError("several frames: a radiograph has one; `ingest.frames: split` reads each frame as an image")
     if frame is not None and not 0 <= frame < frames:
         raise IngestError("no such frame")
     photometric = text(dataset, "PhotometricInterpretation")
@@ -149,7 +147,7 @@ def _rendered(dataset: Dataset, pixels: StoredPixels) -> Rendered:
 def _check_contrast(
     picture: NDArray[np.float32], stored: NDArray[Any], padding: NDArray[np.bool_] | None, shown_by: str
 ) -> None:
-    """Refuse attributes that make one grey of pixels that differ: the fault is not the film's."""
+    """Refuse attributes that map differing pixels to one grey value: the attributes are at fault, not the pixels."""
     inside = picture if padding is None else picture[~padding]
     if not inside.size:
         raise IngestError(f"{attribute('PixelPaddingValue')} covers every pixel")
@@ -166,26 +164,26 @@ def _shown(dataset: Dataset, stored: NDArray[Any], layout: PixelLayout) -> _Show
     values, low, high, table, notices = _modality(dataset, stored, layout, little_endian)
     shown_by = "" if table is None else str(LutKind.MODALITY)
     centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
-    chosen, said = choose_window(centers, widths)
+    chosen, notice = choose_window(centers, widths)
     if luts := items(dataset, "VOILUTSequence"):
         notices += [Notice.SEVERAL_VOI_LUTS] if len(luts) > 1 else []
         voi = read_lookup_table(LutKind.VOI, luts[0], low, high, little_endian)
         notices += [*voi.notices, *([voi.depth_notice] if voi.depth_notice else [])]
         shown, shown_by = voi.apply(values) / voi.top, str(LutKind.VOI)
     elif chosen is not None:
-        notices += [said] if said else []
+        notices += [notice] if notice else []
         function = text(dataset, "VOILUTFunction").upper() or "LINEAR"
         shown, shown_by = window(values, chosen.center, chosen.width, function), _WINDOW
     else:
-        notices += [said] if said else []
+        notices += [notice] if notice else []
         notices += [table.depth_notice] if table is not None and table.depth_notice else []
         shown = (values - low) / (high - low)
     shown = np.clip(shown, 0.0, 1.0)
-    inverted, said = _polarity(dataset)
+    inverted, notice = _polarity(dataset)
     shown = 1.0 - shown if inverted else shown
-    notices += [said] if said else []
-    padding, said = padding_range(dataset, layout)
-    notices += [said] if said else []
+    notices += [notice] if notice else []
+    padding, notice = padding_range(dataset, layout)
+    notices += [notice] if notice else []
     outside = None
     if padding is not None:
         outside = (stored >= padding[0]) & (stored <= padding[1])
@@ -196,7 +194,7 @@ def _shown(dataset: Dataset, stored: NDArray[Any], layout: PixelLayout) -> _Show
 def _modality(
     dataset: Dataset, stored: NDArray[Any], layout: PixelLayout, little_endian: bool
 ) -> tuple[NDArray[np.float64], float, float, LookupTable | None, list[Notice]]:
-    """Return the output of the modality transformation, its range, the table if it is one, and what is to be said."""
+    """Return the output of the modality transformation, its range, the table if it is one, and notices."""
     low, high = float(layout.low_value), float(layout.high_value)
     slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
     if luts := items(dataset, "ModalityLUTSequence"):
@@ -219,9 +217,9 @@ def _modality(
 
 
 def _polarity(dataset: Dataset) -> tuple[bool, Notice | None]:
-    """Return whether high values are dark, and what the Presentation LUT says against it.
+    """Return whether high values are dark, and a notice where the Presentation LUT contradicts it.
 
-    Photometric Interpretation decides. A DX image says the same again as Presentation LUT Shape: INVERSE with
+    Photometric Interpretation decides. A DX image repeats it as Presentation LUT Shape: INVERSE with
     MONOCHROME1, IDENTITY with MONOCHROME2 (PS3.3 C.8.11.3); it does not invert a second time.
     """
     inverted = text(dataset, "PhotometricInterpretation") == "MONOCHROME1"

@@ -1,4 +1,4 @@
-"""What can be told of a film from its pixels, measured before it is cut and resized."""
+"""Measurements on the pixels of an image, before it is cropped and resized."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-__all__ = ["FINE_SIDE", "OUTLINE_BITS", "Examined", "correlation", "fine_structure", "outline"]
+__all__ = ["FINE_SIDE", "HASH_BITS", "Examined", "correlation", "difference_hash", "fine_structure"]
 
 _SIDE = 16
-OUTLINE_BITS = _SIDE * _SIDE
-FINE_SIDE = 64  # whatever `image_size` is: on a coarser grid broad shadows, which all chests share, pass for fine
+HASH_BITS = _SIDE * _SIDE
+FINE_SIDE = 64  # whatever `image_size` is: a coarser grid keeps only broad structure, which all chests share
 _SAMPLE = 256  # contrast and clipping are read off a grid of at most so many rows and columns
 _END = 1 / 510  # half a step of 8 bits: what a display shows as black or white
 
 
-def outline(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
+def difference_hash(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return the difference hash of a picture: whether it brightens from each of 17 columns to the next, in 16 rows.
 
-    A picture keeps its outline when it is recompressed, resized, or shown brighter; 256 bits, as chest X-rays are
-    so alike that 64 do not tell patients apart.
+    The hash survives recompression, resizing and a change of brightness. It has 256 bits, as chest X-rays are so
+    similar that 64 do not distinguish patients.
 
     Args:
         picture: (rows, columns) float32.
@@ -40,9 +40,9 @@ def outline(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def fine_structure(picture: NDArray[np.float32]) -> bytes:
-    """Return what a picture holds beyond its broad shadows: on a grid of 64 x 64, less the mean of each 5 x 5.
+    """Return the fine structure of a picture: on a grid of 64 x 64, less the mean of each 5 x 5 neighbourhood.
 
-    The outline of a chest is that of any chest; ribs and vessels are not.
+    The silhouette of a chest is that of any chest; ribs and vessels differ.
 
     Args:
         picture: (rows, columns) float32.
@@ -69,7 +69,7 @@ def _digest(picture: NDArray[np.float32]) -> str:
 
 
 class Examined(MapTransform):  # type: ignore[misc, unused-ignore]
-    """Note of (1, H, W) pictures: digest, outline, fine structure, contrast, clipping, and what the reader found.
+    """Note of (1, H, W) pictures: digest, difference hash, fine structure, contrast, clipping, reader notes.
 
     Contrast and clipping are those of the pixels that are no padding.
     """
@@ -86,7 +86,7 @@ class Examined(MapTransform):  # type: ignore[misc, unused-ignore]
                 sample = sample[~padding[::step, ::step]]
             low, high = np.percentile(sample, [1, 99])
             item["pixels"] = _digest(picture)
-            item["outline"] = np.packbits(outline(picture)).tobytes().hex()
+            item["outline"] = np.packbits(difference_hash(picture)).tobytes().hex()
             item["fine"] = fine_structure(picture)
             item["contrast"] = float(high - low)
             item["clipped"] = float(max((sample <= _END).mean(), (sample >= 1 - _END).mean()))

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes; names and suffixes play no part."""
+"""File types, recognised by the first bytes; names and suffixes play no part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 __all__ = ["START", "Encoding", "data_set_encoding", "data_set_offset", "file_kind", "kind_of", "unknown_kind"]
 
-START = 1024  # bytes that are enough to tell
+START = 1024  # bytes that suffice to recognise a type
 _VRS = frozenset(str(vr) for vr in VR if len(vr) == 2)
 _MOST_IMPLICIT = 256  # bytes of a first element without VR: a group length, a character set, an image type
 _OTHERS = (
@@ -119,7 +119,7 @@ def file_kind(path: Path) -> str:
 
 
 def unknown_kind(path: Path) -> str:
-    """Return why a file of which `file_kind` knows nothing cannot be read: its format, where that can be told."""
+    """Return why a file that `file_kind` does not recognise cannot be read, naming its format where possible."""
     start = _start(path)
     if not start:
         return "empty file"

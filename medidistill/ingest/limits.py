@@ -1,4 +1,4 @@
-"""How large a file may be: measured on the bytes that are read and unpacked, before anything of that size is set up."""
+"""Size limits of files, checked on the bytes read and unpacked before memory of that size is allocated."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def encapsulated_frame(dataset: Dataset, index: int, frames: int) -> bytes:
             return get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=extended)
     except Exception as error:  # damaged items raise anything
         raise IngestError(f"the fragments of (7FE0,0010) Pixel Data cannot be read ({type(error).__name__})") from error
-    raise IngestError("the offset table lists another number of frames than (0028,0008) Number of Frames says")
+    raise IngestError("the offset table lists another number of frames than (0028,0008) Number of Frames")
 
 
 def check_size(dataset: Dataset, frames: int) -> None:
-    """Refuse dimensions that no radiograph has, and a compressed picture of another size than the header says.
+    """Refuse dimensions that no radiograph has, and a compressed picture of a size other than the header's.
 
     Raises:
         IngestError: the reason.
@@ -124,12 +124,12 @@ def check_size(dataset: Dataset, frames: int) -> None:
     if rows * columns > MOST_PIXELS:
         raise IngestError(f"more than {MOST_PIXELS} pixels claimed by (0028,0010) Rows and (0028,0011) Columns")
     if dataset.file_meta.TransferSyntaxUID not in _SIZED:
-        return  # native, or RLE: as many pixels as the header says
+        return  # native, or RLE: the header determines the number of pixels
     for index in range(frames):
         header = read_codestream(encapsulated_frame(dataset, index, frames))
         if header is None:
-            raise IngestError("the compressed picture does not begin with a header that tells its size")
+            raise IngestError("the compressed picture does not begin with a header that gives its size")
         if (header.rows, header.columns) != (rows, columns):
-            raise IngestError("the compressed picture has another size than (0028,0010) Rows, (0028,0011) Columns say")
+            raise IngestError("the compressed picture differs in size from (0028,0010) Rows and (0028,0011) Columns")
         if header.components != whole_number(dataset, "SamplesPerPixel", 1):
-            raise IngestError("the compressed picture has other components than (0028,0002) Samples per Pixel says")
+            raise IngestError("the compressed picture differs in components from (0028,0002) Samples per Pixel")

@@ -1,4 +1,4 @@
-"""Read many pictures, in parallel where there are many; a decoder that crashes takes one file with it."""
+"""Read many images, in parallel where that pays off; a crash of a decoder costs one file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from medidistill.ingest.dicom import address
 from medidistill.ingest.sources.record import Record
 from medidistill.ingest.transforms import Loader
 
-__all__ = ["Film", "load_films", "worker_count"]
+__all__ = ["LoadedImage", "load_images", "worker_count"]
 
 _PER_WORKER = 1000  # a worker takes seconds to start: fewer files than this are read sooner without it
 _MOST_WORKERS = 16
@@ -35,8 +35,8 @@ _CRASHED = "unreadable (the decoder crashed, or ran out of memory)"
 
 
 @dataclass(frozen=True)
-class Film:
-    """One picture as it was read.
+class LoadedImage:
+    """One image as read from its file.
 
     Args:
         image: (1, S, S) float32 in [0, 1].
@@ -44,12 +44,12 @@ class Film:
         height: rows in the file.
         sha256: of the file, with the frame where there are several.
         pixels: digest of the rendered pixels.
-        outline: 256 bits, hexadecimal.
+        difference_hash: 256 bits, hexadecimal.
         fine: see `medidistill.ingest.examine.fine_structure`.
         contrast: 99th less 1st percentile of the intensities.
         clipped: the larger share of black or white pixels.
         view: of the header, else empty.
-        body_part: `other` where the header says so, else empty.
+        body_part: `other` where the header gives another part than the chest, else empty.
         shown_by: the attribute that decided on brightness and contrast, else empty.
         notices: what was assumed or left unused on reading, see `medidistill.ingest.notices`.
     """
@@ -59,7 +59,7 @@ class Film:
     height: int
     sha256: str
     pixels: str
-    outline: str
+    difference_hash: str
     fine: bytes
     contrast: float
     clipped: float
@@ -73,14 +73,14 @@ _Task = tuple[str, int | None]
 
 
 def worker_count(files: int) -> int:
-    """Return how many processes read `files` files soonest: one for a small source, at most one a CPU."""
+    """Return the fastest number of processes for `files` files: one for a small source, at most one a CPU."""
     return max(1, min(len(os.sched_getaffinity(0)), files // _PER_WORKER, _MOST_WORKERS))
 
 
-def load_films(
+def load_images(
     records: Sequence[Record], image_size: int, cache: str, folder: Path | None, workers: int
-) -> Iterator[Film | str]:
-    """Yield for each record, in order, its film, or the reason why there is none.
+) -> Iterator[LoadedImage | str]:
+    """Yield for each record, in order, its image or the reason why it cannot be read.
 
     Args:
         records: what to read.
@@ -107,7 +107,7 @@ class _Reader:
         self.settings = (image_size, cache, folder)
         self.loader = Loader(image_size, cache, folder)
 
-    def read(self, task: _Task) -> Film | str:
+    def read(self, task: _Task) -> LoadedImage | str:
         path, frame = Path(task[0]), task[1]
         try:
             content = sha256 = sha256_file(path)
@@ -120,9 +120,14 @@ class _Reader:
             return str(error)
         except OSError as error:
             return f"unreadable ({error.strerror})"
-        names = ("width", "height", "pixels", "outline", "fine", "contrast", "clipped")
-        said = ("view", "body_part", "shown_by", "notices")
-        return Film(image=item["image"].numpy(), sha256=sha256, **{name: item[name] for name in (*names, *said)})
+        measured = ("width", "height", "pixels", "fine", "contrast", "clipped")
+        described = ("view", "body_part", "shown_by", "notices")
+        return LoadedImage(
+            image=item["image"].numpy(),
+            sha256=sha256,
+            difference_hash=item["outline"],
+            **{name: item[name] for name in (*measured, *described)},
+        )
 
 
 _worker: list[_Reader] = []  # the reader of this worker process
@@ -130,34 +135,34 @@ _worker: list[_Reader] = []  # the reader of this worker process
 
 def _start(image_size: int, cache: str, folder: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the workers
-    logging.disable(logging.CRITICAL)  # what libraries say of a file may name it, and stderr is read by others
+    logging.disable(logging.CRITICAL)  # messages of libraries may hold a file's name, and stderr is not private
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     _worker.append(_Reader(image_size, cache, folder))
 
 
-def _read_chunk(tasks: Sequence[_Task]) -> list[Film | str]:
+def _read_chunk(tasks: Sequence[_Task]) -> list[LoadedImage | str]:
     return [_worker[0].read(task) for task in tasks]
 
 
 def _pool(reader: _Reader, workers: int) -> ProcessPoolExecutor:
-    # not `fork`: torch has threads, and a forked one may wait for a lock for ever
+    # not `fork`: torch has threads, and a forked process can deadlock on an inherited lock
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=reader.settings)
 
 
-def _submit(pool: ProcessPoolExecutor, tasks: Sequence[_Task]) -> Future[list[Film | str]]:
+def _submit(pool: ProcessPoolExecutor, tasks: Sequence[_Task]) -> Future[list[LoadedImage | str]]:
     try:
         return pool.submit(_read_chunk, tasks)
     except BrokenProcessPool as error:  # it broke since the last result
-        failed: Future[list[Film | str]] = Future()
+        failed: Future[list[LoadedImage | str]] = Future()
         failed.set_exception(error)
         return failed
 
 
-def _in_parallel(tasks: Sequence[_Task], reader: _Reader, workers: int) -> Iterator[Film | str]:
+def _in_parallel(tasks: Sequence[_Task], reader: _Reader, workers: int) -> Iterator[LoadedImage | str]:
     chunks = deque(tasks[start : start + _CHUNK] for start in range(0, len(tasks), _CHUNK))
-    waiting: deque[tuple[Sequence[_Task], Future[list[Film | str]]]] = deque()
+    waiting: deque[tuple[Sequence[_Task], Future[list[LoadedImage | str]]]] = deque()
     pool = _pool(reader, workers)
     try:
         try:
@@ -177,14 +182,14 @@ def _in_parallel(tasks: Sequence[_Task], reader: _Reader, workers: int) -> Itera
                 chunks.extendleft(other for other, _ in reversed(waiting))
                 waiting.clear()
                 pool.shutdown(wait=False, cancel_futures=True)
-                yield from _alone(chunk, reader)
+                yield from _one_by_one(chunk, reader)
                 pool = _pool(reader, workers)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(tasks: Sequence[_Task], reader: _Reader) -> Iterator[Film | str]:
-    """Read files in a process that may die of each."""
+def _one_by_one(tasks: Sequence[_Task], reader: _Reader) -> Iterator[LoadedImage | str]:
+    """Read files one at a time in a process that any of them may crash."""
     pool = _pool(reader, 1)
     try:
         for task in tasks:

@@ -1,4 +1,4 @@
-"""Look-up tables of DICOM, their forms of data, and what their descriptors get wrong.
+"""DICOM look-up tables: their encodings, and common errors of their descriptors.
 
 Source: PS3.3 C.11.1.1.1 for the Modality LUT, C.11.2.1.1 for the VOI LUT.
 """
@@ -65,7 +65,7 @@ def read_lookup_table(kind: LutKind, item: Dataset, low: float, high: float, lit
     The first value mapped is signed where the input may be negative, else unsigned, whatever its value representation:
     an explicit VR holds for all three values of the descriptor, and Pixel Representation speaks of the stored values
     alone. An entry count of 0 means 65,536. Entries are unsigned, and may be typed US, SS, OW, OB or UN; those of 8
-    bits or fewer may lie in bytes or in words, which the length of the data tells.
+    bits or fewer may lie in bytes or in words, as follows from the length of the data.
 
     Args:
         kind: which table.
@@ -75,7 +75,7 @@ def read_lookup_table(kind: LutKind, item: Dataset, low: float, high: float, lit
         little_endian: byte order of the file.
 
     Raises:
-        IngestError: a table that is not there, or cannot be meant; the message names table and attribute.
+        IngestError: a missing or implausible table; the message names table and attribute.
     """
     descriptor = _words(item, 0x00283002, little_endian)
     if descriptor is None or len(descriptor) != 3:
@@ -83,7 +83,7 @@ def read_lookup_table(kind: LutKind, item: Dataset, low: float, high: float, lit
     count, start, bits = (int(value) for value in descriptor)
     count = count or 65536
     if not 1 <= bits <= 16:
-        raise IngestError(f"{kind}: {_DESCRIPTOR} must say 8 to 16 bits an entry")
+        raise IngestError(f"{kind}: {_DESCRIPTOR} must give 8 to 16 bits per entry")
     entries, packed = _entries(kind, item, count, bits, little_endian)
     first, flipped = _first_value(kind, start, count, low, high)
     notices = [Notice.LUT_PACKED] if packed else []
@@ -110,7 +110,7 @@ def _first_value(kind: LutKind, start: int, count: int, low: float, high: float)
 def _entries(
     kind: LutKind, item: Dataset, count: int, bits: int, little_endian: bool
 ) -> tuple[NDArray[np.uint16], bool]:
-    """Return the entries, and whether they lie in bytes against what the descriptor says."""
+    """Return the entries, and whether they are stored in bytes, contrary to the descriptor."""
     words = _words(item, 0x00283006, little_endian)
     if words is None:
         raise IngestError(f"{kind}: {_DATA} is missing")
@@ -120,7 +120,7 @@ def _entries(
     # an odd number of bytes is padded to an even one; twice as many would have been words
     if len(data) in (count, count + count % 2):
         return np.frombuffer(data, "u1", count).astype(np.uint16), bits > 8
-    raise IngestError(f"{kind}: {_DATA} hold fewer entries than {_DESCRIPTOR} says")
+    raise IngestError(f"{kind}: {_DATA} hold fewer entries than {_DESCRIPTOR} states")
 
 
 def _raw(item: Dataset, tag: int) -> Any:

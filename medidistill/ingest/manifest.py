@@ -49,7 +49,7 @@ class Quarantined:
         key: its path relative to the source, or the table's name and line; bytes of a name that are not valid UTF-8 are
             written as escapes.
         reason: why; holds no name of a file, so that a report can show it.
-        other: key of the film that it is a duplicate of, else empty.
+        other: key of the image that it duplicates, else empty.
     """
 
     key: str

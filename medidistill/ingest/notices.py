@@ -1,4 +1,4 @@
-"""What a reader had to assume about a file, or left unused: listed with the film, so that nothing happens silently.
+"""Assumptions made and attributes ignored when reading a file: listed with the image, so that nothing is silent.
 
 The list is closed: a notice never holds a value of a header, which could be a patient's.
 """
@@ -16,12 +16,12 @@ class Notice(StrEnum):
     # the file
     NO_PREAMBLE = "no DICOM preamble: read as a data set by its first elements"
     NO_TRANSFER_SYNTAX = "(0002,0010) Transfer Syntax UID is missing: taken from the encoding of the data set"
-    OTHER_VR_ENCODING = "explicit or implicit VR, other than (0002,0010) Transfer Syntax UID says: read as encoded"
+    OTHER_VR_ENCODING = "explicit or implicit VR, contrary to (0002,0010) Transfer Syntax UID: read as encoded"
     # stored values
     HIGH_BIT_ASSUMED = "(0028,0102) High Bit is missing: Bits Stored - 1 is assumed"
     UNUSED_BITS = "bits outside (0028,0101) Bits Stored were set: cleared"
     LOSSY_OVERSHOOT = "lossy compression exceeded the range of (0028,0101) Bits Stored: clipped"
-    UNSIGNED_CODESTREAM = "unsigned JPEG 2000 samples: read as signed, as (0028,0103) Pixel Representation says"
+    UNSIGNED_CODESTREAM = "unsigned JPEG 2000 samples: read as signed, as (0028,0103) Pixel Representation requires"
     # modality transformation
     NO_INTERCEPT = "(0028,1053) Rescale Slope without (0028,1052) Rescale Intercept: intercept 0 is assumed"
     NO_SLOPE = "(0028,1052) Rescale Intercept without (0028,1053) Rescale Slope: slope 1 is assumed"
@@ -31,9 +31,9 @@ class Notice(StrEnum):
     LUT_FIRST_VALUE = (
         "first value mapped of (0028,3002) LUT Descriptor fits its input with the other sign only: so read"
     )
-    LUT_NARROW = "(0028,3006) LUT Data use fewer bits than (0028,3002) LUT Descriptor says: scaled by the bits in use"
-    LUT_WIDE = "(0028,3006) LUT Data use more bits than (0028,3002) LUT Descriptor says: scaled by the bits in use"
-    LUT_PACKED = "(0028,3006) LUT Data hold one byte an entry, (0028,3002) LUT Descriptor says more: read as bytes"
+    LUT_NARROW = "(0028,3006) LUT Data use fewer bits than (0028,3002) LUT Descriptor states: scaled by the bits in use"
+    LUT_WIDE = "(0028,3006) LUT Data use more bits than (0028,3002) LUT Descriptor states: scaled by the bits in use"
+    LUT_PACKED = "(0028,3006) LUT Data hold one byte per entry, (0028,3002) LUT Descriptor states more: read as bytes"
     # window
     SEVERAL_WINDOWS = "several windows in (0028,1050), (0028,1051): the first is used"
     EMPTY_WINDOW = (

@@ -1,6 +1,6 @@
-"""DICOM objects that hold no image: reports, presentation states and the like, which lie beside the films of a study.
+"""DICOM objects that hold no image: reports, presentation states and the like, which accompany the images of a study.
 
-An archive sends whole studies. A report beside nine films is no tenth film that failed, and nothing of it is read.
+An archive sends whole studies. A report beside nine images is not a tenth image that failed, and is not read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 
 from medidistill.ingest.dicom_file import read_dicom_file
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 __all__ = ["kind_of_object"]
 
@@ -32,7 +32,7 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "PixelDataProv
 
 
 def kind_of_object(path: Path) -> str:
-    """Return what a DICOM object is that holds no image; an empty text for every other file.
+    """Return the kind of a DICOM object without an image; an empty string for every other file.
 
     The SOP class decides, and it is believed only of an object without pixel data. A damaged file, and an object of a
     class that is not listed here, may have been an image.
@@ -47,22 +47,22 @@ def kind_of_object(path: Path) -> str:
     if stated == _DIRECTORY:
         return "DICOMDIR"
     if stated and not _kind(stated):
-        return ""  # without reading on: nearly every file is a film
+        return ""  # without reading on: nearly every file is an image
     try:
-        with quiet():
+        with silence_pydicom():
             dataset = read_dicom_file(path, keywords=("SOPClassUID", *_PIXELS)).dataset
             kind = _kind(str(dataset.get("SOPClassUID", "") or ""))
             return "" if any(word in dataset for word in _PIXELS) else kind
     except OSError:
         raise
-    except Exception:  # noqa: BLE001 (damaged files raise anything: whoever reads it as an image says so)
+    except Exception:  # noqa: BLE001 (damaged files raise anything: reading it as an image will report it)
         return ""
 
 
 def _stated_class(path: Path) -> str:
     """Return the SOP class of the file meta information, an empty text where it is missing or damaged."""
     try:
-        with quiet():
+        with silence_pydicom():
             return str(pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID", "") or "")
     except OSError:
         raise

@@ -1,4 +1,4 @@
-"""Which stored values lie outside the picture: (0028,0120) Pixel Padding Value (PS3.3 C.7.5.1.1.2)."""
+"""Stored values that are padding: (0028,0120) Pixel Padding Value (PS3.3 C.7.5.1.1.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["padding_range"]
 
 
 def padding_range(dataset: Dataset, layout: PixelLayout) -> tuple[tuple[int, int] | None, Notice | None]:
-    """Return the smallest and largest stored value that are padding, None where there is none, and what is to be said.
+    """Return the smallest and largest stored value that are padding, None where there is none, and a notice.
 
     Both attributes are read by Pixel Representation, whatever their own value representation: some writers type those
     of signed pixels US, with or without extended sign. The limit may lie on either side of the value. What no stored

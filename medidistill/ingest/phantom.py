@@ -1,8 +1,8 @@
-"""Phantom chest X-rays as DICOM studies: a data set that needs no patient and no network.
+"""Phantom chest X-rays as DICOM studies: a data set without patients or downloads.
 
 Three classes: `normal`, `lobar_pneumonia` (one dense consolidation, sharp at its fissure) and
 `bilateral_peripheral_opacities` (patchy ground-glass at the pleura, mid and lower zones). The
-pictures are drawn, not derived from anyone's; they teach a program to run, not a doctor to read.
+images are drawn, not derived from patients; they exercise software and have no clinical value.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _SITES = (("phantom-north", "LINEAR"), ("phantom-south", "SIGMOID"), ("phantom-e
 def generate_phantom(folder: Path, config: PhantomConfig, *, progress: bool = False) -> Path:
     """Write phantom studies and `labels.csv`: same configuration, same bytes.
 
-    One folder a patient, 1 to `images_per_patient` films each, 12 bits in 16, a share of MONOCHROME1, a VOI
-    window whose function differs by site. Exposure varies from film to film, so that the mean grey level
-    does not give the class away.
+    One folder a patient, 1 to `images_per_patient` images each, 12 bits in 16, a share of MONOCHROME1, a VOI
+    window whose function differs by site. Exposure varies from image to image, so that the mean grey level
+    does not reveal the class.
 
     Args:
         folder: a new or empty folder.
-        config: patients, films, size, share of MONOCHROME1, seed.
+        config: patients, images, size, share of MONOCHROME1, seed.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -131,7 +131,7 @@ def _uid(*parts: object) -> str:
 
 
 def _identify(dataset: Dataset, seed: int, number: int, film: int, name: str, site: str, sex: str, age: int) -> None:
-    """Add patient, study, series and equipment; every value says that it is a phantom."""
+    """Add patient, study, series and equipment; every value marks a phantom."""
     dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
     dataset.SOPInstanceUID = _uid(seed, number, film)
     dataset.StudyInstanceUID = _uid(seed, number, film, "study")

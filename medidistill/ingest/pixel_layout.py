@@ -1,4 +1,4 @@
-"""How the attributes of an image say that its stored values lie in pixel cells (PS3.5 8.1.1)."""
+"""Layout of stored values in pixel cells, from the attributes of an image (PS3.5 8.1.1)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PixelLayout:
 
 
 def read_layout(dataset: Dataset) -> tuple[PixelLayout, tuple[Notice, ...]]:
-    """Return the layout of the pixel cells of an image, and what had to be assumed.
+    """Return the layout of the pixel cells of an image, and the assumptions made.
 
     Raises:
         IngestError: an attribute that is missing or out of its range; the message names it.

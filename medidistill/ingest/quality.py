@@ -1,4 +1,4 @@
-"""The gate: which films are set aside or marked, and why."""
+"""The quality gate: which images are set aside or used under a warning, and why."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medidistill.config import QualityConfig
-from medidistill.ingest.examine import OUTLINE_BITS
-from medidistill.ingest.loading import Film
-from medidistill.ingest.projection import LATERAL, OBLIQUE, OTHER_PART, view_of_text
+from medidistill.ingest.examine import HASH_BITS
+from medidistill.ingest.header_screening import LATERAL, OBLIQUE, OTHER_PART, view_of_text
+from medidistill.ingest.loading import LoadedImage
 
-__all__ = ["Finding", "judge", "near_pairs"]
+__all__ = ["Finding", "near_pairs", "screen_image"]
 
 _BLOCK = 2048
 _NOTHING = 1e-6
@@ -21,7 +21,7 @@ _NOTHING = 1e-6
 
 @dataclass(frozen=True)
 class Finding:
-    """One doubt about a film.
+    """One doubt about an image.
 
     Args:
         action: `quarantine` or `warn`.
@@ -32,11 +32,11 @@ class Finding:
     reason: str
 
 
-def judge(film: Film, table_view: str, config: QualityConfig) -> Iterator[Finding]:
-    """Yield what speaks against a film by itself.
+def screen_image(film: LoadedImage, table_view: str, config: QualityConfig) -> Iterator[Finding]:
+    """Yield the findings of one image by itself.
 
     Args:
-        film: what was read and measured.
+        film: the image and what was measured on it.
         table_view: the view that the table of labels states, stronger than the header's.
         config: limits, and what to do.
     """
@@ -49,7 +49,7 @@ def judge(film: Film, table_view: str, config: QualityConfig) -> Iterator[Findin
         *((config.irregular, True, notice) for notice in film.notices),
         (config.view, view == LATERAL, "lateral view"),
         (config.view, view == OBLIQUE, "oblique view"),
-        (config.body_part, film.body_part == OTHER_PART, "another part of the body than the chest"),
+        (config.body_part, film.body_part == OTHER_PART, "a body part other than the chest"),
         (config.blank, film.contrast < config.min_contrast, f"blank: hardly any contrast{shown}"),
         (config.clipped, film.clipped > config.max_clipped, f"clipped: most pixels at one end of the scale{shown}"),
     )
@@ -58,29 +58,27 @@ def judge(film: Film, table_view: str, config: QualityConfig) -> Iterator[Findin
             yield Finding(action, reason)
 
 
-def near_pairs(outlines: Sequence[str], groups: Sequence[int], max_bits: int) -> list[tuple[int, int]]:
-    """Return the pairs of films in different groups whose outlines differ in few bits, or in nearly all: a negative.
+def near_pairs(hashes: Sequence[str], groups: Sequence[int], max_bits: int) -> list[tuple[int, int]]:
+    """Return the pairs of images in different groups whose hashes differ in few bits, or in nearly all (a negative).
 
     Args:
-        outlines: N hexadecimal outlines of 256 bits.
+        hashes: N hexadecimal hashes of 256 bits.
         groups: N numbers; only pairs of different groups count.
         max_bits: bits that may differ.
 
     Returns:
-        (i, j) with i < j, sorted. Work grows with N squared (10,000 films: seconds), memory with N.
+        (i, j) with i < j, sorted. Work grows with N squared (10,000 images: seconds), memory with N.
     """
-    if not outlines:
+    if not hashes:
         return []
-    packed = np.array([np.frombuffer(bytes.fromhex(text), np.uint8) for text in outlines])
+    packed = np.array([np.frombuffer(bytes.fromhex(text), np.uint8) for text in hashes])
     signs = np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
     group: NDArray[np.int64] = np.asarray(groups)
     found: list[tuple[int, int]] = []
     for start in range(0, len(signs), _BLOCK):
         for other in range(start, len(signs), _BLOCK):
             # +1 and -1: the product is the number of bits less twice those that differ
-            close = (
-                np.abs(signs[start : start + _BLOCK] @ signs[other : other + _BLOCK].T) >= OUTLINE_BITS - 2 * max_bits
-            )
+            close = np.abs(signs[start : start + _BLOCK] @ signs[other : other + _BLOCK].T) >= HASH_BITS - 2 * max_bits
             close &= group[start : start + _BLOCK, None] != group[None, other : other + _BLOCK]
             found += [(start + i, other + j) for i, j in np.argwhere(close).tolist() if start + i < other + j]
     return sorted(found)

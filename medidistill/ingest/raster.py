@@ -27,7 +27,7 @@ _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 
 @dataclass(frozen=True)
 class Raster:
-    """A picture and what is to be said of it.
+    """A picture and its notices.
 
     Args:
         picture: (rows, columns) float32 in [0, 1].
@@ -92,7 +92,7 @@ def _check_jpeg(path: Path) -> None:
 
 
 def _colour_management(picture: Image.Image) -> tuple[Notice, ...]:
-    """Return what the file says of its colours; nothing of it is applied."""
+    """Return notices on the file's colour information, none of which is applied."""
     info: dict[Any, Any] = picture.info
     gamma = info.get("gamma")
     odd = gamma is not None and "srgb" not in info and abs(float(gamma) - _SRGB_GAMMA) > 1e-3
@@ -157,7 +157,7 @@ def _grey(values: NDArray[np.int64], alpha: NDArray[np.int64] | None) -> Raster:
 
 
 def _upright(samples: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
-    """Return samples turned as their EXIF orientation (1 to 8) says, as `ImageOps.exif_transpose` does."""
+    """Return samples oriented by their EXIF orientation (1 to 8), as `ImageOps.exif_transpose` does."""
     if orientation in (5, 6, 7, 8):
         samples = np.swapaxes(samples, 0, 1)
     if orientation in (3, 4, 7, 8):

@@ -46,7 +46,7 @@ def stored_values(samples: Samples, layout: PixelLayout) -> tuple[NDArray[Any], 
         IngestError: a contradiction; the message names the attribute.
     """
     if samples.signed and not layout.signed and int(samples.values.min()) < 0:
-        raise IngestError(f"{attribute('PixelRepresentation')} says unsigned, the compressed samples are negative")
+        raise IngestError(f"{attribute('PixelRepresentation')} is unsigned, but the compressed samples are negative")
     notices: list[Notice] = []
     if layout.signed and not samples.signed and samples.knows_sign:
         notices.append(Notice.UNSIGNED_CODESTREAM)
@@ -69,7 +69,7 @@ def stored_values(samples: Samples, layout: PixelLayout) -> tuple[NDArray[Any], 
 
 
 def _narrow(samples: Samples, layout: PixelLayout) -> NDArray[Any]:
-    """Return samples that have fewer bits than Bits Stored says: numbers that the header has room for."""
+    """Return samples of fewer bits than Bits Stored, whose values the header can represent."""
     if layout.signed and not samples.signed and int(samples.values.max()) >> (samples.bits - 1):
         raise IngestError(
             f"{attribute('BitsStored')} and {attribute('PixelRepresentation')}: the sign of compressed samples of "

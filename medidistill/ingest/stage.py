@@ -19,7 +19,7 @@ from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import IngestError, QuarantineError
 from medidistill.ingest.contact_sheet import MOST_THUMBNAILS, write_contact_sheet
 from medidistill.ingest.duplicates import Copies, find_copies, find_near_duplicates
-from medidistill.ingest.loading import Film, load_films, worker_count
+from medidistill.ingest.loading import LoadedImage, load_images, worker_count
 from medidistill.ingest.manifest import (
     Quarantined,
     check_quarantine,
@@ -28,7 +28,7 @@ from medidistill.ingest.manifest import (
     write_manifest,
     write_quarantine,
 )
-from medidistill.ingest.quality import judge
+from medidistill.ingest.quality import screen_image
 from medidistill.ingest.sources import Record, class_names, find_records, workspace
 from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, describe_splits, required_splits
 from medidistill.ingest.synthetic import all_marked_synthetic
@@ -46,17 +46,17 @@ class IngestResult:
         train: images of the training split, (N, 1, S, S) float32 in [0, 1], sorted by key.
         val: images of the validation split, likewise.
         test: images of the test split, likewise.
-        manifest: one row an image: key, label, patient_id (hashed), patient_source (what tells the patient), site, sex,
-            age, split, width, height, sha256.
+        manifest: one row an image: key, label, patient_id (hashed), patient_source (how the patient is identified),
+            site, sex, age, split, width, height, sha256.
         quarantine: what was set aside, with the reason.
         digest: 16 hexadecimal digits that name files, labels, splits and configuration.
         normalisation: how the images become network input.
-        warned: what is used although something speaks against it, with the reason.
+        warned: images used despite a warning, with the reason.
         excluded: what somebody decided not to use, with the reason.
         notes: what was made of the source, sentences without names of files and patients.
-        patients: how many images are told apart by what.
-        synthetic: whether every image says of itself that it is synthetic.
-        thumbnails: (1, S, S) of films that were set aside or used under a warning, by key: patients' pixels.
+        patients: how many images are attributed to a patient by which identifier.
+        synthetic: whether every image is marked as synthetic.
+        thumbnails: (1, S, S) of images that were set aside or used under a warning, by key: patients' pixels.
     """
 
     train: LabelledImages
@@ -99,7 +99,7 @@ def ingest(
     Args:
         source: folder, DICOMDIR, MedMNIST npz or zip; see `medidistill.ingest.sources`.
         config: image size, classes, split, cache, limit of the quarantine.
-        whole: put every image into `test`, whatever split the table or the configuration says.
+        whole: put every image into `test`, whatever the split of the table or the configuration.
         folder: a private folder for the disk cache, for what archives hold while they are read, and for the
             quarantine table of a run that had to stop; None: the system's temporary folder, and no table.
         workers: processes that decode; 0: as many as the CPUs and the number of files call for. More than one needs
@@ -127,34 +127,36 @@ def _ingest(
     progress: bool,
 ) -> IngestResult:
     found = find_records(source, config, place, progress=progress)
-    records, gate = found.records, _Gate(found.quarantine, found.warned)
-    total = len(records) + len(gate.quarantine)
+    records, screening = found.records, _Screening(found.quarantine, found.warned)
+    total = len(records) + len(screening.quarantine)
     if not records:
-        check_quarantine(gate.quarantine, total, config, folder)
-        if not gate.quarantine:
+        check_quarantine(screening.quarantine, total, config, folder)
+        if not screening.quarantine:
             raise IngestError(f"{source}: all {len(found.excluded)} images are in the list of exclusions")
         raise IngestError(
-            f"{source}: no usable images; {total} set aside, first: {gate.quarantine[0].reason}",
-            private=[f"{entry.key}: {entry.reason}" for entry in gate.quarantine],
+            f"{source}: no usable images; {total} set aside, first: {screening.quarantine[0].reason}",
+            private=[f"{entry.key}: {entry.reason}" for entry in screening.quarantine],
         )
     try:
         classes = class_names(records, config)
-    except IngestError:  # a class that was set aside is no class that is missing
-        check_quarantine(gate.quarantine, total, config, folder)
+    except IngestError:  # a class whose images were all set aside is not a missing class
+        check_quarantine(screening.quarantine, total, config, folder)
         raise
     splits = ["test"] * len(records) if whole else assign_splits(records, classes, config)
     drawn = "" if whole else describe_splits(records, config)
-    loaded = load_films(records, config.image_size, config.cache, folder, workers or worker_count(len(records)))
+    loaded = load_images(records, config.image_size, config.cache, folder, workers or worker_count(len(records)))
     bar = tqdm(loaded, "reading X-rays", len(records), unit="image", file=sys.stderr, disable=not progress)
-    films = gate.alone(records, bar, config)
-    gate.copies(records, films, find_copies(records, films, config.quality))
-    gate.copies(records, films, find_near_duplicates(records, films, splits, config.quality))
-    gate.quarantine.sort(key=lambda entry: entry.key)
+    films = screening.screen_each(records, bar, config)
+    screening.set_copies_aside(records, films, find_copies(records, films, config.quality))
+    screening.set_copies_aside(records, films, find_near_duplicates(records, films, splits, config.quality))
+    screening.quarantine.sort(key=lambda entry: entry.key)
     try:
-        check_quarantine(gate.quarantine, total, config, folder)
+        check_quarantine(screening.quarantine, total, config, folder)
     except QuarantineError:
         if folder is not None:
-            write_contact_sheet(folder / "quarantine.html", gate.quarantine, gate.warned, gate.thumbnails)
+            write_contact_sheet(
+                folder / "quarantine.html", screening.quarantine, screening.warned, screening.thumbnails
+            )
         raise
 
     rows = [
@@ -172,11 +174,11 @@ def _ingest(
     return IngestResult(
         **parts,
         manifest=manifest,
-        quarantine=gate.quarantine,
+        quarantine=screening.quarantine,
         digest=ingest_digest(manifest, config),
         normalisation=fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images),
-        warned=gate.warned,
-        thumbnails=gate.thumbnails,
+        warned=screening.warned,
+        thumbnails=screening.thumbnails,
         excluded=found.excluded,
         notes=(*found.notes, *([drawn] if drawn else ()), *patients.sentences()),
         patients=patients,
@@ -185,27 +187,29 @@ def _ingest(
 
 
 @dataclass
-class _Gate:
+class _Screening:
     """Collects what is set aside and what is used under a warning, with its pictures."""
 
     quarantine: list[Quarantined]
     warned: list[Quarantined] = field(default_factory=list)
     thumbnails: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def _note(self, action: str, entry: Quarantined, *films: tuple[str, Film]) -> None:
+    def _note(self, action: str, entry: Quarantined, *films: tuple[str, LoadedImage]) -> None:
         (self.quarantine if action == "quarantine" else self.warned).append(entry)
         if len(self.thumbnails) < 2 * MOST_THUMBNAILS:
             self.thumbnails.update((key, film.image) for key, film in films)
 
-    def alone(self, records: Sequence[Record], loaded: Iterable[Film | str], config: IngestConfig) -> list[Film | None]:
-        """Return the films that nothing speaks against by themselves, None for the others."""
-        films: list[Film | None] = []
+    def screen_each(
+        self, records: Sequence[Record], loaded: Iterable[LoadedImage | str], config: IngestConfig
+    ) -> list[LoadedImage | None]:
+        """Return the images that pass the checks of a single image, None for the others."""
+        films: list[LoadedImage | None] = []
         for record, film in zip(records, loaded, strict=True):
             if isinstance(film, str):
                 self._note("quarantine", Quarantined(record.key, film))
                 films.append(None)
                 continue
-            findings = list(judge(film, record.view, config.quality))
+            findings = list(screen_image(film, record.view, config.quality))
             for finding in findings:
                 self._note(finding.action, Quarantined(record.key, finding.reason), (record.key, film))
                 if finding.action == "quarantine":
@@ -213,8 +217,8 @@ class _Gate:
             films.append(None if any(finding.action == "quarantine" for finding in findings) else film)
         return films
 
-    def copies(self, records: Sequence[Record], films: list[Film | None], found: Copies) -> None:
-        """Take the copies out of `films`."""
+    def set_copies_aside(self, records: Sequence[Record], films: list[LoadedImage | None], found: Copies) -> None:
+        """Set copies aside: remove them from `films`."""
         for i, j, finding in found:
             film, other = films[i], films[j]
             assert film is not None

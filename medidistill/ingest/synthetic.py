@@ -1,4 +1,4 @@
-"""Whether images say of themselves that they are synthetic: what the phantom policy rests on."""
+"""Whether images are marked as synthetic: the basis of the phantom policy."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Window:
 def choose_window(
     centers: Sequence[float | None], widths: Sequence[float | None]
 ) -> tuple[Window | None, Notice | None]:
-    """Return the first window that has both a centre and a width, and what is to be said of the choice.
+    """Return the first window that has both a centre and a width, and a notice on the choice.
 
     Args:
         centers: values of (0028,1050) Window Center, None for each empty one.

@@ -16,7 +16,7 @@ _LARGE = 2**31 - 1
 
 
 def raise_malloc_thresholds() -> bool:
-    """Tell glibc to keep freed memory; returns False, and changes nothing, on other C libraries.
+    """Make glibc keep freed memory; return False, without effect, on other C libraries.
 
     Called once at the start of a program, never on import: it changes the whole process.
     """

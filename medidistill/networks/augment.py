@@ -1,4 +1,4 @@
-"""Differentiable augmentation for chest X-rays, with its random numbers drawn first and handed in.
+"""Differentiable augmentation for chest X-rays, with random parameters drawn beforehand and passed in.
 
 After differentiable siamese augmentation (Zhao and Bilen 2021). Drawing the parameters apart from applying
 them makes the augmentation a fixed, differentiable map of the images, which the adjoint of the inner loop
@@ -21,7 +21,7 @@ _COLUMNS = 9  # shift y, shift x, log scale, angle, brightness, contrast, cutout
 
 
 def is_identity(config: AugmentConfig) -> bool:
-    """Whether the configuration leaves every image as it is."""
+    """Return whether the configuration leaves every image as it is."""
     numbers = (config.shift, config.scale, config.rotate, config.brightness, config.contrast, config.cutout)
     return not (any(numbers) or config.flip)
 

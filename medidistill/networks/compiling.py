@@ -1,7 +1,7 @@
 """When to compile, and one compiled function for each shape.
 
 `torch.compile` halves the time of a step on a CPU and costs 10 to 40 seconds the first time (its results are
-cached on disk after that). Short runs would not win that back.
+cached on disk after that). Short runs would not recover that.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 
 __all__ = ["Compilations", "CompiledByShape", "compiled_once", "should_compile", "watch_compilations"]
 
-# activations of the widest layer, summed over all steps, from which a run wins its compilation back:
+# activations of the widest layer, summed over all steps, from which compilation pays off:
 # measured saving 5e-8 s each on one core, compilation about 45 s
 _MIN_WORK_TO_COMPILE = 1e9
 
-# large maps are computed again in each loop that reads them: storing and loading them, masks above all, is slower
+# recompute large activations in each loop that reads them: storing and loading them, masks above all, is slower
 _INDUCTOR_OPTIONS: dict[str, Any] = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
 
 
@@ -30,7 +30,7 @@ def should_compile(mode: str, activations: float) -> bool:
     """Decide whether to compile.
 
     Args:
-        mode: "on", "off", or "auto" (enough work, and a C++ compiler or a CUDA device is there).
+        mode: "on", "off", or "auto" (enough work, and a C++ compiler or a CUDA device is present).
         activations: steps x batch x width x rows x columns of the planned work.
     """
     if mode != "auto":
@@ -41,28 +41,28 @@ def should_compile(mode: str, activations: float) -> bool:
 
 @dataclass
 class Compilations:
-    """What was compiled while somebody watched.
+    """Compilations inside a `watch_compilations` block.
 
     Args:
-        tell: called with True before a function is called with new shapes for the first time, with False after that.
+        notify: called with True before the first call of a function with new shapes, with False after it.
         functions: functions compiled, each counted once for each combination of shapes.
-        seconds: time of these first calls: compilation, or reading what an earlier process left on disk, and one use.
+        seconds: time of these first calls: compilation, or reading the disk cache of an earlier process, and one run.
     """
 
-    tell: Callable[[bool], None]
+    notify: Callable[[bool], None]
     functions: int = 0
     seconds: float = 0.0
 
     def time(self, call: Callable[[], Any]) -> Any:
-        """Return what `call` returns, and count it."""
-        self.tell(True)
-        begun = time.perf_counter()
+        """Return the result of `call`, and add its time."""
+        self.notify(True)
+        start = time.perf_counter()
         try:
             return call()
         finally:
             self.functions += 1
-            self.seconds += time.perf_counter() - begun
-            self.tell(False)
+            self.seconds += time.perf_counter() - start
+            self.notify(False)
 
 
 _WATCHED: ContextVar[Compilations | None] = ContextVar("compilations", default=None)
@@ -70,7 +70,7 @@ _WATCHED: ContextVar[Compilations | None] = ContextVar("compilations", default=N
 
 @contextlib.contextmanager
 def watch_compilations(watcher: Compilations) -> Iterator[None]:
-    """Tell `watcher` what is compiled inside the block: a progress bar would stand still without a word."""
+    """Record compilations inside the block, so that a progress bar can explain the pause."""
     before = _WATCHED.set(watcher)
     try:
         yield

@@ -27,7 +27,7 @@ def default_depth(image_size: int) -> int:
 
 
 class _InstanceNorm(nn.Module):
-    row_by_row = True  # each image is normalised by its own mean and deviation
+    row_by_row = True  # each image is normalised by its own mean and standard deviation
 
     def __init__(self, channels: int) -> None:
         super().__init__()

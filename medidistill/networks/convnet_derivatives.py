@@ -1,7 +1,8 @@
 """First and mixed second derivatives of the ConvNet's loss, written out by hand.
 
 One block is y = W * a, n = (y - mean y) s with s = (var y + eps)^-1/2, z = gamma n + beta, a' = pool(relu z). A dot
-marks the derivative along a direction v of the parameters, and d the derivative of the loss. With means over a map,
+marks the derivative along a direction v of the parameters, and d the derivative of the loss. With means over an
+activation map,
 
     n. = s (y. - mean y. - n r)                                                   r = mean(n y.)
     dy = s c                                          c = e - mean e - n mean(n e),       e = gamma dz
@@ -9,9 +10,9 @@ marks the derivative along a direction v of the parameters, and d the derivative
 
 and at the end, with p the softmax and u = dloss/dlogits, u. = p (logits. - <p, logits.>) / N. The Hessian's product
 with v is the derivative of the gradient along v. In units of the convolutions of one forward pass this takes 8, and one
-gradient 3; autograd of the gradient takes 9, and reads and writes the large maps several times as often.
-`torch.compile` fuses what is between the convolutions. It would compute the statistics of a map anew for every pixel,
-a root and some divisions each, and is kept from that by an operation that it cannot look into.
+gradient 3; autograd of the gradient takes 9, and reads and writes the large activations several times as often.
+`torch.compile` fuses what is between the convolutions. It would recompute the statistics of an activation map for every
+pixel, a root and some divisions each; an opaque operation prevents that.
 
 The first layer has few input channels, for which convolution kernels are slow: it is a matrix product with the images'
 3 x 3 patches.
@@ -53,7 +54,7 @@ class _Block:
 
     @property
     def n(self) -> Tensor:
-        """Normalised map."""
+        """Normalised activations."""
         return (self.y - self.mean) * self.scale
 
 
@@ -88,7 +89,7 @@ class ConvNetDerivatives:
     def of(
         cls, network: nn.Module, criterion: Criterion, adjoint_dtype: torch.dtype | None = None
     ) -> ConvNetDerivatives | None:
-        """Return the derivatives, or None where the formulas are not of this network and loss."""
+        """Return the derivatives, or None where the formulas do not apply to this network and loss."""
         fits = isinstance(network, ConvNet) and network.norm == "instance" and criterion is cross_entropy
         return cls(network, adjoint_dtype) if fits else None
 
@@ -104,7 +105,7 @@ class ConvNetDerivatives:
         return loss, gradient
 
     def gradient_and_activations(self, theta: Tensor, x: Tensor, q: Tensor) -> tuple[Tensor, ...]:
-        """Return loss, gradient, and the maps from which `mixed` need not compute two of its eight convolutions.
+        """Return loss, gradient, and the activations that save `mixed` two of its eight convolutions.
 
         These are y of every block but the first, then dloss/da' of every block but the last.
         """

@@ -39,7 +39,7 @@ class ParameterLayout:
 
     @classmethod
     def of(cls, network: nn.Module) -> ParameterLayout:
-        """Read the layout of `network`."""
+        """Return the layout of `network`."""
         named = list(network.named_parameters())
         return cls(tuple(name for name, _ in named), tuple(parameter.shape for _, parameter in named))
 
@@ -52,7 +52,7 @@ class ParameterLayout:
         return sum(self.sizes)
 
     def slices(self) -> Iterator[tuple[str, slice]]:
-        """Yield each tensor's name and its place in the flat vector."""
+        """Yield each tensor's name and its slice of the flat vector."""
         ends = list(itertools.accumulate(self.sizes, initial=0))
         yield from ((name, slice(*ends[i : i + 2])) for i, name in enumerate(self.names))
 
@@ -91,14 +91,14 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of (N, K) logits against (N,) classes or (N, K) probabilities."""
+    """Return the mean cross-entropy of (N, K) logits against (N,) classes or (N, K) probabilities."""
     if targets.ndim == 1:
         return F.cross_entropy(logits, targets)
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
 def has_dropout(network: nn.Module) -> bool:
-    """Whether the network has dropout, which draws from the global generator at every call in training."""
+    """Return whether the network has dropout, which draws from the global generator at every call in training."""
     return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
 
 

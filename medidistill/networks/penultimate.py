@@ -1,4 +1,4 @@
-"""What goes into a network's last linear layer, and what comes out of it, as a function of a flat parameter vector."""
+"""Penultimate features and logits of a network as a function of a flat parameter vector."""
 
 from __future__ import annotations
 

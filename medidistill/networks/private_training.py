@@ -4,12 +4,12 @@
 
 Every patient is in a step with probability q, independently (Poisson sampling). q, the expected number B that
 divides, sigma, C and the number of steps are public constants: a divisor or a number of steps computed from the data
-would tell how many patients there are. A step that samples nobody adds noise alone. The step is the subsampled
+would reveal how many patients there are. A step that samples no patient adds noise alone. The step is the subsampled
 Gaussian mechanism with noise multiplier sigma and sampling rate q for adding or removing one patient.
 
 Example gradients come from `torch.func.vmap`, a few patients at a time, so that a large B needs no more memory.
-Sampling, noise and augmentation come from a generator that must be secret: whoever can repeat it can take the noise off
-again. Not covered: attacks on floating-point noise (Mironov 2012) and on torch's generator, which is not
+Sampling, noise and augmentation come from a generator that must be secret: anyone who can reproduce it can subtract the
+noise. Not covered: attacks on floating-point noise (Mironov 2012) and on torch's generator, which is not
 cryptographic.
 
 Source: Abadi et al. 2016 (arXiv 1607.00133); views: De et al. 2022 (arXiv 2204.13650).
@@ -64,8 +64,8 @@ def secret_generator() -> torch.Generator:
 def check_private(network: nn.Module, shape: tuple[int, int, int]) -> None:
     """Refuse a network in which one image can change what another one contributes.
 
-    Each module is held to a list of those known to work row by row; modules that keep numbers beside their parameters
-    (running statistics, also without affine parameters) are refused by those. Then the network is tried: the output for
+    Each module is held to a list of those known to work per sample; modules with buffers (running statistics, also
+    without affine parameters) are refused. Then the network is tested: the output for
     one image must not change with its neighbours, nor from call to call.
 
     Args:
@@ -83,7 +83,9 @@ def check_private(network: nn.Module, shape: tuple[int, int, int]) -> None:
             raise ConfigError(f"differential privacy: {what} keeps statistics of the images it saw; {advice}")
         leaf = next(module.children(), None) is None
         if leaf and type(module) not in _PER_SAMPLE_LAYERS and not getattr(module, "row_by_row", False):
-            raise ConfigError(f"differential privacy: {what} is not known to treat every image alone; {advice}")
+            raise ConfigError(
+                f"differential privacy: {what} is not known to process each image independently; {advice}"
+            )
     network.train()
     generator = torch.Generator().manual_seed(0)
     first, other, third = torch.randn(3, *shape, generator=generator)
@@ -161,7 +163,7 @@ class PatientGradient:
                 means.index_add_(0, owner.to(theta.device), self.gradients(theta.detach(), x, self.labels[rows]))
             means /= size.to(means).unsqueeze(1)
             norms = means.norm(dim=1)
-            # a gradient that is not a number would pass any clipping and poison the sum for everybody
+            # a gradient that is not a number would pass any clipping and corrupt the whole sum
             factor = torch.where(norms.isfinite(), (self.config.clip / norms.clamp_min(1e-12)).clamp_max(1.0), 0.0)
             total += factor @ torch.nan_to_num(means, 0.0, 0.0, 0.0)
         return total
@@ -188,7 +190,7 @@ def _numbers(patients: Sequence[str]) -> Tensor:
 def train_private(network: nn.Module, gradient: PatientGradient, *, steps: int, lr: float) -> None:
     """Take `steps` noisy steps from the network's parameters; leave their tail (Polyak-Ruppert) average in it.
 
-    The mean is post-processing: it takes off most of the noise that single steps leave, and costs nothing more.
+    The average is post-processing: it removes most of the noise of single steps at no privacy cost.
     """
     layout = ParameterLayout.of(network)
     theta = layout.flatten(network).to(gradient.images.device)
@@ -203,9 +205,9 @@ def train_private(network: nn.Module, gradient: PatientGradient, *, steps: int, 
 def noised_class_counts(
     labels: Tensor, patients: Sequence[str], *, num_classes: int, noise_multiplier: float, generator: torch.Generator
 ) -> Tensor:
-    """Return how many patients each class has, (K,), with noise over sensitivity 1, none below 2 % of all.
+    """Return how many patients each class has, (K,), with noise for sensitivity 1, floored at 2 % of the total.
 
-    A patient with images of several classes counts in each by its share of his images.
+    A patient with images of several classes counts in each by its share of their images.
     """
     counts = torch.zeros(num_classes).index_add_(0, labels.cpu(), patient_weights(patients))
     counts += noise_multiplier * torch.randn(num_classes, generator=generator)

@@ -28,7 +28,7 @@ __all__ = ["Gradient", "gradient_function", "predict", "train", "train_on_distil
 Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(theta, x, q) -> (loss, dloss/dtheta), nothing attached to a graph."""
 
-_RISING = 0.3  # share of the steps over which a one-cycle rate rises
+_WARMUP = 0.3  # share of the steps over which a one-cycle rate rises
 
 
 def gradient_function(network: nn.Module, *, compile: bool = False, criterion: Criterion = cross_entropy) -> Gradient:
@@ -42,7 +42,7 @@ def gradient_function(network: nn.Module, *, compile: bool = False, criterion: C
     """
     by_hand = ConvNetDerivatives.of(network, criterion)
     function: Callable[..., Any] = by_hand.gradient if by_hand else loss_function(network, criterion)
-    # a shared function runs the modules of the first network, which may be out of training and drop nothing by now
+    # a shared function runs the modules of the first network, which may be in eval mode by now, without dropout
     if compile and not has_dropout(network):
         function = compiled_once(function, "gradient", str(network), criterion)
     return function if by_hand else _differentiated(function)
@@ -62,7 +62,7 @@ def _lr_at(config: TrainingConfig, step: int) -> float:
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
     if config.schedule == "one_cycle":
-        rising = max(1, round(_RISING * config.steps))
+        rising = max(1, round(_WARMUP * config.steps))
         if step < rising:
             return config.lr * (step + 1) / rising
         return config.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, config.steps - rising)))
@@ -116,14 +116,14 @@ def train(
     next_batch = _batches(len(images), config.batch_size, generator)
     plain = is_identity(config.augment)
     step_function = _flat_step if not any(True for _ in network.buffers()) else _module_step
-    take, finish = step_function(network, config, compile)
+    step_once, finish = step_function(network, config, compile)
     report_every = max(1, config.steps // 100)
     for step in range(config.steps):
         index = next_batch()
         x = images[index]
         if not plain:
             x = augment(x, config.augment, draw(len(x), generator).to(x.device))
-        value = take(x, labels[index], _lr_at(config, step))
+        value = step_once(x, labels[index], _lr_at(config, step))
         if on_step is not None and (step + 1) % report_every == 0:
             on_step(step + 1, float(value))
     finish()
@@ -139,29 +139,29 @@ def _flat_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _St
     if config.optimizer == "adamw":
         optimizer = _optimizer([theta], config)
 
-        def adapt(x: Tensor, q: Tensor, rate: float) -> Tensor:
+        def adamw_step(x: Tensor, q: Tensor, rate: float) -> Tensor:
             value, theta.grad = gradient(theta, x, q)
             _set_rate(optimizer, rate)
             optimizer.step()
             return value
 
-        return adapt, lambda: layout.load(network, theta)
+        return adamw_step, lambda: layout.load(network, theta)
     velocity = torch.zeros_like(theta)
 
-    def take(x: Tensor, q: Tensor, rate: float) -> Tensor:
+    def step(x: Tensor, q: Tensor, rate: float) -> Tensor:
         value, direction = gradient(theta, x, q)
         velocity.mul_(config.momentum).add_(direction).add_(theta, alpha=config.weight_decay)
         theta.sub_(velocity, alpha=rate)
         return value
 
-    return take, lambda: layout.load(network, theta)
+    return step, lambda: layout.load(network, theta)
 
 
 def _module_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _Step:
     # running statistics are side effects that a pure loss cannot carry; these networks train eagerly
     optimizer = _optimizer(network.parameters(), config)
 
-    def take(x: Tensor, q: Tensor, rate: float) -> Tensor:
+    def step(x: Tensor, q: Tensor, rate: float) -> Tensor:
         _set_rate(optimizer, rate)
         optimizer.zero_grad(set_to_none=True)
         value = cross_entropy(network(x), q)
@@ -169,7 +169,7 @@ def _module_step(network: nn.Module, config: TrainingConfig, compile: bool) -> _
         optimizer.step()
         return value.detach()
 
-    return take, lambda: None
+    return step, lambda: None
 
 
 def _optimizer(parameters: Iterable[Tensor], config: TrainingConfig) -> torch.optim.Optimizer:
@@ -196,7 +196,7 @@ def train_on_distilled(distilled: DistilledSet, network: nn.Module | None = None
 
     Args:
         distilled: images that are already normalised, labels, alpha and recipe.
-        network: what to train; a fresh network of the set's architecture where None.
+        network: network to train; None: a fresh one of the set's architecture.
         seed: of initial weights, batches and augmentation.
 
     Returns:

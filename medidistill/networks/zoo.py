@@ -1,8 +1,8 @@
 """Networks by name. torchvision and MONAI are imported only when one of theirs is asked for.
 
-VGG-11 and AlexNet are their convolutions, a mean over all places and one linear layer, as work on dataset distillation
-has them: the three dense layers that follow in the originals were made for 224 pixels and 1,000 classes, and their 120
-and 55 million weights would be nearly all of the network.
+VGG-11 and AlexNet are their convolutions, global average pooling and one linear layer, as in work on dataset
+distillation: the three dense layers that follow in the originals were made for 224 pixels and 1,000 classes, and their
+    120 and 55 million weights would be nearly all of the network.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _library_network(name: str, channels: int, image_size: int, num_classes: int
 
 
 def _alexnet_layers(image_size: int) -> nn.Sequential:
-    """Return AlexNet's convolutions; below 64 pixels the first one has small steps, or nothing would be left."""
+    """Return AlexNet's convolutions; below 64 pixels the first has stride 1, or no pixels would be left."""
     first = nn.Conv2d(3, 64, 11, stride=4, padding=2) if image_size >= 64 else nn.Conv2d(3, 64, 5, padding=2)
     return nn.Sequential(
         first,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medidistill.errors import IngestError
 from medidistill.files import private_folder, read_json, translate_os_errors, write_json
-from medidistill.ingest.finding import scan_folder
+from medidistill.ingest.file_discovery import scan_folder
 
 __all__ = ["FOLDER", "Listing", "Note", "Notes", "Progress", "list_inbox", "listing_digest"]
 

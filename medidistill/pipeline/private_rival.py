@@ -30,13 +30,13 @@ COUNTS_SHARE = 0.05  # of the budget, for the classes' numbers of patients
 
 def private_rival(config: RunConfig, data: Prepared) -> Arm:
     """Return the arm of a network trained on all real images by DP-SGD. Raises `ConfigError`."""
-    from medidistill.privacy.accounting import noise_beside
+    from medidistill.privacy.accounting import calibrate_noise_jointly
 
     experts, dp, train = config.experts, config.experts.dp, data.train
     steps = experts.count * experts.epochs * dp.steps_per_epoch
     sigma = of_counts = dp.noise_multiplier
     if not sigma:
-        sigma, of_counts = noise_beside(
+        sigma, of_counts = calibrate_noise_jointly(
             dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps, share=COUNTS_SHARE
         )
     noised = dataclasses.replace(dp, noise_multiplier=sigma)

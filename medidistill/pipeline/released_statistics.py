@@ -26,13 +26,13 @@ __all__ = ["distil_released", "release_noise"]
 
 def release_noise(dp: DPConfig) -> float:
     """Return sigma of one release of sensitivity 1 that keeps to (epsilon, delta). Raises `ConfigError`."""
-    from medidistill.privacy.accounting import noise_for
+    from medidistill.privacy.accounting import calibrate_noise
 
     if not dp.enabled:
         raise ConfigError(
             "experts.dp.enabled=False: statistics are released with noise alone; set it to true, with epsilon and delta"
         )
-    return dp.noise_multiplier or noise_for(dp.epsilon, dp.delta, sampling_rate=1.0, steps=1)
+    return dp.noise_multiplier or calibrate_noise(dp.epsilon, dp.delta, sampling_rate=1.0, steps=1)
 
 
 def distil_released(run: Run, method: str) -> None:

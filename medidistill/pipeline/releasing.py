@@ -25,9 +25,17 @@ from medidistill.pipeline import release_log
 from medidistill.pipeline.config_file import load_section
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.work import Run
-from medidistill.privacy import Claim, Manifest, set_digest
-from medidistill.privacy.accounting import Sampled, epsilon_spent, mechanisms_of
-from medidistill.privacy.gate import Budget, Override, Verdict, judge, overrule, refuse, terms
+from medidistill.privacy import Claim, ProvenanceLog, set_digest
+from medidistill.privacy.accounting import SubsampledGaussian, epsilon_spent, mechanisms_of
+from medidistill.privacy.gate import (
+    Budget,
+    Override,
+    Verdict,
+    apply_overrides,
+    evaluate_policy,
+    raise_on_failure,
+    terms,
+)
 from medidistill.privacy.ledger import Ledger
 from medidistill.privacy.statement import privacy_statement
 from medidistill.record import RunRecord
@@ -106,7 +114,7 @@ class _Entry:
     log: Path
     ledger: Ledger
     patients: Sequence[str]
-    mechanisms: Sequence[Sampled]
+    mechanisms: Sequence[SubsampledGaussian]
     counted: bool
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -131,7 +139,7 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
         PrivacyGateError: a rule failed and nobody overrode it.
         ConfigError: unknown policy, or a claim that cannot be accounted.
     """
-    policy, manifest = load_policy(run.config.privacy.policy), Manifest.load(run.folder.provenance)
+    policy, manifest = load_policy(run.config.privacy.policy), ProvenanceLog.load(run.folder.provenance)
     name = set_digest(distilled)
     audit = _audit_of(run.folder.audit / "audit.json", name)
     try:
@@ -157,10 +165,10 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
             "policy_digest": digest(policy),
         }
         init = str(distilled.recipe.get("init", "unknown"))
-        verdicts = judge(policy, audit, claim, name=name, init=init, budget=budget, units=run.patient_units)
+        verdicts = evaluate_policy(policy, audit, claim, name=name, init=init, budget=budget, units=run.patient_units)
         try:
-            verdicts = overrule(verdicts, overrides)
-            refuse(verdicts)
+            verdicts = apply_overrides(verdicts, overrides)
+            raise_on_failure(verdicts)
         except PrivacyGateError:
             failed = [verdict.rule for verdict in verdicts if not verdict.passed]
             with contextlib.suppress(MedidistillError):  # nothing leaves: that is what must be said first
@@ -207,10 +215,10 @@ def preview(folder: RunFolder, config: RunConfig, distilled: DistilledSet) -> li
         ConfigError: unknown policy, or a provenance that allows no claim.
     """
     name = set_digest(distilled)
-    return judge(
+    return evaluate_policy(
         load_policy(config.privacy.policy),
         _audit_of(folder.audit / "audit.json", name),
-        Manifest.load(folder.provenance).claim(),
+        ProvenanceLog.load(folder.provenance).claim(),
         name=name,
         init=str(distilled.recipe.get("init", "unknown")),
         budget=None,

@@ -127,7 +127,7 @@ def survey_of(config: RunConfig, source: Path) -> Survey:
 
 def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], SplitCounts, int, float]:
     """Return usable images by label and by split, files set aside, and seconds to find and decode one image."""
-    from medidistill.ingest.loading import load_films
+    from medidistill.ingest.loading import load_images
     from medidistill.ingest.sources import find_records, workspace
     from medidistill.ingest.synthetic import all_marked_synthetic
 
@@ -140,8 +140,8 @@ def _probe_input(config: RunConfig, source: Path) -> tuple[Counter[str], SplitCo
         finding = (time.perf_counter() - began) / len(records)
         chosen = records[:: max(1, len(records) // _PROBES)][:_PROBES]
         began = time.perf_counter()
-        films = list(load_films(chosen, config.ingest.image_size, "memory", None, 1))
-        decoded = sum(not isinstance(film, str) for film in films)  # the run itself will quarantine the others
+        images = list(load_images(chosen, config.ingest.image_size, "memory", None, 1))
+        decoded = sum(not isinstance(image, str) for image in images)  # the run itself will quarantine the others
         reading = finding + (time.perf_counter() - began) / max(1, decoded)
         ours = not load_policy(config.privacy.policy).patients  # the one policy that asks, of every file
         phantom = ours and all_marked_synthetic(source, [record.key for record in records])

@@ -22,7 +22,7 @@ from medidistill.pipeline.progress import Bar, say
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stage import Stage
 from medidistill.pipeline.stopping import Stop
-from medidistill.privacy import Event, Manifest, cohort
+from medidistill.privacy import Event, ProvenanceLog, cohort
 from medidistill.record import RunRecord
 
 __all__ = ["Run"]
@@ -87,7 +87,7 @@ class Run:
         """
         if not self.ranks.writes:
             return
-        manifest = Manifest.load(self.folder.provenance)
+        manifest = ProvenanceLog.load(self.folder.provenance)
         origin = str(self.record.stages.get("ingest", {}).get("origin", "patients"))
         for split, images in splits.items():
             number, name = cohort(images.patient_ids)

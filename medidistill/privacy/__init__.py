@@ -1,18 +1,18 @@
-"""What touched patients, what it may claim, what attacks find, and the gate before a release."""
+"""The data-access log, the claim it allows, the attacks, and the gate before a release."""
 
 from __future__ import annotations
 
 from medidistill.privacy.audit import PROFILES, AuditProfile, audit, profile_named, set_digest
-from medidistill.privacy.events import Claim, Event, Manifest, cohort
-from medidistill.privacy.wording import ABOUT, audit_text
+from medidistill.privacy.describe import ATTACKS, audit_text
+from medidistill.privacy.events import Claim, Event, ProvenanceLog, cohort
 
 __all__ = [
-    "ABOUT",
+    "ATTACKS",
     "PROFILES",
     "AuditProfile",
     "Claim",
     "Event",
-    "Manifest",
+    "ProvenanceLog",
     "audit",
     "audit_text",
     "cohort",

@@ -1,8 +1,8 @@
-"""From mechanisms to (epsilon, delta): two accountants that must agree, and the noise that keeps to a target.
+"""From mechanisms to (epsilon, delta): two accountants that must agree, and noise calibrated to a target.
 
-Every touch with a mechanism is a run of the subsampled Gaussian mechanism; all of them compose. Opacus' PRV accountant
-and dp-accounting's privacy-loss-distribution accountant compute the same bound by different code; where they differ by
-more than 5 % the work stops, and the larger of the two is what counts. Needs the extra `dp`.
+Every data access with a mechanism is a run of the subsampled Gaussian mechanism; all of them compose. Opacus' PRV
+accountant and dp-accounting's privacy-loss-distribution accountant compute the same bound by different code; where they
+differ by more than 5 % the work stops, and the larger of the two is what counts. Needs the extra `dp`.
 
 Sources: Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848); Doroshenko et al. 2022 (arXiv 2207.04380).
 """
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from medidistill.errors import ConfigError
 from medidistill.privacy.events import Event
 
-__all__ = ["Sampled", "epsilon_spent", "mechanisms_of", "noise_beside", "noise_for"]
+__all__ = ["SubsampledGaussian", "calibrate_noise", "calibrate_noise_jointly", "epsilon_spent", "mechanisms_of"]
 
-_AGREE = 0.05
+_MAX_RELATIVE_DIFFERENCE = 0.05
 _INSTALL = "the accountants are not installed; pip install 'medidistill[dp]'"
 
 
 @dataclass(frozen=True)
-class Sampled:
+class SubsampledGaussian:
     """`steps` releases of a sum with noise `noise_multiplier` x its sensitivity, each of a Poisson sample."""
 
     noise_multiplier: float
@@ -31,8 +31,8 @@ class Sampled:
     steps: int
 
 
-def mechanisms_of(events: Iterable[Event]) -> list[Sampled]:
-    """Return what the events with a mechanism did.
+def mechanisms_of(events: Iterable[Event]) -> list[SubsampledGaussian]:
+    """Return the mechanisms of the events, to be composed.
 
     Raises:
         ConfigError: an event without a mechanism: it has no finite cost.
@@ -42,15 +42,15 @@ def mechanisms_of(events: Iterable[Event]) -> list[Sampled]:
         parameters = event.parameters
         if event.mechanism == "dp_sgd":
             steps = int(parameters["steps"])
-            found.append(Sampled(parameters["noise_multiplier"], parameters["sampling_rate"], steps))
+            found.append(SubsampledGaussian(parameters["noise_multiplier"], parameters["sampling_rate"], steps))
         elif event.mechanism == "gaussian":
-            found.append(Sampled(parameters["noise_multiplier"], 1.0, 1))
+            found.append(SubsampledGaussian(parameters["noise_multiplier"], 1.0, 1))
         else:
             raise ConfigError(f"event {event.kind} has no privacy mechanism: no epsilon exists")
     return found
 
 
-def _prv(mechanisms: Sequence[Sampled], delta: float) -> float:
+def _prv(mechanisms: Sequence[SubsampledGaussian], delta: float) -> float:
     from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()
@@ -58,7 +58,7 @@ def _prv(mechanisms: Sequence[Sampled], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-def _pld(mechanisms: Sequence[Sampled], delta: float) -> float:
+def _pld(mechanisms: Sequence[SubsampledGaussian], delta: float) -> float:
     from dp_accounting import dp_event
     from dp_accounting.pld import PLDAccountant
 
@@ -71,68 +71,77 @@ def _pld(mechanisms: Sequence[Sampled], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-def epsilon_spent(mechanisms: Sequence[Sampled], delta: float) -> float:
+def epsilon_spent(mechanisms: Sequence[SubsampledGaussian], delta: float) -> float:
     """Return epsilon at `delta` for all mechanisms together.
 
     Raises:
         ConfigError: nothing to account for, the accountants disagree by more than 5 %, or are not installed.
     """
     if not mechanisms or not 0 < delta < 1:
-        raise ConfigError(f"accounting needs a mechanism and 0 < delta < 1, got {len(mechanisms)}, delta={delta}")
+        raise ConfigError(
+            f"accounting needs at least one mechanism and 0 < delta < 1, got {len(mechanisms)}, delta={delta}"
+        )
     try:
         found = (_prv(mechanisms, delta), _pld(mechanisms, delta))
     except ImportError as error:
         raise ConfigError(_INSTALL) from error
-    if not all(map(math.isfinite, found)) or max(found) > min(found) * (1 + _AGREE) + 0.01:
+    if not all(map(math.isfinite, found)) or max(found) > min(found) * (1 + _MAX_RELATIVE_DIFFERENCE) + 0.01:
         raise ConfigError(
-            f"the accountants disagree: PRV says epsilon={found[0]:.3f}, PLD says {found[1]:.3f}; nothing is claimed"
+            f"the accountants disagree: epsilon={found[0]:.3f} by PRV, {found[1]:.3f} by PLD; no guarantee is claimed"
         )
     return max(found)
 
 
-def noise_for(epsilon: float, delta: float, *, sampling_rate: float, steps: int) -> float:
-    """Return the smallest noise multiplier, to 0.5 %, whose `steps` stay within (epsilon, delta) by both accountants.
+def calibrate_noise(epsilon: float, delta: float, *, sampling_rate: float, steps: int) -> float:
+    """Return the smallest noise multiplier, to 0.5 %, for which `steps` steps stay within (epsilon, delta).
+
+    Both accountants must confirm it.
 
     Raises:
-        ConfigError: no noise up to 10,000 keeps to it, or the accountants disagree or are not installed.
+        ConfigError: no noise multiplier up to 10,000 meets it, or the accountants disagree or are not installed.
     """
 
     def spent(sigma: float) -> float:
-        return _pld([Sampled(sigma, sampling_rate, steps)], delta)
+        return _pld([SubsampledGaussian(sigma, sampling_rate, steps)], delta)
 
     try:
         low, high = 0.1, 1.0
         while spent(high) > epsilon:
             low, high = high, 2 * high
             if high > 1e4:
-                raise ConfigError(f"epsilon={epsilon:g}: no noise keeps to it in {steps} steps; take fewer steps")
+                raise ConfigError(
+                    f"epsilon={epsilon:g}: no noise multiplier up to 10,000 meets it in {steps} steps; use fewer steps"
+                )
         while high / low > 1.005:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if spent(middle) > epsilon else (low, middle)
     except ImportError as error:
         raise ConfigError(_INSTALL) from error
-    while epsilon_spent([Sampled(high, sampling_rate, steps)], delta) > epsilon:
+    while epsilon_spent([SubsampledGaussian(high, sampling_rate, steps)], delta) > epsilon:
         high *= 1.005
     return high
 
 
-def noise_beside(
+def calibrate_noise_jointly(
     epsilon: float, delta: float, *, sampling_rate: float, steps: int, share: float
 ) -> tuple[float, float]:
-    """Return (sigma of `steps` steps, sigma of one release beside them) that keep to (epsilon, delta) together.
+    """Return the noise multipliers of `steps` steps and of one further release that meet (epsilon, delta) together.
 
     Args:
-        epsilon: of both.
-        delta: of both.
-        sampling_rate: of the steps; the release asks everybody.
+        epsilon: of steps and release together.
+        delta: likewise.
+        sampling_rate: of the steps; the release reads every patient.
         steps: how many.
-        share: of 1 / sigma^2 that the release may take, if it stood alone.
+        share: of the budget in 1 / sigma^2, in (0, 1), that goes to the release.
 
     Raises:
-        ConfigError: as `noise_for`.
+        ConfigError: as `calibrate_noise`.
     """
-    release = noise_for(epsilon, delta, sampling_rate=1.0, steps=1) / share**0.5
-    sigma = noise_for(epsilon, delta, sampling_rate=sampling_rate, steps=steps)
-    while epsilon_spent([Sampled(sigma, sampling_rate, steps), Sampled(release, 1.0, 1)], delta) > epsilon:
+    release = calibrate_noise(epsilon, delta, sampling_rate=1.0, steps=1) / share**0.5
+    sigma = calibrate_noise(epsilon, delta, sampling_rate=sampling_rate, steps=steps)
+    while (
+        epsilon_spent([SubsampledGaussian(sigma, sampling_rate, steps), SubsampledGaussian(release, 1.0, 1)], delta)
+        > epsilon
+    ):
         sigma *= 1.01
     return sigma, release

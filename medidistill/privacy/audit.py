@@ -1,7 +1,7 @@
 """All attacks on one distilled set, as one JSON document.
 
 What is measured on the set itself: copy and linkage, re-identification, membership of the training patients against
-patients it never saw, attribute inference. What is measured on the procedure, by shadow runs: LiRA, RMIA, canaries,
+non-members, attribute inference. What is measured on the procedure, by shadow runs: LiRA, RMIA, canaries,
 the one-run bound. The document holds numbers and counts, no image and no identifier.
 """
 
@@ -23,12 +23,12 @@ from medidistill.config import TrainingConfig
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.networks import make_network, train, train_on_distilled
-from medidistill.privacy.inference import attribute_audit, fitting_half
+from medidistill.privacy.attribute_inference import attribute_audit, fitting_half
 from medidistill.privacy.linkage import linkage_audit
 from medidistill.privacy.membership import by_patient, lira_scores, offline_scores, phi, rmia_scores
 from medidistill.privacy.one_run import one_run_bound
 from medidistill.privacy.reidentification import reidentification_audit
-from medidistill.privacy.shadows import Distil, Pool, ShadowRuns, log_probabilities, plan_shadows, run_shadows
+from medidistill.privacy.shadows import AuditData, DistillFn, ShadowRuns, log_probabilities, plan_shadows, run_shadows
 from medidistill.privacy.statistics import Attack
 from medidistill.seeding import stream
 
@@ -77,25 +77,25 @@ def profile_named(name: str) -> AuditProfile:
 
 
 def set_digest(distilled: DistilledSet) -> str:
-    """Name a distilled set by its images and targets: 16 digits of a SHA-256."""
+    """Return the digest of a distilled set's images and targets: 16 hexadecimal digits of a SHA-256."""
     digest = hashlib.sha256()
     for part in (distilled.images.float(), distilled.labels, distilled.targets):
         digest.update(part.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def make_pool(release: DistilledSet, members: LabelledImages, others: LabelledImages) -> Pool:
+def make_pool(release: DistilledSet, members: LabelledImages, others: LabelledImages) -> AuditData:
     """Return the real images of an audit, normalised as the set asks for.
 
     Raises:
-        ConfigError: a patient is on both sides, so nobody could say who was a member.
+        ConfigError: a patient is both a member and a non-member.
     """
     shared = set(members.patient_ids) & set(others.patient_ids)
     if shared:
-        raise ConfigError(f"audit: {len(shared)} patients are members and others at once; split by patient first")
+        raise ConfigError(f"audit: {len(shared)} patients are both members and non-members; split by patient first")
     names = list(dict.fromkeys(members.patient_ids)) + list(dict.fromkeys(others.patient_ids))
     number = {name: i for i, name in enumerate(names)}
-    return Pool(
+    return AuditData(
         images=release.normalisation.apply(torch.cat([members.images, others.images])),
         labels=torch.cat([members.labels, others.labels]),
         patient=np.array([number[name] for name in (*members.patient_ids, *others.patient_ids)], dtype=np.int64),
@@ -108,7 +108,7 @@ def audit(
     release: DistilledSet,
     members: LabelledImages,
     others: LabelledImages,
-    distil: Distil,
+    distil: DistillFn,
     profile: AuditProfile,
     *,
     procedure: str,
@@ -125,12 +125,12 @@ def audit(
     Args:
         release: the set.
         members: real images it was made from, in [0, 1].
-        others: real images of other patients from the same sources.
-        distil: the procedure, for the shadow runs.
+        others: real images of non-members from the same sources.
+        distil: the procedure, repeated by the shadow runs.
         profile: how much work.
         procedure: digest of its settings.
         folder: receives the shadow runs.
-        seed: of everything.
+        seed: of all random draws.
         workers: processes of the shadow runs.
         compile: compile the training of students.
         on_run: called with (shadow runs done, total).
@@ -143,8 +143,8 @@ def audit(
     started = time.perf_counter()
     pool = make_pool(release, members, others)
     inside, outside = slice(0, pool.members), slice(pool.members, None)
-    say = on_part or (lambda name: None)
-    say("shadow runs")
+    announce = on_part or (lambda name: None)
+    announce("shadow runs")
     plan = plan_shadows(
         pool,
         release.normalisation,
@@ -165,9 +165,9 @@ def audit(
         on_run=on_run,
         on_estimate=on_estimate,
     )
-    say("copy and linkage")
+    announce("copy and linkage")
     found: dict[str, Any] = {"linkage": linkage_audit(release.images, pool.images[inside], pool.images[outside])}
-    say("re-identification")
+    announce("re-identification")
     found["reidentification"] = reidentification_audit(
         release.images,
         pool.images[inside],
@@ -177,7 +177,7 @@ def audit(
         steps=profile.recogniser_steps,
         seed=seed,
     )
-    say("attribute inference")
+    announce("attribute inference")
     found["attribute"] = _attribute(release, members, others, pool, seed)
     found |= membership_audits(runs, pool, seed)
     table = log_probabilities(release, pool.images, profile.students, seed, compile=compile).numpy()
@@ -199,7 +199,7 @@ def audit(
     }
 
 
-def membership_audits(runs: ShadowRuns, pool: Pool, seed: int) -> dict[str, Any]:
+def membership_audits(runs: ShadowRuns, pool: AuditData, seed: int) -> dict[str, Any]:
     """Return LiRA, RMIA, canaries and the one-run bound of finished shadow runs, as JSON types."""
     plan = runs.plan
     values = phi(runs.log_probabilities[:, : pool.members], pool.labels[: pool.members].numpy())
@@ -207,12 +207,12 @@ def membership_audits(runs: ShadowRuns, pool: Pool, seed: int) -> dict[str, Any]
     order = _order(pool.patients, seed)
     unit = np.broadcast_to(np.arange(pool.patients), values.shape)
 
-    def natural(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
+    def summarize(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
         return Attack(scores.ravel(), plan.members.ravel(), unit.ravel(), order).summary()
 
     found: dict[str, Any] = {
-        "lira": natural(lira_scores(values, plan.members)),
-        "rmia": natural(rmia_scores(values, plan.members)),
+        "lira": summarize(lira_scores(values, plan.members)),
+        "rmia": summarize(rmia_scores(values, plan.members)),
     }
     if plan.canary_in.any() and not plan.canary_in.all():
         own, everywhere, elsewhere = runs.canaries()
@@ -226,8 +226,10 @@ def membership_audits(runs: ShadowRuns, pool: Pool, seed: int) -> dict[str, Any]
     return found
 
 
-def _membership_of_release(table: npt.NDArray[np.float64], runs: ShadowRuns, pool: Pool, seed: int) -> dict[str, Any]:
-    """Attack the set itself: its patients against those it never saw."""
+def _membership_of_release(
+    table: npt.NDArray[np.float64], runs: ShadowRuns, pool: AuditData, seed: int
+) -> dict[str, Any]:
+    """Attack the set itself: its patients against non-members."""
     labels = pool.labels.numpy()
     own = by_patient(phi(table[None], labels), pool.patient)[0]
     everywhere = by_patient(phi(runs.log_probabilities, labels), pool.patient)
@@ -240,7 +242,7 @@ def _membership_of_release(table: npt.NDArray[np.float64], runs: ShadowRuns, poo
 
 
 def _attribute(
-    release: DistilledSet, members: LabelledImages, others: LabelledImages, pool: Pool, seed: int
+    release: DistilledSet, members: LabelledImages, others: LabelledImages, pool: AuditData, seed: int
 ) -> dict[str, Any]:
     if not any(members.sites):
         return {"measured": False, "reason": "the images carry no site"}

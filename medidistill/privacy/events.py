@@ -1,9 +1,9 @@
-"""What touched real patients, as a list of events, and the claim that the list allows.
+"""Data-access log: every use of patients' images as an event, and the privacy claim that the log allows.
 
-An event says what happened, to whom and by which mechanism; what it costs is computed elsewhere
-(`medidistill.privacy.accounting`). A kind or mechanism that is not in the tables below is refused: nothing
-unknown counts as harmless. The list only grows: an event that was written stays, also when the stage was done
-again with other settings.
+An event records what was done, with whose images and by which mechanism; its cost is computed elsewhere
+(`medidistill.privacy.accounting`). A kind or mechanism that is not in the tables below is refused: an unknown
+one never counts as harmless. The log is append-only: an event stays even when its stage is run again with
+other settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from medidistill.errors import ConfigError, IngestError, did_you_mean
 from medidistill.files import read_checked_json, write_checked_json
 
-__all__ = ["KINDS", "MECHANISMS", "ORIGINS", "Claim", "Event", "Manifest", "cohort"]
+__all__ = ["KINDS", "MECHANISMS", "ORIGINS", "Claim", "Event", "ProvenanceLog", "cohort"]
 
 FORMAT = 1
 
@@ -29,16 +29,16 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "feature_statistics": (True, "means and second moments of the images' features were released with noise"),
     "start_from_real": (True, "the distilled images began as copies of these images"),
     "real_batches": (True, "the distilled images were fitted to batches of these images"),
-    "weigh_parameters": (True, "importance weights began at what these images say of each parameter"),
-    "select_step": (True, "the outer step was chosen by scores on these images"),
-    "choose_method": (True, "the method whose set is released was chosen by scores on these images"),
+    "weigh_parameters": (True, "importance weights were initialised from these images' Fisher information"),
+    "select_step": (True, "the outer step was selected by scores on these images"),
+    "choose_method": (True, "the method whose set is released was selected by scores on these images"),
     "match_features": (True, "the distilled images were fitted to means of features of these images"),
-    "choose_training": (True, "the training recipe that ships with the set was chosen by scores on these images"),
-    "train_rivals": (False, "networks that are measured and not released were trained on the images"),
-    "score": (False, "figures in tables were computed on these images"),
-    "audit": (False, "attacks were measured with these images"),
+    "choose_training": (True, "the training recipe that ships with the set was selected by scores on these images"),
+    "train_rivals": (False, "baseline networks, which are not released, were trained on the images"),
+    "score": (False, "reported metrics were computed on these images"),
+    "audit": (False, "attacks were run with these images"),
 }
-"""Kind of event -> (whether it decides a byte of the distilled set or its recipe, what it is in words)."""
+"""Kind of event -> (whether it influences the distilled set or its recipe, description)."""
 
 MECHANISMS: Mapping[str, tuple[str, ...]] = {
     "none": (),
@@ -52,7 +52,7 @@ ORIGINS = ("patients", "phantom", "public")
 
 
 def cohort(patient_ids: Iterable[str]) -> tuple[int, str]:
-    """Return the number of different patients and a name of the group: 16 digits of a SHA-256."""
+    """Return the number of distinct patients and the digest of the cohort: 16 hexadecimal digits of a SHA-256."""
     names = sorted(set(patient_ids))
     return len(names), hashlib.sha256("\x1f".join(names).encode()).hexdigest()[:16]
 
@@ -62,23 +62,23 @@ def _known(name: str, value: str, table: Iterable[str]) -> None:
     if value not in known:
         raise ConfigError(
             f"event {name} {value!r}: must be one of {', '.join(known)}{did_you_mean(value, known)}; "
-            "an unknown event is refused, because nobody can say what it costs"
+            "an unknown event is refused because its privacy cost is unknown"
         )
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that was done with images of people.
+    """One use of patients' images.
 
     Args:
         kind: a key of `KINDS`.
         split: whose images: train, val or test.
         patients: how many.
-        cohort: name of the group, see `cohort`.
+        cohort: digest of the cohort, see `cohort`.
         mechanism: a key of `MECHANISMS`.
         parameters: of the mechanism, JSON types; those that `MECHANISMS` names are required.
         origin: `patients`, `phantom` (drawn by a program) or `public`.
-        inputs: digest of the work; the same work done again gives the same bytes and is no new event.
+        inputs: digest of the computation; repeating it gives the same bytes and is no new event.
         when: ISO time.
 
     Raises:
@@ -106,24 +106,24 @@ class Event:
 
     @property
     def reaches_set(self) -> bool:
-        """Whether it decides a byte of what is released."""
+        """Whether it influences what is released."""
         return KINDS[self.kind][0]
 
     @property
     def same_work(self) -> tuple[str, str, str]:
-        """What makes two events one: kind, split and the digest of the work."""
+        """Identity of the computation: kind, split and digest of the inputs."""
         return self.kind, self.split, self.inputs
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a bundle may say about the patients whose images made it.
+    """What a bundle may claim about the patients whose images it was made from.
 
     Args:
-        kind: `dp` (every touch that reaches the set has a mechanism), `none` (at least one has not), or
+        kind: `dp` (every access that influences the set has a mechanism), `none` (at least one has none), or
             `no_patients` (phantom or public images alone).
         events: the mechanisms that a `dp` claim rests on.
-        reasons: one sentence for each touch that stands against a guarantee.
+        reasons: one sentence for each access that rules out a guarantee.
     """
 
     kind: str
@@ -131,7 +131,7 @@ class Claim:
     reasons: tuple[str, ...] = ()
 
 
-class Manifest:
+class ProvenanceLog:
     """The events of one run, kept as `provenance.json`.
 
     Args:
@@ -142,7 +142,7 @@ class Manifest:
         self.events: list[Event] = list(events)
 
     def add(self, event: Event) -> bool:
-        """Append an event unless the same work is there already; return whether it was appended."""
+        """Append an event unless the same computation is logged already; return whether it was appended."""
         if event.inputs and any(event.same_work == old.same_work for old in self.events):
             return False
         self.events.append(event)
@@ -152,11 +152,11 @@ class Manifest:
         """Return what may be claimed.
 
         Raises:
-            ConfigError: no event says how the set was made: without provenance nothing may be claimed.
+            ConfigError: no event records how the set was made: without provenance nothing may be claimed.
         """
         reaching = [event for event in self.events if event.reaches_set]
         if not any(event.kind in _SOURCES for event in reaching):
-            raise ConfigError("provenance: no event says what the set was learned from; nothing can be claimed")
+            raise ConfigError("provenance: no event records what the set was learned from; nothing can be claimed")
         private = [event for event in reaching if event.origin == "patients"]
         if not private:
             return Claim("no_patients")
@@ -166,12 +166,12 @@ class Manifest:
         return Claim("dp", events=tuple(private))
 
     def save(self, path: Path) -> None:
-        """Write the manifest atomically, readable by its owner."""
+        """Write the log atomically, readable by its owner alone."""
         write_checked_json(path, {"format": FORMAT, "events": [asdict(event) for event in self.events]}, mode=0o600)
 
     @classmethod
-    def load(cls, path: Path) -> Manifest:
-        """Read a manifest; an absent file is an empty one.
+    def load(cls, path: Path) -> ProvenanceLog:
+        """Read a log; an absent file is an empty log.
 
         Raises:
             IngestError: damaged, or of a newer version.
@@ -185,7 +185,7 @@ class Manifest:
                 raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")
             return cls(Event(**event) for event in plain["events"])
         except (KeyError, TypeError) as error:
-            raise IngestError(f"{path}: not a provenance manifest ({error})") from error
+            raise IngestError(f"{path}: not a provenance log ({error})") from error
 
 
 def _reason(event: Event) -> str:

@@ -1,8 +1,8 @@
-"""The gate: a policy, the audit and the claim give one verdict a rule.
+"""The gate: evaluate a policy against the audit and the claim, one verdict for each rule.
 
-A rule that the numbers cannot resolve fails and says how many images, patients or canaries it needs: what was not
-measured is not passed. The terms of a release follow from the claim: only a guarantee with a small epsilon, or images
-of nobody, leave without "controlled sharing only".
+A rule that the sample cannot resolve fails and names how many images, patients or canaries it needs: what was not
+measured does not pass. The terms of a release follow from the claim: only a guarantee with a small epsilon, or phantom
+images, are released without "controlled sharing only".
 """
 
 from __future__ import annotations
@@ -14,32 +14,40 @@ from typing import Any
 from medidistill.config import PolicyConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.patient_units import PatientUnits
+from medidistill.privacy.describe import ATTACKS
 from medidistill.privacy.events import Claim
 from medidistill.privacy.resolution import COPY_HOLDOUT_IMAGES, FALSE_ALARM, NATURAL_RULES, PATIENT_RULES, rate_needs
 from medidistill.privacy.statistics import passes_by_chance, trials_needed
-from medidistill.privacy.wording import ABOUT
 
-__all__ = ["CONTROLLED", "Budget", "Override", "Verdict", "guarantees", "judge", "overrule", "refuse", "terms"]
+__all__ = [
+    "CONTROLLED",
+    "Budget",
+    "Override",
+    "Verdict",
+    "apply_overrides",
+    "evaluate_policy",
+    "guarantees",
+    "raise_on_failure",
+    "terms",
+]
 
 CONTROLLED = "controlled sharing only"
-_NAME_PATIENTS = (
-    "name the patient of each image (column patient_id of the table of labels, or Patient ID), and run again"
-)
+_NAME_PATIENTS = "give the patient of each image (column patient_id of the label table, or Patient ID), and run again"
 _AUDIT_AGAIN = "run `medidistill audit OUT`, then export again"
 _LEAKS = "distil fewer images or with a shorter schedule, or train the experts with differential privacy (experts.dp)"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says.
+    """Result of one rule.
 
     Args:
         rule: its name.
-        passed: whether the figure keeps to the limit.
-        figure: what was found, in words.
-        limit: what the policy asks for, in words.
+        passed: whether the figure is within the limit.
+        figure: what was measured, as text.
+        limit: what the policy requires, as text.
         remedy: what to do where it failed.
-        overridden: reason given by whoever overrode the failure; empty where nobody did.
+        overridden: reason given for overriding the failure; empty where it was not overridden.
     """
 
     rule: str
@@ -52,7 +60,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Override:
-    """A named person's reason to release in spite of a rule."""
+    """A named person's reason to release despite a failed rule."""
 
     rule: str
     reason: str
@@ -61,12 +69,12 @@ class Override:
 
 @dataclass(frozen=True)
 class Budget:
-    """The accountant's bound for a claim of kind `dp`, all releases of the cohort added up.
+    """The accountant's bound for a claim of kind `dp`, all releases of the cohort composed.
 
     Args:
-        epsilon: of one unit.
+        epsilon: for one unit.
         delta: likewise.
-        by_patient: whether a unit is a patient; where nothing tells the patients it is an image.
+        by_patient: whether the unit is the patient; it is the image where patients are not identified.
     """
 
     epsilon: float
@@ -74,7 +82,7 @@ class Budget:
     by_patient: bool = True
 
 
-def judge(
+def evaluate_policy(
     policy: PolicyConfig,
     audit: Mapping[str, Any] | None,
     claim: Claim,
@@ -84,16 +92,16 @@ def judge(
     budget: Budget | None,
     units: PatientUnits | None = None,
 ) -> list[Verdict]:
-    """Return one verdict a rule. Where nothing tells the patients, no rule by patient is resolved.
+    """Return one verdict for each rule. Where patients are not identified, no rule by patient is resolved.
 
     Args:
         policy: the rules.
         audit: document of `medidistill.privacy.audit`; None where none was made.
         claim: what the provenance allows.
-        name: digest of the set that is to leave.
+        name: digest of the set to be released.
         init: how its images started.
         budget: of a `dp` claim.
-        units: what stands for a patient; None: an identifier, for every image.
+        units: how patients are identified; None: by an identifier, for every image.
     """
     if not policy.patients:
         return [
@@ -101,7 +109,7 @@ def judge(
                 "phantom",
                 claim.kind == "no_patients",
                 "all images are phantoms" if claim.kind == "no_patients" else "images of patients were used",
-                "policy phantom is for images that a program drew",
+                "policy phantom is for computer-generated images",
                 "use privacy.policy=default for patients' images",
             )
         ]
@@ -111,9 +119,9 @@ def judge(
             init == "noise",
             f"the images started from {init}",
             "noise",
-            "distil again with distill.init=noise; a real start keeps showing the patient",
+            "distil again with distill.init=noise; images started from real ones keep showing the patient",
         ),
-        _is_about(audit, name),
+        _audit_matches_set(audit, name),
     ]
     units = units or PatientUnits()
     if audit is not None and verdicts[-1].passed:
@@ -123,21 +131,21 @@ def judge(
         verdicts += [_rate(policy, rule, found[rule], policy.natural_tpr) for rule in NATURAL_RULES]
         verdicts.append(_rate(policy, "canaries", found["canaries"], policy.canary_tpr))
         if not assured:
-            verdicts.append(_proven(policy, found["one_run"]))
+            verdicts.append(_epsilon_lower_bound_rule(policy, found["one_run"]))
         if budget is not None:
             verdicts.append(_not_contradicted(found, budget))
     return [_by_patient(verdict, units) for verdict in verdicts]
 
 
 def _by_patient(verdict: Verdict, units: PatientUnits) -> Verdict:
-    """Return a verdict of a rule by patient as unresolved where nothing tells the patients."""
+    """Return the verdict of a rule by patient as unresolved where patients are not identified."""
     if verdict.rule not in PATIENT_RULES or not units.unresolved:
         return verdict
     figure = f"not resolvable: {units.unresolved}; counted by image: {verdict.figure}"
     return replace(verdict, passed=False, figure=figure, remedy=_NAME_PATIENTS)
 
 
-def _is_about(audit: Mapping[str, Any] | None, name: str) -> Verdict:
+def _audit_matches_set(audit: Mapping[str, Any] | None, name: str) -> Verdict:
     if audit is None:
         return Verdict("audit", False, "no audit was made", "an audit of this set", _AUDIT_AGAIN)
     same = audit["set"] == name
@@ -162,17 +170,17 @@ def _linkage(policy: PolicyConfig, found: Mapping[str, Any]) -> list[Verdict]:
     near = max(found[view]["nearer_than_limit"] for view in ("pixels", "high_pass"))
     allowed = f"at most {policy.copies} images nearer than the holdout's 1st percentile"
     if found["others"] < COPY_HOLDOUT_IMAGES:
-        figure = f"not resolvable: {found['others']} images of others have no 1st percentile"
-        remedy = f"needs {COPY_HOLDOUT_IMAGES} images of patients who were not members"
+        figure = f"not resolvable: {found['others']} images of non-members are too few for a 1st percentile"
+        remedy = f"needs {COPY_HOLDOUT_IMAGES} images of non-members"
         return [linkage, Verdict("copies", False, figure, allowed, remedy)]
     return [linkage, Verdict("copies", near <= policy.copies, f"{near} images nearer", allowed, _LEAKS)]
 
 
 def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: float) -> Verdict:
     limit = f"upper limit of TPR at {100 * policy.fpr:g} % FPR <= {100 * largest:g} %"
-    things = "canaries" if rule == "canaries" else "patients"
+    unit = "canaries" if rule == "canaries" else "patients"
     members, others = rate_needs(policy, largest)
-    needs = f"needs {members} members and {others} non-members ({things})"
+    needs = f"needs {members} members and {others} non-members ({unit})"
     if not found.get("measured", True):
         return Verdict(rule, False, f"not measured: {found['reason']}", limit, needs)
     (point,) = [p for p in found["operating_points"] if p["fpr"] == policy.fpr] or [None]
@@ -183,16 +191,16 @@ def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: fl
     if not point["resolvable"] or point["members"] < members:
         figure = f"not resolvable with {point['members']} members and {point['nonmembers']} non-members"
         return Verdict(rule, False, figure, limit, needs)
-    figure = f"TPR {100 * point['tpr']:.1f} %, upper limit {100 * point['high']:.1f} % ({ABOUT[rule].title})"
+    figure = f"TPR {100 * point['tpr']:.1f} %, upper limit {100 * point['high']:.1f} % ({ATTACKS[rule].title})"
     if point["high"] <= largest:
         return Verdict(rule, True, figure, limit)
     silent = 1 - passes_by_chance(largest, policy.fpr, point["members"], point["nonmembers"])
-    luck = f"with so few {things} a set that tells nothing fails as well, {100 * silent:.0f} times in 100"
-    return Verdict(rule, False, figure, limit, f"{_LEAKS}; {luck}" if silent >= FALSE_ALARM else _LEAKS)
+    note = f"with so few {unit} a set that leaks nothing also fails, {100 * silent:.0f} times in 100"
+    return Verdict(rule, False, figure, limit, f"{_LEAKS}; {note}" if silent >= FALSE_ALARM else _LEAKS)
 
 
-def _proven(policy: PolicyConfig, found: Mapping[str, Any]) -> Verdict:
-    """Judge what the rates at few false positives miss: canaries that all move a little, none of them for certain."""
+def _epsilon_lower_bound_rule(policy: PolicyConfig, found: Mapping[str, Any]) -> Verdict:
+    """Apply the rule on the one-run bound, which catches what TPR at a low FPR misses: many small shifts."""
     limit = f"<= {policy.proven_epsilon:g}, without a guarantee"
     if not found.get("measured", True):
         return Verdict("one_run", False, f"not measured: {found['reason']}", limit, "plant canaries: audit again")
@@ -205,7 +213,7 @@ def _proven(policy: PolicyConfig, found: Mapping[str, Any]) -> Verdict:
 
 
 def guarantees(policy: PolicyConfig, budget: Budget | None) -> bool:
-    """Whether the accountants' bound is one by patient, and small enough to be printed as a guarantee."""
+    """Return whether the accountants' bound is by patient and small enough to be printed as a guarantee."""
     return budget is not None and budget.by_patient and budget.epsilon <= policy.epsilon_agreement
 
 
@@ -215,15 +223,15 @@ def _not_contradicted(found: Mapping[str, Any], budget: Budget) -> Verdict:
         "accounting",
         lower <= budget.epsilon,
         f"the attacks prove epsilon >= {lower:.2f}",
-        f"<= {budget.epsilon:.2f}, what the accountants claim",
-        "the mechanism does not do what it claims; report it, and release nothing",
+        f"<= {budget.epsilon:.2f}, the accountants' bound",
+        "the implementation does not provide the claimed guarantee; report it, and release nothing",
     )
 
 
 def terms(policy: PolicyConfig, claim: Claim, budget: Budget | None) -> str:
-    """Return under which terms the set may leave."""
+    """Return the terms under which the set may be released."""
     if claim.kind == "no_patients":
-        return "phantom images of nobody"
+        return "phantom images"
     if claim.kind == "dp" and budget is not None and budget.by_patient:
         if budget.epsilon <= policy.epsilon_open:
             return "open"
@@ -232,8 +240,8 @@ def terms(policy: PolicyConfig, claim: Claim, budget: Budget | None) -> str:
     return CONTROLLED
 
 
-def overrule(verdicts: Sequence[Verdict], overrides: Sequence[Override]) -> list[Verdict]:
-    """Mark failed rules that somebody overrode by name and reason.
+def apply_overrides(verdicts: Sequence[Verdict], overrides: Sequence[Override]) -> list[Verdict]:
+    """Return the verdicts with overridden failures marked by name and reason.
 
     Raises:
         PrivacyGateError: no reason, no name, or a rule that has not failed.
@@ -250,9 +258,9 @@ def overrule(verdicts: Sequence[Verdict], overrides: Sequence[Override]) -> list
     return [replace(v, overridden=said[v.rule]) if v.rule in said and not v.passed else v for v in verdicts]
 
 
-def refuse(verdicts: Sequence[Verdict]) -> None:
+def raise_on_failure(verdicts: Sequence[Verdict]) -> None:
     """Raise `PrivacyGateError` naming each failed rule, its figure and the remedy; nothing where none failed."""
     failed = [verdict for verdict in verdicts if not verdict.passed and not verdict.overridden]
     if failed:
-        told = "; ".join(f"rule {v.rule}: {v.figure}, asked for {v.limit}; {v.remedy}" for v in failed)
+        told = "; ".join(f"rule {v.rule}: {v.figure}, required {v.limit}; {v.remedy}" for v in failed)
         raise PrivacyGateError(f"the privacy gate refuses the release: {told}")

@@ -1,8 +1,8 @@
-"""What was released from whom: repeated releases of a cohort add up.
+"""Ledger of releases: repeated releases of a cohort compose.
 
 The ledger is a JSON file that stays where the patients' data are. Each release lists hashes of its patients, so that
-the next one can tell whether it touches anybody again; all releases that share a patient with it are composed, which is
-cautious where cohorts overlap in part. A release without a mechanism makes every later sum infinite.
+the next one detects a patient released before; all releases that share a patient with it are composed, which is
+conservative where cohorts overlap in part. A release without a mechanism makes every later epsilon infinite.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from medidistill.errors import IngestError, ResourceError
 from medidistill.files import read_json, translate_os_errors, write_json
-from medidistill.privacy.accounting import Sampled
+from medidistill.privacy.accounting import SubsampledGaussian
 
 __all__ = ["Ledger"]
 
@@ -40,7 +40,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
             raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")
         return list(plain["releases"])
     except (KeyError, TypeError) as error:
-        raise IngestError(f"{path}: not a ledger ({error}); restore it, nothing is released without") from error
+        raise IngestError(
+            f"{path}: not a ledger ({error}); restore it from a backup; nothing is released without it"
+        ) from error
 
 
 class Ledger:
@@ -57,20 +59,20 @@ class Ledger:
         self.path = path
         self.releases = _read(path)
 
-    def before(self, patients: Iterable[str], name: str) -> tuple[list[Sampled], int]:
-        """Return the mechanisms, and the number of releases without one, that touched any of these patients.
+    def before(self, patients: Iterable[str], name: str) -> tuple[list[SubsampledGaussian], int]:
+        """Return the mechanisms, and the number of releases without one, that read any of these patients.
 
         Args:
-            patients: identifiers of those whom the next release touches.
-            name: digest of that set; having released the same bytes before costs nothing again.
+            patients: identifiers of the patients of the next release.
+            name: digest of that set; releasing the same bytes again costs nothing.
         """
         mine = set(_hashes(patients))
         shared = [r for r in self.releases if r["set"] != name and mine & set(r["patients"])]
-        mechanisms = [Sampled(**m) for r in shared for m in r["mechanisms"]]
+        mechanisms = [SubsampledGaussian(**m) for r in shared for m in r["mechanisms"]]
         return mechanisms, sum(not r["mechanisms"] for r in shared)
 
-    def add(self, patients: Iterable[str], name: str, mechanisms: Sequence[Sampled], **facts: Any) -> bool:
-        """Write down a release; the same set of the same patients is one entry. Return whether it is a new one."""
+    def add(self, patients: Iterable[str], name: str, mechanisms: Sequence[SubsampledGaussian], **facts: Any) -> bool:
+        """Record a release; the same set of the same patients is one entry. Return whether the entry is new."""
         entry = {
             "set": name,
             "patients": _hashes(patients),
@@ -84,7 +86,7 @@ class Ledger:
         return True
 
     def take_back(self) -> None:
-        """Remove the entry that was added last: its bundle could not be written."""
+        """Remove the last entry, whose bundle could not be written."""
         self._write(self.releases[:-1])
 
     def _write(self, releases: list[dict[str, Any]]) -> None:
@@ -93,7 +95,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Let no other release be decided inside the block, and read what others have written before it.
+        """Hold the ledger's lock inside the block, and re-read the file first.
 
         Raises:
             ResourceError: another release takes longer than a minute, or the folder cannot be written.

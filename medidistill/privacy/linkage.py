@@ -1,18 +1,18 @@
-"""Copy and linkage: is a distilled image nearer to the patients it was made from than to others?
+"""Copy and linkage: is a distilled image nearer to members than to non-members?
 
-Threat model: the attacker holds real X-rays, members and others, and compares them with the released images.
+Threat model: the attacker holds real X-rays of members and non-members and compares them with the released images.
 Statistic: correlation of pixels, and of pixels after a high-pass filter (the image less its Gaussian blur), each
 image against every real one of the audit. Two tests:
 
-- linkage: the nearest real image is a member with chance M / (M + H) where neither M members nor H others are special
+- linkage: the nearest real image is a member with chance M / (M + H) where M members and H non-members are exchangeable
   (1/2 for equal numbers); exact one-sided binomial over the distilled images;
-- copy: the distance to the nearest member against the 1st percentile of the distances from others to their nearest
-  member. An ordinary other patient is that near in one of a hundred cases; a copy is nearer.
+- copy: the distance to the nearest member against the 1st percentile of the distances from non-members to their nearest
+  member. One non-member in a hundred is that near; a copy is nearer.
 
 Cost: S x (M + H) correlations, seconds. Failure modes: few images cannot give a small p value (`needs_images`); a
-distance that ignores shifts overlooks shifted copies; a passed test of distances is no proof (in our measurement the
-medians of real-started images passed while 98 % had their own source as nearest); members and others must come from
-the same sources, or the test finds the source.
+    distance that ignores shifts misses shifted copies; passing a distance test is no proof (in our measurement the
+    medians of real-started images passed while 98 % had their own source as nearest); members and non-members must come
+    from the same sources, or the test finds the source.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BLUR = 2.0  # pixels at 32 rows; grows with the image
 
 
 def high_pass(images: Tensor) -> Tensor:
-    """Return (N, C, H, W) images less their Gaussian blur of H / 16 pixels: what is fine, without the silhouette."""
+    """Return (N, C, H, W) images less their Gaussian blur of H / 16 pixels: fine structure without the silhouette."""
     sigma = _BLUR * images.shape[-1] / 32
     reach = int(3 * sigma) + 1
     place = torch.arange(-reach, reach + 1, dtype=images.dtype)
@@ -47,19 +47,19 @@ def high_pass(images: Tensor) -> Tensor:
 
 
 def linkage_audit(released: Tensor, members: Tensor, others: Tensor) -> dict[str, Any]:
-    """Compare released images with members and with others, as JSON types.
+    """Compare released images with members and non-members; return JSON types.
 
     Args:
         released: (S, C, H, W) images as network input.
         members: (M, C, H, W) real images that the set was made from, normalised alike.
-        others: (H, C, H, W) real images of other patients from the same sources.
+        others: (H, C, H, W) real images of non-members from the same sources.
 
     Raises:
         ConfigError: nothing to compare with.
     """
     if not len(released) or not len(members) or not len(others):
         raise ConfigError(
-            f"linkage: {len(released)} released, {len(members)} members' and {len(others)} others' images; "
+            f"linkage: {len(released)} released, {len(members)} members' and {len(others)} non-members' images; "
             "needs some of each"
         )
     chance = len(members) / (len(members) + len(others))

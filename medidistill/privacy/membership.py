@@ -1,20 +1,20 @@
 """Membership scores from shadow runs: LiRA and RMIA, for patients.
 
 Threat model: the attacker holds a patient's images with their labels, knows how sets are distilled, and trains networks
-on the released set. He has runs of the same procedure with and without the patient (shadows) to compare with.
+on the released set. They have runs of the same procedure with and without the patient (shadows) to compare with.
 
-The statistic of an image is phi = log p_y - log(1 - p_y), of a patient the mean over his images. One run after the
-other plays the released set, the rest are its shadows.
+The statistic of an image is phi = log p_y - log(1 - p_y), of a patient the mean over their images. Each run in
+turn takes the place of the released set, and the rest are its shadows.
 
 - `lira_scores`: log N(phi; in) - log N(phi; out), means by patient, variances shared by all patients below 64 shadows
   (Carlini et al. 2022, arXiv 2112.03570).
-- `offline_scores`: (phi - mean_out) / sd_out, for who is in no shadow or in one alone.
+- `offline_scores`: (phi - mean_out) / sd_out, for patients in at most one shadow.
 - `rmia_scores`: share of the non-members z with (p_r(x) / p(x)) / (p_r(z) / p(z)) >= 1 (Zarifzadeh et al. 2024,
   arXiv 2312.03262).
 
-Cost: none beside the shadow runs. Failure modes: few shadows make weak scores, and a weak attack is no safety; a
-shadow is trained on half of the patients, so the procedure is audited at half its size; averages hide outliers, which
-is why canaries are reported apart.
+Cost: none beside the shadow runs. Failure modes: few shadows make weak scores, and a weak attack is no evidence of
+    safety; a shadow is trained on half of the patients, so the procedure is audited at half its size; averages hide
+    outliers, which is why canaries are reported separately.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from medidistill.statistics import BoolArray, FloatArray
 
 __all__ = ["by_patient", "lira_scores", "offline_scores", "phi", "rmia_scores"]
 
-_OWN_VARIANCE = 64  # shadows from which on each patient's variance is estimated by itself
+_OWN_VARIANCE = 64  # from this many shadows on, each patient's variance is estimated separately
 _SMALLEST = 1e-6
 
 
@@ -76,10 +76,10 @@ def lira_scores(values: FloatArray, members: BoolArray) -> FloatArray:
 
     Args:
         values: (R, P) statistic of each patient in each run.
-        members: (R, P) whether he was in.
+        members: (R, P) whether the patient was in.
 
     Raises:
-        ConfigError: somebody is in, or out of, fewer than two of the other runs.
+        ConfigError: a patient is in, or out of, fewer than two of the other runs.
     """
     inside = _others(values, members)
     outside = _others(values, ~members)
@@ -93,7 +93,7 @@ def lira_scores(values: FloatArray, members: BoolArray) -> FloatArray:
 
 
 def offline_scores(values: FloatArray, outside: FloatArray, out: BoolArray) -> FloatArray:
-    """Return how far (P,) values lie above what runs without the patient give: (value - mean) / pooled sd.
+    """Return the z score of (P,) values against runs without the patient: (value - mean) / pooled sd.
 
     Args:
         values: (P,) statistic at the attacked run.
@@ -101,7 +101,7 @@ def offline_scores(values: FloatArray, outside: FloatArray, out: BoolArray) -> F
         out: (R, P) whether the patient was out of the shadow.
 
     Raises:
-        ConfigError: somebody is out of fewer than two shadows.
+        ConfigError: a patient is out of fewer than two shadows.
     """
     count = out.sum(axis=0)
     if count.min() < 2:
@@ -121,6 +121,6 @@ def rmia_scores(values: FloatArray, members: BoolArray) -> FloatArray:
     scores = np.empty_like(values)
     for row, (own, inside) in enumerate(zip(ratio, members, strict=True)):
         pool = np.sort(own[~inside])
-        # a patient is no comparison for himself
+        # a patient is not compared with themselves
         scores[row] = (np.searchsorted(pool, own, side="right") - ~inside) / max(1, len(pool) - 1)
     return scores

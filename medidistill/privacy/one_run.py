@@ -1,8 +1,8 @@
-"""A lower bound on epsilon from canaries whose inclusion was decided by fair coins: no second run is needed.
+"""A lower bound on epsilon from canaries included by independent fair coin flips, in a single run.
 
 Threat model: the attacker knows every canary and guesses which of them were in. An (epsilon, delta)-DP mechanism
-lets at most a share e^eps / (1 + e^eps) of the guesses be right, but for luck. With m canaries, r guesses and v right
-ones the hypothesis is refused where
+lets at most a share e^eps / (1 + e^eps) of the guesses be right, up to chance. With m canaries, r guesses and v right
+ones the hypothesis is rejected where
 
     P[B >= v] + 2 m delta max_{1<=i<=v} P[v - i <= B < v] / i  <=  1 - confidence,    B ~ Binomial(r, e^eps/(1+e^eps)).
 

@@ -1,14 +1,15 @@
-"""Patient re-identification: does a network that recognises people match a distilled image to a member?
+"""Patient re-identification: does a patient-verification network match a distilled image to a member?
 
-Threat model: the attacker holds another X-ray of the patient and a Siamese network, trained on X-rays of people whom
-the set was not made from. First the attack is tried on real X-rays: same patient or not, for patients it never saw
-(AUC). An attack that cannot do that (`works`: lower limit above 0.6) says nothing about the set and is marked so.
+Threat model: the attacker holds another X-ray of the patient and a Siamese network, trained on X-rays of
+non-members. First the attack is validated on real X-rays: same patient or not, for patients it never saw (AUC). An
+attack that fails there (`works`: lower limit above 0.6) says nothing about the set and is marked so.
 Then every distilled image is matched: is the most similar real image a member's, more often than M / (M + H)?
 
-Statistic: cosine of 32 features of a small ConvNet, trained to tell pairs of one patient from pairs of two within
-one class (logistic loss). Source: Packhaeuser et al. 2022 (Scientific Reports 12, 14851), with a far larger network
-on 100,000 X-rays: AUC .994. Cost: a minute at 32 pixels. Failure modes: small networks on few patients recognise the
-hospital, not the person; a distilled image that shows a mixture of people matches nobody and may still leak.
+Statistic: cosine of 32 features of a small ConvNet, trained to distinguish pairs of one patient from pairs of two
+    within one class (logistic loss). Source: Packhaeuser et al. 2022 (Scientific Reports 12, 14851), with a far larger
+    network on 100,000 X-rays: AUC .994. Cost: a minute at 32 pixels. Failure modes: small networks on few patients
+    recognise the hospital, not the person; a distilled image that mixes several patients matches none of them and may
+    still leak.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def _pairs(patient: Ids, labels: Tensor, count: int, generator: np.random.Genera
             a, b = generator.choice(rows, 2, replace=False)
         else:
             a = generator.integers(len(patient))
-            strangers = np.flatnonzero((classes == classes[a]) & (patient != patient[a]))
-            if not len(strangers):
+            different = np.flatnonzero((classes == classes[a]) & (patient != patient[a]))
+            if not len(different):
                 continue
-            b = generator.choice(strangers)
+            b = generator.choice(different)
         first.append(a)
         second.append(b)
         same.append(number % 2)
@@ -62,7 +63,7 @@ def _features(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def train_recogniser(images: Tensor, labels: Tensor, patient: Ids, *, steps: int, seed: int) -> nn.Module:
-    """Train the Siamese network on normalised images (N, C, H, W) of known patients; returns it in eval mode."""
+    """Train the Siamese network on normalised images (N, C, H, W) of known patients; return it in eval mode."""
     network = make_network(
         NetworkConfig(width=16),
         channels=images.shape[1],
@@ -97,16 +98,16 @@ def reidentification_audit(
     steps: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Train on half of the other patients, try on the other half, then match the released images.
+    """Train on half of the non-members, validate on the other half, then match the released images.
 
     Args:
         released: (S, C, H, W) distilled images, network input.
         members: (M, C, H, W) real images that they were made from.
-        others: (H, C, H, W) real images of other patients.
+        others: (H, C, H, W) real images of non-members.
         other_labels: (H,) int64.
         other_patient: (H,) which patient.
         steps: of the training.
-        seed: of everything.
+        seed: of all random draws.
 
     Returns:
         JSON types; `{"measured": False, "reason": ...}` where too few patients have two images.
@@ -118,7 +119,7 @@ def reidentification_audit(
     if min(several) < 2:
         return {
             "measured": False,
-            "reason": f"only {sum(several)} of the other patients have two or more images; each half needs two",
+            "reason": f"only {sum(several)} of the non-members have two or more images; each half needs two",
         }
     with torch.enable_grad():
         network = train_recogniser(others[known], other_labels[known], other_patient[known], steps=steps, seed=seed)

@@ -1,6 +1,6 @@
-"""What a number of images and patients can never show: rules of the gate that no audit of this size could pass.
+"""Resolvability: rules of the gate that no audit of this sample size could pass.
 
-A rule that cannot be resolved fails at the end of an audit, hours after the counts that decide it were known. The
+A rule that cannot be resolved fails at the end of an audit, hours after the counts that determine it were known. The
 requirements below are those of `medidistill.privacy.gate`, which reads them from here.
 """
 
@@ -33,8 +33,8 @@ __all__ = [
     "unresolvable_rules",
 ]
 
-COPY_HOLDOUT_IMAGES = 100  # images of others from which on their 1st percentile exists
-FALSE_ALARM = 0.05  # chance of failing without a leak that is worth a word
+COPY_HOLDOUT_IMAGES = 100  # non-members' images from which on their 1st percentile is defined
+FALSE_ALARM = 0.05  # probability of failing without a leak from which on it is reported
 NATURAL_RULES = ("membership_release", "lira", "rmia")
 PATIENT_RULES = ("linkage", "copies", *NATURAL_RULES)  # they count patients, or compare with images of other patients
 _MOST_CANARIES = 1_000_000
@@ -42,7 +42,7 @@ _MOST_CANARIES = 1_000_000
 
 @dataclass(frozen=True)
 class AuditCounts:
-    """What is known of an audit before it begins.
+    """Sample sizes of an audit, known before it begins.
 
     Args:
         released: images of the distilled set.
@@ -50,10 +50,10 @@ class AuditCounts:
         member_patients: their patients.
         other_images: real images of other patients (validation and test split).
         other_patients: their patients.
-        canaries: planted in all shadow runs together; a fair coin puts about half of them in.
+        canaries: planted over all shadow runs; a fair coin includes about half of them.
         init: what the images start from; only `noise` passes the gate.
-        phantom: whether every input image says of itself that it is synthetic.
-        patients_unknown: why nothing can be said by patient (`PatientUnits.unresolved`), empty where it can.
+        phantom: whether every input image is marked as synthetic.
+        patients_unknown: why patients are not identified (`PatientUnits.unresolved`); empty where they are.
         guaranteed: whether a differential-privacy guarantee is to be printed; the one-run bound is then not a rule.
     """
 
@@ -75,8 +75,8 @@ class UnresolvableRule:
 
     Args:
         rule: its name, as in `Verdict.rule`.
-        available: what there is, in words.
-        required: what the rule needs, in words.
+        available: what there is, as text.
+        required: what the rule needs, as text.
     """
 
     rule: str
@@ -97,7 +97,7 @@ def rate_needs(policy: PolicyConfig, limit: float) -> tuple[int, int]:
 def canaries_needed(policy: PolicyConfig) -> int | None:
     """Return how many canaries let the one-run bound exceed `policy.proven_epsilon`; None above a million.
 
-    A bound that cannot exceed its limit cannot fail, so that passing it would say nothing.
+    A bound that cannot exceed its limit cannot fail, and passing it would be uninformative.
     """
 
     def resolves(canaries: int) -> bool:
@@ -116,7 +116,7 @@ def canaries_needed(policy: PolicyConfig) -> int | None:
 def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[UnresolvableRule, ...]:
     """Return the rules of `policy` that these counts fail whatever is measured, with what each would need.
 
-    An empty result says that the audit can decide every rule, not that the set will pass.
+    An empty result means that the audit can decide every rule, not that the set will pass.
 
     Args:
         policy: the rules of the release.
@@ -126,7 +126,7 @@ def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[Unres
         if counts.phantom:
             return ()
         available = "not all input files are DICOM objects marked Synthetic Data = YES"
-        return (UnresolvableRule("phantom", available, "images that a program drew, or privacy.policy=default"),)
+        return (UnresolvableRule("phantom", available, "computer-generated images, or privacy.policy=default"),)
     found = []
     if counts.init != "noise":
         found.append(UnresolvableRule("start", f"the images start from {counts.init}", "distill.init=noise"))
@@ -151,7 +151,7 @@ def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[Unres
 def _by_nearest_images(policy: PolicyConfig, counts: AuditCounts) -> list[UnresolvableRule]:
     found = []
     if not counts.member_images or not counts.other_images:
-        available = f"{counts.member_images} images of members and {counts.other_images} of others to compare with"
+        available = f"{counts.member_images} images of members and {counts.other_images} of non-members to compare"
         found.append(UnresolvableRule("linkage", available, "some of each: raise val_fraction or test_fraction"))
     else:
         chance = counts.member_images / (counts.member_images + counts.other_images)
@@ -160,7 +160,7 @@ def _by_nearest_images(policy: PolicyConfig, counts: AuditCounts) -> list[Unreso
             available = f"{counts.released} released images cannot give a p value below {policy.linkage_p:g}"
             found.append(UnresolvableRule("linkage", available, f"{needed} images; raise distill.ipc"))
     if counts.other_images < COPY_HOLDOUT_IMAGES:
-        available = f"{counts.other_images} images of others have no 1st percentile"
+        available = f"{counts.other_images} images of non-members are too few for a 1st percentile"
         required = f"{COPY_HOLDOUT_IMAGES} images of patients outside the training split"
         found.append(UnresolvableRule("copies", available, required))
     return found
@@ -202,7 +202,7 @@ def _one_run(policy: PolicyConfig, canaries: int) -> list[UnresolvableRule]:
 
 
 def false_alarm_rates(policy: PolicyConfig, counts: AuditCounts) -> Mapping[str, float]:
-    """Return how often a set that tells nothing about its patients fails a resolvable rate, by rule; 5 % or more only.
+    """Return how often a set that leaks nothing about its patients fails a resolvable rate, by rule; 5 % or more only.
 
     Only sampling variation is counted, patients as observed once; see `passes_by_chance`.
     """

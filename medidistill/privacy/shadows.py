@@ -1,11 +1,11 @@
-"""Shadow runs: the whole procedure again and again, each time without half of the patients and with some canaries.
+"""Shadow runs: the whole procedure repeated, each time without half of the patients and with some canaries.
 
 A run is a distillation (passed in as a callable), a few students trained on its set, and their log-probabilities for
 every image of the audit. Each run is a file: a stopped audit goes on with the runs it lacks. Patients are in exactly
-half of the runs. Canaries stand for patients unlike all others: smooth random patterns, each a patient with a class
-drawn by lot, whom no network knows from anything else it saw. (X-rays under a wrong label, the usual canaries, are
+half of the runs. Canaries represent outlier patients: smooth random patterns, each a patient of its own with a
+class drawn at random, unlike anything else in the training data. (X-rays under a wrong label, the usual canaries, are
 harder to find: docs/privacy.md has both.) Each belongs to one run, where a fair coin decides whether it is in, so that
-all other runs show how the attack scores somebody who was not there.
+all other runs give the attack's scores for an absent patient.
 
 Cost: runs x (distillation + students), spread over processes. Worker processes stay alive, so what torch compiled for
 the first shadow of each serves its next ones.
@@ -36,8 +36,8 @@ from medidistill.privacy.membership import phi
 from medidistill.seeding import stream
 
 __all__ = [
-    "Distil",
-    "Pool",
+    "AuditData",
+    "DistillFn",
     "ShadowPlan",
     "ShadowRuns",
     "log_probabilities",
@@ -46,16 +46,16 @@ __all__ = [
     "run_shadows",
 ]
 
-Distil = Callable[[Tensor, Tensor, Sequence[str], int], DistilledSet]
+DistillFn = Callable[[Tensor, Tensor, Sequence[str], int], DistilledSet]
 """(normalised images (N, C, H, W), labels (N,), N patients, seed) -> distilled set; picklable, for the processes."""
 
 _FLOOR = 1e-7  # of a probability, before its logarithm
 _PREDICTED_AT_ONCE = 32  # images whose first maps stay in the processor's cache
-_PATTERN = 8  # points by which a canary's pattern is drawn, each way
+_PATTERN = 8  # side of the coarse grid that a canary's pattern is interpolated from
 
 
 @dataclass(frozen=True)
-class Pool:
+class AuditData:
     """The real images of an audit, normalised.
 
     Args:
@@ -80,7 +80,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class ShadowPlan:
-    """Who is in which run.
+    """Assignment of patients and canaries to runs.
 
     Args:
         members: (R, P) bool.
@@ -89,7 +89,7 @@ class ShadowPlan:
         canary_run: (C,) the run that it may be in.
         canary_in: (C,) whether it is.
         weight: how often a canary is repeated in its run.
-        seed: of everything.
+        seed: of all random draws.
     """
 
     members: npt.NDArray[np.bool_]
@@ -100,7 +100,7 @@ class ShadowPlan:
     weight: int
     seed: int
 
-    def training_set(self, pool: Pool, run: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    def training_set(self, pool: AuditData, run: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """Return images, labels and patients of one run: its patients, then its canaries, a patient each."""
         inside = np.flatnonzero(self.members[run][pool.patient[: pool.members]])
         mine = np.flatnonzero((self.canary_run == run) & self.canary_in).repeat(self.weight)
@@ -112,7 +112,7 @@ class ShadowPlan:
 
 @dataclass(frozen=True)
 class ShadowRuns:
-    """What the finished runs showed, as log-probabilities.
+    """Results of the finished runs, as log-probabilities.
 
     Args:
         plan: who was in which run.
@@ -148,9 +148,9 @@ def planted_canaries(runs: int, canaries: int) -> int:
 
 
 def plan_shadows(
-    pool: Pool, normalisation: Normalisation, *, runs: int, canaries: int, weight: int = 1, seed: int = 0
+    pool: AuditData, normalisation: Normalisation, *, runs: int, canaries: int, weight: int = 1, seed: int = 0
 ) -> ShadowPlan:
-    """Draw who is in which run.
+    """Assign patients and canaries to runs at random.
 
     Args:
         pool: real images.
@@ -191,7 +191,7 @@ def log_probabilities(
     """Train `students` networks by the set's recipe; return their mean log-probability of each image, (N, K)."""
     _, channels, side, _ = distilled.images.shape
     found = []
-    images = images.contiguous(memory_format=torch.channels_last)  # three times as fast on a CPU
+    images = images.contiguous(memory_format=torch.channels_last)  # about three times as fast on a CPU
     for number in range(students):
         network = make_network(
             distilled.network,
@@ -208,9 +208,9 @@ def log_probabilities(
 
 
 def run_shadows(
-    pool: Pool,
+    pool: AuditData,
     plan: ShadowPlan,
-    distil: Distil,
+    distil: DistillFn,
     *,
     procedure: str,
     students: int,
@@ -220,13 +220,13 @@ def run_shadows(
     on_run: Callable[[int, int], None] | None = None,
     on_estimate: Callable[[float], None] | None = None,
 ) -> ShadowRuns:
-    """Do the runs that `folder` lacks and return all of them.
+    """Run the shadows that `folder` lacks and return all of them.
 
     Args:
         pool: real images.
         plan: who is in which run.
         distil: the procedure under audit.
-        procedure: digest of its settings; runs of another procedure are done again.
+        procedure: digest of its settings; runs of another procedure are repeated.
         students: networks trained on each set.
         folder: receives shadow-0000.safetensors, ...; readable by the owner alone.
         workers: processes; 1 runs in this one.
@@ -275,9 +275,9 @@ def _is_finished(file: Path, name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Job:
-    pool: Pool
+    pool: AuditData
     plan: ShadowPlan
-    distil: Distil
+    distil: DistillFn
     name: str
     students: int
     folder: Path

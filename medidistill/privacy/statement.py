@@ -1,4 +1,4 @@
-"""What a bundle says about privacy: one mapping for its recipe and card, never more than was measured or accounted."""
+"""The privacy section of a bundle's recipe and card: never more than was measured or accounted for."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def privacy_statement(
     """Return the privacy section of a bundle, JSON types.
 
     Args:
-        policy: what the gate asked for.
+        policy: the rules of the gate.
         claim: what the provenance allows.
-        verdicts: of the gate; not asked for where nothing is released.
+        verdicts: of the gate; empty where nothing is released.
         audit: of this set; None where none was made.
-        released: whether the gate let it pass, by itself or by overrides.
+        released: whether the gate passed it, with or without overrides.
         budget: of a `dp` claim.
-        recipient: who receives the set under which terms.
+        recipient: the recipient and the terms.
         events: the provenance; numbers of patients stay out of a `dp` bundle, whose guarantee would not cover them.
-        units: what stands for a patient; None: an identifier, for every image.
+        units: how patients are identified; None: by an identifier, for every image.
     """
     guaranteed = guarantees(policy, budget)
     section: dict[str, Any] = {
@@ -74,7 +74,7 @@ def privacy_statement(
 
 def _failures(verdicts: Sequence[Verdict]) -> list[str]:
     return [
-        f"rule {v.rule}: {v.figure}; asked for {v.limit}" + (f"; overridden: {v.overridden}" if v.overridden else "")
+        f"rule {v.rule}: {v.figure}; required {v.limit}" + (f"; overridden: {v.overridden}" if v.overridden else "")
         for v in verdicts
         if not v.passed
     ]
@@ -86,7 +86,7 @@ def _verdict(released: bool, verdicts: Sequence[Verdict]) -> str:
     overridden = any(v.overridden for v in verdicts)
     if not released:
         return "refused" if any(not v.passed for v in verdicts) else "passed, not released"
-    return "released in spite of failed rules, by override" if overridden else "passed"
+    return "released despite failed rules, by override" if overridden else "passed"
 
 
 def _statement(
@@ -101,11 +101,9 @@ def _statement(
     allowed = terms(policy, claim, budget)
     parts = []
     if not released:
-        parts.append("Not released: no gate was passed; for use inside, " + CONTROLLED + ".")
+        parts.append("Not released: no gate was passed; for internal use, " + CONTROLLED + ".")
     elif claim.kind == "no_patients":
-        parts.append(
-            f"Released under policy {policy.name!r}: phantom images of nobody, no rule about patients was applied."
-        )
+        parts.append(f"Released under policy {policy.name!r}: phantom images; no rule about patients was applied.")
     else:
         parts.append(f"Released under policy {policy.name!r}; terms: {allowed}.")
     if claim.kind == "none":
@@ -137,7 +135,7 @@ def _statement(
 def _units(units: PatientUnits, claim: Claim) -> list[str]:
     if units.noted:
         return units.sentences(counts=claim.kind != "dp")
-    return ["It is not recorded what tells the patients apart."]
+    return ["It is not recorded how patients were identified."]
 
 
 def _event(event: Event, *, private: bool) -> dict[str, Any]:
@@ -162,7 +160,7 @@ def _measurements(audit: Mapping[str, Any], policy: PolicyConfig, guaranteed: bo
         )
         near = one["nearer_than_limit"]
         rows.append(
-            _row("copies", f"images nearer than strangers, {title}", near, policy.copies, near <= policy.copies)
+            _row("copies", f"images nearer than non-members, {title}", near, policy.copies, near <= policy.copies)
         )
     for name, title in _NATURAL.items():
         rows.append(_rate(title, found[name], policy.natural_tpr, policy.fpr))

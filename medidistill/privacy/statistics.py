@@ -1,7 +1,7 @@
-"""Exact statistics of attacks: binomial limits, operating points, and what a number of patients can show.
+"""Exact statistics of attacks: binomial limits, operating points, and the resolution of a sample of patients.
 
-A rate whose patients cannot resolve it is marked, never rounded to "no leak". Sources: Clopper and Pearson 1934
-(Biometrika 26); Carlini et al. 2022 (arXiv 2112.03570) for true positives at a low rate of false ones.
+A rate that the sample cannot resolve is marked, never rounded to "no leak". Sources: Clopper and Pearson 1934
+(Biometrika 26); Carlini et al. 2022 (arXiv 2112.03570) for the true-positive rate at a low false-positive rate.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
-MEASURED_FPRS = (0.01, 0.001)  # rates of false positives that every attack is summarised at
+MEASURED_FPRS = (0.01, 0.001)  # false-positive rates at which every attack is summarised
 
 
 def binomial_tail(hits: int, trials: int, chance: float) -> float:
@@ -39,17 +39,17 @@ def binomial_tail(hits: int, trials: int, chance: float) -> float:
 
 
 def trials_needed(p_value: float, chance: float) -> int:
-    """Return the smallest number of trials of which all hitting gives a p value below `p_value`."""
+    """Return the smallest number of trials that gives a p value below `p_value` when all of them hit."""
     return math.floor(math.log(p_value) / math.log(chance)) + 1
 
 
 def nonmembers_needed(fpr: float) -> int:
-    """Return the non-members from which on half of them hold at least one false positive at `fpr`."""
+    """Return the number of non-members of which half resolve `fpr`: at least one false positive is expected."""
     return 2 * math.ceil(1 / fpr - 1e-9)
 
 
 def members_needed(limit: float, fpr: float, confidence: float = CONFIDENCE) -> int:
-    """Return the members with which an attack no better than chance (TPR = FPR) is shown to stay below `limit`.
+    """Return the number of members with which a chance-level attack (TPR = FPR) is shown to stay below `limit`.
 
     Raises:
         ConfigError: `limit` is not above `fpr`: no number of members could show it.
@@ -63,16 +63,16 @@ def members_needed(limit: float, fpr: float, confidence: float = CONFIDENCE) -> 
 
 
 def passes_by_chance(limit: float, fpr: float, members: int, others: int, confidence: float = CONFIDENCE) -> float:
-    """Return the probability that an attack that knows nothing is shown to stay below `limit`, with these numbers.
+    """Return the probability that an attack no better than chance is shown to stay below `limit`.
 
-    A threshold that leaves `fpr` of `others` above it has a rate of its own among all strangers, beta distributed; the
-    members above it are then binomial. Patients are counted as observed once: with more runs it passes more often.
+    The true FPR of a threshold that leaves `fpr` of `others` above it is beta distributed over non-members; the number
+    of members above it is then binomial. Patients are counted as observed once: with more runs it passes more often.
 
     Args:
         limit: of the upper limit of the true positives.
         fpr: at this rate of false positives.
-        members: patients, or canaries.
-        others: of them who were not members, and whose scores choose the threshold.
+        members: number of members, patients or canaries.
+        others: non-members, whose scores set the threshold.
         confidence: of the upper limit.
     """
     most = -1
@@ -91,7 +91,7 @@ def auc_score(members: FloatArray, others: FloatArray) -> float:
 def epsilon_lower(
     hits: float, members: int, false_hits: float, others: int, delta: float = 0.0, confidence: float = CONFIDENCE
 ) -> float:
-    """Return a lower bound on epsilon that one test's true and false positives prove: max(0, log((TPR - delta) / FPR)).
+    """Return the lower bound on epsilon from one test's true and false positives: max(0, log((TPR - delta) / FPR)).
 
     Both rates are taken at their unfavourable exact limit; each limit fails with (1 - confidence) / 2.
     Source: Jagielski, Ullman, Oprea 2020 (arXiv 2006.07709).
@@ -140,7 +140,7 @@ class Attack:
 
         Each half of the units chooses a threshold on its non-members; the reached rate of false positives is measured
         on those of the other half, the true positives on all members, and both are averaged over the two thresholds: a
-        single one of two hundred strangers has a rate of its own between 0.1 and 3 %. `resolvable` is False where a
+        single threshold from two hundred non-members has a true FPR between 0.1 and 3 %. `resolvable` is False where a
         half cannot hold one false positive at `fpr`; the rate is then None.
         """
         outside = self.order[np.isin(self.order, self.unit[~self.member])]

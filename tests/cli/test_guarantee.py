@@ -12,7 +12,7 @@ from PIL import Image
 from medidistill.cli import main
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
-from medidistill.privacy import Claim, Manifest
+from medidistill.privacy import Claim, ProvenanceLog
 
 CONFIG = """\
 name: guarded
@@ -49,11 +49,11 @@ def test_an_ascending_w_that_nothing_stops_is_named(tmp_path, pictures, capsys, 
 
 
 def _claim(folder: Path) -> Claim:
-    return Manifest.load(folder / "out" / "provenance.json").claim()
+    return ProvenanceLog.load(folder / "out" / "provenance.json").claim()
 
 
 def _kinds(folder: Path) -> list[str]:
-    return [event.kind for event in Manifest.load(folder / "out" / "provenance.json").events]
+    return [event.kind for event in ProvenanceLog.load(folder / "out" / "provenance.json").events]
 
 
 def _recipe(folder: Path) -> dict:

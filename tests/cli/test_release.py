@@ -17,7 +17,7 @@ from medidistill.chained_log import read_chain
 from medidistill.cli import main
 from medidistill.export import verify
 from medidistill.pipeline import read_status
-from medidistill.privacy import Manifest
+from medidistill.privacy import ProvenanceLog
 
 from ..faults.workplace import note
 from ..killing import KillAt, finish
@@ -74,10 +74,10 @@ def test_the_phantom_policy_releases_phantoms_and_nothing_else(finished, capsys)
     _policy(finished, "phantom")
     assert _release(finished) == 0
     told = _privacy(finished)
-    assert (told["released"], told["terms"]) == (True, "phantom images of nobody")
+    assert (told["released"], told["terms"]) == (True, "phantom images")
     assert "no rule about patients was applied" in told["statement"]
     file = finished / "provenance.json"
-    Manifest([dataclasses.replace(one, origin="patients") for one in Manifest.load(file).events]).save(file)
+    ProvenanceLog([dataclasses.replace(one, origin="patients") for one in ProvenanceLog.load(file).events]).save(file)
     assert _release(finished) == 4
     assert "images of patients were used" in capsys.readouterr().err
 
@@ -107,7 +107,7 @@ def test_a_policy_that_is_not_one_is_refused(finished, tmp_path, monkeypatch, ca
 def _as_patients(folder: Path) -> None:
     """Let the provenance say that the phantoms were patients."""
     file = folder / "provenance.json"
-    Manifest([dataclasses.replace(one, origin="patients") for one in Manifest.load(file).events]).save(file)
+    ProvenanceLog([dataclasses.replace(one, origin="patients") for one in ProvenanceLog.load(file).events]).save(file)
 
 
 OVERRIDE = ("--override", "audit", "--reason", "a rehearsal", "--by", "PHANTOM^0001")

@@ -18,7 +18,7 @@ from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.screen import screen_pixels
 from medidistill.ingest.dicom import read_image
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 from .builders import as_sequence, chest, encode_cells, lut_item, make_film, pixel_cells, retype, save_film
 
@@ -30,7 +30,7 @@ RESCALE = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
 
 
 def written_again(path):
-    with quiet():
+    with silence_pydicom():
         dataset = read_dicom(path)
         screen_pixels(dataset)
         result = deidentify(dataset, DeidentifyConfig(), KEY)

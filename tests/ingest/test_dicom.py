@@ -165,7 +165,7 @@ def test_window_agrees_with_pydicom(function, center, width, radiograph):
         ({"PixelData": None}, "no pixel data"),
         ({"NumberOfFrames": 2, "Rows": 1}, "several frames"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR: must be MONOCHROME1 or MONOCHROME2"),
-        ({"Rows": 40}, r"\(7FE0,0010\) Pixel Data is shorter than Rows, Columns and Bits Allocated say"),
+        ({"Rows": 40}, r"\(7FE0,0010\) Pixel Data is shorter than Rows, Columns and Bits Allocated require"),
     ],
 )
 def test_refused_with_the_reason(tmp_path, attributes, message, save):

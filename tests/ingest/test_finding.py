@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from medidistill.errors import IngestError, one_line
-from medidistill.ingest.finding import (
+from medidistill.ingest.file_discovery import (
     EntryKind,
     inside,
     is_left_behind,

@@ -204,7 +204,7 @@ def test_a_stream_that_hides_its_size_is_refused(tmp_path, radiograph) -> None:
     for number, frame in enumerate((b"\xff\xd8junk" + stream[2:], stream[2:])):
         dataset = encapsulated(radiograph, JPEGBaseline8Bit, [frame], bits=8)
         dataset.save_as(tmp_path / str(number), enforce_file_format=True)
-        with pytest.raises(IngestError, match="does not begin with a header that tells its size"):
+        with pytest.raises(IngestError, match="does not begin with a header that gives its size"):
             read_image(tmp_path / str(number))
 
 

@@ -34,8 +34,8 @@ def test_an_unreadable_file_is_a_reason_in_its_place(tmp_path):
     records = pictures(tmp_path, 3)
     records[1].path.write_bytes(b"no picture")
     records[2].path.unlink()
-    first, second, third = loading.load_films(records, 16, "memory", None, 1)
-    assert isinstance(first, loading.Film)
+    first, second, third = loading.load_images(records, 16, "memory", None, 1)
+    assert isinstance(first, loading.LoadedImage)
     assert second == "neither DICOM nor PNG nor JPEG"
     assert third == "unreadable (No such file or directory)"
 
@@ -57,18 +57,18 @@ def crashing(*settings):
 @pytest.mark.slow
 def test_a_crashing_decoder_costs_one_file_and_nothing_else_differs(tmp_path, monkeypatch):
     records = pictures(tmp_path, 40)
-    serial = list(loading.load_films(records, 16, "memory", None, 1))
+    serial = list(loading.load_images(records, 16, "memory", None, 1))
     (tmp_path / "medidistill_crasher.py").write_text(_CRASHER)
     monkeypatch.syspath_prepend(str(tmp_path))
     import medidistill_crasher
 
     monkeypatch.setattr(loading, "_start", medidistill_crasher.crashing)
-    parallel = list(loading.load_films(records, 16, "memory", None, 2))
+    parallel = list(loading.load_images(records, 16, "memory", None, 2))
     assert parallel[20] == "unreadable (the decoder crashed, or ran out of memory)"
     for n, (one, other) in enumerate(zip(serial, parallel, strict=True)):
         if n != 20:
             assert np.array_equal(one.image, other.image)
-            assert (one.sha256, one.pixels, one.outline) == (other.sha256, other.pixels, other.outline)
+            assert (one.sha256, one.pixels, one.difference_hash) == (other.sha256, other.pixels, other.difference_hash)
 
 
 @pytest.mark.slow

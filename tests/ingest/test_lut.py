@@ -196,8 +196,8 @@ def broken(**changes):
     [
         (broken(descriptor="gone"), r"\(0028,3002\) LUT Descriptor must hold three values"),
         (broken(descriptor=[4096, 0]), r"\(0028,3002\) LUT Descriptor must hold three values"),
-        (broken(descriptor=[4096, 0, 17]), r"\(0028,3002\) LUT Descriptor must say 8 to 16 bits"),
-        (broken(descriptor=[4096, 0, 0]), r"\(0028,3002\) LUT Descriptor must say 8 to 16 bits"),
+        (broken(descriptor=[4096, 0, 17]), r"\(0028,3002\) LUT Descriptor must give 8 to 16 bits"),
+        (broken(descriptor=[4096, 0, 0]), r"\(0028,3002\) LUT Descriptor must give 8 to 16 bits"),
         (broken(descriptor=[4096, 5000, 16]), r"\(0028,3002\) LUT Descriptor maps no value that the pixels can have"),
         (broken(descriptor=[0, 0, 16]), r"\(0028,3006\) LUT Data hold fewer entries"),
         (broken(data="gone"), r"\(0028,3006\) LUT Data is missing"),

@@ -99,10 +99,7 @@ def test_study_stands_for_the_patient_and_that_is_said(tmp_path, save):
     result = ingest(films(tmp_path, save, *FORMS["one study under a word for nobody"]), CONFIG)
     assert set(result.manifest.patient_source) == {"study"}
     assert result.patients == PatientUnits(study=24)
-    assert (
-        "The patient ID of 24 images is a word such as ANONYMOUS that names nobody; it is taken as absent."
-        in result.notes
-    )
+    assert "The patient ID of 24 images is a placeholder such as ANONYMOUS; it is taken as absent." in result.notes
     assert any("24 of 24 images have no Patient ID: the study" in note for note in result.notes)
 
 

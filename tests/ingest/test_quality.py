@@ -15,8 +15,8 @@ from scipy import ndimage
 from medidistill.config import IngestConfig, QualityConfig
 from medidistill.errors import QuarantineError
 from medidistill.ingest import ingest
-from medidistill.ingest.examine import outline
-from medidistill.ingest.projection import body_part, view, view_of_text
+from medidistill.ingest.examine import difference_hash
+from medidistill.ingest.header_screening import body_part, view, view_of_text
 from medidistill.ingest.quality import near_pairs
 
 
@@ -130,7 +130,7 @@ def test_a_header_that_names_another_part_or_view(tmp_path, save):
         save(tmp_path / label / str(i), film(i), bits=8, number=i, BodyPartExamined=part, ViewPosition=position)
     config = IngestConfig(image_size=64, max_quarantine=1.0, val_fraction=0, test_fraction=0)
     assert reasons(ingest(tmp_path, config).quarantine) == {
-        "cat/2": "another part of the body than the chest",
+        "cat/2": "a body part other than the chest",
         "dog/3": "lateral view",
     }
 
@@ -165,7 +165,7 @@ def test_near_duplicate_across_splits_leaves_the_training_split(tmp_path, change
     result = read(tmp_path)
     (entry,) = result.quarantine
     assert (entry.key, entry.other) == ("extra.png", "cat2.png")
-    assert entry.reason == "near duplicate of a film in the test split"
+    assert entry.reason == "near duplicate of an image in the test split"
     assert "cat2.png" in result.test.keys
     assert set(result.thumbnails) == {"extra.png", "cat2.png"}
     # in one split it is one more film
@@ -179,7 +179,7 @@ def test_like_outlines_alone_are_no_duplicates(tmp_path):
     broad = ndimage.gaussian_filter(film(2).astype(float), 5)
     other = broad + 12 * ndimage.gaussian_filter(np.random.default_rng(1).standard_normal((96, 96)), 1.2)
     picture = np.uint8(np.clip(other, 0, 255))
-    bits = int((outline(picture.astype(np.float32)) != outline(film(2).astype(np.float32))).sum())
+    bits = int((difference_hash(picture.astype(np.float32)) != difference_hash(film(2).astype(np.float32))).sum())
     assert bits <= 64
     add(tmp_path, rows, picture)
     assert not read(tmp_path, max_bits=64).quarantine

@@ -299,7 +299,7 @@ def test_every_stored_syntax_decodes_as_pydicom_does(real_data):
 
 @pytest.mark.data
 def test_hips_and_tibias_are_told_by_their_header(real_data):
-    from medidistill.ingest.projection import body_part
+    from medidistill.ingest.header_screening import body_part
 
     folder = real_data / "dicom/radiograph_other"
     said = {path.name: body_part(pydicom.dcmread(path, stop_before_pixels=True)) for path in folder.iterdir()}

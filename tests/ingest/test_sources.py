@@ -18,7 +18,7 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest import ingest
 from medidistill.ingest.demographics import parse_age, parse_sex
-from medidistill.ingest.finding import scan_folder
+from medidistill.ingest.file_discovery import scan_folder
 from medidistill.ingest.sources import find_records, workspace
 from medidistill.ingest.sources.archive import check_archive, unpack
 

@@ -182,7 +182,7 @@ def test_samples_of_fewer_bits_than_bits_stored_are_numbers(tmp_path, syntax):
 def test_signed_samples_under_an_unsigned_header_are_rejected_where_they_are_negative(tmp_path):
     film = encode_cells(chest() - 2048, JPEG2000Lossless, whole=False, stored=12, signed=True)
     film.PixelRepresentation = 0
-    with pytest.raises(IngestError, match=r"\(0028,0103\) Pixel Representation says unsigned"):
+    with pytest.raises(IngestError, match=r"\(0028,0103\) Pixel Representation is unsigned"):
         read_radiograph(save_film(tmp_path / "a", film))
     film = encode_cells(chest(2047), JPEG2000Lossless, whole=False, stored=12, signed=True)
     film.PixelRepresentation = 0

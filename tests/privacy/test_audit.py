@@ -10,17 +10,17 @@ import torch
 
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
-from medidistill.privacy import ABOUT, AuditProfile, audit, audit_text, profile_named, set_digest
+from medidistill.privacy import ATTACKS, AuditProfile, audit, audit_text, profile_named, set_digest
 from medidistill.privacy.audit import make_pool
-from medidistill.privacy.officer import officer_html, officer_markdown
-from medidistill.privacy.shadows import Distil, plan_shadows, run_shadows
+from medidistill.privacy.dpo_report import dpo_report_html, dpo_report_markdown
+from medidistill.privacy.shadows import DistillFn, plan_shadows, run_shadows
 
 from .procedures import FIXED, Copies, Means, as_set, people
 
 TINY = AuditProfile("tiny", shadows=8, canaries=80, students=1, experts=1, recogniser_steps=5)
 
 
-def measured(folder: Path, distil: Distil, profile: AuditProfile = TINY) -> tuple[DistilledSet, dict[str, Any]]:
+def measured(folder: Path, distil: DistillFn, profile: AuditProfile = TINY) -> tuple[DistilledSet, dict[str, Any]]:
     members, others = people(120, 0), people(120, 1, prefix="q")
     release = distil(FIXED.apply(members.images), members.labels, members.patient_ids, 5)
     return release, audit(release, members, others, distil, profile, procedure="p", folder=folder, seed=3)
@@ -59,11 +59,11 @@ def test_the_document_is_json_without_patients_and_is_told_in_words(averaged: di
     assert averaged["members"] == {"images": 240, "patients": 120}
     told = audit_text(averaged)
     assert "Membership, the procedure (LiRA): AUC 0." in told
-    for text in (officer_markdown(averaged), officer_html(averaged)):
+    for text in (dpo_report_markdown(averaged), dpo_report_html(averaged)):
         assert "no proof of anonymity" in text
         assert "WP216: singling out" in text
-        assert all(about.title in text for about in ABOUT.values())
-    assert "http" not in officer_html(averaged)
+        assert all(about.title in text for about in ATTACKS.values())
+    assert "http" not in dpo_report_html(averaged)
     # 120 patients: half of the non-members hold no 1 % of anything
     assert "not resolvable, needs 200 non-members" in told
 
@@ -120,7 +120,7 @@ def test_everybody_is_in_half_of_the_runs_and_canaries_are_unlike_everybody() ->
 def test_what_cannot_be_audited_is_refused() -> None:
     members = people(10, 0)
     release = as_set(torch.zeros(2, 1, 16, 16), torch.tensor([0, 1]), "noise")
-    with pytest.raises(ConfigError, match="10 patients are members and others at once"):
+    with pytest.raises(ConfigError, match="10 patients are both members and non-members"):
         make_pool(release, members, members)
     with pytest.raises(ConfigError, match="even number >= 4"):
         plan_shadows(make_pool(release, members, people(4, 1, prefix="q")), FIXED, runs=5, canaries=0)

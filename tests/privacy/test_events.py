@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medidistill.errors import ConfigError, IngestError
-from medidistill.privacy import Event, Manifest, cohort
+from medidistill.privacy import Event, ProvenanceLog, cohort
 
 DP = {"noise_multiplier": 1.0, "sampling_rate": 0.1, "steps": 100, "delta": 1e-5}
 
@@ -33,8 +33,8 @@ def test_a_mechanism_without_its_cost_is_refused(value: object) -> None:
 
 
 def test_no_mechanism_no_guarantee() -> None:
-    assert Manifest([event("read"), event("train_experts")]).claim().kind == "none"
-    assert Manifest([event("read"), event("train_experts", "dp_sgd")]).claim().kind == "dp"
+    assert ProvenanceLog([event("read"), event("train_experts")]).claim().kind == "none"
+    assert ProvenanceLog([event("read"), event("train_experts", "dp_sgd")]).claim().kind == "dp"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_no_mechanism_no_guarantee() -> None:
     ["fit_normalisation", "weigh_parameters", "select_step", "choose_training", "start_from_real", "real_batches"],
 )
 def test_one_bare_touch_that_reaches_the_set_ends_the_guarantee(kind: str) -> None:
-    claim = Manifest([event("train_experts", "dp_sgd"), event(kind, split="val")]).claim()
+    claim = ProvenanceLog([event("train_experts", "dp_sgd"), event(kind, split="val")]).claim()
     assert claim.kind == "none"
     assert len(claim.reasons) == 1
     assert "without a privacy mechanism" in claim.reasons[0]
@@ -50,25 +50,25 @@ def test_one_bare_touch_that_reaches_the_set_ends_the_guarantee(kind: str) -> No
 
 
 def test_figures_and_public_images_do_not() -> None:
-    manifest = Manifest([event("train_experts", "dp_sgd"), event("score", split="test"), event("audit")])
+    manifest = ProvenanceLog([event("train_experts", "dp_sgd"), event("score", split="test"), event("audit")])
     manifest.add(event("select_step", split="val", origin="public"))
     assert manifest.claim().kind == "dp"
 
 
 def test_phantoms_are_no_patients_and_nothing_is_no_provenance() -> None:
-    assert Manifest([event("train_experts", origin="phantom")]).claim().kind == "no_patients"
+    assert ProvenanceLog([event("train_experts", origin="phantom")]).claim().kind == "no_patients"
     for events in ([], [event("read")], [event("select_step", split="val")]):
         with pytest.raises(ConfigError, match="no event says what the set was learned from"):
-            Manifest(events).claim()
+            ProvenanceLog(events).claim()
 
 
 def test_history_accumulates_and_the_same_work_counts_once(tmp_path: Path) -> None:
-    manifest = Manifest()
+    manifest = ProvenanceLog()
     assert manifest.add(event("train_experts", "dp_sgd", inputs="a"))
     assert not manifest.add(event("train_experts", "dp_sgd", inputs="a"))
     assert manifest.add(event("train_experts", "dp_sgd", inputs="b"))
     manifest.save(tmp_path / "p.json")
-    again = Manifest.load(tmp_path / "p.json")
+    again = ProvenanceLog.load(tmp_path / "p.json")
     assert again.events == manifest.events
     assert len(again.claim().events) == 2
     assert (tmp_path / "p.json").stat().st_mode & 0o777 == 0o600
@@ -76,21 +76,21 @@ def test_history_accumulates_and_the_same_work_counts_once(tmp_path: Path) -> No
 
 def test_a_manifest_with_an_unknown_event_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
-    assert Manifest.load(path).events == []
-    manifest = Manifest([event("read")])
+    assert ProvenanceLog.load(path).events == []
+    manifest = ProvenanceLog([event("read")])
     manifest.save(path)
     plain = json.loads(path.read_text())
     del plain["sha256"]
     plain["events"][0]["kind"] = "peek"
     path.write_text(json.dumps(plain))
     with pytest.raises(ConfigError, match="'peek'"):
-        Manifest.load(path)
+        ProvenanceLog.load(path)
     path.write_text(json.dumps({"format": 99, "events": []}))
     with pytest.raises(IngestError, match="newer"):
-        Manifest.load(path)
+        ProvenanceLog.load(path)
     path.write_text(json.dumps({"events": [{}]}))
-    with pytest.raises(IngestError, match="not a provenance manifest"):
-        Manifest.load(path)
+    with pytest.raises(IngestError, match="not a provenance log"):
+        ProvenanceLog.load(path)
 
 
 def test_a_cohort_is_its_patients_in_any_order() -> None:

@@ -9,7 +9,16 @@ from medidistill.config import PolicyConfig
 from medidistill.errors import ConfigError, PrivacyGateError
 from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim, Event
-from medidistill.privacy.gate import CONTROLLED, Budget, Override, guarantees, judge, overrule, refuse, terms
+from medidistill.privacy.gate import (
+    CONTROLLED,
+    Budget,
+    Override,
+    apply_overrides,
+    evaluate_policy,
+    guarantees,
+    raise_on_failure,
+    terms,
+)
 from medidistill.privacy.statement import privacy_statement
 
 POINT = {"fpr": 0.01, "resolvable": True, "members": 1000, "nonmembers": 1000, "tpr": 0.01, "low": 0.005, "high": 0.018}
@@ -36,13 +45,15 @@ def failed(change: Any = None, **other: Any) -> dict[str, str]:
     if change is not None:
         change(audit["audits"])
     values: dict[str, Any] = {"name": "abc", "init": "noise", "budget": None} | other
-    verdicts = judge(values.pop("policy", POLICY), values.pop("audit", audit), values.pop("claim", NONE), **values)
+    verdicts = evaluate_policy(
+        values.pop("policy", POLICY), values.pop("audit", audit), values.pop("claim", NONE), **values
+    )
     return {v.rule: f"{v.figure}; {v.remedy}" for v in verdicts if not v.passed}
 
 
 def test_a_clean_audit_passes_every_rule() -> None:
     assert failed() == {}
-    rules = {v.rule for v in judge(POLICY, AUDIT, NONE, name="abc", init="noise", budget=None)}
+    rules = {v.rule for v in evaluate_policy(POLICY, AUDIT, NONE, name="abc", init="noise", budget=None)}
     assert rules == {"start", "audit", "linkage", "copies", "membership_release", "lira", "rmia", "canaries", "one_run"}
 
 
@@ -149,7 +160,7 @@ def test_the_statement_says_what_stands_for_a_patient() -> None:
     assert "Patients unknown for 7 of 12 images: split by image." in said(NONE, UNKNOWN)
     assert "Patients unknown: split by image." in said(NONE, PatientUnits(nothing=3))
     assert "4 of 5 images have no Patient ID: the study" in said(NONE, PatientUnits(table=1, study=4))
-    assert "It is not recorded what tells the patients apart." in said(NONE, PatientUnits(noted=False))
+    assert "It is not recorded how patients were identified." in said(NONE, PatientUnits(noted=False))
     assert "atients unknown" not in said(NONE, None)
     assert "atients unknown" not in said(Claim("no_patients"), UNKNOWN)
     dp = Claim("dp", events=(Event("read", "train", 1, "c"),))
@@ -164,7 +175,7 @@ def test_terms_follow_from_the_claim() -> None:
     found = [terms(POLICY, dp, Budget(epsilon, 1e-5)) for epsilon in (2.0, 2.1, 8.0, 8.1)]
     assert found == ["open", "under agreement with the recipient", "under agreement with the recipient", CONTROLLED]
     assert terms(POLICY, NONE, None) == CONTROLLED
-    assert "nobody" in terms(POLICY, Claim("no_patients"), None)
+    assert "phantom" in terms(POLICY, Claim("no_patients"), None)
 
 
 def test_the_phantom_policy_is_for_phantoms_alone() -> None:
@@ -174,26 +185,26 @@ def test_the_phantom_policy_is_for_phantoms_alone() -> None:
 
 
 def test_a_refusal_names_rule_figure_and_remedy() -> None:
-    verdicts = judge(POLICY, None, NONE, name="abc", init="real", budget=None)
+    verdicts = evaluate_policy(POLICY, None, NONE, name="abc", init="real", budget=None)
     with pytest.raises(
-        PrivacyGateError, match=r"rule start: .*from real, asked for noise; distil again.*rule audit: no"
+        PrivacyGateError, match=r"rule start: .*from real, required noise; distil again.*rule audit: no"
     ):
-        refuse(verdicts)
+        raise_on_failure(verdicts)
     assert PrivacyGateError.exit_code == 4
 
 
 def test_an_override_needs_a_name_a_reason_and_a_failure() -> None:
-    verdicts = judge(POLICY, None, NONE, name="abc", init="real", budget=None)
+    verdicts = evaluate_policy(POLICY, None, NONE, name="abc", init="real", budget=None)
     for reason, by in (("", "PHANTOM^0001"), ("why", " ")):
         with pytest.raises(PrivacyGateError, match="needs --reason and --by"):
-            overrule(verdicts, [Override("start", reason, by)])
+            apply_overrides(verdicts, [Override("start", reason, by)])
     with pytest.raises(PrivacyGateError, match="has not failed; failed rules: audit, start"):
-        overrule(verdicts, [Override("linkage", "why", "PHANTOM^0001")])
-    one = overrule(verdicts, [Override("start", "a test", "PHANTOM^0001")])
+        apply_overrides(verdicts, [Override("linkage", "why", "PHANTOM^0001")])
+    one = apply_overrides(verdicts, [Override("start", "a test", "PHANTOM^0001")])
     with pytest.raises(PrivacyGateError, match="rule audit") as refused:
-        refuse(one)
+        raise_on_failure(one)
     assert "rule start" not in str(refused.value)
-    refuse(overrule(verdicts, [Override(r, "a test", "PHANTOM^0001") for r in ("start", "audit")]))
+    raise_on_failure(apply_overrides(verdicts, [Override(r, "a test", "PHANTOM^0001") for r in ("start", "audit")]))
 
 
 def test_a_policy_that_nothing_could_keep_is_refused() -> None:

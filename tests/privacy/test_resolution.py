@@ -11,7 +11,7 @@ from medidistill.config import PolicyConfig
 from medidistill.errors import ConfigError
 from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim
-from medidistill.privacy.gate import judge
+from medidistill.privacy.gate import evaluate_policy
 from medidistill.privacy.one_run import guess_count, one_run_epsilon
 from medidistill.privacy.resolution import (
     PATIENT_RULES,
@@ -41,7 +41,7 @@ def test_enough_of_everything_leaves_nothing_unresolved() -> None:
     [
         ({"released": 12}, "linkage", "12 released images cannot give a p value below 0.01; needs 13 images"),
         ({"released": 6, "member_images": 721}, "linkage", "needs 7 images"),
-        ({"other_images": 0}, "linkage", "1650 images of members and 0 of others"),
+        ({"other_images": 0}, "linkage", "1650 images of members and 0 of non-members"),
         ({"other_images": 99, "released": 100}, "copies", "needs 100 images of patients outside"),
         ({"other_patients": 199}, "membership_release", "needs 283 members and 200 non-members"),
         ({"member_patients": 282}, "lira", "282 members and 282 non-members (patients)"),
@@ -148,7 +148,7 @@ def test_the_gate_fails_exactly_these_rules_of_an_audit_that_finds_nothing(
     policy: PolicyConfig, released: int, patients: tuple[int, int], canaries: int
 ) -> None:
     counts = AuditCounts(released, 2 * patients[0], patients[0], patients[1], patients[1], canaries)
-    verdicts = judge(policy, _clean_audit(counts), Claim("none"), name="abc", init="noise", budget=None)
+    verdicts = evaluate_policy(policy, _clean_audit(counts), Claim("none"), name="abc", init="noise", budget=None)
     assert {v.rule for v in verdicts if not v.passed} == {one.rule for one in unresolvable_rules(policy, counts)}
 
 

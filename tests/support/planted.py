@@ -18,7 +18,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from tests.support.planted_pixels import PIXEL_PLACES, hidden_text
 
 __all__ = ["CHARSETS", "KINDS", "MISDECLARED", "PLACES", "REDUCED", "Planted", "burn_in", "bytes_of", "holds", "plant"]
@@ -450,5 +450,5 @@ def plant(dataset: Dataset, place: str, number: int, folder: Path) -> Planted:
 
 def bytes_of(path: Path) -> bytes:
     """Return what a DICOM file holds: its bytes, and the text that its pixels may carry in their upper bits."""
-    with quiet():
+    with silence_pydicom():
         return path.read_bytes() + b"\n" + hidden_text(pydicom.dcmread(path))

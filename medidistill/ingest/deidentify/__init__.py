@@ -3,7 +3,7 @@
 `deidentify` is the pure function, `deidentify_folder` the whole job, `verify_audit` checks its log.
 """
 
-from medidistill.ingest.deidentify.audit import verify_audit
+from medidistill.ingest.deidentify.change_log import verify_audit
 from medidistill.ingest.deidentify.engine import Change, Deidentified, deidentify
 from medidistill.ingest.deidentify.folder import DeidentifyResult, deidentify_folder, locate
 from medidistill.ingest.deidentify.identifying_values import Identifiers, identifiers

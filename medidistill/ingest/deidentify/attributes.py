@@ -1,7 +1,7 @@
 """Which values may stay: defined terms and plausible numbers of the attributes that a CR or DX image has.
 
-An attribute that is not listed here, or a value that is none of its terms, says nothing that a reader of a radiograph
-needs and may say anything about a patient: an operator's name in a code string, a birth date in an integer string.
+An attribute that is not listed here, or a value that is none of its terms, holds nothing that a reader of a radiograph
+needs, and may hold anything about a patient: an operator's name in a code string, a birth date in an integer string.
 
 Source: PS3.3 2026c, the modules of the CR (A.2) and DX (A.26) IODs; PS3.16 annex L for body parts.
 """
@@ -246,7 +246,7 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 
 
 def is_defined_term(tag: int, text: str) -> bool:
-    """Return whether a text is one of the terms that an attribute may have, and so says nothing but that."""
+    """Return whether a text is one of the defined terms of an attribute."""
     if tag == _ORIENTATION:
         return _DIRECTIONS.match(text) is not None
     return text in TERMS.get(tag, frozenset())
@@ -255,7 +255,7 @@ def is_defined_term(tag: int, text: str) -> bool:
 def term_that_stays(tag: int, text: str) -> str:
     """Return what stays of a value with defined terms: the term, or an empty text.
 
-    Of a body part that is told in several words, the word that is a term stays.
+    Of a body part given in several words, the word that is a defined term stays.
     """
     text = text.strip().upper()
     if is_defined_term(tag, text):

@@ -1,4 +1,4 @@
-"""JPEG 2000 codestreams without their comments: what the encoder says of itself is no part of the picture.
+"""JPEG 2000 codestreams without their comments: the encoder's remarks about itself are no part of the image.
 
 Source: ITU-T T.800 annex A.
 """

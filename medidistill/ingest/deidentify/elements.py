@@ -28,7 +28,7 @@ class Element:
         tag: group and element, 32 bits.
         vr: as the file gives it, else as the dictionary does.
         known_vr: as the dictionary gives it, empty where the element is private or unknown.
-        raw: the value's bytes; of a value that was decoded before, what it says, in UTF-8.
+        raw: the value's bytes; of a value decoded before, its text in UTF-8.
         charset: (0008,0005) of the dataset, or of the one around it.
     """
 

@@ -24,7 +24,7 @@ from medidistill.ingest.deidentify.lookup_tables import trim_lookup_tables
 from medidistill.ingest.deidentify.pixels import write_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION, KEPT_CHARACTERISTICS, action_of, profile, value_action
-from medidistill.ingest.deidentify.values import age_capped, dummy, empty, shift_date, temporal
+from medidistill.ingest.deidentify.values import cap_age, dummy, empty, shift_date, temporal
 from medidistill.ingest.deidentify.words import clean, identifying_words
 
 __all__ = ["Change", "Deidentified", "deidentify", "written_by_engine"]
@@ -69,7 +69,7 @@ class Deidentified:
     patient: str
 
 
-class _Run:
+class _Deidentifier:
     """One file's settings, offset and words, while its datasets are walked."""
 
     def __init__(self, config: DeidentifyConfig, key: Key, source: Dataset) -> None:
@@ -88,7 +88,7 @@ class _Run:
             if value := str(source.get(name, "") or "").strip():
                 issuer = str(source.get("IssuerOfPatientID", "") or "").strip()
                 return f"{value}\x1f{issuer}" if name == "PatientID" else f"{name}\x1f{value}"
-        raise IngestError("neither Patient ID nor a study or instance UID: nothing tells the patient")
+        raise IngestError("neither Patient ID nor a study or instance UID: no identifier to derive a pseudonym from")
 
     def note(self, where: str, action: str, element: DataElement) -> None:
         """Record a change; of a sequence only that it changed."""
@@ -169,7 +169,7 @@ class _Run:
                 return self.each(element, lambda text: shift_date(text, self.offset))
             return DataElement(tag, vr, None)
         if action == "age":
-            return self.each(element, age_capped)
+            return self.each(element, cap_age)
         if action == "C":
             return self.each(element, lambda text: clean(text, self.identifying.names))
         if action == "equipment":
@@ -270,7 +270,7 @@ def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentif
         The new dataset, ready to be written, and one `Change` an element.
 
     Raises:
-        IngestError: nothing tells the patient, or the object has no class, instance or transfer syntax.
+        IngestError: no identifier to derive a pseudonym from, or the object has no class, instance or transfer syntax.
 
     Source: PS3.15 E.1 to E.3; codes of PS3.16 CID 7050.
     """
@@ -281,8 +281,8 @@ def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentif
         "(0008,0018) SOP Instance UID": source.get("SOPInstanceUID"),
     }
     if missing := [name for name, value in named.items() if not value]:
-        raise IngestError(f"{' and '.join(missing)} missing or empty: nothing tells this image from others")
-    run = _Run(config, key, source)
+        raise IngestError(f"{' and '.join(missing)} missing or empty: the image has no identity")
+    run = _Deidentifier(config, key, source)
     target = run.dataset(source)
     _mark(target, config, run)
     trim_lookup_tables(target, little_endian=source.original_encoding[1] is not False)
@@ -299,8 +299,8 @@ def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentif
     return Deidentified(target, tuple(run.changes), key.patient(run.patient))
 
 
-def _mark(target: Dataset, config: DeidentifyConfig, run: _Run) -> None:
-    """Say what was done, and no more: (0012,0062), (0012,0063), (0012,0064), (0028,0303)."""
+def _mark(target: Dataset, config: DeidentifyConfig, run: _Deidentifier) -> None:
+    """Record the de-identification, and nothing else: (0012,0062), (0012,0063), (0012,0064), (0028,0303)."""
     codes = ["113100"] if run.keeps_the_profile else []
     codes += ["113105"] if run.keeps_no_text else []
     codes += {"shift": ["113107"], "retain": ["113106"], "remove": []}[config.dates]

@@ -1,4 +1,4 @@
-"""Names of manufacturers and models, and the form of a version: what texts about the equipment may say.
+"""Names of manufacturers and models, and the form of a version: the values that equipment texts may have.
 
 Service staff write wards, rooms and names into these elements. What is written is the list's own spelling of a name
 that the value holds; the rest of the value goes.
@@ -77,7 +77,7 @@ def equipment_that_stays(tag: int, text: str, identifying: Iterable[str] = ()) -
     Args:
         tag: one of `EQUIPMENT`.
         text: the value.
-        identifying: folded words of the file that may point to somebody: a name of the list that holds one goes too.
+        identifying: folded words of the file that may identify a person: a name of the list that holds one goes too.
     """
     avoid = set(identifying)
     if tag == _SOFTWARE:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from medidistill.errors import ConfigError, IngestError, QuarantineError, ResourceError
 from medidistill.files import translate_os_errors, write_bytes, write_text
-from medidistill.ingest.deidentify.audit import AuditLog
+from medidistill.ingest.deidentify.change_log import AuditLog
 from medidistill.ingest.deidentify.engine import Change, deidentify, written_by_engine
 from medidistill.ingest.deidentify.identifying_values import Identifiers, identifiers
 from medidistill.ingest.deidentify.keys import Key
@@ -30,9 +30,9 @@ from medidistill.ingest.deidentify.screen import screen_header, screen_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION
 from medidistill.ingest.dicom import file_kind
-from medidistill.ingest.finding import Refused, relative_name, scan_folder
+from medidistill.ingest.file_discovery import Refused, relative_name, scan_folder
 from medidistill.ingest.manifest import Quarantined
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from medidistill.ingest.sources.table import read_table
 
 __all__ = ["DeidentifyResult", "deidentify_folder", "locate"]
@@ -143,14 +143,14 @@ def deidentify_folder(
         )
     images, others, refused_entries = _list_files(source, key, progress)
     if labels is not None:
-        read_table(labels)  # an unusable table is told before the work, not after it
+        read_table(labels)  # report an unusable table before the work, not after it
     tally, staging = _Tally(), output / _STAGING
     with translate_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         output.chmod(0o700)
         staging.mkdir(mode=0o700)
     try:
-        with AuditLog(output / "audit.jsonl", key) as log, quiet():
+        with AuditLog(output / "audit.jsonl", key) as log, silence_pydicom():
             settings = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(config).items()}
             settings["replace"] = sorted(name for name, _ in config.replace)
             log.add("start", version=version("medidistill"), table=EDITION, settings=settings, key=key.fingerprint)
@@ -164,7 +164,7 @@ def deidentify_folder(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _write_quarantine(output / "quarantine.csv", tally.quarantine)
-    with quiet():
+    with silence_pydicom():
         rows = None if labels is None else write_labels(labels, source, output, tally.sources, tally.written)
     total = len(images) + len(refused_entries)
     share = len(tally.quarantine) / total
@@ -264,7 +264,7 @@ def _needles(dataset: Dataset, path: Path, config: DeidentifyConfig) -> Identifi
 
 
 def _prepare_picture(path: Path, name: str, output: Path, key: Key) -> _Ready:
-    """Do the same for a picture: nothing tells its patient, so it is one of its own."""
+    """Do the same for a picture, which has no patient identifier and counts as a patient of its own."""
     data, patient = bare_picture(path), key.patient(f"file\x1f{name}")
     target = f"images/{patient}/{key.token('instance', hashlib.sha256(data).hexdigest())}.png"
     staged = output / _STAGING / f"{name}.png"

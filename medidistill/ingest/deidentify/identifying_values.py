@@ -1,4 +1,4 @@
-"""What a file says about who its patient is: the values that must be nowhere in what is written.
+"""Identifying values of a file: they must occur nowhere in what is written.
 
 The list of elements is this module's own: the engine's table has no part in it.
 """
@@ -48,7 +48,9 @@ _PIXEL_DATA = 0x7FE00010
 _CLASS_UIDS = frozenset(
     map(tag_for_keyword, ("SOPClassUID", "ReferencedSOPClassUID", "MediaStorageSOPClassUID", "ImplementationClassUID"))
 )
-_NOBODY = frozenset({"anonymous", "anonymized", "removed", "unknown", "none", "test", "null", "patient", "name", "yes"})
+_PLACEHOLDERS = frozenset(
+    {"anonymous", "anonymized", "removed", "unknown", "none", "test", "null", "patient", "name", "yes"}
+)
 # parts of names that thousands share, and that stand in any text
 _PARTICLES = """
     al ap ben bin da dal de del der des di dipl do dos dr du el frau herr ii iii im in iv jr la le md med miss mr mrs ms
@@ -99,7 +101,7 @@ class _Collected:
     raw: set[bytes] = field(default_factory=set)
 
     def add(self, text: str, *, of_name: bool = False) -> None:
-        """Take a value in all of its spellings, where it tells something."""
+        """Add a value in all of its spellings, unless it is uninformative."""
         text = text.strip(" \0")
         if _tells(fold(text), of_name):
             self.texts.update(one for one in spellings(text) if _tells(one, of_name))
@@ -107,8 +109,8 @@ class _Collected:
 
 
 def _tells(text: str, of_name: bool) -> bool:
-    """Return whether a folded text points to somebody."""
-    if text in _NOBODY or not text.strip("0 .-"):
+    """Return whether a folded text may identify a person."""
+    if text in _PLACEHOLDERS or not text.strip("0 .-"):
         return False
     if text.isdigit():
         return len(text) >= _LEAST_DIGITS

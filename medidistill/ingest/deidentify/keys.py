@@ -1,6 +1,6 @@
 """The secret key, and what is derived from it: pseudonyms, UIDs, date offsets, names of files.
 
-Everything is HMAC-SHA256 of a labelled message (RFC 2104), so that whoever has no key can neither compute
+Everything is HMAC-SHA256 of a labelled message (RFC 2104), so that without the key one can neither compute
 nor try out a pseudonym, and the same key gives the same pseudonym in every run.
 """
 
@@ -51,7 +51,7 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell keys apart and reveal none."""
+        """Fingerprint of the key: 16 hexadecimal digits that do not reveal it."""
         return self.digest("fingerprint", "").hex()[:16]
 
     def token(self, label: str, message: str) -> str:

@@ -18,14 +18,16 @@ _DESCRIPTOR, _DATA = 0x00283002, 0x00283006
 def trim_lookup_tables(target: Dataset, little_endian: bool = True) -> None:
     """Cut LUT Data at every depth to the entries that LUT Descriptor counts; in place.
 
-    Entries of 8 bits may lie in bytes or in words, which the length of the data tells (PS3.3 C.11.1.1.1, C.11.2.1.1).
+    Entries of 8 bits may lie in bytes or in words, as follows from the length of the data (PS3.3 C.11.1.1.1,
+    C.11.2.1.1).
 
     Args:
         target: a dataset.
         little_endian: byte order of its words.
 
     Raises:
-        IngestError: no such number of entries, or entries of more bits than the descriptor says that are no curve.
+        IngestError: a different number of entries, or entries of more bits than the descriptor states that form no
+            curve.
     """
     for element in list(target):
         if element.VR == "SQ":
@@ -42,7 +44,9 @@ def trim_lookup_tables(target: Dataset, little_endian: bool = True) -> None:
     element, order = target[_DATA], "<u2" if little_endian else ">u2"
     entries, words = _trimmed(element.value, element.VR in ("OB", "UN"), order, count % 65536 or 65536)
     if int(entries.max()) >> max(1, bits) and not _is_curve(entries):
-        raise IngestError("(0028,3006) LUT Data hold more bits than (0028,3002) LUT Descriptor says, and no curve")
+        raise IngestError(
+            "(0028,3006) LUT Data hold more bits than (0028,3002) LUT Descriptor states, and form no curve"
+        )
     element.VR, element.value = "OW", words.astype(order).tobytes()
 
 
@@ -58,7 +62,7 @@ def _trimmed(value: Any, is_bytes: bool, order: str, count: int) -> tuple[NDArra
     # of a word the low byte comes first
     data = value if is_bytes and isinstance(value, bytes) else words.astype("<u2").tobytes() + spare
     if len(data) not in (count, count + count % 2):
-        raise IngestError("(0028,3006) LUT Data hold another number of entries than (0028,3002) LUT Descriptor says")
+        raise IngestError("(0028,3006) LUT Data differ in number of entries from (0028,3002) LUT Descriptor")
     packed = np.frombuffer(data, np.uint8, count)
     even_bytes = packed.tobytes() + b"\0" * (count % 2)
     return packed.astype(np.uint16), np.frombuffer(even_bytes, "<u2").astype(np.uint16)

@@ -1,6 +1,6 @@
-"""What lies beside the films of a folder and is no image: tables, reports, what operating systems leave behind.
+"""Files beside the images of a folder: tables, reports, files left by operating systems.
 
-Such files are not read, not copied and not counted: a table of labels beside nine films is no tenth film that failed.
+Such files are not read, not copied and not counted: a label table beside nine images is not a tenth image that failed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def kind_of_other_file(path: Path, source: Path) -> str:
 
     Args:
         path: the file.
-        source: the folder that is read; only folders below it say what a file is.
+        source: the folder that is read; only folders below it determine what a file is.
     """
     named = _by_name(path, source)
     try:

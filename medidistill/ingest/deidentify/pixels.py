@@ -1,4 +1,4 @@
-"""Pixel data are decoded and written anew: nothing but the stored values of the picture comes out.
+"""Decode and re-encode pixel data, so that only the stored values of the image remain.
 
 What rides along in the file has no way through: bytes behind an end marker or behind the last pixel, comments,
 application segments, boxes, spare fragments, offset tables, unused entries of coding tables, slack of the entropy
@@ -114,7 +114,7 @@ def _check_grey(source: Dataset, syntax: UID) -> None:
 def _check_declared_overlays(source: Dataset, layout: PixelLayout) -> None:
     """Refuse an overlay whose attributes place it in bits of the picture: it cannot be cleared without them.
 
-    Source: PS3.5 8.1.2: (60xx,0100) Overlay Bits Allocated above 1 says that the overlay lies in the pixel data.
+    Source: PS3.5 8.1.2: (60xx,0100) Overlay Bits Allocated above 1 means that the overlay lies in the pixel data.
     """
     for group in range(0x6000, 0x6100, 2):
         allocated, place = (_integer(source, group << 16 | element) for element in (0x0100, 0x0102))
@@ -235,7 +235,7 @@ def _prove(target: Dataset, syntax: UID, values: Sequence[NDArray[Any]]) -> None
 
 
 def _mark_lossy(target: Dataset, syntax: UID, native: int, compressed: int) -> None:
-    """Say that the pixels were compressed with loss once, as the new transfer syntax does not (PS3.3 C.7.6.1.1.5)."""
+    """Record an earlier lossy compression, which the new transfer syntax does not show (PS3.3 C.7.6.1.1.5)."""
     if target.get("LossyImageCompression"):
         return
     target.LossyImageCompression = "01"

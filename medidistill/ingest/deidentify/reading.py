@@ -1,4 +1,4 @@
-"""Read DICOM files without a word from pydicom: its warnings quote damaged values, which may be names."""
+"""Read DICOM files with pydicom silenced: its warnings quote damaged values, which may be names."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def screen_header(dataset: Dataset, config: DeidentifyConfig) -> None:
-    """Refuse secondary captures, other objects and modalities, and images that say they carry text or a face.
+    """Refuse secondary captures, other objects and modalities, and images marked as carrying text or a face.
 
     Raises:
         IngestError: the reason, in words of the standard alone.

@@ -34,7 +34,7 @@ class DeidentifyConfig:
         dates: `shift` (one offset a patient, whole days), `retain` (as they are) or `remove`.
         patient_characteristics: keep age (90 and above as 90), sex, size, weight, smoking and pregnancy status.
         modalities: values of (0008,0060) that are let through; everything else is quarantined.
-        pictures: let PNG and JPEG through as well: the site's word that these are radiographs, as no header says so.
+        pictures: also accept PNG and JPEG: the site asserts that they are radiographs, as no header does.
         max_quarantine: largest share of the files that may be quarantined, in [0, 1].
         remove: keywords or ``(gggg,eeee)`` of elements that this site removes in addition.
         keep: keywords or tags that this site keeps although the profile would not.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from anyascii import anyascii
 from pydicom import charset
 
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 __all__ = ["ENCODINGS", "contractions", "decodings", "fold", "parts_of_name", "spellings", "words"]
 
@@ -150,7 +150,7 @@ def decodings(raw: bytes, declared: Sequence[str] = ()) -> frozenset[str]:
     for names in (list(declared), _ESCAPES if b"\x1b" in raw else None):
         if names:
             try:
-                with quiet():  # it quotes what the file declares
+                with silence_pydicom():  # it quotes what the file declares
                     found.add(charset.decode_bytes(raw, charset.convert_encodings(names), _DELIMITERS))
             except (LookupError, UnicodeError, ValueError):
                 continue

@@ -2,7 +2,7 @@
 
 The table (edition 2026c) comes from the package dicom-anonymizer. Its codes: D dummy value, Z empty value,
 X remove, U new UID, and combinations that depend on whether the object needs the element. An element that the
-table does not name stays only where a list says what its values may be (`attributes`, `codes`, `equipment`).
+table does not name stays only where a list defines its possible values (`attributes`, `codes`, `equipment`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def action_of(tag: int, vr: str) -> str:
     try:
         known = dictionary_VR(tag)
     except KeyError:
-        return "X"  # not in the dictionary: nothing says what it holds
+        return "X"  # not in the dictionary: its content is unknown
     if tag == _LUT_DATA and vr in _LUT_VRS:
         return "bulk"
     if vr != known and vr not in known.split(" or "):

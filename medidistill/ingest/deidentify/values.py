@@ -6,7 +6,7 @@ import datetime
 import re
 from typing import Any
 
-__all__ = ["age_capped", "dummy", "empty", "shift_date", "temporal"]
+__all__ = ["cap_age", "dummy", "empty", "shift_date", "temporal"]
 
 _DUMMY: dict[str, Any] = {
     "AE": "REMOVED",
@@ -37,7 +37,7 @@ _ZONE = r"([+-](0\d|1[0-4])[0-5]\d)?"
 
 
 def dummy(vr: str) -> Any:
-    """Return a value that says nothing and is allowed for the VR, or None where there is none."""
+    """Return an uninformative value that the VR allows, or None where there is none."""
     return _DUMMY.get(vr)
 
 
@@ -76,7 +76,7 @@ def shift_date(text: str, offset: datetime.timedelta) -> str:
     return day.strftime("%Y%m%d") if day.year >= 1000 else ""
 
 
-def age_capped(text: str) -> str:
+def cap_age(text: str) -> str:
     """Return an age string with all ages of 90 years and more as ``090Y``; empty where it is no age."""
     text = text.strip()
     if not _AGE.fullmatch(text):

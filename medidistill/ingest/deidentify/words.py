@@ -1,4 +1,4 @@
-"""Words: those that identify nobody, and those of one file that may identify somebody."""
+"""Word lists: words that identify no one, and the words of a file that may identify a person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medidistill.ingest.deidentify.table import profile
 
 __all__ = ["VOCABULARY", "Identifying", "clean", "identifying_words"]
 
-# What descriptors may say. A surname that is also one of these words cannot be told from it where no element names it.
+# Words allowed in descriptions. A surname equal to one of them is not recognised unless an element names it.
 _WORDS = """
     abdomen acquisition adult anatomical anonymous anterior antero anteroposterior ap axial bedside bilateral body
     bone bucky cervical chest clavicle computed contrast cr cranial cxr decubitus default derived detector digital

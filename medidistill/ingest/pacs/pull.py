@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (
 from medidistill.errors import ConfigError, IngestError
 from medidistill.ingest.pacs.query import Query
 from medidistill.ingest.pacs.receive import Receiver, check_title
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from medidistill.tls import Tls
 
 __all__ = ["Peer", "Pulled", "pull"]
@@ -63,7 +63,7 @@ def pull(
 ) -> Pulled:
     """Fetch the series that a query finds into the spool of a running receiver.
 
-    The PACS sends to the address that it knows for the receiver's AE title: it must be told that first.
+    The PACS sends to the address that it knows for the receiver's AE title: configure that at the PACS first.
 
     Args:
         peer: the PACS.
@@ -80,7 +80,7 @@ def pull(
     entity.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
     context = peer.tls.client()
     tls = (context, peer.host) if context is not None else None
-    with quiet():
+    with silence_pydicom():
         link = entity.associate(peer.host, peer.port, ae_title=peer.title, tls_args=tls)
         if not link.is_established:
             reason = "it refused the AE titles or the kind of query" if link.is_rejected else "no answer"

@@ -89,7 +89,7 @@ class Receiver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # a peer that went without a word would keep this process for its timeout
+        # a peer that vanished would keep this process until its timeout
         for link in self._server.active_associations:
             if link.dul.socket is not None:
                 link.dul.socket.close()

@@ -6,7 +6,7 @@ ROOT/arrivals/STUDY.json       when the last object came, and hashes of the acce
 ROOT/associations/NUMBER       studies that an association has sent of; locked by the receiver while it is open
 ```
 
-The receiver and whoever takes studies away are different processes. Time is that of the running system since it was
+The receiver and the consumer of studies are different processes. Time is that of the running system since it was
 started, which no correction of the clock moves; a study that came before a restart has been silent at least since then.
 """
 
@@ -146,17 +146,17 @@ def _identify(data: bytes) -> tuple[str, str]:
     """Return the name of the study that a DICOM file belongs to, and its accession number."""
     import pydicom
 
-    from medidistill.ingest.quiet import quiet
+    from medidistill.ingest.silence_pydicom import silence_pydicom
 
     try:
-        with quiet():
+        with silence_pydicom():
             header = pydicom.dcmread(
                 io.BytesIO(data), stop_before_pixels=True, specific_tags=["StudyInstanceUID", "AccessionNumber"]
             )
             study, accession = (str(header.get(name, "") or "") for name in ("StudyInstanceUID", "AccessionNumber"))
-    except Exception:  # noqa: BLE001 (de-identification will say what is wrong with it, and keep it out)
+    except Exception:  # noqa: BLE001 (de-identification will report and exclude it)
         study, accession = "", ""
-    # what tells no study is one of its own
+    # an object without a study counts as one of its own
     named = f"study\x1f{study}".encode() if study else b"object\x1f" + data
     return hashlib.sha256(named).hexdigest()[:32], accession
 

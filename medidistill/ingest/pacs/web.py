@@ -15,7 +15,7 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.ingest.pacs.pull import Pulled
 from medidistill.ingest.pacs.query import Query
 from medidistill.ingest.pacs.spool import Spool
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 __all__ = ["pull_web"]
 
@@ -53,7 +53,7 @@ def pull_web(
         raise ConfigError("--dicomweb: a token over http can be read on the way; use https")
     headers = {"Authorization": f"Bearer {token}"} if token else None
     try:
-        with quiet():
+        with silence_pydicom():
             client = DICOMwebClient(url, headers=headers, timeout=timeout)
             client.set_http_retry_params(max_attempts=3, wait_exponential_multiplier=250)
             wanted, before, failed = list(dict.fromkeys(_series(client, query))), spool.count, 0

@@ -23,7 +23,7 @@ from pathlib import Path
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError, did_you_mean, one_line
 from medidistill.files import translate_os_errors
-from medidistill.ingest.finding import Listing, inside, not_regular, scan_folder
+from medidistill.ingest.file_discovery import Listing, inside, not_regular, scan_folder
 from medidistill.ingest.sources.archive import unpack
 from medidistill.ingest.sources.dicomdir import is_dicomdir, listed_files
 from medidistill.ingest.sources.exclusions import Exclusions
@@ -32,12 +32,12 @@ from medidistill.ingest.sources.labels import class_names, settle_classes
 from medidistill.ingest.sources.layout import split_of
 from medidistill.ingest.sources.medmnist import from_medmnist, is_npz
 from medidistill.ingest.sources.patients import hash_patient
-from medidistill.ingest.sources.record import Found, Record
+from medidistill.ingest.sources.record import Record, SourceListing
 from medidistill.ingest.sources.table import from_table
 
 __all__ = [
-    "Found",
     "Record",
+    "SourceListing",
     "class_names",
     "find_records",
     "hash_patient",
@@ -72,7 +72,7 @@ def workspace(folder: Path | None) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def find_records(source: Path, config: IngestConfig, place: Path, *, progress: bool = False) -> Found:
+def find_records(source: Path, config: IngestConfig, place: Path, *, progress: bool = False) -> SourceListing:
     """List the labelled images of a source, sorted by key, and what had to be set aside.
 
     Nothing outside of the source is read, symbolic links included, but for `config.follow_links`.
@@ -103,7 +103,7 @@ def find_records(source: Path, config: IngestConfig, place: Path, *, progress: b
     return found
 
 
-def _find(source: Path, config: IngestConfig, place: Path, progress: bool) -> Found:
+def _find(source: Path, config: IngestConfig, place: Path, progress: bool) -> SourceListing:
     try:
         mode = source.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -134,7 +134,7 @@ def _no_source(source: Path) -> str:
     return "is a file, and neither zip, MedMNIST npz nor DICOMDIR; give the folder that holds the images"
 
 
-def _from_archive(source: Path, config: IngestConfig, place: Path, progress: bool) -> Found:
+def _from_archive(source: Path, config: IngestConfig, place: Path, progress: bool) -> SourceListing:
     unpacked = unpack(source, place / "archive", progress=progress)
     try:
         found = _from_folder(unpacked.folder, config, place)
@@ -152,7 +152,7 @@ def _from_archive(source: Path, config: IngestConfig, place: Path, progress: boo
     return found
 
 
-def _from_folder(source: Path, config: IngestConfig, place: Path) -> Found:
+def _from_folder(source: Path, config: IngestConfig, place: Path) -> SourceListing:
     listing = scan_folder(source, skip_system=True, allowed=config.follow_links)
     exclusions = source / config.exclusions
     listing = Listing(tuple(path for path in listing.files if path != exclusions), listing.refused)
@@ -206,7 +206,7 @@ def _table(base: Path, config: IngestConfig) -> Path | None:
     """Return the table of labels of a folder, None where it has none.
 
     Raises:
-        IngestError: what goes by its name lies outside of the folder or is no regular file.
+        IngestError: a file of that name lies outside of the folder or is not a regular file.
     """
     table = base / config.labels
     try:
@@ -230,7 +230,7 @@ def _refuse_tables_below(base: Path, listing: Listing, config: IngestConfig) -> 
         )
 
 
-def _from_dicomdir(directory: Path, config: IngestConfig) -> Found:
+def _from_dicomdir(directory: Path, config: IngestConfig) -> SourceListing:
     source = directory.parent
     table = _table(source, config)
     if table is None:

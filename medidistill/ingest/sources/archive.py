@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from medidistill.errors import IngestError, ResourceError
 from medidistill.files import translate_os_errors
-from medidistill.ingest.finding import is_left_behind
+from medidistill.ingest.file_discovery import is_left_behind
 from medidistill.ingest.sources.archive_names import check_readable, is_folder, read_name
 
 __all__ = ["ArchiveLimits", "Unpacked", "check_archive", "unpack"]
@@ -196,7 +196,7 @@ def _folded(path: PurePosixPath) -> str:
 
 
 def _misfit(folder: Path, path: PurePosixPath) -> str:
-    """Return why a file cannot be unpacked to `path` in `folder`, empty where it can."""
+    """Return error_reason a file cannot be unpacked to `path` in `folder`, empty where it can."""
     parts = [len(part.encode("utf-8", "surrogateescape")) for part in path.parts]
     if max(parts) > _LONGEST_NAME:
         return f"its name is longer than this file system allows ({_LONGEST_NAME} bytes)"

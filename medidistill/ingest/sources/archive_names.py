@@ -64,11 +64,11 @@ def _decoded(member: zipfile.ZipInfo) -> tuple[str, bool]:
         raw = text.encode("cp437")  # what the library decoded it from
     except UnicodeEncodeError:  # an entry that this process made itself
         return text, False
-    told = _unicode_path(member.extra, raw)
-    if told:
-        return told, False
+    name = _unicode_path(member.extra, raw)
+    if name:
+        return name, False
     try:
-        return raw.decode(), False  # macOS and many Unix programs write UTF-8 and do not say so
+        return raw.decode(), False  # macOS and many Unix programs write UTF-8 without the flag
     except UnicodeDecodeError:
         return text, True
 
@@ -86,7 +86,7 @@ def _unicode_path(extra: bytes, raw: bytes) -> str:
 
 
 def is_folder(member: zipfile.ZipInfo) -> bool:
-    r"""Whether an entry is a folder: its name ends with a slash or backslash, or its attributes say so."""
+    r"""Return whether an entry is a folder: its name ends with a slash or backslash, or its attributes say so."""
     if member.orig_filename.endswith(("/", "\\")):
         return True
     attributes = member.external_attr & _MS_DOS_FOLDER or stat.S_ISDIR(member.external_attr >> 16)

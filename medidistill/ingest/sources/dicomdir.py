@@ -11,9 +11,9 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from medidistill.errors import IngestError
 from medidistill.ingest.dicom_file import read_dicom_file
-from medidistill.ingest.finding import scan_folder
+from medidistill.ingest.file_discovery import scan_folder
 from medidistill.ingest.limits import DIRECTORY
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 __all__ = ["is_dicomdir", "listed_files"]
 
@@ -21,7 +21,7 @@ __all__ = ["is_dicomdir", "listed_files"]
 def is_dicomdir(path: Path) -> bool:
     """Whether a file is a DICOMDIR by content; its name plays no part."""
     try:
-        with quiet():
+        with silence_pydicom():
             meta = pydicom.filereader.read_file_meta_info(path)
             return bool(meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
     except Exception:  # noqa: BLE001 (anything but a DICOM file raises anything)
@@ -43,7 +43,7 @@ def listed_files(directory: Path, allowed: Sequence[str] = ()) -> tuple[list[Pat
     """
     names: list[str] = []
     try:
-        with quiet():
+        with silence_pydicom():
             listing = read_dicom_file(directory, bounds=DIRECTORY).dataset
             for record in listing.DirectoryRecordSequence:
                 value = record.get("ReferencedFileID")

@@ -12,7 +12,7 @@ from medidistill.errors import IngestError, did_you_mean
 from medidistill.files import write_text
 from medidistill.ingest.finding import inside, not_regular
 from medidistill.ingest.manifest import Quarantined
-from medidistill.ingest.sources.record import Found
+from medidistill.ingest.sources.record import SourceListing
 from medidistill.ingest.sources.sheet import column_word, read_sheet
 
 __all__ = ["Exclusions", "exclusions_file", "read_exclusions", "write_exclusions"]
@@ -97,19 +97,19 @@ class Exclusions:
         file = exclusions_file(source, config) if source.exists() else None
         return cls({} if file is None else read_exclusions(file))
 
-    def take_out(self, found: Found) -> None:
+    def take_out(self, found: SourceListing) -> None:
         """Take what is listed out of the records, and out of the quarantine: nothing is left to settle about it."""
         found.records = [one for one in found.records if not self._excludes(one.key, found)]
         found.quarantine = [one for one in found.quarantine if not self._excludes(one.key, found)]
 
-    def _excludes(self, key: str, found: Found) -> bool:
+    def _excludes(self, key: str, found: SourceListing) -> bool:
         if key not in self.listed:
             return False
         self._met.add(key)
         found.excluded.append(Quarantined(key, self.listed[key]))
         return True
 
-    def note(self, found: Found) -> None:
+    def note(self, found: SourceListing) -> None:
         """Say how many files were taken out, and how many entries name no file; no name is given."""
         found.excluded.sort(key=lambda entry: entry.key)
         if count := len(found.excluded):

@@ -11,12 +11,12 @@ import openpyxl
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest.dicom import file_kind
-from medidistill.ingest.finding import Listing
+from medidistill.ingest.file_discovery import Listing
 from medidistill.ingest.other_objects import kind_of_object
 from medidistill.ingest.sources.archive import check_archive
 from medidistill.ingest.sources.labels import MOST_CLASSES
 from medidistill.ingest.sources.layout import IMAGE_FOLDERS, NO_CLASS, Layout, Place, folder_word, read_layout
-from medidistill.ingest.sources.record import Found
+from medidistill.ingest.sources.record import SourceListing
 
 __all__ = ["from_folders", "is_picture"]
 
@@ -44,7 +44,7 @@ def _holds_no_image(path: Path) -> bool:
         return False
 
 
-def from_folders(source: Path, listing: Listing, config: IngestConfig) -> Found:
+def from_folders(source: Path, listing: Listing, config: IngestConfig) -> SourceListing:
     """Return the files below a folder, labelled by the folders that they lie in; see `layout`.
 
     Where a class folder has a sub-folder `images`, only what lies in that is read, and `CLASS.metadata.xlsx` beside the
@@ -76,7 +76,7 @@ def from_folders(source: Path, listing: Listing, config: IngestConfig) -> Found:
             f"{source}: {len(classes)} folders would be classes, more than {MOST_CLASSES}: they look like patients or "
             f"studies; label the pictures by a table {config.labels}, or list the folders in ingest.classes"
         )
-    found, masks = Found(notes=list(layout.notes)), 0
+    found, masks = SourceListing(notes=list(layout.notes)), 0
     for entry in listing.refused:
         found.refuse(entry, source)
     inner = _classes_with_images(layout, places, pictures)

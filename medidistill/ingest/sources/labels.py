@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError, did_you_mean
-from medidistill.ingest.sources.record import Found, Record
+from medidistill.ingest.sources.record import Record, SourceListing
 
 __all__ = ["MOST_CLASSES", "class_names", "normal_label", "settle_classes"]
 
@@ -31,8 +31,8 @@ def _value(text: str) -> Decimal:
     return Decimal(text.replace(",", "."))
 
 
-def settle_classes(found: Found, config: IngestConfig) -> None:
-    """Refuse labels that look like one class, or merge or keep them as `config.similar_classes` says.
+def settle_classes(found: SourceListing, config: IngestConfig) -> None:
+    """Refuse labels that look like one class, or merge or keep them by `config.similar_classes`.
 
     Names that `config.classes` lists are classes of their own. A merged class takes the name listed there, else that
     of most of its images.
@@ -51,26 +51,26 @@ def settle_classes(found: Found, config: IngestConfig) -> None:
     ]
     if not alike:
         return
-    told = "; ".join(", ".join(f"{label!r} ({counts[label]} images)" for label in group) for group in alike)
+    similar = "; ".join(", ".join(f"{label!r} ({counts[label]} images)" for label in group) for group in alike)
     if config.similar_classes == "refuse":
         raise IngestError(
-            f"labels that differ only in case, spaces, hyphens, underscores or number form: {told}; mend them, or set "
-            "ingest.similar_classes to merge or keep"
+            f"labels that differ only in case, spaces, hyphens, underscores or number form: {similar}; correct them "
+            "or set ingest.similar_classes to merge or keep"
         )
     if config.similar_classes == "keep":
-        found.notes.append(f"Labels that look alike are kept as classes of their own: {told}.")
+        found.notes.append(f"Labels that look alike are kept as classes of their own: {similar}.")
         return
     names: dict[str, str] = {}
     for group in alike:
         listed = [label for label in group if label in config.classes]
         if len(listed) > 1:
             raise IngestError(
-                f"ingest.similar_classes=merge: {told}: ingest.classes lists several of them; list one of each"
+                f"ingest.similar_classes=merge: {similar}: ingest.classes lists several of them; list one of each"
             )
         name = listed[0] if listed else max(group, key=lambda label: (counts[label], label)).strip()
         names |= dict.fromkeys(group, name)
     found.records = [replace(record, label=names.get(record.label, record.label)) for record in found.records]
-    found.notes.append(f"Labels that look alike were merged: {told}.")
+    found.notes.append(f"Labels that look alike were merged: {similar}.")
 
 
 def class_names(records: Sequence[Record], config: IngestConfig) -> tuple[str, ...]:
@@ -86,14 +86,14 @@ def class_names(records: Sequence[Record], config: IngestConfig) -> tuple[str, .
     if not config.classes and len(counts) > MOST_CLASSES:
         raise IngestError(
             f"{len(counts)} labels would be classes, more than {MOST_CLASSES}: they look like names or identifiers; "
-            "mend the column label, or list the classes in ingest.classes",
+            "correct the column label, or list the classes in ingest.classes",
             private=[f"labels: {', '.join(sorted(counts))}"],
         )
     names = config.classes or tuple(sorted(counts, key=_rank))
     for label in sorted(set(counts) - set(names)):
         raise IngestError(
             f"label {label!r} of {counts[label]} images is not one of the classes {', '.join(names)}"
-            f"{did_you_mean(label, names)}; mend the labels or add it to ingest.classes"
+            f"{did_you_mean(label, names)}; correct the labels or add it to ingest.classes"
         )
     for name in names:
         if not counts[name]:

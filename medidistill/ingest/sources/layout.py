@@ -98,7 +98,7 @@ def _without_repeats(folders: Sequence[str], known: Collection[str]) -> tuple[st
 
 
 def read_layout(folders: Sequence[Sequence[str]], known: Collection[str] = ()) -> Layout:
-    """Tell splits and classes by the folders of all pictures.
+    """Determine splits and classes from the folders of all images.
 
     Args:
         folders: for each picture the folders from the source down to it.

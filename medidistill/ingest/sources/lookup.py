@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medidistill.errors import IngestError
-from medidistill.ingest.finding import LEADS_OUT, inside, not_regular
+from medidistill.ingest.file_discovery import LEADS_OUT, inside, not_regular
 
 __all__ = ["FileLookup"]
 
@@ -100,7 +100,7 @@ def _caseless(name: str) -> str:
 
 
 def _meant(key: str) -> Iterator[str]:
-    """Yield what a name that was read as code page 437 says in others."""
+    """Yield the readings of a name, decoded as code page 437, in other code pages."""
     if key.isascii():
         return
     for page in _OEM:

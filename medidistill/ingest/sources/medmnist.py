@@ -16,7 +16,7 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.files import translate_os_errors
 from medidistill.ingest.sources.archive import check_archive
-from medidistill.ingest.sources.record import Found
+from medidistill.ingest.sources.record import SourceListing
 
 __all__ = ["from_medmnist", "is_npz"]
 
@@ -32,7 +32,7 @@ def is_npz(path: Path) -> bool:
             return False
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except Exception:  # noqa: BLE001 (a damaged directory raises anything; whoever unpacks it says so)
+    except Exception:  # noqa: BLE001 (a damaged directory raises anything; unpacking will report it)
         return False
     return bool(names) and all(name.endswith(".npy") for name in names)
 
@@ -57,7 +57,7 @@ def _arrays(path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.integ
     return images, labels.reshape(-1)
 
 
-def from_medmnist(path: Path, folder: Path, config: IngestConfig) -> Found:
+def from_medmnist(path: Path, folder: Path, config: IngestConfig) -> SourceListing:
     """Write the pictures of an npz as PNG files into a new private folder and return their records.
 
     Class i is called `config.classes[i]`, else as published where the file's name is known, else `i`. MedMNIST names
@@ -69,7 +69,7 @@ def from_medmnist(path: Path, folder: Path, config: IngestConfig) -> Found:
     """
     check_archive(path)
     names = config.classes or _KNOWN.get(path.stem.lower().partition("_")[0], ())
-    found = Found()
+    found = SourceListing()
     for split in _SPLITS:
         images, labels = _arrays(path, split)
         with translate_os_errors(folder):

@@ -13,7 +13,7 @@ from medidistill.patient_units import PatientSource
 __all__ = ["Identity", "Spellings", "hash_patient", "identify", "normal_id"]
 
 # values that anonymisers and forms put where an identifier belongs; compared without case, spaces and punctuation
-_NOBODY = {
+_PLACEHOLDERS = {
     *("anonymous", "anonymised", "anonymized", "anonym", "anon", "deidentified", "removed", "redacted"),
     *("unknown", "unk", "none", "null", "nil", "nan", "na", "notavailable", "notapplicable", "missing", "noid"),
     *("patient", "patientid", "id", "test", "default", "xxx", "xxxx", "x"),
@@ -67,7 +67,7 @@ def identify(key: str, table: str, header: str, study: str) -> Identity:
 
 def _is_placeholder(text: str) -> bool:
     letters = re.sub(r"[\W_]+", "", text.casefold())
-    return letters in _NOBODY or not letters
+    return letters in _PLACEHOLDERS or not letters
 
 
 def normal_id(raw: str) -> str:

@@ -10,7 +10,7 @@ from medidistill.config import IngestConfig
 from medidistill.errors import IngestError
 from medidistill.ingest.demographics import parse_age, parse_sex
 from medidistill.ingest.dicom import Header, file_kind, read_header, unknown_kind
-from medidistill.ingest.finding import Refused, relative_name
+from medidistill.ingest.file_discovery import Refused, relative_name
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.sources.patients import Spellings, hash_patient, identify
 from medidistill.patient_units import PatientSource
@@ -18,7 +18,7 @@ from medidistill.patient_units import PatientSource
 MOST_FRAMES = 10_000  # a header may claim any number
 _OTHER_SPELLING = "its patient ID differs from that of another image in case, spaces, leading zeros or number form only"
 
-__all__ = ["Found", "Record", "hash_patient", "why"]
+__all__ = ["Record", "SourceListing", "error_reason", "hash_patient"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Record:
         age: years, None where unknown.
         view: as the table gives it (`PA`, `lateral`), else empty.
         frame: which of several frames, from 0; None for a file that is one picture.
-        patient_source: what tells the patient.
+        patient_source: how the patient is identified.
     """
 
     key: str
@@ -53,13 +53,13 @@ class Record:
 
 
 @dataclass
-class Found:
+class SourceListing:
     """What a source holds: records to read, and what had to be set aside.
 
     Args:
         records: labelled images.
         quarantine: files and rows that are not used.
-        warned: files that are used although something speaks against it.
+        warned: files used despite a warning.
         excluded: files that somebody decided not to use.
         notes: what was made of the source, sentences without names of files and patients.
     """
@@ -74,7 +74,7 @@ class Found:
 
     def set_aside(self, key: str, reason: str | Exception) -> None:
         """Put a file or row into quarantine."""
-        self.quarantine.append(Quarantined(key, reason if isinstance(reason, str) else why(reason)))
+        self.quarantine.append(Quarantined(key, reason if isinstance(reason, str) else error_reason(reason)))
 
     def refuse(self, entry: Refused, root: Path) -> None:
         """Put what the scan refused into quarantine, by its name below `root`."""
@@ -107,7 +107,7 @@ class Found:
             label: class name.
             config: whether headers give sex and age.
             name: by which it is set aside; empty: the key.
-            kind: of the file, as `file_kind` tells it; None: it is asked.
+            kind: of the file, as from `file_kind`; None: determined here.
             patient: identifier as a table gives it.
             sex: likewise.
             age: likewise.
@@ -168,7 +168,7 @@ class Found:
             )
         if self._placeholders:
             self.notes.append(
-                f"The patient ID of {self._placeholders} images is a word such as ANONYMOUS that names nobody; it is "
+                f"The patient ID of {self._placeholders} images is a placeholder such as ANONYMOUS; it is "
                 "taken as absent."
             )
 
@@ -190,6 +190,6 @@ class Found:
         self.records = split
 
 
-def why(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """Return the reason to show for a file that could not be opened."""
     return str(error) if isinstance(error, IngestError) else f"unreadable ({type(error).__name__})"

@@ -1,6 +1,6 @@
 """The cells of a table that a spreadsheet or a script has written: CSV of many kinds, or an Excel workbook.
 
-What can be told for certain is read: byte order marks, UTF-16, `sep=;`, semicolons, tabs. Where a guess could change a
+Only unambiguous formats are read: byte order marks, UTF-16, `sep=;`, semicolons, tabs. Where a guess could change a
 value, such as the code page of bytes that are not UTF-8, the table is refused with its line.
 """
 
@@ -62,8 +62,8 @@ def read_sheet(path: Path, known: Collection[str]) -> Sheet:
     """Read a CSV or an Excel workbook (xlsx).
 
     Args:
-        path: the file; its kind is told by content.
-        known: names of columns (`column_word`) by which the delimiter is told.
+        path: the file; its kind is determined by content.
+        known: names of columns (`column_word`) by which the delimiter is recognised.
 
     Raises:
         IngestError: neither, or what cannot be read, and in which line.
@@ -83,7 +83,7 @@ def parse_sheet(path: Path, data: bytes, known: Collection[str]) -> Sheet:
     Args:
         path: what messages call it.
         data: all of its bytes.
-        known: names of columns (`column_word`) by which the delimiter is told.
+        known: names of columns (`column_word`) by which the delimiter is recognised.
 
     Raises:
         IngestError: neither CSV nor a workbook, or what cannot be read, and in which line.

@@ -14,7 +14,7 @@ from medidistill.errors import IngestError, did_you_mean, one_line
 from medidistill.ingest.dicom import Header, file_kind, read_header
 from medidistill.ingest.sources.lookup import FileLookup
 from medidistill.ingest.sources.patients import identify, normal_id
-from medidistill.ingest.sources.record import Found
+from medidistill.ingest.sources.record import SourceListing
 from medidistill.ingest.sources.sheet import column_word, read_sheet
 from medidistill.patient_units import PatientSource
 
@@ -78,7 +78,7 @@ def read_table(table: Path) -> pd.DataFrame:
     )
 
 
-def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestConfig) -> Found:
+def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestConfig) -> SourceListing:
     """Return what the rows of a table name. The first of path, UID, accession number that is filled in counts.
 
     Args:
@@ -97,7 +97,7 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
         raise IngestError(f"{table}: no row names a file; fill the column path, sop_instance_uid or accession_number")
     index = _headers(source, files) if key_column != "path" else {}
     lookup = FileLookup(source, files, config.follow_links)
-    found, lines = Found(), defaultdict(list)
+    found, lines = SourceListing(), defaultdict(list)
     rows: list[_Row] = []
     for line, *values in frame.itertuples():
         cells = dict(zip(map(str, frame.columns), map(str, values), strict=True))

@@ -20,7 +20,7 @@ from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.work import Run
 from medidistill.privacy import audit as attack
 from medidistill.privacy import profile_named
-from medidistill.privacy.officer import officer_html, officer_markdown
+from medidistill.privacy.dpo_report import dpo_report_html, dpo_report_markdown
 
 __all__ = ["Audit", "audit"]
 
@@ -138,8 +138,8 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
             }
     document["patient_units"] = run.patient_units.sentences()
     write_json(audit_file(run), document, mode=0o600)
-    write_text(folder / "privacy-report.md", officer_markdown(document), mode=0o600)
-    write_text(folder / "privacy-report.html", officer_html(document), mode=0o600)
+    write_text(folder / "privacy-report.md", dpo_report_markdown(document), mode=0o600)
+    write_text(folder / "privacy-report.html", dpo_report_html(document), mode=0o600)
     written = [audit_file(run), *folder.glob("privacy-report.*")]
     run.note("audit", inputs, written, profile=profile.name, set=document["set"], seconds=document["seconds"])
     return document

@@ -174,12 +174,12 @@ def _calibrate_and_record_dp(
 
 def with_noise(experts: ExpertConfig) -> ExpertConfig:
     """Return the settings with the noise multiplier that keeps all experts together within their epsilon."""
-    from medidistill.privacy.accounting import noise_for
+    from medidistill.privacy.accounting import calibrate_noise
 
     dp, steps = experts.dp, experts.count * experts.epochs * experts.dp.steps_per_epoch
     if not dp.enabled or dp.noise_multiplier > 0:
         return experts
-    sigma = noise_for(dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps)
+    sigma = calibrate_noise(dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps)
     return dataclasses.replace(experts, dp=dataclasses.replace(dp, noise_multiplier=sigma))
 
 

@@ -34,7 +34,7 @@ from pydicom.uid import (
 from medidistill.errors import IngestError
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify_folder
 from medidistill.ingest.deidentify.reading import read_dicom
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from tests.ingest.conftest import make_radiograph
 from tests.support.codestreams import COMPRESSED, compressed, fragments, frame_of, picture, places
 
@@ -84,7 +84,7 @@ def _real_seeds(folder: Path) -> list[Dataset]:
     for path in sorted(path for path in folder.rglob("*.dcm") if path.stat().st_size < 300_000):
         image = make_radiograph(np.zeros((1, 1)))
         try:
-            with quiet():
+            with silence_pydicom():
                 dataset = read_dicom(path)
                 if int(dataset.SamplesPerPixel) != 1 or int(dataset.get("NumberOfFrames", 1) or 1) != 1:
                     continue
@@ -174,7 +174,7 @@ def _out(dataset: Dataset, folder: Path) -> tuple[bytes, str]:
         path.unlink() if path.is_file() else path.rmdir()
     source.mkdir()
     syntax = dataset.file_meta.TransferSyntaxUID
-    with quiet():
+    with silence_pydicom():
         dcmwrite(
             source / "a.dcm",
             dataset,
@@ -186,7 +186,7 @@ def _out(dataset: Dataset, folder: Path) -> tuple[bytes, str]:
     reasons = [entry.reason for entry in result.quarantine]
     written = b"".join(path.read_bytes() for path in sorted(output.rglob("*")) if path.is_file())
     for name in result.written:  # a deflated file as a reader sees it
-        with quiet():
+        with silence_pydicom():
             written += b"".join(
                 bytes(element.value)
                 for element in pydicom.dcmread(output / name).iterall()

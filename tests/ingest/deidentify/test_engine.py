@@ -17,7 +17,7 @@ from medidistill.errors import IngestError
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.deidentify.table import action_of, profile
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from tests.support.planted import KINDS, bytes_of, holds, plant
 
 PLAIN = DeidentifyConfig()
@@ -29,7 +29,7 @@ def codes(dataset: Dataset) -> list[str]:
 
 def written_by(dataset: Dataset, key: Key, path: Path, config: DeidentifyConfig = PLAIN) -> Dataset:
     """The result of the engine alone, as it is read from the disk."""
-    with quiet():
+    with silence_pydicom():
         dcmwrite(path, deidentify(dataset, config, key).dataset, enforce_file_format=True)
         return pydicom.dcmread(path)
 
@@ -37,7 +37,7 @@ def written_by(dataset: Dataset, key: Key, path: Path, config: DeidentifyConfig 
 # the decimal string decides about the size of a pixel: such a file is refused
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"patient number in a decimal string"}))
 def test_nothing_planted_passes_the_engine(kind: str, phantom: FileDataset, key: Key, tmp_path: Path) -> None:
-    with quiet():
+    with silence_pydicom():
         planted = plant(phantom, kind, 41, tmp_path / "in")
         written_by(read_dicom(planted.path), key, tmp_path / "out.dcm")
     for value in planted.values:
@@ -122,7 +122,7 @@ def test_dates_by_option(phantom: FileDataset, key: Key, dates: str, study: str,
 
 
 def test_a_date_that_is_none_does_not_stay(phantom: FileDataset, key: Key) -> None:
-    with quiet():
+    with silence_pydicom():
         for text in ("MUELLER", "20241399", "20240101-20240301", "00010101"):
             phantom.add_new(0x00080022, "DA", text)
             for dates in ("shift", "remove"):

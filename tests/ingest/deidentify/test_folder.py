@@ -25,7 +25,7 @@ from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify_fold
 from medidistill.ingest.deidentify import folder as folder_module
 from medidistill.ingest.deidentify.picture import foreign_chunks
 from medidistill.ingest.deidentify.text import MIN_LETTERS, letters_in_row
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from tests.support.planted import KINDS, burn_in, bytes_of, holds, plant
 
 LAX = DeidentifyConfig(max_quarantine=1.0)
@@ -54,7 +54,7 @@ def test_no_planted_value_is_in_any_byte_that_the_command_writes(
     phantoms: list[Path], key_file: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "in"
-    with quiet():
+    with silence_pydicom():
         planted = [
             plant(pydicom.dcmread(phantoms[number % len(phantoms)]), kind, number, source)
             for number, kind in enumerate(KINDS)

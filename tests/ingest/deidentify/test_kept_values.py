@@ -19,7 +19,7 @@ from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
 from medidistill.ingest.deidentify.attributes import NUMBERS, RENDERING, TERMS, number_that_stays, term_that_stays
 from medidistill.ingest.deidentify.equipment import equipment_that_stays
 from medidistill.ingest.deidentify.words import VOCABULARY, clean
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 PLAIN = DeidentifyConfig()
 
@@ -184,7 +184,7 @@ def test_a_number_of_the_patient_goes_unless_the_picture_needs_it(phantom: FileD
 def test_a_value_that_decides_what_is_seen_is_never_dropped(
     phantom: FileDataset, key: Key, keyword: str, value: str
 ) -> None:
-    with quiet():
+    with silence_pydicom():
         setattr(phantom, keyword, [value, value] if keyword == "PixelSpacing" else value)
         with pytest.raises(IngestError, match=r"\(00.* holds no value that the standard allows"):
             deidentify(phantom, PLAIN, key)
@@ -230,7 +230,7 @@ def test_pixels_and_tables_stay_only_where_an_image_has_them(phantom: FileDatase
 
 
 def test_patient_characteristics_are_checked(phantom: FileDataset, key: Key) -> None:
-    with quiet():
+    with silence_pydicom():
         phantom.PatientSex, phantom.PatientWeight, phantom.PatientSize = "UMBRABE", "19500102", "1.75"
         phantom.PatientAge, phantom.SmokingStatus = "UMB", "UMBRABE"
         new = deidentify(phantom, DeidentifyConfig(patient_characteristics=True), key).dataset
@@ -294,6 +294,6 @@ def test_no_attribute_of_the_dictionary_carries_a_name(phantom: FileDataset, key
             phantom.update({Tag(number): marked.get_item(Tag(number)) for number in marked.keys()})  # noqa: SIM118
         for config in (PLAIN, DeidentifyConfig(patient_characteristics=True, dates="retain")):
             buffer = io.BytesIO()
-            with quiet():
+            with silence_pydicom():
                 dcmwrite(buffer, deidentify(phantom, config, key).dataset, enforce_file_format=True)
             assert b"mbrabe" not in buffer.getvalue().lower()

@@ -124,7 +124,7 @@ def test_every_change_of_the_log_shows(log: Path, key: Key) -> None:
 
 
 def test_a_log_written_anew_has_no_seal(log: Path, key: Key) -> None:
-    from medidistill.ingest.deidentify.audit import AuditLog
+    from medidistill.ingest.deidentify.change_log import AuditLog
 
     forger = Key(b"the key of somebody else entirely 0123")
     with AuditLog(log.with_name("forged.jsonl"), forger) as forged:

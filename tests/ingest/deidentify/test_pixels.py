@@ -35,7 +35,7 @@ from medidistill.errors import IngestError
 from medidistill.ingest.decoding import stored_pixels
 from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify
 from medidistill.ingest.deidentify.reading import read_dicom
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from tests.ingest.conftest import make_radiograph
 from tests.support.codestreams import (
     COMPRESSED,
@@ -63,7 +63,7 @@ PLAIN = DeidentifyConfig()
 def through(dataset: Dataset, key: Key, folder: Path) -> tuple[Dataset, bytes]:
     """Write a file, de-identify what is read of it, write that, and return it as read and as bytes."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    with quiet():
+    with silence_pydicom():
         dcmwrite(
             folder / "in.dcm",
             dataset,

@@ -20,14 +20,14 @@ from medidistill.ingest.deidentify.bytesearch import ByteSearch
 from medidistill.ingest.deidentify.engine import written_by_engine
 from medidistill.ingest.deidentify.identifying_values import _PHONES, _WHOLE, _WORDS
 from medidistill.ingest.deidentify.residual import text_runs
-from medidistill.ingest.quiet import quiet
+from medidistill.ingest.silence_pydicom import silence_pydicom
 
 LAX = DeidentifyConfig(max_quarantine=1.0)
 
 
 def save(dataset: Dataset, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with quiet():
+    with silence_pydicom():
         dcmwrite(path, dataset, enforce_file_format=True)
     return path
 
@@ -106,7 +106,7 @@ def test_values_by_hand(
     clean: Dataset, needles: Identifiers, tmp_path: Path, keyword: str, value: object, hit: bool
 ) -> None:
     assert found(clean, needles, tmp_path / "clean.dcm") == []
-    with quiet():
+    with silence_pydicom():
         setattr(clean, keyword, value)
     assert bool(found(clean, needles, tmp_path / "b.dcm")) is hit
 
@@ -135,7 +135,7 @@ def test_values_by_hand(
     ],
 )
 def test_places_of_every_kind(clean: Dataset, needles: Identifiers, tmp_path: Path, put: object, place: str) -> None:
-    with quiet():
+    with silence_pydicom():
         put(clean)  # type: ignore[operator]
     assert place in found(clean, needles, tmp_path / "b.dcm")
 
@@ -195,13 +195,13 @@ def test_every_uncompressed_syntax_is_searched(
         new.SeriesDescription = text
         new.file_meta, new.preamble = clean.file_meta, clean.preamble
         new.file_meta.TransferSyntaxUID = syntax
-        with quiet():
+        with silence_pydicom():
             implicit = syntax == ImplicitVRLittleEndian
             dcmwrite(tmp_path / "a.dcm", new, implicit_vr=implicit, little_endian=little, enforce_file_format=True)
         assert residuals(tmp_path / "a.dcm", needles, may_hold=written_by_engine(new))[: len(hits) or 1] == hits
     raw(new, 0x0008103E, "LO", b"CHEST")
     raw(new, 0x7FE00010, "OW", bytes(clean.PixelData)[:-8] + b" Koch   ")
-    with quiet():
+    with silence_pydicom():
         dcmwrite(tmp_path / "b.dcm", new, implicit_vr=implicit, little_endian=little, enforce_file_format=True)
     assert residuals(tmp_path / "b.dcm", needles, may_hold=written_by_engine(new)) == ["bytes"]
 
@@ -342,7 +342,7 @@ def test_bytes_of_a_name_are_found_whatever_they_mean(phantom: FileDataset, key:
     strange = bytes(range(0x81, 0x8F))  # letters of no coding that is known
     raw(phantom, 0x00100010, "PN", strange + b"^Ada")
     needles = identifiers(phantom, Path("x.dcm"))
-    with quiet():
+    with silence_pydicom():
         clean = deidentify(phantom, LAX, key).dataset
     clean.PixelData = strange + clean.PixelData[len(strange) :]
     assert found(clean, needles, tmp_path / "b.dcm") == ["bytes"]

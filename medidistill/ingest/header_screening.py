@@ -1,6 +1,6 @@
-"""What a header says about how a film was taken: from the front or the side, and of what.
+"""View and body part of an image, from its header.
 
-Only the words of this module leave it: no value of a header does.
+Only the terms of this module are returned, never a value of a header.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessi
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:
-    """Return a value, None where it is absent or damaged: no film is lost for what merely describes it."""
+    """Return a value, None where it is absent or damaged: no image is lost over a merely descriptive attribute."""
     try:
         return dataset.get(keyword)
     except Exception:  # noqa: BLE001 (pydicom converts on access, and damaged values raise anything)
@@ -61,7 +61,7 @@ def view_of_text(text: str) -> str:
 
 
 def view(dataset: Dataset) -> str:
-    """Return `lateral`, `oblique` or `frontal`, or an empty string where the header does not tell.
+    """Return `lateral`, `oblique` or `frontal`, or an empty string where the header gives none.
 
     Asked in this order: (0054,0220) View Code Sequence, (0018,5101) View Position, (0020,0020) Patient Orientation
     (a row that runs to the front or the back of the patient is a side view), the descriptions of series and protocol.

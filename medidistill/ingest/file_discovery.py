@@ -1,7 +1,7 @@
-"""The files below a folder, and none outside of it: the scan, the tables of labels and the app's picker ask here.
+"""File discovery: the files below a folder, and none outside of it, for the scan, label tables and the app's picker.
 
-A symbolic link is judged by where it ends. One that leaves the folder is not followed, unless it ends below a folder
-that the caller allows. Hard links and mounts cannot be told from the folder's own files.
+A symbolic link is judged by its target. One that leaves the folder is not followed, unless it ends below a folder
+that the caller allows. Hard links and mounts cannot be distinguished from the folder's own files.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _SPECIAL_FILES = {
     stat.S_IFBLK: "a device",
 }
 LEADS_OUT = "a symbolic link that leads out of the input folder (see ingest.follow_links)"
-_TO_NOTHING = "a symbolic link to nothing"
-_CIRCLE = "a symbolic link that leads to itself"
+_DANGLING = "a symbolic link to nothing"
+_CYCLE = "a symbolic link that leads to itself"
 _NOT_UTF8 = "its name is not valid UTF-8: rename it"
 _BELOW_NOT_UTF8 = "the name of its folder is not valid UTF-8: rename the folder"
 
@@ -104,7 +104,7 @@ def not_regular(mode: int) -> str:
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether a file or folder is hidden, or left by an operating system or office program."""
+    """Return whether a file or folder is hidden, or left by an operating system or office program."""
     return name.startswith((".", "~$")) or name.lower() in _LEFT_BEHIND
 
 
@@ -131,7 +131,7 @@ def inside(root: Path, path: Path, allowed: Sequence[str] = ()) -> Path:
     for folder in (str(root), *allowed):
         if _below(found, os.path.realpath(folder)):
             return Path(found)
-    # where the letters of the path lie below the root, a link led it out
+    # the path as written lies below the root: a link led out of it
     here, top = (os.path.normpath(one.absolute()) for one in (path, root))
     raise IngestError(LEADS_OUT if _below(here, top) else "outside the input folder")
 
@@ -154,10 +154,10 @@ def list_folder(folder: Path, root: Path, allowed: Sequence[str] = ()) -> Iterat
     with os.scandir(folder) as names:
         entries = sorted(names, key=lambda entry: entry.name)
     for entry in entries:
-        yield _judge(entry, Path(folder, entry.name), root, allowed)
+        yield _classify(entry, Path(folder, entry.name), root, allowed)
 
 
-def _judge(entry: os.DirEntry[str], path: Path, root: Path, allowed: Sequence[str]) -> Entry:
+def _classify(entry: os.DirEntry[str], path: Path, root: Path, allowed: Sequence[str]) -> Entry:
     try:
         link = entry.is_symlink()
         if link:
@@ -172,13 +172,13 @@ def _judge(entry: os.DirEntry[str], path: Path, root: Path, allowed: Sequence[st
         return Entry(path, EntryKind.REFUSED, True, str(error))
     except OSError as error:
         if entry.is_symlink():
-            reason = _CIRCLE if error.errno == errno.ELOOP else _TO_NOTHING
+            reason = _CYCLE if error.errno == errno.ELOOP else _DANGLING
             return Entry(path, EntryKind.REFUSED, True, reason)
-        return Entry(path, EntryKind.REFUSED, False, f"cannot be looked at ({error.strerror})")
+        return Entry(path, EntryKind.REFUSED, False, f"cannot be inspected ({error.strerror})")
 
 
 def scan_folder(folder: Path, *, skip_system: bool = False, allowed: Sequence[str] = ()) -> Listing:
-    """List what lies below a folder, at any depth; each folder is entered once, so that a circle of links ends.
+    """List what lies below a folder, at any depth; each folder is entered once, so that a cycle of links ends.
 
     Args:
         folder: where to look. Nothing outside of it is opened or listed.
@@ -189,7 +189,7 @@ def scan_folder(folder: Path, *, skip_system: bool = False, allowed: Sequence[st
     files: list[Path] = []
     refused: list[Refused] = []
     entered: set[tuple[int, int]] = set()
-    links: list[Path] = []  # entered after the folders themselves: the same folder goes by its own name
+    links: list[Path] = []  # entered after the folders themselves: so that a folder is listed under its own name
     waiting = [root]
     while waiting or links:
         here = waiting.pop() if waiting else links.pop(0)
@@ -225,7 +225,7 @@ def _undecodable(path: Path, root: Path) -> str:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether the bytes of a name are valid UTF-8."""
+    """Return whether the bytes of a name are valid UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8 come as lone surrogates

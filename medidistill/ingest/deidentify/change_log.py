@@ -1,7 +1,7 @@
 """The audit log: JSON lines, each of which holds the hash of the one before; values only as keyed hashes.
 
 A changed, removed, added or reordered line breaks the chain (`medidistill.chained_log`); the last line counts the
-others and carries a seal that only the holder of the key can make, so that a log that was cut, or written anew as a
+others and carries a seal that only the holder of the key can make, so that a log that was truncated, or rewritten as a
 whole, shows too.
 """
 

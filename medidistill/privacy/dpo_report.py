@@ -1,6 +1,6 @@
 """Two pages for a data-protection officer: what was measured, what it means, what was not tested. Not legal advice.
 
-One list of blocks is written twice, as Markdown and as a self-contained HTML page.
+One list of blocks is rendered twice, as Markdown and as a self-contained HTML page.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from medidistill.privacy.wording import ABOUT, finding
+from medidistill.privacy.describe import ATTACKS, finding
 from medidistill.textio import markdown_table
 
-__all__ = ["officer_html", "officer_markdown"]
+__all__ = ["dpo_report_html", "dpo_report_markdown"]
 
 Block = tuple[str, Any]
 
 _MEANING = {
-    "linkage": "Copies of patients' X-rays would lie nearer to them than to those of strangers.",
-    "reidentification": "If a patient could be recognised in a released image, his other X-rays would match it.",
-    "attribute": "If the set told about its own patients, attributes would be guessed better for them than for others.",
-    "membership_release": "If the set remembered a patient, networks trained on it would be surer of his X-rays.",
-    "lira": "The same question asked of the way the set is made, over many repetitions without half of the patients.",
-    "rmia": "The same with another yardstick, since no single attack is the best one.",
-    "canaries": "Unusual patients are at more risk than the average; planted odd cases show how much more.",
+    "linkage": "A copy would lie nearer to a member's X-ray than to those of non-members.",
+    "reidentification": "If a patient could be recognised in a released image, their other X-rays would match it.",
+    "attribute": "If the set revealed attributes of members, they would be inferred better than those of non-members.",
+    "membership_release": "Networks trained on a set that memorised a patient would be more confident on their X-rays.",
+    "lira": "The same question for the procedure, over repeated runs that each leave out half of the patients.",
+    "rmia": "The same with a different test statistic, since no single attack is the strongest.",
+    "canaries": "Unusual patients are at higher risk than the average; planted outliers show how much higher.",
     "one_run": "A guarantee below this number would be contradicted by the measurement.",
 }
 _CRITERIA = (
@@ -32,7 +32,7 @@ _CRITERIA = (
         "membership (this set, procedure), planted canaries, one-run bound",
     ),
     ("WP216: linkability", "copy and linkage, patient re-identification"),
-    ("WP216: inference", "attribute inference; only the hospital is tested"),
+    ("WP216: inference", "attribute inference; only the hospital (site) is tested"),
     (
         "ISO/IEC 27559",
         "threat models and figures; context, recipient and controls are the site's to describe",
@@ -44,9 +44,9 @@ _CRITERIA = (
 )
 _UNTESTED = (
     "attacks that are published later, or that use more computing than this audit did",
-    "attackers who hold the networks or logs of the run: those never belong in a release",
+    "attackers who hold the networks or logs of the run, which must never be released",
     "attributes other than the hospital: age, sex, other diseases",
-    "several releases of the same patients together, but for those in the ledger",
+    "several releases of the same patients combined, except those in the ledger",
     "whether the images are useful, or right, for any medical purpose",
 )
 
@@ -64,11 +64,11 @@ def _blocks(document: Mapping[str, Any]) -> list[Block]:
             "p",
             f"Set {document['set']}: {document['images']} synthetic X-rays made from {members['images']} images of "
             f"{members['patients']} patients. {start} Measured {document['finished'][:10]}, profile {profile['name']}, "
-            f"{profile['shadows']} repetitions of the procedure, {others['patients']} other patients to compare with.",
+            f"{profile['shadows']} repetitions of the procedure, {others['patients']} non-members to compare with.",
         ),
         (
             "p",
-            "A distilled set is made from patients' X-rays and may carry traces of them. Here is what attacks found. "
+            "A distilled set is made from patients' X-rays and may carry traces of them. Attacks found the following. "
             "**A good result is no proof of anonymity**, and this page is not legal advice.",
         ),
         *(("p", f"**{sentence}**") for sentence in document.get("patient_units", ())),
@@ -78,7 +78,7 @@ def _blocks(document: Mapping[str, Any]) -> list[Block]:
             (
                 ("question", "what the attacker has", "finding", "what it means"),
                 [
-                    (ABOUT[name].title, ABOUT[name].threat, finding(name, result), _MEANING[name])
+                    (ATTACKS[name].title, ATTACKS[name].threat, finding(name, result), _MEANING[name])
                     for name, result in document["audits"].items()
                 ],
             ),
@@ -86,28 +86,28 @@ def _blocks(document: Mapping[str, Any]) -> list[Block]:
         (
             "p",
             "Square brackets hold 95 % intervals that count each patient once. An attack that only guesses finds 1 % "
-            "of the members at 1 % false positives, and has an AUC of 0.5. *Not resolvable* means too few patients "
-            "to see an answer; it does not mean that there is no risk.",
+            "of the members at 1 % false positives and has an AUC of 0.5. *Not resolvable* means too few patients "
+            "to decide; it does not mean that there is no risk.",
         ),
         ("h2", "What was not tested"),
         ("list", _UNTESTED),
-        ("h2", "How each measurement can be wrong"),
-        ("list", tuple(f"{about.title}: {about.misses}" for about in ABOUT.values())),
-        ("h2", "Where the figures belong"),
+        ("h2", "How each measurement can mislead"),
+        ("list", tuple(f"{about.title}: {about.misses}" for about in ATTACKS.values())),
+        ("h2", "Which requirement each measurement addresses"),
         ("table", (("text", "measurements"), [*_CRITERIA])),
-        ("h2", "What remains to be decided by people"),
+        ("h2", "What remains for people to decide"),
         (
             "p",
             "Whether the set is personal data under GDPR recital 26 depends on the means reasonably likely to be used "
-            "by whoever receives it. The record of a release names the recipient, the policy and each override; "
-            "repeated releases of the same patients add up. "
+            "by the recipient. The record of a release names the recipient, the policy and each override; "
+            "the privacy cost of repeated releases of the same patients adds up. "
             "NIST SP 800-226 lists what to ask of a differential-privacy claim.",
         ),
     ]
     return blocks
 
 
-def officer_markdown(document: Mapping[str, Any]) -> str:
+def dpo_report_markdown(document: Mapping[str, Any]) -> str:
     """Return the two pages as Markdown, from the document of `medidistill.privacy.audit`."""
     parts = []
     for kind, content in _blocks(document):
@@ -128,7 +128,7 @@ td,th{border:1px solid #999;padding:3px 5px;text-align:left;vertical-align:top}t
 ul{margin:.3em 0;padding-left:1.2em}@page{size:A4;margin:1.3cm}"""
 
 
-def officer_html(document: Mapping[str, Any]) -> str:
+def dpo_report_html(document: Mapping[str, Any]) -> str:
     """Return the two pages as one HTML file that loads nothing."""
     parts = []
     for kind, content in _blocks(document):

@@ -1,4 +1,4 @@
-"""pydicom without its voice: its messages quote the values of damaged elements, and those may be a patient's."""
+"""Silence pydicom: its messages quote the values of damaged elements, which may be a patient's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from pydicom import config as pydicom_config
 
-__all__ = ["quiet"]
+__all__ = ["silence_pydicom"]
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's logger and warnings inside the block, and let it read values as they are."""
+def silence_pydicom() -> Iterator[None]:
+    """Silence pydicom's logger and warnings inside the block, and turn off its validation of values."""
     logger = logging.getLogger("pydicom")
     # `disabled` would silence this logger alone: the decoders have children of it
     before = logger.propagate, logger.handlers

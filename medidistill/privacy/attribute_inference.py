@@ -1,15 +1,15 @@
-"""Attribute inference: does the set tell more about its members than about anybody else?
+"""Attribute inference: does the set reveal more about its members than about non-members?
 
-Threat model: the attacker holds a patient's image and wants an attribute that is not its label (here the site). He
-reads it from the features of networks trained on the released set. What holds for strangers too is knowledge about
-the population, not a leak: so the same attack is made on patients who were not members, and with networks trained on
-other real patients instead of the set. The leak is the difference of differences:
+Threat model: the attacker holds a patient's image and wants an attribute that is not its label (here the site). They
+infer it from the features of networks trained on the released set. What holds for non-members too is knowledge about
+the population, not a leak: the same attack is therefore run on non-members, and with networks trained on other real
+patients instead of the set. The leak is the difference of differences:
 
-    gain = (accuracy on members - on others) with the set  -  the same without it.
+    gain = (accuracy on members - on non-members) with the set  -  the same without it.
 
 Statistic: a logistic regression on the penultimate features, fitted on half of the other patients; balanced over
-attributes; 95 % interval by a bootstrap over patients. Cost: seconds. Failure modes: an attribute that is the label's
-shadow (a hospital that has one disease alone) is predictable for everybody; with few patients the interval is wide,
+attributes; 95 % interval by a bootstrap over patients. Cost: seconds. Failure modes: an attribute that is a proxy for
+the label (a hospital with one disease only) is predictable for non-members too; with few patients the interval is wide,
 and a wide interval around 0 is no evidence of 0.
 """
 
@@ -34,7 +34,7 @@ Ids = npt.NDArray[np.int64]
 
 @torch.no_grad()
 def _features(network: nn.Module, images: Tensor) -> npt.NDArray[np.float64]:
-    """Return what enters the last linear layer, (N, D)."""
+    """Return the penultimate features, (N, D)."""
     parts = [penultimate(network.eval(), part)[0] for part in torch.split(images, 512)]
     return torch.cat(parts).double().numpy()
 
@@ -53,8 +53,8 @@ def attribute_audit(
         with_set: a network trained on the released set.
         without_set: a network of the same architecture trained on the fitting half of the others.
         members: normalised images (M, C, H, W), their attribute (M,) and patient (M,).
-        others: the same of patients who were not members; their first half of patients fits the attack.
-        seed: of the halves and the bootstrap.
+        others: the same for non-members; half of these patients fits the attack.
+        seed: of the split into halves and of the bootstrap.
 
     Returns:
         `{"measured": False, "reason": ...}` where fewer than two values of the attribute are shared.
@@ -113,7 +113,7 @@ def attribute_audit(
 
 
 def fitting_half(patient: Ids, seed: int) -> Ids:
-    """Return the patients that the attacker fits on; the others check him."""
+    """Return the patients that the attack is fitted on; the rest form the evaluation half."""
     people = np.random.default_rng(stream(seed, "attribute", "halves").initial_seed()).permutation(np.unique(patient))
     return people[: len(people) // 2]
 

@@ -1,4 +1,4 @@
-"""Results of the attacks in words: one table of what each asks, and the lines that the command prints."""
+"""Descriptions of the attacks and of their results: one table, and the lines that the command prints."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ABOUT", "About", "audit_text", "finding"]
+__all__ = ["ATTACKS", "AttackDescription", "audit_text", "finding"]
 
 
 @dataclass(frozen=True)
-class About:
-    """What an attack asks.
+class AttackDescription:
+    """Description of an attack.
 
     Args:
         title: its name.
         threat: what the attacker has and wants.
-        misses: how it can be silently wrong.
+        misses: how it can fail silently.
         criterion: of the Article 29 Working Party's opinion 05/2014 (WP216).
     """
 
@@ -26,50 +26,50 @@ class About:
     criterion: str
 
 
-ABOUT: Mapping[str, About] = {
-    "linkage": About(
+ATTACKS: Mapping[str, AttackDescription] = {
+    "linkage": AttackDescription(
         "Copy and linkage",
         "holds real X-rays and compares them with the released images",
-        "overlooks shifted copies; few images give no small p value",
+        "misses shifted copies; few images give no small p value",
         "linkability",
     ),
-    "reidentification": About(
+    "reidentification": AttackDescription(
         "Patient re-identification",
         "holds another X-ray of the patient and a network that recognises people",
         "a small network recognises the hospital rather than the person",
         "linkability",
     ),
-    "attribute": About(
+    "attribute": AttackDescription(
         "Attribute inference (site)",
         "holds the patient's X-ray and wants to know the hospital it is from",
-        "an attribute that follows from the diagnosis is known of everybody",
+        "an attribute that follows from the diagnosis is predictable for non-members too",
         "inference",
     ),
-    "membership_release": About(
+    "membership_release": AttackDescription(
         "Membership, this set",
-        "holds a patient's X-rays and asks whether he was among those it was made from",
+        "holds a patient's X-rays and asks whether they were among those it was made from",
         "one set only; the shadow runs it is compared with use half of the patients",
         "singling out",
     ),
-    "lira": About(
+    "lira": AttackDescription(
         "Membership, the procedure (LiRA)",
         "the same, over repeated runs of the procedure",
-        "an average over patients: who is unusual is at more risk",
+        "an average over patients; unusual patients are at higher risk",
         "singling out",
     ),
-    "rmia": About(
+    "rmia": AttackDescription(
         "Membership, the procedure (RMIA)",
         "the same with another statistic",
         "as above",
         "singling out",
     ),
-    "canaries": About(
+    "canaries": AttackDescription(
         "Planted canaries",
-        "the same for made-up patients unlike all others, who are easier to find",
+        "the same for synthetic outlier patients, who are easier to find",
         "random patterns are one kind of outlier; others may be easier to find",
         "singling out",
     ),
-    "one_run": About(
+    "one_run": AttackDescription(
         "Lower bound on epsilon",
         "guesses which canaries were in",
         "a low bound is no evidence of a small epsilon",
@@ -79,7 +79,7 @@ ABOUT: Mapping[str, About] = {
 
 
 def finding(name: str, result: Mapping[str, Any]) -> str:
-    """Return what one attack found, in a sentence."""
+    """Return the result of one attack as a sentence."""
     if not result.get("measured", True):
         return f"not measured: {result['reason']}"
     if name == "linkage":
@@ -88,7 +88,8 @@ def finding(name: str, result: Mapping[str, Any]) -> str:
             f"{view['nearest_is_member']} of {result['images']} images have a member as nearest real image "
             f"(chance {result['chance']:.2f}; p = {view['p_value']:.3g} by pixels, "
             f"{result['high_pass']['p_value']:.3g} by fine structure); "
-            f"{max(view['nearer_than_limit'], result['high_pass']['nearer_than_limit'])} nearer than strangers come"
+            f"{max(result[key]['nearer_than_limit'] for key in ('pixels', 'high_pass'))} nearer than 99 % of "
+            "non-members"
         )
     if name == "reidentification":
         power = (
@@ -101,9 +102,7 @@ def finding(name: str, result: Mapping[str, Any]) -> str:
             f"(chance {result['chance']:.2f}, p = {result['p_value']:.3g}; {power})"
         )
     if name == "attribute":
-        return (
-            f"gain {result['gain']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}] over what strangers' data tell"
-        )
+        return f"gain {result['gain']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}] over non-members' data"
     if name == "one_run":
         return (
             f"epsilon >= {result['epsilon_lower']:.2f} ({result['right']} of {result['guesses']} guesses right; "
@@ -128,7 +127,7 @@ def audit_text(document: Mapping[str, Any]) -> str:
     profile, members, others = document["profile"], document["members"], document["others"]
     lines = [
         f"audit {profile['name']} of set {document['set']}: {members['patients']} member patients, "
-        f"{others['patients']} others, {profile['shadows']} shadow runs, {document['seconds'] / 60:.1f} min"
+        f"{others['patients']} non-members, {profile['shadows']} shadow runs, {document['seconds'] / 60:.1f} min"
     ]
-    lines += [f"- {ABOUT[name].title}: {finding(name, result)}" for name, result in document["audits"].items()]
+    lines += [f"- {ATTACKS[name].title}: {finding(name, result)}" for name, result in document["audits"].items()]
     return "\n".join(lines)
