@@ -10,7 +10,7 @@ from pathlib import Path
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError, did_you_mean
 from medidistill.files import write_text
-from medidistill.ingest.finding import inside, not_regular
+from medidistill.ingest.file_discovery import inside, not_regular
 from medidistill.ingest.manifest import Quarantined
 from medidistill.ingest.sources.record import SourceListing
 from medidistill.ingest.sources.sheet import column_word, read_sheet
