@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.app import FLAGS, served
-from medidistill.cli.app import give_demo
+from medidistill.cli.commands.app import give_demo
 
 _TALLEST = 2600  # pixels
 _PATIENCE = 300_000  # ms

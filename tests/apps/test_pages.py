@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from medidistill.cli.app import give_demo
+from medidistill.cli.commands.app import give_demo
 from medidistill.config import RunConfig
 from medidistill.pipeline import RunFolder, app_file
 
