@@ -92,7 +92,7 @@ schema: $(VENV)/.installed
 lock: $(VENV)/.installed-supply
 	@{ echo "# The lock: one version of each package for every platform, with the SHA-256 of every file that an index may hand"; \
 	   echo "# out for it. Written by \`make lock\`; constraints.txt is the same without hashes, tools/locked.py reads groups."; \
-	   $(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
+	   $(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --fork-strategy fewest $(UPGRADE) \
 	     $(if $(UPGRADE),,--constraint constraints.txt) --no-header --annotation-style line --no-emit-index-url --quiet \
 	   | sed -e 's/, -c constraints.txt//; s/# via -c constraints.txt, /# via /; s/medidistill (pyproject.toml)/medidistill/'; \
 	 } > $(LOCK).new && mv $(LOCK).new $(LOCK)
