@@ -141,7 +141,7 @@ def context(tmp_path) -> Iterator[Any]:
 def seen(context) -> Seen:
     """A page, and every host that it asks for something."""
     found = Seen(context.new_page())
-    found.page.on("request", lambda request: found.hosts.add(urlsplit(request.url).hostname or ""))
+    found.page.on("request", lambda request: found.hosts.update(asked_host(request.url)))
     return found
 
 
@@ -149,6 +149,12 @@ def seen(context) -> Seen:
 def page(seen) -> Any:
     """A page of a new browser, for tests that count nothing."""
     return seen.page
+
+
+def asked_host(address: str) -> set[str]:
+    """Return the host that an address asks; none for what the browser holds itself."""
+    parts = urlsplit(address)
+    return set() if parts.scheme in ("blob", "data") else {parts.hostname or ""}
 
 
 def run_key(name: str) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 from medidistill.cli.commands.app import give_demo
 from medidistill.config import RunConfig
+from medidistill.files import save_tensors
 from medidistill.pipeline import RunFolder, app_file
 
 PAGES = ("home", "data", "new_run", "runs", "distil", "compare", "gallery", "privacy", "export", "receive")
@@ -76,7 +78,11 @@ def test_views_follow_the_chosen_arms(open_page, finished):
     test = open_page("compare", view="accuracy")
     arms = test.pills("arms")
     arms.set_value(["mtt", "iadd"]).run()
-    assert set(test.dataframe[0].value["what"]) == {"mtt", "iadd", "iadd minus mtt"}
+    assert set(test.dataframe[0].value["what"]) == {
+        "distilled images (MTT)",
+        "distilled images (IADD)",
+        "distilled images (IADD) minus distilled images (MTT)",
+    }
 
 
 def test_subgroups_probe_and_files(open_page, finished, text_of):
@@ -120,6 +126,28 @@ def test_what_networks_look_at_shows_patients_only_when_asked(open_page, finishe
     assert "How to read it." in text_of(test)
     shutil.rmtree(finished / "ingest")
     assert "none can be made now" in text_of(open_page("compare", view="looks"))
+
+
+def test_each_case_lies_under_its_maps_at_the_resolution_of_its_film(open_page, finished, text_of):
+    place = finished / "ingest" / "explained"
+    place.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "docs" / "pictures" / "distilled.png", place / "picture.png")
+    cases = [{"outcome": "both are right", "true class": name, "all real X-rays": "normal 0.90"} for name in "ab"]
+    told = {"alt": "a", "caption": "How to read it.", "cases": cases, "arms": ["full", "iadd"]}
+    (place / "cases.json").write_text(json.dumps(told))
+    tensors = {f"{case}/film": torch.full((200, 200), 90, dtype=torch.uint8) for case in range(2)}
+    tensors |= {f"{case}/map/{arm}": torch.rand(8, 8) for case in range(2) for arm in ("full", "iadd")}
+    save_tensors(place / "cases.safetensors", tensors, {"kind": "explained_cases"})
+    test = open_page("compare", view="looks")
+    assert not test.image
+    test.toggle("show_looks").set_value(True).run()
+    assert not test.exception
+    assert len(test.image) == 3
+    assert "200 x 200 pixels here, its central square as the file holds it" in text_of(test)
+    test.selectbox("looks_case").set_value(1).run()
+    test.slider("looks_zoom").set_value(4.0).run()
+    assert not test.exception
+    assert test.slider("looks_across")
 
 
 def test_export_says_what_the_gate_asks_for(open_page, finished):
@@ -302,11 +330,11 @@ def test_subgroups_that_are_all_hidden_are_one_sentence(root):
 
     from view_models.results import all_hidden
 
-    hidden = pd.DataFrame({"group": ["a", "b"], "AUROC full": ["suppressed", "suppressed"]})
-    shown = pd.DataFrame({"group": ["a", "b"], "AUROC full": ["suppressed", "0.900 [0.800, 1.000]"]})
+    hidden = pd.DataFrame({"group": ["a", "b"], "AUROC, all real X-rays": ["suppressed", "suppressed"]})
+    shown = pd.DataFrame({"group": ["a", "b"], "AUROC, all real X-rays": ["suppressed", "0.900 [0.800, 1.000]"]})
     assert all_hidden(hidden)
     assert not all_hidden(shown)
-    assert not all_hidden(pd.DataFrame({"group": [], "AUROC full": []}))
+    assert not all_hidden(pd.DataFrame({"group": [], "AUROC, all real X-rays": []}))
 
 
 def test_misclassified_cases_are_patients_and_shown_only_when_asked(open_page, finished, text_of):

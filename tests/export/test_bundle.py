@@ -273,7 +273,7 @@ def test_the_card_shows_the_comparison_and_the_notice(tmp_path: Path) -> None:
         "notes": ["Class Normal has 4 test patients."],
     }
     card = (write(tmp_path / "a", comparison=comparison, notice="Confounded by source.") / "README.md").read_text()
-    assert "| iadd | convnet | 9 | 0.610 [0.550, 0.670] | 0.610 [0.550, 0.670] |" in card
+    assert "| distilled images (IADD) | convnet | 9 | 0.610 [0.550, 0.670] | 0.610 [0.550, 0.670] |" in card
     assert "Class Normal has 4 test patients." in card
     assert "**Confounded by source.**" in card
     assert "Not evaluated" in (write(tmp_path / "b") / "README.md").read_text()
