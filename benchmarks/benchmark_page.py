@@ -36,11 +36,11 @@ How to read it:
   come out. From fewer than three seeds there is no interval and no p: such an estimate shows no difference.
 - Differences are taken seed by seed: with one seed all methods share start, segments, batches and the evaluation
   networks' weights. `adjusted p` is Holm's correction over all methods of one block; with many methods some difference
-  looks large by luck.
-- All seeds share one pool of experts: no interval covers the luck of that pool.
+  looks large by chance.
+- All seeds share one pool of experts: no interval covers the variance across expert pools.
 - Scale `cpu` is what two busy CPU cores finish: a narrow network, a few short experts, some dozen outer steps, no
   whitening, the last outer step as it is. The networks on all real images stop after four epochs, far below what the
-  data give. It shows methods on the same work, stopped that early.
+  data give. It shows methods on the same work, stopped early.
 - At scale `cpu` all methods share one set of rates, chosen for MTT on covid-cxr's validation split, and few steps: a
   method that wants others is shown at a disadvantage. A row says what a method did here, not what it can do.
 - Two starts: `noise`, and `real`, where every image begins as a patient's (or a photograph) and keeps pointing at it.

@@ -80,7 +80,7 @@ def short_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_NAMES = {"mtt": "none (MTT)", "mtt-bfloat16": "none (MTT), bfloat16 tangents"}
+_NAMES = {"mtt": "none (MTT)", "mtt-bfloat16": "none (MTT), bfloat16 adjoint"}
 
 
 def ablation_table(result: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ def ablation_table(result: Mapping[str, Any]) -> str:
 def meta_gradient_table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of time and memory of the meta-gradient, beside what was aimed at."""
     lines = [
-        "| work | time, float32 | keeping maps | and bfloat16 tangents | aim | peak memory of the three | aim | "
+        "| work | time, float32 | keeping activations | and bfloat16 adjoint | aim | peak memory of the three | aim | "
         "of peak | off, stored and ours |",
         "|---|---|---|---|---|---|---|---|---|",
     ]

@@ -4,7 +4,7 @@ The unit is the seed: a cell's figure is the mean over its networks, an estimate
 Student's t over seeds, where there are at least three. The test images are held fixed, so no interval says how another
 draw of images would come out.
 Differences are taken seed by seed. `adjusted` is Holm's correction over all comparisons with one rival at one ipc and
-architecture: with many methods some difference looks large by luck.
+architecture: with many methods some difference looks large by chance.
 """
 
 from __future__ import annotations

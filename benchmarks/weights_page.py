@@ -22,10 +22,10 @@ DOCS = HERE.parent / "docs"
 _STYLE = {"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True, "svg.hashsalt": "medidistill"}
 _BLUE, _RED = "#0072B2", "#D55E00"
 _HEAD = """\
-# What the learned weights say
+# Analysis of the learned weights W
 
 Written by `python -m benchmarks.weights_page` from `benchmarks/results/weights_*.json`; do not edit. The question is
-that of IADD's discussion: which parameters does W lean on, and does that explain anything? A student is trained on the
+that of IADD's discussion: which parameters does W emphasise, and does that explain anything? A student is trained on the
 finished set along drawn segments of the experts; d is its residual at the end, m what the expert moved. Training and
 validation images alone are read. **It is one run each: a description, no test.** [algorithm.md](algorithm.md) says how
 W is learned.
@@ -90,13 +90,13 @@ def _layer(row: Mapping[str, Any]) -> str:
 
 
 def _extremes(layers: Sequence[Mapping[str, Any]]) -> str:
-    """Return in words on which layers w leans most and least."""
+    """Return a sentence on the layers with the largest and smallest w."""
     moving = sorted(
         (row for row in layers if row["residual_over_movement"] is not None), key=lambda row: row["w"]["median"]
     )
     least, most = moving[0], moving[-1]
     return (
-        f"W leans most on `{most['name']}` (median {most['w']['median']:.2f}) and least on `{least['name']}` "
+        f"W is largest on `{most['name']}` (median {most['w']['median']:.2f}) and smallest on `{least['name']}` "
         f"({least['w']['median']:.2f})."
     )
 

@@ -210,7 +210,7 @@ def test_a_stream_that_hides_its_size_is_refused(tmp_path, radiograph) -> None:
 
 def test_a_jp2_file_of_another_size_is_refused(tmp_path, radiograph) -> None:
     stream = stream_of("J2K")
-    for rows, match in ((64, None), (60000, "another size")):
+    for rows, match in ((64, None), (60000, "differs in size from")):
         lie = jp2(stream[:8] + (96).to_bytes(4, "big") + rows.to_bytes(4, "big") + stream[16:])
         encapsulated(radiograph, JPEG2000Lossless, [lie]).save_as(tmp_path / str(rows), enforce_file_format=True)
         if match is None:
@@ -225,7 +225,7 @@ def test_a_stream_of_thousands_of_components_is_refused(tmp_path, radiograph) ->
     siz = (38 + 3 * components).to_bytes(2, "big") + stream[6:40] + components.to_bytes(2, "big")
     lie = stream[:4] + siz + stream[42:45] * components + stream[45:]
     encapsulated(radiograph, JPEG2000Lossless, [lie]).save_as(tmp_path / "a", enforce_file_format=True)
-    with pytest.raises(IngestError, match=r"components than \(0028,0002\)"):
+    with pytest.raises(IngestError, match=r"components from \(0028,0002\)"):
         read_image(tmp_path / "a")
 
 
@@ -239,7 +239,7 @@ def test_the_frame_that_is_measured_is_the_one_that_is_decoded(tmp_path, radiogr
         dataset.ExtendedOffsetTable = (len(frames[0]) + 8).to_bytes(8, "little")
         dataset.ExtendedOffsetTableLengths = len(frames[1]).to_bytes(8, "little")
         dataset.save_as(tmp_path / str(number), enforce_file_format=True)
-    with pytest.raises(IngestError, match="another size"):
+    with pytest.raises(IngestError, match="differs in size from"):
         read_image(tmp_path / "0")
     assert read_image(tmp_path / "1").shape == (64, 96)
 

@@ -58,7 +58,7 @@ def test_figures_and_public_images_do_not() -> None:
 def test_phantoms_are_no_patients_and_nothing_is_no_provenance() -> None:
     assert ProvenanceLog([event("train_experts", origin="phantom")]).claim().kind == "no_patients"
     for events in ([], [event("read")], [event("select_step", split="val")]):
-        with pytest.raises(ConfigError, match="no event says what the set was learned from"):
+        with pytest.raises(ConfigError, match="no event records what the set was learned from"):
             ProvenanceLog(events).claim()
 
 

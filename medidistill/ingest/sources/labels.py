@@ -54,8 +54,8 @@ def settle_classes(found: SourceListing, config: IngestConfig) -> None:
     similar = "; ".join(", ".join(f"{label!r} ({counts[label]} images)" for label in group) for group in alike)
     if config.similar_classes == "refuse":
         raise IngestError(
-            f"labels that differ only in case, spaces, hyphens, underscores or number form: {similar}; correct them "
-            "or set ingest.similar_classes to merge or keep"
+            f"labels that differ only in case, spaces, hyphens, underscores or number form: {similar}; correct "
+            "them, or set ingest.similar_classes to merge or keep"
         )
     if config.similar_classes == "keep":
         found.notes.append(f"Labels that look alike are kept as classes of their own: {similar}.")
