@@ -186,6 +186,7 @@ def test_unknown_patients_are_said_in_result_and_verdict():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_audit_of_a_result_attacks_its_set(tmp_path):
     images, labels = stripes()
     found = medidistill.distill(images, labels=labels, groups=patients(), **FAST)
@@ -222,6 +223,7 @@ def test_threads_are_given_back():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_threads_differ_from_one_by_rounding_alone():
     images, labels = stripes()
     one, two = (medidistill.distill(images, labels=labels, threads=n, **FAST).set.images for n in (1, 2))

@@ -86,13 +86,14 @@ def test_every_public_name_is_there_and_documented():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_users_program_passes_a_strict_type_check(root: Path, tmp_path: Path):
     (tmp_path / "program.py").write_text(SNIPPET)
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\nfollow_imports = silent\n")
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "program.py"]
     environment = {**os.environ, "MYPYPATH": str(root)}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=290, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=850, check=False
     )
     assert done.returncode == 0, done.stdout
     assert 'Revealed type is "medidistill.export.reading.Bundle"' in done.stdout

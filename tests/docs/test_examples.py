@@ -72,6 +72,7 @@ def notebooks() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", notebooks())
 def test_the_notebook_runs_from_top_to_bottom(name: str, root: Path, tmp_path: Path, monkeypatch) -> None:
     import nbformat
@@ -80,7 +81,7 @@ def test_the_notebook_runs_from_top_to_bottom(name: str, root: Path, tmp_path: P
     monkeypatch.setenv("PYTHONPATH", str(root))
     notebook = nbformat.read(root / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
     client = NotebookClient(
-        notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
     assert list(tmp_path.iterdir())
