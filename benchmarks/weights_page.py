@@ -25,7 +25,7 @@ _HEAD = """\
 # Analysis of the learned weights W
 
 Written by `python -m benchmarks.weights_page` from `benchmarks/results/weights_*.json`; do not edit. The question is
-that of IADD's discussion: which parameters does W emphasise, and does that explain anything? A student is trained on the
+that of IADD's discussion: which parameters does W weight most, and why? A student is trained on the
 finished set along drawn segments of the experts; d is its residual at the end, m what the expert moved. Training and
 validation images alone are read. **It is one run each: a description, no test.** [algorithm.md](algorithm.md) says how
 W is learned.
