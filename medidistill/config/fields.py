@@ -135,7 +135,7 @@ def with_settings(config: Any, settings: Mapping[str, Any]) -> Any:
 
 def _digested(config: Any) -> dict[str, Any]:
     plain = as_dict(config)
-    for item in fields(config):
+    for item in fields(config) if not hasattr(config, "plain") else ():  # what describes itself says all there is
         if not item.metadata.get("digested", True):
             plain.pop(item.name, None)
         elif dataclasses.is_dataclass(inner := getattr(config, item.name)) and item.name in plain:

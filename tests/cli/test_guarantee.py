@@ -133,14 +133,14 @@ def test_whoever_reads_patients_without_a_mechanism_claims_nothing(tmp_path, pic
 
 def test_a_choice_on_private_patients_is_written_down(tmp_path, pictures):
     assert _run(tmp_path, pictures, "experts.dp.enabled=false") == 0
-    assert any("outer step was chosen" in one for one in _claim(tmp_path).reasons)
+    assert any("outer step was selected" in one for one in _claim(tmp_path).reasons)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("ingest.normalisation=zca", "a whitening fitted on the patients has no privacy mechanism"),
-        ("experts.dp={enabled: false}", "no epsilon to keep to"),
+        ("experts.dp={enabled: false}", "has no epsilon; set it"),
     ],
     ids=["whitening", "statistics"],
 )

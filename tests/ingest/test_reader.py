@@ -377,7 +377,7 @@ def test_a_codec_that_takes_for_ever_is_ended(compressed, monkeypatch):
     path, expected = compressed
     close(read_image(path), expected)
     os.kill(decoding._decoder._running().pid, signal.SIGSTOP)
-    monkeypatch.setattr(decoding, "_SECONDS", 0.2)
+    monkeypatch.setattr(decoding, "_TIMEOUT_S", 0.2)
     with pytest.raises(IngestError, match="or time"):
         read_image(path)
     monkeypatch.undo()

@@ -137,7 +137,7 @@ class _MinusBatchMean(nn.Module):
     [
         (nn.BatchNorm2d(3), "keeps statistics"),
         (nn.BatchNorm2d(3, affine=False), "keeps statistics"),
-        (nn.BatchNorm2d(3, affine=False, track_running_stats=False), "not known to treat every image alone"),
+        (nn.BatchNorm2d(3, affine=False, track_running_stats=False), "not known to process each image independently"),
         (nn.InstanceNorm2d(3, track_running_stats=True), "keeps statistics"),
         (nn.Dropout(0.5), "not known"),
         (_MinusBatchMean(), "changes with its neighbours"),
