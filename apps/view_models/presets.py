@@ -109,17 +109,18 @@ def measured_step(network: NetworkConfig, size: int) -> tuple[float, float]:
         network, channels=1, image_size=size, num_classes=3, generator=torch.Generator().manual_seed(0)
     )
     few, many = 4, 16
-    times = {}
-    for count in (few, many):
-        images, labels = torch.zeros(count, 1, size, size), torch.zeros(count, dtype=torch.int64)
-        spent: list[float] = []
-        while len(spent) < _TIMED and sum(spent) < _LONGEST_S:
+    spent: dict[int, list[float]] = {few: [], many: []}
+    while len(spent[many]) < _TIMED and sum(map(sum, spent.values())) < _LONGEST_S:
+        for count, times in spent.items():  # in turn: what else the machine does then weighs on both alike
+            images, labels = torch.zeros(count, 1, size, size), torch.zeros(count, dtype=torch.int64)
             began = time.perf_counter()
             torch.autograd.grad(torch.nn.functional.cross_entropy(model(images), labels), list(model.parameters()))
-            spent.append(time.perf_counter() - began)
-        times[count] = min(spent)
-    image = max(0.0, (times[many] - times[few]) / (many - few))
-    return max(times[few] - few * image, 1e-5), image
+            times.append(time.perf_counter() - began)
+    fastest = {count: min(times) for count, times in spent.items()}
+    whole = fastest[many] / many
+    # on a busy machine the smaller batch may be the slower one: an image never counts as nothing
+    image = min(whole, max(whole / 4, (fastest[many] - fastest[few]) / (many - few)))
+    return max(fastest[many] - many * image, 1e-5), image
 
 
 _measuring = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="measure-speed")

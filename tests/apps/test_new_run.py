@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import types
 
 import pytest
 
+from medidistill.config import NetworkConfig
 from medidistill.pipeline import load_config, preset_files
 
 PRESETS = sorted(name for name in preset_files() if "/" not in name)
@@ -192,3 +194,12 @@ def test_wrong_setting_of_the_environment_is_named_on_the_page(new_run, monkeypa
     monkeypatch.setenv("MEDIDISTILL_SET_distill_ipc", "7")
     test = new_run()
     assert "MEDIDISTILL_SET__distill__ipc" in " ".join(one.value for one in test.error)
+
+
+def test_an_image_never_counts_as_nothing_where_the_smaller_batch_was_the_slower_one(monkeypatch):
+    from view_models import presets
+
+    ticks = iter([0.0, 9.0, 10.0, 11.0])  # four images took nine seconds, sixteen took one
+    monkeypatch.setattr(presets, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+    step, image = presets.measured_step.__wrapped__(NetworkConfig(width=2, depth=1), 8)
+    assert (step, image) == (pytest.approx(0.75), pytest.approx(1 / 64))

@@ -181,7 +181,9 @@ def test_killed_at_every_change_of_its_notes_and_of_its_cleaning(tmp_path):
     number = 0
     while True:
         number += 1
-        site = Site(tmp_path / f"{number}")
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        site = Site(folder)
         count = tmp_path / f"count-{number}"
 
         def concerns(path: str, site: Site = site) -> bool:
