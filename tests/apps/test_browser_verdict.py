@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .test_browser import address, context, page, run_key, seen  # noqa: F401 (fixtures)
+from .test_browser import address, context, page, run_key, runs, seen  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
