@@ -10,7 +10,6 @@ a patient of its own, images with the same pixels as one, and every result says 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from medidistill.api.items import RawImages
 from medidistill.config import IngestConfig
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ArgumentError, ArgumentTypeError
+from medidistill.hashing import tensor_sha256
 from medidistill.intensities import as_batch, to_unit_range
 from medidistill.normalisation import fit_normalisation
 from medidistill.patient_units import PatientSource, PatientUnits
@@ -54,6 +54,7 @@ class CheckedImages:
         patient_ids: N hashed identifiers.
         known: whether `groups` named the patients.
         splits: split of each image, empty where it is to be drawn.
+        digests: SHA-256 of each image's pixels.
         notes: what was assumed, sentences.
     """
 
@@ -63,6 +64,7 @@ class CheckedImages:
     patient_ids: tuple[str, ...]
     known: bool
     splits: tuple[str, ...]
+    digests: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -96,10 +98,10 @@ def check_images(
     images, notes = _images(raw, image_size, fit, value_range)
     if len(images) != len(labels):
         raise ArgumentError("labels", f"{len(labels)} entries", f"as many as there are images ({len(images)})")
-    known = bool(patients)
+    known, digests = bool(patients), tuple(map(tensor_sha256, images))
     if not known:
-        patients = _by_pixels(images, raw.splits)
-    return CheckedImages(images, labels, names, patients, known, raw.splits, notes)
+        patients = _by_pixels(digests, raw.splits)
+    return CheckedImages(images, labels, names, patients, known, raw.splits, digests, notes)
 
 
 def _names(class_names: Any) -> tuple[str, ...]:
@@ -325,17 +327,11 @@ def _resized(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
-def _digests(images: Tensor) -> list[str]:
-    pixels = images.contiguous().numpy()
-    return [hashlib.sha256(one.tobytes()).hexdigest() for one in pixels]
-
-
-def _by_pixels(images: Tensor, splits: Sequence[str]) -> tuple[str, ...]:
+def _by_pixels(digests: Sequence[str], splits: Sequence[str]) -> tuple[str, ...]:
     """Return a stand-in for the patient of each image: images with the same pixels, within a given split, share one."""
     from medidistill.ingest.sources.patients import hash_patient
 
-    where = splits or [""] * len(images)
-    named = zip(_digests(images), where, strict=True)
+    named = zip(digests, splits or [""] * len(digests), strict=True)
     return tuple(hash_patient(f"pixels\x1f{split}\x1f{digest}") for digest, split in named)
 
 
@@ -354,8 +350,7 @@ def split_images(given: CheckedImages, config: IngestConfig) -> IngestResult:
     from medidistill.ingest.splits import assign_splits, describe_splits, required_splits
     from medidistill.ingest.stage import IngestResult
 
-    count, digits = len(given.labels), _digests(given.images)
-    width = len(str(count - 1))
+    width = len(str(len(given.labels) - 1))
     source = PatientSource.TABLE if given.known else PatientSource.NOTHING
     records = [
         Record(
@@ -379,7 +374,7 @@ def split_images(given: CheckedImages, config: IngestConfig) -> IngestResult:
     side = given.images.shape[-1]
     rows = [
         {**asdict(record), "width": side, "height": side, "sha256": digest, "split": split}
-        for record, digest, split in zip(records, digits, splits, strict=True)
+        for record, digest, split in zip(records, given.digests, splits, strict=True)
     ]
     manifest = manifest_table(rows)
     patients = PatientUnits.of(manifest["patient_source"])
@@ -393,7 +388,7 @@ def split_images(given: CheckedImages, config: IngestConfig) -> IngestResult:
         quarantine=[],
         digest=ingest_digest(manifest, config),
         normalisation=fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images),
-        notes=(*given.notes, *([drawn] if drawn else ()), *_shared(given, splits, digits), *patients.sentences()),
+        notes=(*given.notes, *([drawn] if drawn else ()), *_shared(given.digests, splits), *patients.sentences()),
         patients=patients,
     )
 
@@ -445,7 +440,7 @@ def _check_every_split(given: CheckedImages, splits: Sequence[str], required: Se
                 )
 
 
-def _shared(given: CheckedImages, splits: Sequence[str], digests: Sequence[str]) -> list[str]:
+def _shared(digests: Sequence[str], splits: Sequence[str]) -> list[str]:
     """Return a sentence where images of different patients have the same pixels in different splits."""
     where: dict[str, set[str]] = {}
     for digest, split in zip(digests, splits, strict=True):

@@ -185,14 +185,13 @@ def procedure_of(
     pool = config.experts_by(method)
     count = min(pool.count, profile.experts or pool.count)
     plain = dataclasses.replace(method_config(config, method), validate_every=0, compile="off")
-    if plain.matches_experts:
-        plain = until_chosen(plain, DistilledSet.load(run.folder.distill(method) / "distilled.safetensors"))
     # the noise of the run, not of fewer experts; a release of statistics has its own
     if not plain.matches_experts:
         dp = dataclasses.replace(pool.dp, noise_multiplier=release_noise(pool.dp))
         noised = dataclasses.replace(pool, dp=dp)
     else:
         noised = dataclasses.replace(with_noise(pool), count=count)
+        plain = until_chosen(plain, int(run.record.stages[f"distill/{method}"]["best_step"]))
     return Procedure(
         config.network,
         noised,
@@ -206,11 +205,11 @@ def procedure_of(
     )
 
 
-def until_chosen(config: DistillConfig, made: DistilledSet) -> DistillConfig:
-    """Return `config` with as many outer steps as `made` was taken from, where no schedule is laid out over them."""
+def until_chosen(config: DistillConfig, best_step: int) -> DistillConfig:
+    """Return `config` with the outer steps up to `best_step`, where no schedule is laid out over all of them."""
     if config.lr_schedule != "constant" or config.start_growth:
         return config
-    return dataclasses.replace(config, outer_steps=min(config.outer_steps, max(1, int(made.recipe["outer_step"]))))
+    return dataclasses.replace(config, outer_steps=min(config.outer_steps, max(1, best_step)))
 
 
 def _compilation_pays_off(config: RunConfig, plan: DistillConfig, profile: AuditProfile, workers: int) -> bool:

@@ -99,12 +99,8 @@ def test_a_set_that_begins_with_anothers_shares_its_experts(tmp_path: Path, monk
         ({"start_growth": 0.5}, 6),
     ],
 )
-def test_a_shadow_ends_at_the_step_that_the_set_was_taken_from(
-    tmp_path: Path, changes: dict[str, object], steps: int
-) -> None:
-    made = make(procedure(tmp_path))
-    made = dataclasses.replace(made, recipe={**made.recipe, "outer_step": 4})
-    assert until_chosen(dataclasses.replace(DISTILL, **changes), made).outer_steps == steps
+def test_a_shadow_ends_at_the_step_that_the_set_was_taken_from(changes: dict[str, object], steps: int) -> None:
+    assert until_chosen(dataclasses.replace(DISTILL, **changes), 4).outer_steps == steps
 
 
 @pytest.mark.slow
