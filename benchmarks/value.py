@@ -31,7 +31,7 @@ from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config, run
-from medidistill.pipeline.arms import PACKED, cell_file
+from medidistill.pipeline.arms import FULL, PACKED, cell_file
 from medidistill.pipeline.prepared import Prepared
 from medidistill.record import hardware, versions
 
@@ -68,7 +68,10 @@ class Cell:
 
 
 def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> None:
-    """Run one cell to the end of its evaluation, or go on with it; experts of its seed are shared between budgets."""
+    """Run one cell to the end of its evaluation, or go on with it.
+
+    Budgets of one seed share its experts, and the networks that were trained on all real images.
+    """
     folder = RunFolder(cell.folder(work))
     config = cell.config(settings)
     resume = folder.record_file.is_file()
@@ -77,6 +80,12 @@ def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> Non
         for other in sorted(work.glob(f"side{cell.side}-ipc*-seed{cell.seed}")):
             if other != folder.path and (other / "experts").is_dir():
                 shutil.copytree(other / "experts", folder.experts, dirs_exist_ok=True, copy_function=os.link)
+    mine = cell_file(folder, FULL, ARCHITECTURE)
+    for other in sorted(work.glob(f"side{cell.side}-ipc*-seed{cell.seed}")):
+        theirs = cell_file(RunFolder(other), FULL, ARCHITECTURE)
+        if theirs.is_file() and not mine.exists():
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            os.link(theirs, mine)
     run(config, None, folder.path, resume=True, until="evaluate")
 
 
@@ -118,7 +127,7 @@ def collect(work: Path) -> dict[str, Any]:
             confidence=config.evaluate.confidence,
         )
         rows, differences = (comparison.to_dict()[name] for name in ("rows", "differences"))
-        full = next(row["balanced_accuracy"]["estimate"] for row in rows if row["arm"] == "full")
+        full = next(row["balanced_accuracy"]["estimate"] for row in rows if row["arm"] == FULL)
         for row in rows:
             found = runs[row["arm"]]
             row["share_of_full"] = row["balanced_accuracy"]["estimate"] / full
