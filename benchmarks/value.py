@@ -1,12 +1,14 @@
 """How much of what all real images teach is in a packed set, by stored bytes: covid-cxr, every arm in the same bytes.
 
     python -m benchmarks.value run --data $MEDIDISTILL_DATA/covid-cxr --work work/value --side 64 --ipc 1,5,10 --seeds 5
+    python -m benchmarks.value bits --work work/value
     python -m benchmarks.value collect --work work/value
 
 `run` is resumable, and any number of processes may share its folder with `--shard i/n`. Each seed has a pool of experts
 of its own, so that intervals over seeds cover the pool. Every choice (step, training, packing factor of the real
 control) is made on validation inside `medidistill run`; the test split is scored by the run's evaluation and read by
-`collect`, which chooses nothing. Writes benchmarks/results/value.json.
+`collect`, which chooses nothing. `bits` stores each set of `kernel_warm` in fewer bits and scores it on validation.
+`collect` writes benchmarks/results/value.json.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy as np
 from medidistill.config import METHODS, RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
-from medidistill.evaluate import ArmRun, compare
+from medidistill.evaluate import Arm, ArmRun, compare, run_arm
 from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
@@ -39,6 +41,8 @@ HERE = Path(__file__).parent
 CONFIG = HERE / "value.yaml"
 RESULT = HERE / "results" / "value.json"
 ARCHITECTURE = "convnet"
+BITS = (8, 4, 2)  # of a stored value
+BITS_FILE = "bits.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +108,57 @@ def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: Prepared) -> i
     if arm in METHODS:
         return DistilledSet.load(folder.distill(arm) / "distilled.safetensors").stored_bytes
     factor = int(one.info.get("factor", 1))
-    return one.training_images * data.train.images[0].numel() // factor**2
+    labels = 4 * one.num_classes * one.training_images if one.info.get("labels") else 0
+    return one.training_images * data.train.images[0].numel() // factor**2 + labels
+
+
+def score_bits(cell: Cell, work: Path, method: str = "kernel_warm") -> None:
+    """Score the set of `method` on validation as it is stored, and rounded to fewer bits; kept in the cell's folder.
+
+    Networks, batches and training are those that the comparison counted, so that scores differ by the rounding alone.
+    """
+    folder = RunFolder(cell.folder(work))
+    file = folder.path / BITS_FILE
+    if file.is_file():
+        return
+    config, data = load_config(folder.config_file), Prepared.read(folder.ingest)
+    kept = ArmRun.load(cell_file(folder, method, ARCHITECTURE))
+    stored = DistilledSet.load(folder.distill(method) / "distilled.safetensors")
+    found = {}
+    for bits in BITS:
+        shown = stored.quantised(bits)
+        one = run_arm(
+            Arm(method, shown.images, shown.targets, (kept.chosen,)),
+            network=config.network,
+            val_images=data.normalisation.apply(data.val.images),
+            val_labels=data.val.labels,
+            test_images=None,
+            num_classes=data.train.num_classes,
+            networks=len(kept.val_balanced_accuracy),
+            seed=config.seed,
+            compile=True,
+        )
+        found[str(bits)] = {"stored_bytes": shown.stored_bytes, "validation": one.val_score}
+    write_json(file, {"method": method, "bits": found})
+
+
+def _bits(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Return validation by bits a stored value, and its paired difference to 8 bits; empty where nothing was scored."""
+    files = [folder.path / BITS_FILE for folder in folders]
+    kept = [read_json(file)["bits"] for file in files if file.is_file()]
+    rows = []
+    for bits in map(str, BITS if len(kept) > 1 else ()):
+        scores = np.array([one[bits]["validation"] for one in kept])
+        minus = scores - np.array([one["8"]["validation"] for one in kept])
+        rows.append(
+            {
+                "bits": int(bits),
+                "stored_bytes": kept[0][bits]["stored_bytes"],
+                "validation_by_seed": scores.tolist(),
+                "minus_8_bits": None if bits == "8" else vars(paired_t_interval(minus)),
+            }
+        )
+    return rows
 
 
 def collect(work: Path) -> dict[str, Any]:
@@ -150,6 +204,7 @@ def collect(work: Path) -> dict[str, Any]:
                 "rows": rows,
                 "differences": [gap for gap in differences if PACKED in (gap["arm"], gap["minus"])],
                 "validation_minus_packed": minus,
+                "bits": _bits(folders),
                 "config": as_dict(config),
             }
         )
@@ -183,7 +238,7 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Run cells, or collect what they left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("run", "collect"))
+    parser.add_argument("stage", choices=("run", "bits", "collect"))
     parser.add_argument("--data", type=Path, help="folder of covid-cxr; needed by run")
     parser.add_argument("--work", type=Path, required=True, help="folder of the cells; kept between calls")
     parser.add_argument("--side", type=int, default=64, help="pixels (default: 64)")
@@ -198,9 +253,13 @@ def main() -> None:
         write_json(RESULT, collect(options.work))
         print(table(read_json(RESULT)))
         return
+    raise_malloc_thresholds()
+    if options.stage == "bits":
+        for cell in cells_of(options.work):
+            score_bits(cell, options.work)
+        return
     if options.data is None:
         parser.error("run needs --data")
-    raise_malloc_thresholds()
     index, count = map(int, options.shard.split("/"))
     budgets = [int(text) for text in options.ipc.split(",")]
     every = [Cell(options.side, ipc, seed) for seed in range(options.seeds) for ipc in budgets]
