@@ -88,7 +88,16 @@ class Result:
 
     @classmethod
     def read(cls, folder: RunFolder, config: RunConfig, *, temporary: bool = False) -> Result:
-        """Return what a finished run holds. Raises `IngestError` where it is damaged."""
+        """Return what a finished run holds.
+
+        Args:
+            folder: of the run.
+            config: of the run.
+            temporary: remove the folder once the result is no longer referenced.
+
+        Raises:
+            IngestError: a file of the run is damaged.
+        """
         method = delivered(config, folder).method
         file = folder.evaluate / "comparison.json"
         return cls(
