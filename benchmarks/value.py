@@ -19,7 +19,7 @@ import itertools
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,23 @@ from medidistill.pipeline import RunFolder, load_config, run
 from medidistill.pipeline.arms import FULL, PACKED, cell_file
 from medidistill.pipeline.prepared import Prepared
 from medidistill.record import hardware, versions
+from medidistill.textio import interval_text
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "value.yaml"
 RESULT = HERE / "results" / "value.json"
 ARCHITECTURE = "convnet"
+WORDS = {  # arm -> what a reader calls it
+    "full": "all real X-rays",
+    "random": "random real X-rays",
+    "kmeans": "real X-rays chosen by k-means",
+    "packed": "random real X-rays, packed",
+    "mtt": "MTT",
+    "iadd": "IADD",
+    "iadd_warm": "IADD from a set matched at snapshots",
+    "snapshots": "feature matching at snapshots",
+    "kernel_warm": "the same, then kernel regression",
+}
 BITS = (8, 4, 2)  # of a stored value
 BITS_FILE = "bits.json"
 
@@ -218,19 +230,64 @@ def collect(work: Path) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the Markdown of the result: one row an arm, the losing ones too."""
+def _span(value: Mapping[str, float], sign: str = "") -> str:
+    return interval_text(value, 3, sign)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the result: every arm, the losing ones too, and each set minus packed real images."""
     lines = [
-        "| side | trained on | stored bytes | training images | validation | test balanced accuracy | of all real |",
-        "|---|---|---|---|---|---|---|",
+        "| side | stored a class | trained on | stored bytes | training images | validation | test balanced accuracy | "
+        "share of all real | minus packed real X-rays |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for group in result["groups"]:
+        minus = {
+            gap["arm"]: gap["over_units"]
+            for gap in group["differences"]
+            if gap["minus"] == PACKED and gap["metric"] == "balanced_accuracy"
+        }
         for row in group["rows"]:
-            span, share = row["balanced_accuracy"], f"{100 * row['share_of_full']:.0f} %"
+            arm, gap = row["arm"], minus.get(row["arm"])
+            stored = "" if arm == FULL else group["ipc"]
             lines.append(
-                f"| {group['side']} | {row['arm']}, {group['ipc']} stored a class, n = {len(group['seeds'])} "
-                f"| {row['stored_bytes']:,} | {row['training_images']} | {np.mean(row['validation_by_seed']):.3f} "
-                f"| {span['estimate']:.3f} [{span['low']:.3f}, {span['high']:.3f}] | {share} |"
+                f"| {group['side']} | {stored} | {WORDS[arm]} | {row['stored_bytes']:,} | {row['training_images']} | "
+                f"{np.mean(row['validation_by_seed']):.3f} | {_span(row['balanced_accuracy'])} | "
+                f"{row['share_of_full']:.0%} | {'' if gap is None else _span(gap, '+')} |"
+            )
+    seeds = sorted({len(group["seeds"]) for group in result["groups"]})
+    note = f"{'/'.join(map(str, seeds))} seeds, each with experts of its own; {result['hardware']['cpu']}."
+    return "\n".join([*lines, "", note])
+
+
+def short_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the README: a row for each arm, a column for each number of stored images."""
+    side = max(group["side"] for group in result["groups"])
+    groups = [group for group in result["groups"] if group["side"] == side]
+    lines = [
+        "| trained on | " + " | ".join(f"bytes of {group['ipc']} a class" for group in groups) + " |",
+        "|---" * (1 + len(groups)) + "|",
+    ]
+    for arm, words in WORDS.items():
+        spans = [_span(row["balanced_accuracy"]) for group in groups for row in group["rows"] if row["arm"] == arm]
+        if spans:
+            cells = [spans[-1], *[""] * (len(groups) - 1)] if arm == FULL else spans
+            lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bits_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of packed sets in fewer bits, on validation."""
+    lines = [
+        "| side | stored a class | bits a value | stored bytes | validation balanced accuracy | minus 8 bits |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group in result["groups"]:
+        for row in group["bits"]:
+            gap = row["minus_8_bits"]
+            lines.append(
+                f"| {group['side']} | {group['ipc']} | {row['bits']} | {row['stored_bytes']:,} | "
+                f"{np.mean(row['validation_by_seed']):.3f} | {'' if gap is None else _span(gap, '+')} |"
             )
     return "\n".join(lines)
 
