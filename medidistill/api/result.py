@@ -16,7 +16,6 @@ from medidistill.config import RunConfig
 from medidistill.distillation.loop import STOPPED
 from medidistill.errors import ArgumentError, ArgumentTypeError, ConfigError
 from medidistill.evaluate import Comparison
-from medidistill.evaluate.verdict import Verdict
 from medidistill.export import Bundle
 from medidistill.export.reading import read_set
 from medidistill.files import read_json, translate_os_errors
@@ -28,6 +27,7 @@ from medidistill.pipeline.stages.audit import audit as audit_stage
 from medidistill.pipeline.stages.export import export as export_stage
 from medidistill.pipeline.stages.report import report as report_stage
 from medidistill.record import RunRecord
+from medidistill.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -29,6 +29,8 @@ from medidistill.export.sums import SUMS, sums_text
 from medidistill.export.verifying import verify
 from medidistill.files import publish_folder, translate_os_errors, write_bytes, write_json, write_text
 from medidistill.record import RunRecord
+from medidistill.results.comparison import Comparison
+from medidistill.results.verdict import Verdict
 
 __all__ = ["write_bundle"]
 
@@ -39,9 +41,9 @@ def write_bundle(
     *,
     name: str,
     record: RunRecord,
-    comparison: Mapping[str, Any] | None,
+    comparison: Comparison | None,
     notice: str,
-    verdict: Mapping[str, Any] | None = None,
+    verdict: Verdict | None = None,
     sources: Sequence[SourceConfig] = (),
     privacy: Mapping[str, Any] | None = None,
     merged_from: Sequence[Mapping[str, Any]] = (),
@@ -55,9 +57,9 @@ def write_bundle(
         folder: where the bundle will be; must not exist, unless `replace` is set.
         name: title of the card, and in plain letters the name of the npz file.
         record: the run that made the set; versions and digests go into the bundle, paths and commands do not.
-        comparison: `Comparison.to_dict()`, shown in the card; None where nothing was evaluated.
+        comparison: of all arms, shown in the card; None where nothing was evaluated.
         notice: a caution printed beside the figures.
-        verdict: `Verdict.to_dict()`, at the top of the card; None where there is none.
+        verdict: at the top of the card; None where there is none.
         sources: where the images came from, under which licences.
         privacy: what an audit found (`audited`, `statement`, `verdict`, `measurements`, optionally `guarantee` and
             `reasons`; the schema of the recipe says more); None where no audit was made, and the card says so.
