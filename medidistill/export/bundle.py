@@ -30,6 +30,7 @@ from medidistill.export.verifying import verify
 from medidistill.files import publish_folder, translate_os_errors, write_bytes, write_json, write_text
 from medidistill.record import RunRecord
 from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.verdict import Verdict
 
 __all__ = ["write_bundle"]
@@ -45,7 +46,7 @@ def write_bundle(
     notice: str,
     verdict: Verdict | None = None,
     sources: Sequence[SourceConfig] = (),
-    privacy: Mapping[str, Any] | None = None,
+    privacy: PrivacySection | None = None,
     merged_from: Sequence[Mapping[str, Any]] = (),
     replace: bool = False,
     publishing: Callable[[Path], AbstractContextManager[None]] | None = None,
@@ -61,8 +62,7 @@ def write_bundle(
         notice: a caution printed beside the figures.
         verdict: at the top of the card; None where there is none.
         sources: where the images came from, under which licences.
-        privacy: what an audit found (`audited`, `statement`, `verdict`, `measurements`, optionally `guarantee` and
-            `reasons`; the schema of the recipe says more); None where no audit was made, and the card says so.
+        privacy: what an audit found; None where no audit was made, and the card says so.
         merged_from: name, digest and recipe of each bundle that this one was put together from.
         replace: take the place of the bundle that is there.
         publishing: entered with the complete bundle, under its hidden name, before it appears under its own, and left

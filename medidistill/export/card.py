@@ -11,6 +11,7 @@ from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
 from medidistill.results.bundle import BundleEvaluation
+from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.serialise import from_json
 from medidistill.results.verdict import Verdict
 from medidistill.textio import interval_text, markdown_table
@@ -40,7 +41,7 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
         _how(recipe),
         _files(recipe, npz_name),
         _origin(recipe),
-        privacy_text(recipe),
+        privacy_text(from_json(PrivacySection, recipe["privacy"], "the privacy section of a bundle")),
     ]
     return front + "\n" + "\n".join(parts)
 

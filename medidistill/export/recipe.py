@@ -20,13 +20,13 @@ from medidistill.networks.convnet import default_depth
 from medidistill.record import RunRecord
 from medidistill.results.bundle import BundleEvaluation
 from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import NOT_AUDITED, PrivacySection
 from medidistill.results.serialise import json_object
 from medidistill.results.verdict import Verdict
 
-__all__ = ["BUNDLE_FORMAT", "NOT_AUDITED", "describe_set", "make_recipe", "schema_problems"]
+__all__ = ["BUNDLE_FORMAT", "describe_set", "make_recipe", "schema_problems"]
 
 BUNDLE_FORMAT = 3
-NOT_AUDITED: Mapping[str, Any] = {"audited": False, "statement": "No audit was made: no attack was measured."}
 
 
 def make_recipe(
@@ -38,7 +38,7 @@ def make_recipe(
     verdict: Verdict | None = None,
     notice: str = "",
     sources: Sequence[SourceConfig] = (),
-    privacy: Mapping[str, Any] | None = None,
+    privacy: PrivacySection | None = None,
     merged_from: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Describe a distilled set: how to train from it, how it was made, with what, what it is worth, what it may leak.
@@ -69,7 +69,7 @@ def make_recipe(
         "notice": notice.strip(),
         "sources": [as_dict(source) for source in sources],
         "licence": as_dict(combine(sources)),
-        "privacy": dict(NOT_AUDITED if privacy is None else privacy),
+        "privacy": json_object(NOT_AUDITED if privacy is None else privacy),
         "merged_from": [dict(part) for part in merged_from],
         "versions": dict(record.versions),
         "digests": {

@@ -15,6 +15,7 @@ from medidistill.patient_units import PatientUnits
 from medidistill.record import RunRecord
 from medidistill.results.clinical import ClinicalComparison
 from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.verdict import Verdict
 
 __all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData"]
@@ -87,7 +88,7 @@ class ReportData:
         confounded: a sentence for each class that shares no site with another.
         external: the comparison on a second test set.
         explanations: Grad-CAM on test images. These show patients: the page is marked as not to be shared.
-        privacy: the privacy section of the bundle, `medidistill.privacy.statement`.
+        privacy: the privacy section of the bundle.
         explained: whether such a page lies among the patients' pixels of the run.
         bundle: path of the exported bundle.
     """
@@ -110,7 +111,7 @@ class ReportData:
     confounded: Sequence[str] = ()
     external: ExternalResults | None = None
     explanations: Explanations | None = None
-    privacy: Mapping[str, Any] | None = None
+    privacy: PrivacySection | None = None
     explained: bool = False
     bundle: str = ""
 

@@ -63,7 +63,7 @@ def summary_lines(data: ReportData) -> list[Line]:
         lines += _verdict(data.verdict)
     if data.comparison is not None:
         lines += _arms(data.comparison)
-    privacy = data.privacy["statement"] if data.privacy else "No attack on this set was measured."
+    privacy = data.privacy.statement if data.privacy else "No attack on this set was measured."
     lines += [Line(("Privacy",), size=12, bold=True, space=12), Line((privacy,))]
     version = data.record.versions.get("medidistill", "")
     made = f"medidistill {version}, run of {data.record.started[:10]}. What each figure means: docs/statistics.md."

@@ -6,9 +6,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
 
 from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import Measurement
 from medidistill.statistics import Interval
 from medidistill.textio import interval_text
 from medidistill.words import row_words
@@ -42,12 +42,12 @@ def _first_capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def measured(row: Mapping[str, Any]) -> str:
+def measured(row: Measurement) -> str:
     """Return the figure of one measurement of an audit, with its interval where it has one."""
-    found = row["estimate"]
-    if isinstance(found, str):
-        return found
-    return f"{found:.3g}" + (f" [{row['low']:.3g}, {row['high']:.3g}]" if row.get("low") is not None else "")
+    if isinstance(row.estimate, str):
+        return row.estimate
+    limits = "" if row.low is None or row.high is None else f" [{row.low:.3g}, {row.high:.3g}]"
+    return f"{row.estimate:.3g}{limits}"
 
 
 def _verdict(gap: Interval) -> str:

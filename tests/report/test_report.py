@@ -20,6 +20,8 @@ from medidistill.report.figures_images import distilled_images
 from medidistill.report.figures_saliency import saliency
 from medidistill.report.figures_training import curves, importance
 from medidistill.report.wording import confounded_sites, findings, quarantine_by_reason
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.serialise import from_json
 from medidistill.statistics import Interval
 from medidistill.words import arm_words
 
@@ -184,8 +186,13 @@ def test_what_the_audit_found_is_on_the_page(page):
         },
         {"attack": "planted canaries", "measure": "TPR", "estimate": "not resolvable", "limit": 0.1, "passed": False},
     ]
-    told = {"statement": "Not released: no gate was passed.", "policy": {"name": "default"}, "measurements": rows}
-    shown = _Page(render(report_data(privacy=told)))
+    told = {
+        "audited": True,
+        "statement": "Not released: no gate was passed.",
+        "policy": {"name": "default"},
+        "measurements": rows,
+    }
+    shown = _Page(render(report_data(privacy=from_json(PrivacySection, told, "a section"))))
     for words in (
         "Not released: no gate was passed.",
         "linkage p, pixels 0.432 0.01 yes",

@@ -26,6 +26,7 @@ from medidistill.pipeline.verdict import keep_delivered_verdict
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
 from medidistill.results.comparison import Comparison
+from medidistill.results.serialise import json_object
 from medidistill.results.verdict import Verdict
 
 __all__ = ["Export", "export"]
@@ -119,7 +120,7 @@ def _write_bundle(
     released: bool,
 ) -> None:
     """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
-    folder, inputs = run.folder.bundle, digest(work, decided.section)
+    folder, inputs = run.folder.bundle, digest(work, json_object(decided.section))
     if run.finished("export", inputs, folder / "SHA256SUMS"):
         return
     comparison = Comparison.from_dict(read_json(run.folder.evaluate / "comparison.json"))

@@ -49,6 +49,8 @@ from medidistill.report import (
 )
 from medidistill.results.clinical import ClinicalComparison
 from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.serialise import from_json
 from medidistill.statistics import Suppressed
 from medidistill.words import arm_words
 
@@ -121,12 +123,11 @@ def report(run: Run) -> Path:
     return run.folder.report
 
 
-def _privacy(run: Run, method: str) -> Mapping[str, Any]:
+def _privacy(run: Run, method: str) -> PrivacySection:
     """Return what is known of the privacy of the set: what its bundle says, else what a bundle would."""
     recipe = run.folder.bundle / "recipe.json"
     if recipe.is_file():
-        told: Mapping[str, Any] = read_json(recipe)["privacy"]
-        return told
+        return from_json(PrivacySection, read_json(recipe)["privacy"], "the privacy section of a bundle")
     distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
     return release(run, distilled, wanted=False).section
 
