@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from medidistill.evaluate.comparison import compare
 from medidistill.evaluate.protocol import Arm, ArmRun, run_arm
-from medidistill.evaluate.results import Comparison
 from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset
+from medidistill.results.comparison import Comparison
 
 __all__ = [
     "Arm",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from medidistill.privacy.audit import PROFILES, AuditProfile, audit, profile_named, set_digest
+from medidistill.privacy.audit import PROFILES, audit, profile_named, set_digest
 from medidistill.privacy.describe import ATTACKS, audit_text
 from medidistill.privacy.events import Claim, Event, ProvenanceLog, cohort
+from medidistill.results.audit import AuditProfile
 
 __all__ = [
     "ATTACKS",
