@@ -26,5 +26,5 @@ def test_a_file_is_excluded_with_a_reason_and_taken_back(seen: Any, address: str
     page.get_by_text("cut off at the left").wait_for()
     settle(page)
     page.get_by_role("button", name="Use it again", exact=True).click()
-    page.get_by_text("Excluded by hand").wait_for(state="detached")
+    page.get_by_text("Excluded by hand (1)").wait_for(state="detached")
     assert seen.hosts == {"localhost"}

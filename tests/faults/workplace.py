@@ -31,7 +31,7 @@ evaluate:
 """
 # these hold times, or where the input lies; every other file must come out the same, bit for bit
 TIMED = frozenset({"checkpoint.safetensors", "events.jsonl", "provenance.json", "record.json", "report.html"})
-TIMED |= {"history.json", "status.json", "source.json"}
+TIMED |= {"history.json", "status.json", "source.json", "summary.pdf"}
 # what no clock and no name of a folder reaches
 RESULTS = (
     "experts/expert-0000.safetensors",
