@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import privacy_table, private_run, quick_audit
+from benchmarks import privacy_table, private_run, quick_audit, value
 from benchmarks.benchmark_page import page
 from medidistill.files import read_json
 
@@ -22,6 +22,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 COVID = HERE.parent / "docs" / "covid-cxr.md"
 PERFORMANCE = HERE.parent / "docs" / "performance.md"
 PRIVACY = HERE.parent / "docs" / "privacy.md"
+VALUE = HERE.parent / "docs" / "value.md"
 ADJOINTS = ("adjoint", "adjoint_keeping", "adjoint_bfloat16")
 ARMS = {
     "full": "all real images",
@@ -61,23 +62,6 @@ def covid_table(result: Mapping[str, Any]) -> str:
                 differences.append(f"| {ipc} | {names} | {over} | {patients} |")
     head = ["| images per class | | paired over seeds (t) | over patients and seeds (bootstrap) |", "|---|---|---|---|"]
     return "\n".join([*lines, "", *head, *differences])
-
-
-def short_table(result: Mapping[str, Any]) -> str:
-    """Return the Markdown of balanced accuracy alone: a row for each arm, a column for each number of images."""
-    numbers = sorted(result["ipc"], key=int)
-    lines = [
-        "| trained on | " + " | ".join(f"{ipc} per class" for ipc in numbers) + " |",
-        "|---" * (1 + len(numbers)) + "|",
-    ]
-    for arm, name in ARMS.items():
-        rows = [
-            next(row for row in result["ipc"][ipc]["comparison"]["rows"] if row["arm"] == arm)["balanced_accuracy"]
-            for ipc in numbers
-        ]
-        cells = [_interval(row) for row in rows] if arm != "full" else [_interval(rows[0]), *[""] * (len(rows) - 1)]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 _NAMES = {"mtt": "none (MTT)", "mtt-bfloat16": "none (MTT), bfloat16 adjoint"}
@@ -173,7 +157,6 @@ def main() -> None:
     options = parser.parse_args()
     old, covid = (file.read_text(encoding="utf-8") for file in (README, COVID))
     comparison = read_json(HERE / "results" / "covid_cxr.json")
-    new = fill(old, "covid-cxr-short", short_table(comparison))
     whole = fill(covid, "covid-cxr", covid_table(comparison))
     whole = fill(whole, "ablation", ablation_table(read_json(HERE / "results" / "covid_cxr_ablation.json")))
     speed = PERFORMANCE.read_text(encoding="utf-8")
@@ -183,7 +166,11 @@ def main() -> None:
     filled = fill(filled, "controls", controls_table(read_json(HERE / "results" / "privacy_controls.json")))
     filled = fill(filled, "private-run", private_run.table(read_json(private_run.RESULT)))
     filled = fill(filled, "quick-audit", quick_audit.table(read_json(quick_audit.RESULT)))
+    worth, text = read_json(value.RESULT), VALUE.read_text(encoding="utf-8")
+    new = fill(old, "value-short", value.short_table(worth))
+    tables = fill(fill(text, "value", value.table(worth)), "value-bits", value.bits_table(worth))
     pages = {
+        VALUE: (text, tables),
         README: (old, new),
         COVID: (covid, whole),
         PERFORMANCE: (speed, fill(speed, "meta-gradient", meta_gradient)),
