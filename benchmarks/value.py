@@ -32,7 +32,7 @@ from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config, run
 from medidistill.pipeline.arms import PACKED, cell_file
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 
 HERE = Path(__file__).parent
@@ -90,7 +90,7 @@ def cells_of(work: Path) -> Iterator[Cell]:
     yield from sorted(found, key=dataclasses.astuple)
 
 
-def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: Prepared) -> int:
+def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: PreparedData) -> int:
     """Return the bytes that an arm is trained from: the stored images and soft labels of a set, 8 bits a real value."""
     if arm in METHODS:
         return DistilledSet.load(folder.distill(arm) / "distilled.safetensors").stored_bytes
@@ -104,7 +104,7 @@ def collect(work: Path) -> dict[str, Any]:
     for (side, ipc), members in itertools.groupby(cells_of(work), key=lambda cell: (cell.side, cell.ipc)):
         cells = list(members)
         folders = [RunFolder(cell.folder(work)) for cell in cells]
-        config, data = load_config(folders[0].config_file), Prepared.read(folders[0].ingest)
+        config, data = load_config(folders[0].config_file), PreparedData.read(folders[0].ingest)
         runs = {
             arm: [ArmRun.load(cell_file(folder, arm, ARCHITECTURE)) for folder in folders]
             for arm in config.evaluate.arms

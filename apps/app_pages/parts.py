@@ -16,12 +16,12 @@ from view_models.training import Tile
 
 __all__ = [
     "CAUTION",
-    "at_rest",
     "chosen_run",
     "empty",
     "folder_picker",
     "go_to",
     "heading",
+    "is_idle",
     "named_image",
     "open_page",
     "places",
@@ -80,7 +80,7 @@ def chosen_run() -> RunView | None:
     return read_run(places(), Path(path)) if path else None
 
 
-def at_rest(run: RunView) -> bool:
+def is_idle(run: RunView) -> bool:
     """Whether no process works on a run, so that one may be started."""
     return not run_state(places(), run.folder.path).is_busy
 

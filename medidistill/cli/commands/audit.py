@@ -10,7 +10,7 @@ from medidistill.cli.options import add_command
 from medidistill.cli.private_output import IN_RUN
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_audit, private=IN_RUN)
 
 
-def _audit(arguments: Namespace, stop: Stop) -> None:
+def _audit(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.errors import ConfigError
     from medidistill.pipeline import RunFolder, working
     from medidistill.pipeline.stages.audit import AuditEstimate, audit
