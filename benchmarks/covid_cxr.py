@@ -42,6 +42,7 @@ from medidistill.pipeline import load_config
 from medidistill.pipeline.arms import make_arm, method_config, validation_score
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
+from medidistill.results.history import HistoryEntry
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "covid_cxr.yaml"
@@ -124,7 +125,7 @@ class Bench:
         settings = dataclasses.replace(method_config(run, method), compile=self.compile)
         if not file.is_file():
 
-            def show(entry: dict[str, Any]) -> None:
+            def show(entry: HistoryEntry) -> None:
                 if "score" in entry:
                     line = f"{folder.name}: step {entry['step']} loss {entry['loss']:.3f} score {entry['score']:.3f}"
                     print(line, file=sys.stderr, flush=True)

@@ -11,25 +11,26 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medidistill.errors import IngestError
 from medidistill.files import translate_os_errors
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # facts of a log entry, by event
 
 __all__ = ["START", "Chain", "ChainedLog", "check_chain", "entry_line", "make_entry", "read_chain"]
 
 START = "0" * 64  # what the first line has in place of the hash of the one before
 
 
-def _hash(entry: Mapping[str, Any]) -> str:
+def _hash(entry: ReadOnlyJsonObject) -> str:
     text = json.dumps({k: v for k, v in entry.items() if k != "hash"}, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_entry(event: str, line: int, previous: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def make_entry(event: str, line: int, previous: str, facts: ReadOnlyJsonObject) -> JsonObject:
     """Return an entry with its hash.
 
     Args:
@@ -42,7 +43,7 @@ def make_entry(event: str, line: int, previous: str, facts: Mapping[str, Any]) -
     return {**entry, "hash": _hash(entry)}
 
 
-def entry_line(entry: Mapping[str, Any]) -> str:
+def entry_line(entry: ReadOnlyJsonObject) -> str:
     """Return an entry as a line of the file, with its end."""
     return json.dumps(entry, sort_keys=True, ensure_ascii=True) + "\n"
 
@@ -56,7 +57,7 @@ class Chain:
         problems: what is wrong, one line each; empty: nothing.
     """
 
-    entries: tuple[Mapping[str, Any], ...]
+    entries: tuple[ReadOnlyJsonObject, ...]
     problems: tuple[str, ...]
 
     @property
@@ -71,7 +72,7 @@ class Chain:
 
 def check_chain(lines: Iterable[str]) -> Chain:
     """Check that each line is as it was written and follows the one before."""
-    entries: list[dict[str, Any]] = []
+    entries: list[JsonObject] = []
     problems: list[str] = []
     last = START
     for number, line in enumerate(lines, 1):
@@ -85,7 +86,7 @@ def check_chain(lines: Iterable[str]) -> Chain:
     return Chain(tuple(entries), tuple(problems))
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _parse(line: str) -> JsonObject:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -93,7 +94,7 @@ def _parse(line: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def _is_whole(entry: Mapping[str, Any]) -> bool:
+def _is_whole(entry: ReadOnlyJsonObject) -> bool:
     return bool(entry) and entry.get("hash") == _hash(entry)
 
 

@@ -22,6 +22,7 @@ from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig, as_
 from medidistill.distances import correlation_distance, nearest
 from medidistill.errors import ArgumentError, ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # headers, recipes of any version, MONAI items
 from medidistill.normalisation import Normalisation
 from medidistill.packed_images import PackedImages
 from medidistill.seeding import stream
@@ -144,7 +145,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     training: TrainingConfig
     soft_labels: Tensor | None = None
     importance: Mapping[str, Tensor] = field(default_factory=dict)
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: ReadOnlyJsonObject = field(default_factory=dict)
     packed: PackedImages | None = None
 
     def __post_init__(self) -> None:
@@ -246,7 +247,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Return images (S, C, H, W) float32, normalised, and targets: (S,) int64 classes or (S, K) float32."""
         return self.images.detach().cpu().numpy(), self.targets.detach().cpu().numpy()
 
-    def to_monai(self) -> list[dict[str, Any]]:
+    def to_monai(self) -> list[JsonObject]:
         """Return one dictionary an image, as `monai.data.Dataset` takes a list of them.
 
         Keys: `image` (C, H, W) float32, normalised; `label` the class index (int); `soft_label` (K,) float32 where
@@ -258,7 +259,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             "init": self.recipe.get("init", ""),
             "normalisation": self.normalisation.plain(),
         }
-        items: list[dict[str, Any]] = []
+        items: list[JsonObject] = []
         for number, label in enumerate(self.labels.tolist()):
             soft = {} if self.soft_labels is None else {"soft_label": self.soft_labels[number]}
             meta = {"filename_or_obj": f"distilled-{number:05d}", **facts}
@@ -305,7 +306,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         tensors.update(self.normalisation.tensors())
         save_tensors(path, tensors, self.header())
 
-    def header(self) -> dict[str, Any]:
+    def header(self) -> JsonObject:
         """Return everything but the tensors, as JSON types."""
         stored = {} if self.packed is None else {"packed": self.packed.header()}
         return {

@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medidistill.errors import IngestError, ResourceError
+from medidistill.jsontypes import (  # any JSON; the header of a tensor file, whose keys its kind decides
+    JsonObject,
+    ReadOnlyJsonObject,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -197,7 +201,7 @@ def read_json(path: Path) -> Any:
         raise IngestError(f"{path}: not valid JSON ({error})") from error
 
 
-def write_checked_json(path: Path, value: Mapping[str, Any], *, mode: int | None = None) -> None:
+def write_checked_json(path: Path, value: ReadOnlyJsonObject, *, mode: int | None = None) -> None:
     """Write a mapping as `write_json` does, but in its own order, with a digest of its content under ``sha256``."""
     signed = {**value, "sha256": _json_digest(value)}
     write_text(path, json.dumps(signed, indent=2, allow_nan=False) + "\n", mode=mode)
@@ -218,7 +222,7 @@ def read_checked_json(path: Path) -> Any:
     return value
 
 
-def _json_digest(value: Mapping[str, Any]) -> str:
+def _json_digest(value: ReadOnlyJsonObject) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
@@ -229,7 +233,7 @@ def sha256_file(path: Path) -> str:
 
 
 def save_tensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], *, mode: int | None = None
+    path: Path, tensors: Mapping[str, torch.Tensor], header: ReadOnlyJsonObject, *, mode: int | None = None
 ) -> None:
     """Write tensors and a JSON header as one safetensors file, atomically; same input, same bytes.
 
@@ -245,7 +249,7 @@ def save_tensors(
     write_bytes(path, safetensors_save(ready, metadata={"medidistill": text}), mode=mode)
 
 
-def _content_digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+def _content_digest(header: ReadOnlyJsonObject, tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 of a header and the names, types, shapes and bytes of tensors."""
     import torch
 
@@ -258,7 +262,7 @@ def _content_digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
     return total.hexdigest()
 
 
-def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], JsonObject]:
     """Read what `save_tensors` wrote: `(tensors, header)`. Never unpickles.
 
     A file of an earlier version, without a digest, is read as it is.

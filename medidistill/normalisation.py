@@ -15,12 +15,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from medidistill.errors import ConfigError, IngestError
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a section of the header of a tensor file
 
 __all__ = ["Normalisation", "Whitening", "fit_normalisation"]
 
@@ -131,7 +131,7 @@ class Normalisation:
         mean, std = (self.mean, self.std) if self.kind == "fixed" else (0.5, 0.25)
         return (images * std + mean).clamp(0.0, 1.0)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> JsonObject:
         """Return JSON types; of a whitening map its name alone (`tensors` holds the map)."""
         named = {} if self.whitening is None else {"whitening": self.whitening.digest()}
         return {"kind": self.kind, "mean": self.mean, "std": self.std, **named}
@@ -143,7 +143,7 @@ class Normalisation:
         return {f"{_PREFIX}mean": self.whitening.mean, f"{_PREFIX}matrix": self.whitening.matrix}
 
     @classmethod
-    def read(cls, plain: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> Normalisation:
+    def read(cls, plain: ReadOnlyJsonObject, tensors: Mapping[str, Tensor], path: Path) -> Normalisation:
         """Rebuild from `plain` and the tensors of the file `path`.
 
         Raises:

@@ -21,13 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.errors import ConfigError
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a section of the header of a tensor file
 
 __all__ = ["BITS", "DECODERS", "PackedImages", "dct_matrix", "upsampling_matrix"]
 
@@ -152,7 +152,7 @@ class PackedImages:
         """
         return {"packed/codes": _join(self.codes, self.bits), "packed/matrix": self.matrix()}
 
-    def header(self) -> dict[str, Any]:
+    def header(self) -> JsonObject:
         """Return everything but the tensors, as JSON types."""
         return {
             "decoder": self.decoder,
@@ -165,7 +165,7 @@ class PackedImages:
         }
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PackedImages:
+    def read(cls, header: ReadOnlyJsonObject, tensors: Mapping[str, Tensor]) -> PackedImages:
         """Rebuild from `header` and `tensors`.
 
         Raises:

@@ -7,10 +7,11 @@ patient of its own, and everything that is said by patient must say so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+
+from medidistill.jsontypes import ReadOnlyJsonObject  # facts of a stage, see `RunRecord.stages`
 
 __all__ = ["FACT", "PatientSource", "PatientUnits"]
 
@@ -52,7 +53,7 @@ class PatientUnits:
         return cls(table, header, study, nothing)
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> PatientUnits:
+    def from_facts(cls, facts: ReadOnlyJsonObject) -> PatientUnits:
         """Return what the record of a finished ingest stage says."""
         known = facts.get(FACT)
         return cls(noted=False) if known is None else cls(**known)

@@ -11,6 +11,7 @@ from typing import Any
 
 from medidistill.errors import IngestError
 from medidistill.files import read_checked_json, write_checked_json
+from medidistill.jsontypes import JsonObject  # as the version that wrote it knew them
 
 __all__ = ["RunRecord", "hardware", "versions"]
 
@@ -30,7 +31,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> JsonObject:
     """Return processor, cores, threads and accelerator, as a benchmark result should state them."""
     import torch  # takes seconds; a status is read without it
 
@@ -56,12 +57,12 @@ class RunRecord:
     what was scored. One entry is the rule; more are printed in the report as a warning.
     """
 
-    config: dict[str, Any] = field(default_factory=dict)
+    config: JsonObject = field(default_factory=dict)
     command: str = ""
     versions: dict[str, str] = field(default_factory=versions)
-    hardware: dict[str, Any] = field(default_factory=hardware)
+    hardware: JsonObject = field(default_factory=hardware)
     started: str = field(default_factory=_now)
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, JsonObject] = field(default_factory=dict)
     test_openings: list[dict[str, str]] = field(default_factory=list)
 
     def stage(self, name: str, **facts: Any) -> None:

@@ -13,6 +13,7 @@ from app_pages.parts import go_to, places, show_tiles
 from medidistill.config import RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline.stages import STAGES, stage_names, stage_title
+from medidistill.results.history import Series
 from medidistill.words import method_words
 from view_models.presets import spoken_duration
 from view_models.runs import RunState, RunView, read_run, remove_run, resume_run, run_state, stop_run
@@ -21,7 +22,7 @@ from view_models.training import Distillation, curves, distillation, running_met
 __all__ = ["show_live"]
 
 _EVERY = 2.0  # seconds
-_CURVES = {
+_CURVES: dict[Series, tuple[str, str]] = {
     "loss": (
         "Matching loss",
         "Below 1 a network trained on the images comes nearer to the expert; at 1 or above it does not. Noisy, because "

@@ -185,10 +185,10 @@ def _results(found: Training, bundle: BundleView) -> None:
         else:
             st.dataframe(own_table(scores), hide_index=True, alt="What networks reach on your images")
             st.caption(
-                f"Tested on {scores['test_images']} images of {scores['test_patients']} patients in the folder "
+                f"Tested on {scores.test_images} images of {scores.test_patients} patients in the folder "
                 f"**{found.tested}**: its test split where the labels name one, else all that was not trained on."
             )
-            for note in scores["notes"]:
+            for note in scores.notes:
                 st.caption(note)
     with right:
         st.markdown("**On the sender's patients**, as the card says")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from app_pages.parts import is_idle, open_page, places, plain_text
 from medidistill.errors import MedidistillError
+from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 from medidistill.results.verdict import Colour, Verdict
 from medidistill.words import VERDICT_QUESTION, criteria_note
 from view_models.runs import RunView
@@ -54,7 +52,7 @@ def show_verdict(run: RunView, *, elsewhere: bool = False, figures: bool = True)
         )
 
 
-def show_bundle_verdict(recipe: Mapping[str, Any]) -> None:
+def show_bundle_verdict(recipe: ReadOnlyJsonObject) -> None:
     """Draw the verdict that a bundle carries, made again from its criteria."""
     verdict, problem = bundle_verdict(recipe)
     st.subheader(VERDICT_QUESTION, anchor=False)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from medidistill.files import read_json
+from medidistill.jsontypes import ReadOnlyJsonObject  # any results, shown as a table
 
 __all__ = ["Audit", "officer_report", "read_audits"]
 
@@ -24,7 +25,7 @@ class Audit:
     """
 
     name: str
-    values: Mapping[str, Any]
+    values: ReadOnlyJsonObject
 
     def table(self) -> pd.DataFrame:
         """Return every figure and verdict of it: dotted name, value."""

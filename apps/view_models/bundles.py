@@ -7,7 +7,6 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,6 +15,7 @@ from medidistill.errors import IngestError
 from medidistill.export import examine, load
 from medidistill.files import read_json, sha256_file
 from medidistill.ingest.sources import archive
+from medidistill.jsontypes import JsonObject  # a recipe of any version, checked by its schema
 from view_models.places import Places, free_folder
 
 __all__ = ["BundleView", "find_bundles", "read_bundle", "receive", "unpack", "zipped"]
@@ -41,7 +41,7 @@ class BundleView:
     path: Path
     problems: tuple[str, ...]
     notes: tuple[str, ...]
-    recipe: dict[str, Any]
+    recipe: JsonObject
     card: str
     files: pd.DataFrame
     distilled: DistilledSet | None

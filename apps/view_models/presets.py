@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import functools
-import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ import torch
 
 from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, TrainingConfig
 from medidistill.networks import make_network
-from medidistill.pipeline import methods, preset_files
-from medidistill.privacy import profile_named
+from medidistill.pipeline import preset_files
+from medidistill.pipeline.release_check import SplitCounts
+from medidistill.pipeline.stages import stages_of
+from medidistill.pipeline.survey import Survey
 from view_models.settings import effective_config
 
 __all__ = [
@@ -50,7 +51,7 @@ _WORDS = {
 }
 _TIMED, _LONGEST_S = 4, 0.5  # passes that are timed, and seconds after which no more are
 _USUAL = ("full", "packed", "random", "kmeans", "herding", "snapshots", "mtt", "iadd")
-_TRIED = 2  # networks that try each candidate training
+_READING = 0.02  # seconds to find and decode an X-ray
 _PASSES = 3.5  # forward and backward passes that one student step costs, its exact gradient included
 
 
@@ -153,49 +154,42 @@ def estimate_stages(
         classes: number of classes.
         audit: profile of the audit; empty: as the configuration says.
     """
-    experts, distill, evaluate = config.experts, config.distill, config.evaluate
-    share = 1 - config.ingest.val_fraction - config.ingest.test_fraction
-    real, made = max(1, round(images * share)), distill.images_per_class * classes
-    epoch = math.ceil(real / experts.batch_size) * step + real * image
-
-    def training(rules: TrainingConfig) -> float:
-        return rules.steps * (step + min(rules.batch_size, made) * image)
-
-    small, adaptive = training(evaluate.small), training(evaluate.adaptive)
-    distilling = {
-        name: _distilling(config.distill_by(name), classes, step, image)
-        + _scores(config.distill_by(name)) * _TRIED * (small if config.distill_by(name).learns_alpha else adaptive)
-        for name in methods(config)
-    }
-    arms = 0.0
-    for arm in evaluate.arms:
-        if arm == "full":  # by SGD, and by AdamW for one and two times the epochs, are tried
-            arms += (2 * evaluate.networks + 4 * _TRIED) * evaluate.full_epochs * epoch
-        else:
-            arms += evaluate.networks * max(small, adaptive) + _TRIED * (4 * small + 2 * adaptive)
-    stages = {"ingest": images * 0.02, "experts": experts.count * experts.epochs * epoch}
-    stages |= {f"distill/{name}": seconds for name, seconds in distilling.items()}
-    stages["evaluate"] = len(evaluate.architectures) * arms
-    attacks = audit or config.privacy.audit
-    if attacks != "none":
-        profile = profile_named(attacks)
-        count = min(experts.count, profile.experts or experts.count)
-        repetition = count * experts.epochs * epoch / 2 + max(distilling.values())
-        stages["audit"] = profile.shadows * repetition / len(os.sched_getaffinity(0))
-    return stages
+    if audit:
+        config = dataclasses.replace(config, privacy=dataclasses.replace(config.privacy, audit=audit))
+    counts = {str(k): images // classes + (k < images % classes) for k in range(classes)}
+    pace = _Pace(config, classes, step, image)
+    survey = Survey(config, counts, SplitCounts(classes, {}, {}), 0, _READING, pace)
+    return {stage.name: stage.estimate(survey).seconds for stage in stages_of(config)}
 
 
-def _scores(distill: DistillConfig) -> int:
-    return distill.outer_steps // distill.validate_every if distill.validate_every else 0
+@dataclass(frozen=True)
+class _Pace:
+    """Seconds of one step of each kind, from those of a training step and of each image in it."""
 
+    config: RunConfig
+    classes: int
+    a_step: float
+    an_image: float
+    parameters: int = 0  # sizes on disk are not asked for
 
-def _distilling(distill: DistillConfig, classes: int, step: float, image: float) -> float:
-    """Return about how many seconds the outer steps of one method take."""
-    made = distill.images_per_class * classes
-    if not distill.learns_alpha:  # nothing is unrolled
-        return distill.outer_steps * (step + min(distill.match_batch * classes or made, made) * image)
-    few = min(distill.batch_size or made, made)
-    return distill.outer_steps * distill.segments * distill.inner_steps * _PASSES * (step + few * image)
+    def _seconds(self, images: int) -> float:
+        return self.a_step + images * self.an_image
+
+    def step(self, training: TrainingConfig, per_class: int) -> float:
+        """Return the seconds of one training step of an arm with `per_class` images a class."""
+        return self._seconds(min(training.batch_size, per_class * self.classes))
+
+    def expert_step(self) -> float:
+        """Return the seconds of one step of an expert."""
+        dp = self.config.experts.dp
+        return self._seconds(dp.expected_patients if dp.enabled else self.config.experts.batch_size)
+
+    def outer_step(self, rules: DistillConfig) -> float:
+        """Return the seconds of one outer step by `rules`, without validation."""
+        made = rules.images_per_class * self.classes
+        if not rules.learns_alpha:  # nothing is unrolled
+            return self._seconds(min(rules.match_batch * self.classes or made, made))
+        return rules.segments * rules.inner_steps * _PASSES * self._seconds(min(rules.batch_size or made, made))
 
 
 def spoken_duration(seconds: float) -> str:

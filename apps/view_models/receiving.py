@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from medidistill.errors import ConfigError, IngestError, MedidistillError
 from medidistill.export import examine
 from medidistill.files import read_json, write_json
+from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
+from medidistill.results.bundle import BundleEvaluation
+from medidistill.results.comparison import Comparison
+from medidistill.results.serialise import from_json
+from medidistill.statistics import Interval
+from medidistill.textio import interval_text
 from medidistill.words import row_words
 from view_models.bundles import BundleView
 from view_models.jobs import Job, start
@@ -153,7 +157,7 @@ class Training:
     network: Path
     state: str
     error: str = ""
-    scores: Mapping[str, Any] | None = None
+    scores: Comparison | None = None
     tested: str = ""
 
 
@@ -169,7 +173,7 @@ def training(places: Places, bundle: Path) -> Training:
         return Training(job, network, "failed", job.error())
     scores = None
     try:
-        scores = read_json(_scores(job)) if _scores(job).is_file() else None
+        scores = Comparison.from_dict(read_json(_scores(job))) if _scores(job).is_file() else None
     except MedidistillError:
         scores = None
     said = job.arguments
@@ -209,84 +213,78 @@ def start_training(
     return training(places, bundle)
 
 
-def _span(value: Mapping[str, float] | None) -> str:
-    if not value or "estimate" not in value:
-        return "not defined"
-    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
-def own_table(scores: Mapping[str, Any]) -> pd.DataFrame:
+def own_table(scores: Comparison) -> pd.DataFrame:
     """Return what networks reach on own images: one row an arm."""
     return pd.DataFrame(
         [
             {
-                "trained on": "part of your own X-rays" if row["arm"] == _OWN else "this bundle",
-                "images": row["training_images"],
-                "networks": row["networks"],
-                "balanced accuracy": _span(row["balanced_accuracy"]),
-                "macro AUROC": _span(row["macro_auroc"]),
+                "trained on": "part of your own X-rays" if row.arm == _OWN else "this bundle",
+                "images": row.training_images,
+                "networks": row.networks,
+                "balanced accuracy": interval_text(row.balanced_accuracy),
+                "macro AUROC": interval_text(row.macro_auroc),
             }
-            for row in scores["rows"]
+            for row in scores.rows
         ]
     )
 
 
-def sender_table(recipe: Mapping[str, Any]) -> pd.DataFrame:
+def sender_table(recipe: ReadOnlyJsonObject) -> pd.DataFrame:
     """Return what the card says of the sender's own patients; empty where it says nothing that can be read."""
-    told = recipe.get("evaluation")
-    try:
-        rows = told["rows"] if isinstance(told, dict) else []
-        return pd.DataFrame(
-            [
-                {
-                    "trained on": row_words(row, len(recipe["classes"])),
-                    "images": row["training_images"],
-                    "balanced accuracy": _span(row["balanced_accuracy"]),
-                    "macro AUROC": _span(row["macro_auroc"]),
-                }
-                for row in rows
-            ]
-        )
-    except (KeyError, TypeError, ValueError):
+    told, classes = recipe.get("evaluation"), recipe.get("classes")
+    if not isinstance(told, dict) or not isinstance(classes, list):
         return pd.DataFrame()
+    try:
+        evaluation = from_json(BundleEvaluation, told, "the evaluation of a bundle")
+    except ConfigError:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        [
+            {
+                "trained on": row_words(row, len(classes)),
+                "images": row.training_images,
+                "balanced accuracy": interval_text(row.balanced_accuracy),
+                "macro AUROC": interval_text(row.macro_auroc),
+            }
+            for row in evaluation.rows
+        ]
+    )
 
 
-def own_answer(scores: Mapping[str, Any]) -> tuple[str, str]:
+def own_answer(scores: Comparison) -> tuple[str, str]:
     """Return (tone, sentence): what the own test says. Tones are `good`, `bad` and `open`.
 
     With a baseline, the paired difference in balanced accuracy decides, by whether its interval holds zero; without
     one there is nothing to compare with but chance.
     """
-    names = scores["class_names"]
-    chance = 1 / len(names)
-    rows = {row["arm"]: row for row in scores["rows"]}
+    chance = 1 / len(scores.class_names)
+    rows = {row.arm: row for row in scores.rows}
     bundle = next(row for arm, row in rows.items() if arm != _OWN)
-    reached = bundle["balanced_accuracy"]
-    counted = f"{scores['test_images']} images of {scores['test_patients']} patients"
+    reached = bundle.balanced_accuracy
+    counted = f"{scores.test_images} images of {scores.test_patients} patients"
     if _OWN in rows:
-        gap = _difference(scores, bundle["arm"])
+        gap = _difference(scores, bundle.arm)
         if gap is None:
             return "open", f"Tested on {counted}. The difference to networks trained on your own X-rays is not defined."
-        said = f"{gap[0]:+.3f} [{gap[1]:+.3f}, {gap[2]:+.3f}]"
+        said = interval_text(gap, sign="+")
         begins = f"On {counted}, networks trained on the bundle differ in balanced accuracy by {said} from networks "
         begins += "trained on part of your own X-rays: "
-        if gap[1] > 0:
+        if gap.low > 0:
             return "good", begins + "they are better for your patients."
-        if gap[2] < 0:
+        if gap.high < 0:
             return "bad", begins + "they are worse. Train on your own X-rays, or on both."
         return "open", begins + "these patients do not decide which is better."
-    text = f"On {counted}, networks trained on the bundle reach a balanced accuracy of {_span(reached)}; chance is "
-    text += f"{chance:.2f}. "
-    if reached["low"] > chance:
+    text = f"On {counted}, networks trained on the bundle reach a balanced accuracy of {interval_text(reached)}; "
+    text += f"chance is {chance:.2f}. "
+    if reached.low > chance:
         return "open", text + "That is more than chance. Whether your own X-rays teach more was not asked."
     return "bad", text + "That is not shown to be more than chance."
 
 
-def _difference(scores: Mapping[str, Any], arm: str) -> tuple[float, float, float] | None:
-    for gap in scores["differences"]:
-        if gap["metric"] != "balanced_accuracy" or {gap["arm"], gap["minus"]} != {arm, _OWN}:
-            continue
-        found = gap["bootstrap"]
-        low, mean, high = found["low"], found["estimate"], found["high"]
-        return (mean, low, high) if gap["arm"] == arm else (-mean, -high, -low)
+def _difference(scores: Comparison, arm: str) -> Interval | None:
+    """Return the difference in balanced accuracy of networks trained on the bundle from those on own X-rays."""
+    for gap in scores.differences:
+        if gap.metric == "balanced_accuracy" and {gap.arm, gap.minus} == {arm, _OWN}:
+            found = gap.bootstrap
+            return found if gap.arm == arm else Interval(-found.estimate, -found.high, -found.low)
     return None

@@ -16,6 +16,8 @@ from medidistill.pipeline.release_check import counts_of
 from medidistill.pipeline.releasing import Verdict, preview
 from medidistill.privacy import set_digest
 from medidistill.report.wording import measured
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.serialise import from_json
 from view_models.presets import estimate_stages, known_step
 from view_models.runs import RunView
 from view_models.training import final_set
@@ -77,26 +79,25 @@ def read_outlook(run: RunView) -> ReleaseOutlook | None:
 
 
 def read_standing(run: RunView) -> Standing | None:
-    """Return what the bundle of a run says; None before there is one. Raises `IngestError`."""
+    """Return what the bundle of a run says; None before there is one. Raises `IngestError`, `ConfigError`."""
     recipe, audit = run.folder.bundle / "recipe.json", run.folder.audit / "audit.json"
     if not recipe.is_file():
         return None
-    told = read_json(recipe)["privacy"]
+    told = from_json(PrivacySection, read_json(recipe)["privacy"], "the privacy section of a bundle")
     distilled = exported(run) if audit.is_file() else None
     audited = distilled is not None and read_json(audit)["set"] == set_digest(distilled)
     rows = [
         {
-            "attack": one["attack"],
-            "measure": one["measure"],
+            "attack": one.attack,
+            "measure": one.measure,
             "found": measured(one),
-            "limit": "" if one["limit"] is None else f"{one['limit']:g}",
-            "kept": _KEPT[one["passed"]],
+            "limit": "" if one.limit is None else f"{one.limit:g}",
+            "kept": _KEPT[one.passed],
         }
-        for one in told.get("measurements", ())
+        for one in told.measurements or ()
     ]
     # a bundle that the library wrote without the gate tells of neither
-    released, told_of = bool(told.get("released")), bool(told.get("audited"))
-    return Standing(told["statement"], released, told_of or not audited, pd.DataFrame(rows))
+    return Standing(told.statement, bool(told.released), told.audited or not audited, pd.DataFrame(rows))
 
 
 def exported(run: RunView) -> DistilledSet | None:

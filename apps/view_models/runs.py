@@ -10,13 +10,14 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, MedidistillError
+from medidistill.jsontypes import JsonObject  # facts of a stage, see `RunRecord.stages`
 from medidistill.pipeline import RunFolder, load_config, read_status
 from medidistill.pipeline.redaction import DETAILS
 from medidistill.record import RunRecord
+from medidistill.results.run_status import RunStatus
 from view_models.jobs import Job, start
 from view_models.places import Places, free_folder, inside, short_id
 from view_models.settings import effective_config
@@ -65,7 +66,7 @@ class RunView:
     config: RunConfig | None
     finished: tuple[str, ...] = ()
     test_openings: int = 0
-    facts: dict[str, dict[str, Any]] | None = None
+    facts: dict[str, JsonObject] | None = None
 
     @property
     def title(self) -> str:
@@ -224,7 +225,7 @@ def run_state(places: Places, path: Path) -> RunState:
     )
 
 
-def _whole_left(estimate: Mapping[str, float], status: Mapping[str, Any], done: float | None) -> float | None:
+def _whole_left(estimate: Mapping[str, float], status: RunStatus, done: float | None) -> float | None:
     """Return seconds until the last stage ends: what this stage says of itself, and what the later ones were given."""
     stages, stage = list(status.get("stages", ())), status["stage"]
     if not estimate or stage not in stages:
@@ -253,7 +254,7 @@ def _ending(job: Job) -> str:
     return "" if not job.error() else "stopped" if job.exit_code in _STOPPED else "failed"
 
 
-def _counted(status: dict[str, Any]) -> str:
+def _counted(status: RunStatus) -> str:
     if not status.get("total"):
         return ""
     piece = f"{status['piece']}: " if status.get("piece") else ""

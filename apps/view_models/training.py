@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,9 @@ from torch import Tensor
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import MedidistillError
 from medidistill.files import read_json
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # the header of a checkpoint
 from medidistill.pipeline import methods
+from medidistill.results.history import HistoryEntry, RollBack, Series
 from medidistill.words import method_words
 from view_models.ingested import class_names
 from view_models.runs import RunView
@@ -51,8 +52,8 @@ class Distillation:
 
     method: str
     steps: int
-    entries: Sequence[Mapping[str, Any]] = ()
-    events: Sequence[Mapping[str, Any]] = ()
+    entries: Sequence[HistoryEntry] = ()
+    events: Sequence[RollBack] = ()
     images: Mapping[int, Tensor] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     normalisation: Normalisation = field(default_factory=Normalisation)
@@ -74,7 +75,7 @@ def distillation(run: RunView, method: str) -> Distillation:
     config, folder = run.config.distill_by(method), run.folder.distill(method)
     names, normalisation = class_names(run), _normalisation(run)
     header, images = _checkpoint(folder / "checkpoint.safetensors", shown=config.init == "noise")
-    progress: Mapping[str, Any] = header.get("progress", {})
+    progress: ReadOnlyJsonObject = header.get("progress", {})
     if (folder / "history.json").is_file():
         progress = read_json(folder / "history.json")
     return Distillation(
@@ -94,11 +95,11 @@ def _normalisation(run: RunView) -> Normalisation:
     return Normalisation(ingest.normalisation, ingest.norm_mean, ingest.norm_std)
 
 
-def _checkpoint(path: Path, *, shown: bool) -> tuple[dict[str, Any], dict[int, Tensor]]:
+def _checkpoint(path: Path, *, shown: bool) -> tuple[JsonObject, dict[int, Tensor]]:
     """Return header and images of a checkpoint; nothing of it where there is none yet."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["medidistill"])
+            header: JsonObject = json.loads((file.metadata() or {})["medidistill"])
             names = [name for name in file.keys() if name.startswith("evolution/")] if shown else []  # noqa: SIM118
             images = {int(name.rpartition("/")[2]): file.get_tensor(name) for name in sorted(names)}
             if shown:
@@ -118,13 +119,12 @@ def final_set(run: RunView, method: str) -> DistilledSet | None:
         return None
 
 
-def curves(found: Sequence[Distillation], key: str) -> pd.DataFrame:
+def curves(found: Sequence[Distillation], key: Series) -> pd.DataFrame:
     """Return one row an outer step and one column a method, of the history entry `key`."""
     columns = {}
     for one in found:
-        known = [entry for entry in one.entries if entry.get(key) is not None]
-        thinned = known[:: max(1, len(known) // _POINTS)]
-        columns[one.title] = pd.Series({int(entry["step"]): float(entry[key]) for entry in thinned}, dtype=float)
+        known = [(entry["step"], value) for entry in one.entries if (value := entry.get(key)) is not None]
+        columns[one.title] = pd.Series(dict(known[:: max(1, len(known) // _POINTS)]), dtype=float)
     table = pd.DataFrame({name: column for name, column in columns.items() if len(column)})
     table.index.name = "outer step"
     return table

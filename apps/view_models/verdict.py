@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from medidistill.config import METHODS
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import read_json
+from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 from medidistill.results.verdict import Verdict
 from medidistill.words import method_words
 from view_models.places import Places
@@ -52,7 +51,7 @@ def read_verdict(run: RunView, *, elsewhere: bool = False) -> Verdict | None:
     return None if found is None else Verdict.from_dict({**found, "chosen_by": verdict.chosen_by})
 
 
-def bundle_verdict(recipe: Mapping[str, Any]) -> tuple[Verdict | None, str]:
+def bundle_verdict(recipe: ReadOnlyJsonObject) -> tuple[Verdict | None, str]:
     """Return the verdict that a bundle carries and what is wrong with it; none in bundles of earlier versions."""
     stored = recipe.get("verdict")
     if stored is None:

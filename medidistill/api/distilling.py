@@ -25,6 +25,10 @@ from medidistill.api.settings import check_network, run_config
 from medidistill.config import NetworkConfig, RunConfig
 from medidistill.errors import ArgumentError, ArgumentTypeError, StoppedError
 from medidistill.ingest import IngestResult
+from medidistill.jsontypes import (  # settings as the caller gave them, before they are checked
+    JsonObject,
+    ReadOnlyJsonObject,
+)
 from medidistill.networks import NetworkFactory
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.run_folder import RunFolder, refused_changes
@@ -55,7 +59,7 @@ def distill(
     value_range: tuple[float, float] | None = None,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    evaluate: bool | Mapping[str, Any] = True,
+    evaluate: bool | ReadOnlyJsonObject = True,
     **settings: Any,
 ) -> Result:
     """Distil labelled X-rays into a few synthetic images, and compare networks trained from them with real images.
@@ -110,7 +114,7 @@ def distill(
         settings, evaluate = {**settings, "evaluate": evaluate}, True
     elif not isinstance(evaluate, bool):
         raise ArgumentTypeError("evaluate", repr(evaluate), "True, False or a mapping of its settings")
-    wanted: dict[str, Any] = {
+    wanted: JsonObject = {
         "ipc": ipc,
         "method": method,
         "network": network,

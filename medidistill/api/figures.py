@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from medidistill.distilled_set import DistilledSet
+from medidistill.results.history import HistoryEntry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +19,7 @@ __all__ = ["draw"]
 _MOST = 8  # images of a class that are shown
 
 
-def draw(
-    distilled: DistilledSet, entries: Sequence[Mapping[str, Any]], confusion: Sequence[Sequence[int]] | None
-) -> Figure:
+def draw(distilled: DistilledSet, entries: Sequence[HistoryEntry], confusion: Sequence[Sequence[int]] | None) -> Figure:
     """Draw a set with the history of its distillation and its confusion matrix, where there are any."""
     from medidistill.export.notebook_figure import NotebookFigure
 
@@ -49,7 +48,7 @@ def _images(axes: Axes, distilled: DistilledSet) -> None:
     axes.set_title("distilled images")
 
 
-def _course(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
+def _course(axes: Axes, entries: Sequence[HistoryEntry]) -> None:
     steps = [entry["step"] for entry in entries]
     axes.plot(steps, [entry["loss"] for entry in entries], color="tab:blue", linewidth=1)
     axes.set(xlabel="outer step", ylabel="loss", title="distillation" if entries else "no history")

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ArgumentError, ArgumentTypeError
+from medidistill.jsontypes import ReadOnlyJsonObject  # MedMNIST's description of a data set
 
 __all__ = ["RawImages", "raw_images"]
 
@@ -114,7 +115,7 @@ def _given_labels(labels: Any, count: int) -> Sequence[Any] | npt.NDArray[Any]:
     return labels if isinstance(labels, np.ndarray) else list(labels)
 
 
-def _medmnist_names(info: Mapping[str, Any]) -> tuple[str, ...]:
+def _medmnist_names(info: ReadOnlyJsonObject) -> tuple[str, ...]:
     names = info.get("label", {})
     if "multi-label" in str(info.get("task", "")):
         raise ArgumentError(

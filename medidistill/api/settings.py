@@ -13,6 +13,10 @@ from torch import nn
 
 from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, with_settings
 from medidistill.errors import ArgumentError, ArgumentTypeError, ConfigError, did_you_mean
+from medidistill.jsontypes import (  # settings as the caller gave them, before they are checked
+    JsonObject,
+    ReadOnlyJsonObject,
+)
 from medidistill.networks import make_network, register_network
 from medidistill.networks.functional import has_dropout
 from medidistill.pipeline.config_file import load_config
@@ -34,7 +38,7 @@ def run_config(
     seed: int,
     image_size: int | None,
     class_names: Sequence[str],
-    settings: Mapping[str, Any],
+    settings: ReadOnlyJsonObject,
 ) -> RunConfig:
     """Return the configuration that the arguments of `distill` ask for.
 
@@ -57,7 +61,7 @@ def run_config(
     nested = _nested(given)
     _whole("ipc", ipc, 1, 100_000)
     _whole("seed", seed, 0, 2**63 - 1)
-    changes: dict[str, Any] = {
+    changes: JsonObject = {
         "name": "Distilled from Python",
         "seed": seed,
         "device": _device(device),
@@ -85,16 +89,16 @@ def _base(config: Any) -> RunConfig:
     raise ArgumentTypeError("config", type(config).__name__, "a preset's name, a YAML file or a RunConfig")
 
 
-def _with(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+def _with(config: RunConfig, changes: ReadOnlyJsonObject) -> RunConfig:
     changed: RunConfig = with_settings(config, changes)
     return changed
 
 
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _nested(settings: ReadOnlyJsonObject) -> JsonObject:
     """Return settings as nested sections; a bare field of `DistillConfig` belongs to `distill`."""
     whole = {item.name for item in dataclasses.fields(RunConfig)} - {"seed", "device"}
     own = {item.name for item in dataclasses.fields(DistillConfig)} - {"ipc"}
-    nested: dict[str, Any] = {}
+    nested: JsonObject = {}
     for key, value in settings.items():
         first = key.partition(".")[0]
         if first in whole:
@@ -137,7 +141,7 @@ def _device(device: Any) -> str:
     return name
 
 
-def _network(network: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _network(network: Any) -> tuple[JsonObject, JsonObject]:
     """Return the changes of the sections `network` and `evaluate`."""
     if isinstance(network, str):
         if network not in _NAMES:

@@ -11,6 +11,7 @@ from dataclasses import field, fields
 from typing import Any
 
 from medidistill.errors import ConfigError, did_you_mean
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a configuration of any kind
 
 __all__ = [
     "Validated",
@@ -54,7 +55,7 @@ def file_name(default: str, text: str) -> Any:
 
 def names(default: tuple[str, ...], text: str, *options: str, prefix: str = "") -> Any:
     """Return a field for a list of names, each one of `options`, where there are any, or beginning with `prefix`."""
-    each: dict[str, Any] = {"each": options, "prefix": prefix} if options else {}
+    each: JsonObject = {"each": options, "prefix": prefix} if options else {}
     return field(default=default, metadata={"help": text, **each})
 
 
@@ -112,14 +113,14 @@ class Validated:
             object.__setattr__(self, item.name, float(value))
 
 
-def as_dict(config: Any) -> dict[str, Any]:
+def as_dict(config: Any) -> JsonObject:
     """Return a configuration as plain JSON types; an object with a `plain` method provides them itself."""
     described = config.plain() if hasattr(config, "plain") else dataclasses.asdict(config)
-    plain: dict[str, Any] = json.loads(json.dumps(described))
+    plain: JsonObject = json.loads(json.dumps(described))
     return plain
 
 
-def with_settings(config: Any, settings: Mapping[str, Any]) -> Any:
+def with_settings(config: Any, settings: ReadOnlyJsonObject) -> Any:
     """Return `config` with some settings changed; a mapping changes a section. Raises `ConfigError`."""
     known = {item.name for item in fields(config)}
     changed = {}
@@ -133,7 +134,7 @@ def with_settings(config: Any, settings: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **changed)
 
 
-def _digested(config: Any) -> dict[str, Any]:
+def _digested(config: Any) -> JsonObject:
     plain = as_dict(config)
     for item in fields(config) if not hasattr(config, "plain") else ():  # what describes itself says all there is
         if not item.metadata.get("digested", True):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # settings of a method, by its name
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "RealData", "preferred_method"]
 
@@ -47,7 +48,7 @@ class Method:
 
     name: str
     title: str
-    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: ReadOnlyJsonObject = field(default_factory=dict, hash=False)
     citation: str = ""
     reads: RealData = RealData.NOTHING
     summary: str = ""
@@ -63,7 +64,7 @@ _NO_AUGMENTATION = {
     **dict.fromkeys(("shift", "scale", "rotate", "brightness", "contrast", "cutout"), 0.0),
     "flip": False,
 }
-_GROWTH: dict[str, Any] = {"start_growth": 0.5, "label_init": "expert", "soft_labels": True}
+_GROWTH: JsonObject = {"start_growth": 0.5, "label_init": "expert", "soft_labels": True}
 _AVERAGE = {"ema": 0.9995}
 _KERNEL = {**_NO_W, "objective": "kernel", "lr_schedule": "cosine", "soft_labels": True}
 _PRUNE = {"enabled": True, "kind": "prune"}

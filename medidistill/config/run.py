@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from medidistill.config.data import IngestConfig
 from medidistill.config.distillation import DistillConfig
@@ -15,6 +14,7 @@ from medidistill.config.privacy import PrivacyConfig
 from medidistill.config.sources import SourceConfig, combine
 from medidistill.config.training import ExpertConfig, NetworkConfig
 from medidistill.errors import ConfigError, did_you_mean
+from medidistill.jsontypes import ReadOnlyJsonObject  # settings of methods, checked by `methods`
 
 __all__ = ["RunConfig"]
 
@@ -44,7 +44,7 @@ class RunConfig(Validated):
         "auto",
         *METHODS,
     )
-    methods: Mapping[str, Mapping[str, Any]] = field(
+    methods: Mapping[str, ReadOnlyJsonObject] = field(
         default_factory=dict,
         hash=False,
         metadata={"help": "settings of `distill` that one method has of its own: {bptt: {lr_images: 0.02}}"},

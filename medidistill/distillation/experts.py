@@ -11,7 +11,7 @@ flat experts with; their variant also weighs the surrogate gap, which is not her
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from medidistill.distillation.trajectory import Architecture, Expert, expert_fil
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.files import load_tensors
 from medidistill.hashing import tensor_sha256
+from medidistill.jsontypes import ReadOnlyJsonObject  # facts that a caller adds to the header
 from medidistill.networks import (
     ParameterLayout,
     PatientGradient,
@@ -65,7 +66,7 @@ def train_experts(
     shard: tuple[int, int] = (0, 1),
     together: int = 1,
     patients: Sequence[str] = (),
-    facts: Mapping[str, Any] | None = None,
+    facts: ReadOnlyJsonObject | None = None,
 ) -> list[Path]:
     """Train `config.count` experts and return their files, in order.
 

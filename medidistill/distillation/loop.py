@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -36,7 +35,9 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.hashing import tensor_sha256
+from medidistill.jsontypes import JsonObject  # the header of a checkpoint
 from medidistill.networks import ParameterLayout, should_compile
+from medidistill.results.history import HistoryEntry, RollBack
 from medidistill.seeding import stream
 
 __all__ = ["STOPPED", "DistillResult", "distill"]
@@ -65,8 +66,8 @@ class DistillResult:
     status: DistillStatus
     distilled: DistilledSet
     best_step: int
-    history: list[dict[str, Any]]
-    events: list[dict[str, Any]]
+    history: list[HistoryEntry]
+    events: list[RollBack]
     evolution: list[tuple[int, Tensor]]
 
 
@@ -121,7 +122,7 @@ def distill(
     return result
 
 
-def _stop_requested(on_step: Callable[[dict[str, Any]], None] | None, entry: dict[str, Any]) -> StoppedError | None:
+def _stop_requested(on_step: Callable[[HistoryEntry], None] | None, entry: HistoryEntry) -> StoppedError | None:
     try:
         if on_step is not None:
             on_step(entry)
@@ -319,7 +320,7 @@ class _Loop:
         self._write_checkpoint(path, self._capture(), good, progress)
 
     def _write_checkpoint(
-        self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: dict[str, Any] | None
+        self, path: Path | None, now: Checkpoint, good: dict[str, Tensor], good_progress: JsonObject | None
     ) -> None:
         if path is not None and self.ranks.writes:
             header = {"kind": "checkpoint", "format": CHECKPOINT_FORMAT, "digest": self.digest}
@@ -363,7 +364,7 @@ class _Loop:
         by_class = images.view(-1, config.images_per_class, *images.shape[1:])
         return by_class[:, : config.ipc].reshape(-1, *images.shape[1:]).clone()
 
-    def _validate(self, score: Callable[[DistilledSet], float], entry: dict[str, Any]) -> None:
+    def _validate(self, score: Callable[[DistilledSet], float], entry: HistoryEntry) -> None:
         value = self._score(score) if self.ranks.writes else None
         value = self.ranks.broadcast(value)
         if value is not None:

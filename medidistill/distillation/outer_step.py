@@ -7,8 +7,6 @@ segments, batches and augmentation, and a segment is the same whichever process 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from medidistill.distillation.objective import Objective
 from medidistill.distillation.problem import DistillStatus
 from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.state import DistillState
+from medidistill.results.history import HistoryEntry
 from medidistill.seeding import stream
 
 __all__ = ["OuterStep"]
@@ -38,7 +37,7 @@ class OuterStep:
     def __init__(self, objective: Objective, config: DistillConfig, seed: int, ranks: Ranks) -> None:
         self.objective, self.config, self.seed, self.ranks = objective, config, seed, ranks
 
-    def __call__(self, state: DistillState) -> tuple[dict[str, Any], DistillStatus | None]:
+    def __call__(self, state: DistillState) -> tuple[HistoryEntry, DistillStatus | None]:
         """Update `state`; return the history entry, and what went wrong (`NONFINITE`, `DIVERGED`) or None.
 
         After trouble the state is not to be used: load the last good one.
@@ -51,7 +50,7 @@ class OuterStep:
         ]
         found = self.ranks.gather(mine)
         loss = sum(sample.loss for sample in found) / len(found)
-        entry: dict[str, Any] = {"step": state.progress.step + 1, "loss": loss}
+        entry: HistoryEntry = {"step": state.progress.step + 1, "loss": loss}
         gradients = {
             "images": torch.stack([sample.images for sample in found]).mean(0),
             "log_alpha": torch.stack([sample.alpha for sample in found]).mean(0) * state.alpha,

@@ -6,12 +6,13 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from medidistill.config import TrainingConfig
 from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.jsontypes import ReadOnlyJsonObject  # facts that a caller adds to the recipe
+from medidistill.results.history import HistoryEntry
 
 __all__ = ["Callbacks", "DistillProblem", "DistillStatus"]
 
@@ -50,7 +51,7 @@ class DistillProblem:
     real: tuple[Tensor, Tensor] | None = None
     start: DistilledSet | None = None
     weights: Mapping[str, Tensor] | None = None
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: ReadOnlyJsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,4 +65,4 @@ class Callbacks:
     """
 
     score: Callable[[DistilledSet], float] | None = None
-    on_step: Callable[[dict[str, Any]], None] | None = None
+    on_step: Callable[[HistoryEntry], None] | None = None

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,11 +15,13 @@ from medidistill.config import DistillConfig
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.parameterization import Parameterization
 from medidistill.errors import ConfigError
+from medidistill.jsontypes import JsonObject  # the header of a checkpoint
+from medidistill.results.history import HistoryEntry, RollBack
 from medidistill.seeding import stream
 
 __all__ = ["DistillState", "Progress", "initial_images", "parameterization"]
 
-Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
+Checkpoint = tuple[dict[str, Tensor], JsonObject]
 
 
 def parameterization(config: DistillConfig, side: int, device: torch.device | str = "cpu") -> Parameterization:
@@ -98,8 +99,8 @@ class Progress:
     rollbacks: int = 0
     best_step: int = 0
     best_score: float | None = None
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[HistoryEntry] = field(default_factory=list)
+    events: list[RollBack] = field(default_factory=list)
 
     @property
     def rate_scale(self) -> float:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from medidistill.config import NetworkConfig, as_dict
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import save_tensors
+from medidistill.jsontypes import JsonObject  # the header of a tensor file
 from medidistill.networks import ParameterLayout, make_network
 
 __all__ = ["FORMAT", "Architecture", "Expert", "Experts", "expert_file", "write_expert"]
@@ -41,12 +41,12 @@ class Architecture:
             generator=generator,
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return JSON types."""
         return as_dict(self)
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Architecture:
+    def from_dict(cls, plain: JsonObject) -> Architecture:
         """Rebuild from `as_dict`."""
         return cls(**{**plain, "network": NetworkConfig(**plain["network"])})
 
@@ -56,7 +56,7 @@ def expert_file(folder: Path, number: int) -> Path:
     return folder / f"expert-{number:04d}.safetensors"
 
 
-def write_expert(path: Path, snapshots: Tensor, header: dict[str, Any]) -> None:
+def write_expert(path: Path, snapshots: Tensor, header: JsonObject) -> None:
     """Write snapshots (E + 1, P) float32 with their header; readable by the owner alone.
 
     A trajectory is computed from patients' images and can give them away: it never belongs in a bundle.
@@ -69,7 +69,7 @@ class Expert:
     """One expert file; snapshots are read when asked for."""
 
     path: Path
-    header: dict[str, Any]
+    header: JsonObject
     epochs: int
 
     @classmethod

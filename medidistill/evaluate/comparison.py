@@ -9,6 +9,7 @@ entries and its interval is paired.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from medidistill.config import as_dict
 from medidistill.errors import ConfigError
-from medidistill.evaluate.intervals import paired_t_interval, percentile_interval, resample_patients
+from medidistill.evaluate.intervals import PatientResamples, paired_t_interval, percentile_interval, resample_patients
 from medidistill.evaluate.metrics import check_scorable, confusion_matrix
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.evaluate.resampled import Columns, Group, measure
@@ -24,7 +25,7 @@ from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
 from medidistill.results.comparison import Comparison, Difference, Row
 from medidistill.statistics import FloatArray
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "ResampledScores", "compare", "compare_scores", "resample_scores"]
 
 _REAL = ("full", "dp_full", "random", "packed", "kmeans", "herding")
 _FEW_PATIENTS = 10
@@ -60,11 +61,52 @@ def compare(
         ConfigError: nothing to compare, a run without test probabilities or twice, shapes that do not fit,
             a class without an image, probabilities that are not finite.
     """
+    scores = resample_scores(runs, test_labels, patient_ids, class_names, bootstrap=bootstrap, seed=seed)
+    return compare_scores(scores, class_names, confidence=confidence)
+
+
+@dataclass(frozen=True)
+class ResampledScores:
+    """Every arm on the test split and on every draw of patients and networks; comparison and verdict share it.
+
+    Args:
+        labels: (N,) int64 of the test images.
+        patient_ids: N identifiers.
+        resamples: of patients, the same for all arms.
+        groups: (architecture, arm) -> its metrics: balanced accuracy, macro AUROC, K sensitivities, K specificities.
+        bootstrap: number of draws.
+        seed: of the draws.
+    """
+
+    labels: npt.NDArray[np.int64]
+    patient_ids: tuple[str, ...]
+    resamples: PatientResamples
+    groups: Mapping[tuple[str, str], Group]
+    bootstrap: int
+    seed: int
+
+
+def resample_scores(
+    runs: Sequence[ArmRun],
+    test_labels: npt.ArrayLike,
+    patient_ids: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> ResampledScores:
+    """Measure every arm on every draw; arguments and errors as `compare`. Most of the time of a comparison."""
     labels = np.asarray(test_labels)
     grouped = _grouped(runs, len(labels), len(class_names), class_names, labels)
     labels = labels.astype(np.int64)
     resamples = resample_patients(patient_ids, labels, len(class_names), bootstrap, seed)
     groups = {key: measure(group, _columns(labels), resamples, seed) for key, group in grouped.items()}
+    return ResampledScores(labels, tuple(patient_ids), resamples, groups, bootstrap, seed)
+
+
+def compare_scores(scores: ResampledScores, class_names: Sequence[str], *, confidence: float = 0.95) -> Comparison:
+    """Return the comparison that `compare` returns, from measured arms."""
+    groups, labels = scores.groups, scores.labels
     differences = [
         difference
         for architecture in dict.fromkeys(architecture for architecture, _ in groups)
@@ -76,11 +118,11 @@ def compare(
         rows=tuple(_make_row(group, labels, len(class_names), confidence) for group in groups.values()),
         differences=tuple(differences),
         test_images=len(labels),
-        test_patients=resamples.counts.shape[1],
-        bootstrap=bootstrap,
+        test_patients=scores.resamples.counts.shape[1],
+        bootstrap=scores.bootstrap,
         confidence=confidence,
-        seed=seed,
-        notes=_notes(groups, labels, patient_ids, class_names, resamples.redrawn),
+        seed=scores.seed,
+        notes=_notes(groups, labels, scores.patient_ids, class_names, scores.resamples.redrawn),
     )
 
 

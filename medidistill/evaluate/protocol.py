@@ -7,7 +7,7 @@ paired: what one network was given by chance, its partner was given too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medidistill.config import AugmentConfig, NetworkConfig, TrainingConfig, as_
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.files import load_tensors, save_tensors
+from medidistill.jsontypes import ReadOnlyJsonObject  # what the kind of arm has to tell
 from medidistill.networks import make_network, predict, train
 from medidistill.seeding import global_seed, stream
 
@@ -51,7 +52,7 @@ class Arm:
     images: Tensor
     labels: Tensor
     candidates: tuple[TrainingConfig, ...]
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: ReadOnlyJsonObject = field(default_factory=dict)
     fit: Callable[[torch.nn.Module, Tensor, Tensor], None] | None = None
     forms: tuple[Arm, ...] = ()
 
@@ -103,7 +104,7 @@ class ArmRun:
     val_balanced_accuracy: tuple[float, ...]
     candidate_scores: tuple[float | None, ...] = ()
     test_probabilities: npt.NDArray[np.float32] | None = None
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: ReadOnlyJsonObject = field(default_factory=dict)
     val_probabilities: npt.NDArray[np.float32] | None = None
     external_probabilities: npt.NDArray[np.float32] | None = None
 

@@ -44,6 +44,16 @@ class Group:
         """What names the units: groups with the same ones are given the same draws of them."""
         return tuple(run.seed for run in self.runs) if len(self.runs) > 1 else (self.runs[0].seed, len(self.units))
 
+    def columns(self, count: int) -> Group:
+        """Return the same with the first `count` metrics."""
+        parts = (part[:, :count] for part in (self.per_network, self.units, self.draws))
+        return Group(self.runs, *parts)
+
+    def beside(self, other: Group) -> Group:
+        """Return the metrics of this group and then those of `other`, of the same runs on the same draws."""
+        pairs = (self.per_network, other.per_network), (self.units, other.units), (self.draws, other.draws)
+        return Group(self.runs, *(np.concatenate(pair, axis=1) for pair in pairs))
+
     def interval(self, column: int, confidence: float) -> Interval:
         """Return the mean over the units of one metric with its percentile interval."""
         return percentile_interval(float(self.units[:, column].mean()), self.draws[:, column], confidence)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError
 from medidistill.evaluate.clinical.operating_point import threshold_at_specificity
-from medidistill.evaluate.intervals import percentile_interval, resample_patients
+from medidistill.evaluate.comparison import ResampledScores, resample_scores
+from medidistill.evaluate.intervals import percentile_interval
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.evaluate.resampled import Columns, Group, measure
-from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
 from medidistill.results.verdict import REFERENCE, Criterion, Measure, Question
 from medidistill.statistics import FloatArray
 from medidistill.words import arm_words
@@ -83,7 +83,11 @@ def patients_per_class(data: VerdictData) -> dict[str, int]:
 
 
 def criteria_by_method(
-    runs: Sequence[ArmRun], methods: Sequence[str], data: VerdictData, settings: VerdictSettings
+    runs: Sequence[ArmRun],
+    methods: Sequence[str],
+    data: VerdictData,
+    settings: VerdictSettings,
+    scores: ResampledScores | None = None,
 ) -> dict[str, tuple[Criterion, ...]]:
     """Return the criteria of each method's set, whichever of them is delivered.
 
@@ -92,6 +96,7 @@ def criteria_by_method(
         methods: arms that are distilled sets.
         data: labels and patients of the test images.
         settings: margins and levels.
+        scores: the arms as the comparison measured them on its draws; measured here where None.
 
     Raises:
         ConfigError: runs of several architectures, a method without a run, or probabilities that do not fit.
@@ -104,17 +109,21 @@ def criteria_by_method(
             f"verdict on {', '.join(methods)}: needs runs of one architecture for each of them, found arms "
             f"{', '.join(arms)} with {', '.join(sorted({run.architecture for run in runs}))}"
         )
-    resamples = resample_patients(
-        data.patient_ids, data.labels, len(data.class_names), settings.bootstrap, settings.seed
-    )
-    wanted = [arm for arm in (*methods, REFERENCE, *CONTROLS) if arm in arms]
-    columns = _columns(data, settings)
-    groups = {arm: measure(arms[arm], columns, resamples, settings.seed) for arm in dict.fromkeys(wanted)}
+    wanted = [arm for arm in dict.fromkeys((*methods, REFERENCE, *CONTROLS)) if arm in arms]
+    if scores is None:
+        how = {"bootstrap": settings.bootstrap, "seed": settings.seed}
+        shown = [run for run in runs if run.arm in wanted]
+        scores = resample_scores(shown, data.labels, data.patient_ids, data.class_names, **how)
+    columns = _sensitivities(data, settings)
+    groups = {}
+    for arm in wanted:
+        found = scores.groups[runs[0].architecture, arm].columns(2)  # balanced accuracy and macro AUROC
+        groups[arm] = found.beside(measure(arms[arm], columns, scores.resamples, scores.seed))
     return {method: tuple(_criteria(groups, method, data, settings)) for method in methods}
 
 
-def _columns(data: VerdictData, settings: VerdictSettings) -> Columns:
-    """Return what is measured: balanced accuracy, macro AUROC, mean sensitivity at the threshold, K sensitivities."""
+def _sensitivities(data: VerdictData, settings: VerdictSettings) -> Columns:
+    """Return what is measured beside the comparison: mean sensitivity at the threshold, K sensitivities."""
 
     def of_network(run: ArmRun, place: int) -> Callable[[FloatArray], FloatArray]:
         assert run.test_probabilities is not None
@@ -126,10 +135,7 @@ def _columns(data: VerdictData, settings: VerdictSettings) -> Columns:
         def columns(weights: FloatArray) -> FloatArray:
             sensitivity = (weights @ (truth & called)) / (weights @ truth)
             sensitivity[:, undefined] = np.nan
-            recall = weighted_rates(data.labels, probabilities, weights)[0]
-            areas = weighted_aurocs(data.labels, probabilities, weights)
-            means = [part.mean(axis=1, keepdims=True) for part in (recall, areas, sensitivity)]
-            return np.concatenate([*means, sensitivity], axis=1)
+            return np.concatenate([sensitivity.mean(axis=1, keepdims=True), sensitivity], axis=1)
 
         return columns
 

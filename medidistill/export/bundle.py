@@ -12,10 +12,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import SourceConfig
 from medidistill.distilled_set import DistilledSet
@@ -28,6 +27,7 @@ from medidistill.export.recipe import make_recipe
 from medidistill.export.sums import SUMS, sums_text
 from medidistill.export.verifying import verify
 from medidistill.files import publish_folder, translate_os_errors, write_bytes, write_json, write_text
+from medidistill.jsontypes import ReadOnlyJsonObject  # recipes of any version, checked by their schema
 from medidistill.record import RunRecord
 from medidistill.results.comparison import Comparison
 from medidistill.results.privacy_section import PrivacySection
@@ -47,7 +47,7 @@ def write_bundle(
     verdict: Verdict | None = None,
     sources: Sequence[SourceConfig] = (),
     privacy: PrivacySection | None = None,
-    merged_from: Sequence[Mapping[str, Any]] = (),
+    merged_from: Sequence[ReadOnlyJsonObject] = (),
     replace: bool = False,
     publishing: Callable[[Path], AbstractContextManager[None]] | None = None,
 ) -> Path:
@@ -127,7 +127,7 @@ def _put(partial: Path, folder: Path, *, replace: bool) -> None:
     shutil.rmtree(old)
 
 
-def _fill(folder: Path, distilled: DistilledSet, recipe: Mapping[str, Any]) -> None:
+def _fill(folder: Path, distilled: DistilledSet, recipe: ReadOnlyJsonObject) -> None:
     from medidistill.export.dicom import dicom_files  # highdicom takes a second to load
 
     distilled.save(folder / SET)

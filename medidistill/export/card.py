@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from medidistill.config import METHODS
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
+from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 from medidistill.results.bundle import BundleEvaluation
 from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.serialise import from_json
@@ -30,7 +29,7 @@ _REAL_START = """> **init: real. Every image of this set began as a copy of a pa
 """
 
 
-def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
+def card_text(recipe: ReadOnlyJsonObject, npz_name: str) -> str:
     """Return the card in Markdown, with the front matter that Hugging Face reads."""
     front = _front_matter(recipe)
     warning = _REAL_START if recipe["init"] == "real" else ""
@@ -46,12 +45,12 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
     return front + "\n" + "\n".join(parts)
 
 
-def _evaluation(recipe: Mapping[str, Any]) -> BundleEvaluation | None:
+def _evaluation(recipe: ReadOnlyJsonObject) -> BundleEvaluation | None:
     stored = recipe["evaluation"]
     return None if stored is None else from_json(BundleEvaluation, stored, "the evaluation of a bundle")
 
 
-def _front_matter(recipe: Mapping[str, Any]) -> str:
+def _front_matter(recipe: ReadOnlyJsonObject) -> str:
     """Return what Hugging Face reads of the card: licence, size, and labels as a `ClassLabel` in label order."""
     names = "".join(f"          {json.dumps(str(k))}: {json.dumps(name)}\n" for k, name in enumerate(recipe["classes"]))
     features = (
@@ -79,7 +78,7 @@ def _size_category(images: int) -> str:
     return next((name for limit, name in limits if images < limit), "n>1M")
 
 
-def _what(recipe: Mapping[str, Any]) -> str:
+def _what(recipe: ReadOnlyJsonObject) -> str:
     net = recipe["architecture"]
     shape = f"{net['image_size']} x {net['image_size']} pixels, {net['channels']} channel(s)"
     start = "noise" if recipe["init"] == "noise" else "real images (init: real)"
@@ -119,7 +118,7 @@ def _worth(evaluation: BundleEvaluation | None, notice: str, classes: int) -> st
     return "\n".join(lines) + "\n" + caution
 
 
-def _how(recipe: Mapping[str, Any]) -> str:
+def _how(recipe: ReadOnlyJsonObject) -> str:
     remarks = []
     if recipe["architecture"]["name"] != "convnet":
         remarks.append(f"The set was distilled with {recipe['architecture']['name']}; these lines train a ConvNet.")
@@ -140,7 +139,7 @@ What `predict` sees must be a frontal X-ray resized to {side} x {side}, air dark
 """
 
 
-def _stored(recipe: Mapping[str, Any]) -> str:
+def _stored(recipe: ReadOnlyJsonObject) -> str:
     """Return how the images lie in the tensor file, normalised in every case."""
     storage = recipe.get("storage", {"packed": False})
     if not storage["packed"]:
@@ -152,7 +151,7 @@ def _stored(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _files(recipe: Mapping[str, Any], npz_name: str) -> str:
+def _files(recipe: ReadOnlyJsonObject, npz_name: str) -> str:
     return f"""## Files
 
 | file | what |
@@ -169,7 +168,7 @@ The 8-bit copies are rounded and clipped; train from `distilled.safetensors`.
 """
 
 
-def _origin(recipe: Mapping[str, Any]) -> str:
+def _origin(recipe: ReadOnlyJsonObject) -> str:
     licence = recipe["licence"]
     use = {True: "not excluded by a source", False: "**no commercial use**", None: "not settled by what is stated"}
     lines = [
@@ -194,7 +193,7 @@ def _origin(recipe: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _part(part: Mapping[str, Any]) -> list[str]:
+def _part(part: ReadOnlyJsonObject) -> list[str]:
     told = part["recipe"]
     privacy = told.get("privacy", {}).get("statement", "nothing stated")
     return [

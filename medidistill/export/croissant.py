@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medidistill.files import sha256_file
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # JSON-LD in the Croissant vocabulary
 
 __all__ = ["croissant"]
 
 # term -> meaning, as the specification (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html) asks for it
-_CONTEXT: dict[str, Any] = {
+_CONTEXT: JsonObject = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "arrayShape": "cr:arrayShape",
@@ -56,7 +56,7 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
-def croissant(recipe: Mapping[str, Any], folder: Path, npz_name: str) -> dict[str, Any]:
+def croissant(recipe: ReadOnlyJsonObject, folder: Path, npz_name: str) -> JsonObject:
     """Return the metadata of a bundle whose files lie in `folder`, as JSON-LD.
 
     Args:
@@ -89,7 +89,7 @@ def croissant(recipe: Mapping[str, Any], folder: Path, npz_name: str) -> dict[st
         "includes": "png/*.png",
     }
     licence = recipe["licence"]
-    found: dict[str, Any] = {
+    found: JsonObject = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
@@ -112,7 +112,7 @@ def croissant(recipe: Mapping[str, Any], folder: Path, npz_name: str) -> dict[st
     return {key: value for key, value in found.items() if value not in ("", [])}
 
 
-def _citation(recipe: Mapping[str, Any]) -> str:
+def _citation(recipe: ReadOnlyJsonObject) -> str:
     """Return what to cite: what the sources ask for, else the set itself."""
     cited = "; ".join(source["citation"] for source in recipe["sources"] if source["citation"])
     made = f"made by dataset distillation with medidistill {recipe['versions'].get('medidistill', '')}".rstrip()
@@ -124,7 +124,7 @@ def _licence_url(identifier: str) -> str:
     return f"https://spdx.org/licenses/{identifier}.html" if identifier not in ("other", "unknown") else identifier
 
 
-def _records(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _records(recipe: ReadOnlyJsonObject) -> JsonObject:
     name = {"fileObject": {"@id": "png/metadata.csv"}, "extract": {"column": "file_name"}}
     label = {"fileObject": {"@id": "png/metadata.csv"}, "extract": {"column": "label"}}
     image = {"fileSet": {"@id": "pictures"}, "extract": {"fileProperty": "content"}}
@@ -142,7 +142,7 @@ def _records(recipe: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _field(name: str, text: str, kind: str, source: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Any:
+def _field(name: str, text: str, kind: str, source: ReadOnlyJsonObject, more: ReadOnlyJsonObject | None = None) -> Any:
     return {
         "@type": "cr:Field",
         "@id": f"images/{name}",

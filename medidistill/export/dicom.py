@@ -16,7 +16,7 @@ import hashlib
 import io
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from pydicom.valuerep import DSfloat
 
 from medidistill.distilled_set import DistilledSet
 from medidistill.export.copies import display_pixels, file_stem
+from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe, checked by its schema
 
 __all__ = ["dicom_files"]
 
@@ -39,7 +40,7 @@ _HEADER_REVISION = 2
 _TIME = "000000"
 
 
-def dicom_files(distilled: DistilledSet, recipe: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+def dicom_files(distilled: DistilledSet, recipe: ReadOnlyJsonObject) -> Iterator[tuple[str, bytes]]:
     """Yield (file name, bytes) of one DICOM object an image: one study, one series a class.
 
     Args:

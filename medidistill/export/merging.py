@@ -14,7 +14,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from medidistill.export.sums import SUMS
 from medidistill.export.verifying import require_verified
 from medidistill.files import sha256_file
 from medidistill.hashing import tensor_sha256
+from medidistill.jsontypes import JsonObject  # recipes of any version
 
 __all__ = ["ClassMapping", "Part", "merge_sets", "one_sided_classes", "read_part", "sources_of"]
 
@@ -102,7 +102,7 @@ class Part:
     sha256sums: str
     translated: Mapping[str, str | None] = field(default_factory=dict)
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> JsonObject:
         """Return what the merged bundle keeps of this one."""
         kept = {"name": self.bundle.facts["name"], "sha256sums": self.sha256sums, "recipe": dict(self.bundle.facts)}
         return {**kept, "classes": dict(self.translated)} if self.translated else kept

@@ -9,10 +9,8 @@ Format: the MONAI bundle specification (https://docs.monai.io/en/stable/mb_speci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ArgumentError
 from medidistill.export.folders import new_folder
 from medidistill.files import write_json, write_text
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # configuration in MONAI's vocabulary
 from medidistill.networks import ConvNet
 
 __all__ = ["write_monai_bundle"]
@@ -39,7 +38,7 @@ def write_monai_bundle(
     folder: Path | str,
     *,
     name: str = "",
-    facts: Mapping[str, Any] | None = None,
+    facts: ReadOnlyJsonObject | None = None,
 ) -> Path:
     """Write a trained network as a MONAI bundle into a new folder and return it.
 
@@ -92,9 +91,9 @@ def _plain_weights(network: ConvNet) -> dict[str, Tensor]:
     return weights
 
 
-def _inference(distilled: DistilledSet, network: ConvNet) -> dict[str, Any]:
+def _inference(distilled: DistilledSet, network: ConvNet) -> JsonObject:
     side = distilled.images.shape[-1]
-    normalise: dict[str, Any] = {"_target_": "NormalizeIntensityd", "keys": "image"}
+    normalise: JsonObject = {"_target_": "NormalizeIntensityd", "keys": "image"}
     if distilled.normalisation.kind == "fixed":
         normalise |= {"subtrahend": distilled.normalisation.mean, "divisor": distilled.normalisation.std}
     return {
@@ -149,7 +148,7 @@ def _inference(distilled: DistilledSet, network: ConvNet) -> dict[str, Any]:
     }
 
 
-def _metadata(distilled: DistilledSet, title: str) -> dict[str, Any]:
+def _metadata(distilled: DistilledSet, title: str) -> JsonObject:
     _, channels, side, _ = distilled.images.shape
     classes = {str(number): name for number, name in enumerate(distilled.class_names)}
     image = {"type": "image", "format": "magnitude", "modality": "XR", "num_channels": channels}
@@ -199,7 +198,7 @@ def _metadata(distilled: DistilledSet, title: str) -> dict[str, Any]:
     }
 
 
-def _card(distilled: DistilledSet, title: str, facts: Mapping[str, Any]) -> str:
+def _card(distilled: DistilledSet, title: str, facts: ReadOnlyJsonObject) -> str:
     privacy = facts.get("privacy", {}).get("statement", "No audit was made: no attack was measured.")
     licence = facts.get("licence", {}).get("identifier", "unknown")
     notice = str(facts.get("notice", ""))

@@ -5,8 +5,7 @@ They rebuild the ConvNet, schedule and normalisation that the recipe names, from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 
 __all__ = ["training_code"]
 
@@ -52,7 +51,7 @@ _NORMALISE = {
 }
 
 
-def _images(storage: Mapping[str, Any] | None) -> list[str]:
+def _images(storage: ReadOnlyJsonObject | None) -> list[str]:
     """Return the lines that define `images` (N, C, H, W); bundles of older formats do not say how they are stored."""
     if storage is None or not storage["packed"]:
         return ['images = tensors["images"]']
@@ -70,12 +69,12 @@ def _images(storage: Mapping[str, Any] | None) -> list[str]:
     return [*values, 'images = tensors["packed/matrix"] @ stored @ tensors["packed/matrix"].T']
 
 
-def is_augmented(recipe: Mapping[str, Any]) -> bool:
+def is_augmented(recipe: ReadOnlyJsonObject) -> bool:
     """Whether the lines augment as the recipe does: they know all of it but erased squares and flips."""
     return any(recipe["training"]["augment"].values())
 
 
-def training_code(recipe: Mapping[str, Any]) -> str:
+def training_code(recipe: ReadOnlyJsonObject) -> str:
     """Return Python source that trains `network` and defines `predict`, to be run inside the bundle."""
     norm, bias = _NORMS[recipe["architecture"]["norm"]]
     plan = recipe["training"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from medidistill.export.showing import as_paths, contact_sheet, read_pictures
 from medidistill.export.sums import SUMS, file_digest, listed, read_bounded
 from medidistill.files import translate_os_errors
 from medidistill.intensities import to_unit_range
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 from medidistill.networks import adapt_network, predict, train_on_distilled
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Bundle(DistilledSet):
         >>> network = medidistill.load("bundle").train()  # doctest: +SKIP
     """
 
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: ReadOnlyJsonObject = field(default_factory=dict)
 
     def train(self, network: nn.Module | None = None, *, seed: int = 0, **recipe: Any) -> nn.Module:
         """Train a network by the recipe of this set and return it.
@@ -153,7 +153,7 @@ def load(path: Path | str) -> Bundle:
     return read_set(path / SET, read_recipe(path))
 
 
-def read_set(path: Path, facts: Mapping[str, Any] | None = None) -> Bundle:
+def read_set(path: Path, facts: ReadOnlyJsonObject | None = None) -> Bundle:
     """Read one tensor file and check that it can be trained from. Raises `IngestError`."""
     try:
         bundle = Bundle.load(path)
@@ -168,7 +168,7 @@ def read_set(path: Path, facts: Mapping[str, Any] | None = None) -> Bundle:
     return dataclasses.replace(bundle, facts=dict(facts or {}))
 
 
-def read_recipe(folder: Path) -> dict[str, Any]:
+def read_recipe(folder: Path) -> JsonObject:
     """Return `recipe.json` of a bundle. Raises `IngestError` when it is not a JSON object."""
     try:
         recipe = json.loads(read_bounded(folder / "recipe.json").decode("utf-8"), parse_constant=_no_constant)

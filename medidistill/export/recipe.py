@@ -8,7 +8,7 @@ older formats are read and checked by their own schema. Nothing without these se
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,6 +16,10 @@ from typing import Any
 from medidistill.config import SourceConfig, as_dict, combine, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
+from medidistill.jsontypes import (  # recipes; their type is the JSON Schema of each format
+    JsonObject,
+    ReadOnlyJsonObject,
+)
 from medidistill.networks.convnet import default_depth
 from medidistill.record import RunRecord
 from medidistill.results.bundle import BundleEvaluation
@@ -39,8 +43,8 @@ def make_recipe(
     notice: str = "",
     sources: Sequence[SourceConfig] = (),
     privacy: PrivacySection | None = None,
-    merged_from: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+    merged_from: Sequence[ReadOnlyJsonObject] = (),
+) -> JsonObject:
     """Describe a distilled set: how to train from it, how it was made, with what, what it is worth, what it may leak.
 
     Of the record only versions, digests and the date are taken: commands, paths and hardware stay where the run was.
@@ -83,7 +87,7 @@ def make_recipe(
     return recipe
 
 
-def describe_set(distilled: DistilledSet) -> dict[str, Any]:
+def describe_set(distilled: DistilledSet) -> JsonObject:
     """Return what the recipe repeats of the tensor file, so that each can be checked against the other."""
     count, channels, side, _ = distilled.images.shape
     architecture = as_dict(distilled.network) | {

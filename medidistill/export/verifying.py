@@ -13,6 +13,7 @@ from medidistill.export.reading import SET, read_recipe, read_set
 from medidistill.export.recipe import BUNDLE_FORMAT, describe_set, schema_problems
 from medidistill.export.signing import signature_problem
 from medidistill.export.sums import SUMS, folder_problems, listed
+from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 
 __all__ = ["Verification", "examine", "require_verified", "verify"]
 
@@ -66,7 +67,7 @@ def examine(path: Path | str, *, public_key: Path | None = None) -> Verification
     return Verification(tuple(dict.fromkeys(problems)), tuple(notes))
 
 
-def _contents(folder: Path, recipe: Mapping[str, Any], expected: Mapping[str, str], notes: list[str]) -> list[str]:
+def _contents(folder: Path, recipe: ReadOnlyJsonObject, expected: Mapping[str, str], notes: list[str]) -> list[str]:
     """Return where recipe, tensors and the list of files say different things."""
     stated = describe_set(read_set(folder / SET))
     problems = [

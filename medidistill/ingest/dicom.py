@@ -25,6 +25,7 @@ from medidistill.ingest.file_kind import file_kind, unknown_kind
 from medidistill.ingest.header_screening import body_part, view
 from medidistill.ingest.raster import read_raster_file
 from medidistill.ingest.silence_pydicom import silence_pydicom
+from medidistill.jsontypes import JsonObject  # meta data as MONAI's readers return them
 
 __all__ = [
     "ChestXrayReader",
@@ -159,7 +160,7 @@ class ChestXrayReader(ImageReader):  # type: ignore[misc, unused-ignore]
         """Return the paths and frames to decode; see `address`."""
         return _places(data)
 
-    def get_data(self, img: Sequence[tuple[Path, int | None]]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def get_data(self, img: Sequence[tuple[Path, int | None]]) -> tuple[NDArray[np.float32], JsonObject]:
         """Decode one file: `(picture, metadata)`, picture (rows, columns) float32 in [0, 1].
 
         The metadata hold the header's `view` and `body_part` in the words of `medidistill.ingest.header_screening`, and

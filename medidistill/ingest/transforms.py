@@ -19,6 +19,7 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.files import translate_os_errors
 from medidistill.ingest.dicom import ChestXrayReader
 from medidistill.ingest.examine import Examined
+from medidistill.jsontypes import JsonObject  # MONAI's items
 
 __all__ = ["CentreSquared", "Loader", "compose"]
 
@@ -88,7 +89,7 @@ class Loader:
             self.images.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.images.chmod(0o700)
 
-    def __call__(self, place: str, digest: str) -> dict[str, Any]:
+    def __call__(self, place: str, digest: str) -> JsonObject:
         """Return the item of the picture at `place`: image (1, S, S) float32 in [0, 1], and what `Examined` notes.
 
         Args:
@@ -111,9 +112,9 @@ class Loader:
                     raise
                 raise cause from error
 
-    def _item(self, data: dict[str, str]) -> dict[str, Any]:
+    def _item(self, data: dict[str, str]) -> JsonObject:
         if self.images is None:
-            item: dict[str, Any] = self.transform(data)
+            item: JsonObject = self.transform(data)
             return item
         item = PersistentDataset([data], self.transform, cache_dir=self.images, hash_func=self._name)[0]
         return item

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from medidistill.jsontypes import JsonObject  # options of torch's compiler
+
 __all__ = ["Compilations", "CompiledByShape", "compiled_once", "should_compile", "watch_compilations"]
 
 # activations of the widest layer, summed over all steps, from which compilation pays off:
@@ -23,7 +25,7 @@ __all__ = ["Compilations", "CompiledByShape", "compiled_once", "should_compile",
 _MIN_WORK_TO_COMPILE = 1e9
 
 # recompute large activations in each loop that reads them: storing and loading them, masks above all, is slower
-_INDUCTOR_OPTIONS: dict[str, Any] = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
+_INDUCTOR_OPTIONS: JsonObject = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
 
 
 def should_compile(mode: str, activations: float) -> bool:

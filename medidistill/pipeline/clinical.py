@@ -8,7 +8,7 @@ from typing import Any
 
 from medidistill.config import RunConfig
 from medidistill.distilled_set import LabelledImages
-from medidistill.evaluate import ArmRun
+from medidistill.evaluate import ArmRun, ResampledScores
 from medidistill.evaluate.clinical import (
     ClinicalComparison,
     ClinicalSettings,
@@ -44,7 +44,12 @@ def clinical_settings(config: RunConfig, arms: Sequence[str]) -> ClinicalSetting
 
 
 def write_clinical(
-    run: RunContext, data: PreparedData, scored: LabelledImages, runs: Sequence[ArmRun], folder: Path
+    run: RunContext,
+    data: PreparedData,
+    scored: LabelledImages,
+    runs: Sequence[ArmRun],
+    scores: ResampledScores,
+    folder: Path,
 ) -> ClinicalComparison:
     """Compute the clinical figures of `runs` on the images `scored`; leave JSON, CSV and the checklists in `folder`.
 
@@ -53,6 +58,7 @@ def write_clinical(
         data: prepared images; thresholds come from validation, the source probe learns from training.
         scored: the images that the probabilities of `runs` belong to: the test split, or an external set.
         runs: cells, with `test_probabilities` of `scored`.
+        scores: the same on every draw; its draws of patients are taken here, too.
         folder: where the files go.
     """
     result = clinical_comparison(
@@ -63,6 +69,7 @@ def write_clinical(
         settings=clinical_settings(run.config, [one.arm for one in runs]),
         val_labels=data.val.labels.numpy(),
         subgroups=_subgroups(scored),
+        resamples=scores.resamples,
         probe=_probe(data, scored) if scored is data.test else None,
     )
     write_json(folder / "clinical.json", result.to_dict())

@@ -14,6 +14,7 @@ import yaml
 
 from medidistill.config import RunConfig, as_dict
 from medidistill.errors import ConfigError, did_you_mean
+from medidistill.jsontypes import JsonObject  # YAML that a user wrote, before it is checked
 from medidistill.pipeline.resources import preset_files
 
 __all__ = [
@@ -117,7 +118,7 @@ class _Builder:
             what = f"{section}={raw!r}" if section else "the file"
             raise self._error(section, f"{what}: must be a section of keys ({', '.join(_names(kind)[:4])}, ...)")
         types = typing.get_type_hints(kind)
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         for key, value in raw.items():
             name = f"{prefix}{key}"
             if key not in types:
@@ -139,7 +140,7 @@ class _Builder:
             message = str(error).replace(f"{kind.__name__}.", prefix)
             raise self._error(re.split(r"[=:]", message)[0], message) from error
 
-    def _sections_by_name(self, value: Any, name: str) -> dict[str, Any]:
+    def _sections_by_name(self, value: Any, name: str) -> JsonObject:
         value = {} if value is None else value
         if not isinstance(value, Mapping) or not all(isinstance(one, Mapping) for one in value.values()):
             raise self._error(name, f"{name}={value!r}: must be a section for each name, as {{bptt: {{ipc: 5}}}}")
@@ -160,7 +161,7 @@ def _names(kind: Any) -> list[str]:
     return [item.name for item in dataclasses.fields(kind)]
 
 
-def _override(raw: dict[str, Any], option: str) -> str:
+def _override(raw: JsonObject, option: str) -> str:
     """Put one `a.b=c` into `raw`; returns the dotted key."""
     key, sign, text = option.partition("=")
     origin = _origin(option)

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import RunConfig, as_dict, digest
 from medidistill.errors import (
@@ -28,6 +27,7 @@ from medidistill.ingest import deidentify as deid
 from medidistill.ingest.pacs.spool import object_name
 from medidistill.ingest.pacs.study_spool import Arrival, WaitingStudy, accession_name, list_spool, take_study, taking
 from medidistill.ingest.sources.table import read_table
+from medidistill.jsontypes import JsonObject  # facts of a stage, see `RunRecord.stages`
 from medidistill.pipeline.bundle_delivery import deliver_bundle
 from medidistill.pipeline.cleaning import clean
 from medidistill.pipeline.config_file import load_config
@@ -357,7 +357,7 @@ def _is_labelled(study: WaitingStudy, known: frozenset[str]) -> bool:
     return study.accessions is None or bool(known & {*study.objects, *study.accessions})
 
 
-def _stages(output: RunFolder) -> dict[str, dict[str, Any]]:
+def _stages(output: RunFolder) -> dict[str, JsonObject]:
     return RunRecord.load(output.record_file).stages if output.record_file.is_file() else {}
 
 

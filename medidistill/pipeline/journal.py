@@ -20,10 +20,12 @@ from typing import Any
 
 from medidistill.errors import MedidistillError, PrivacyGateError, StoppedError
 from medidistill.files import write_json, write_text
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # facts by event
 from medidistill.pipeline.redaction import DETAILS, public_message
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.withholding import full_text
+from medidistill.results.run_status import RunStatus
 
 __all__ = ["FORMAT", "Journal", "State"]
 
@@ -67,7 +69,7 @@ class Journal:
     stages: tuple[str, ...] = ()
     sinks: tuple[Sink, ...] = ()
     silent: bool = False
-    status: dict[str, Any] = field(default_factory=dict)
+    status: RunStatus = field(default_factory=RunStatus)
     _ticks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     _written: float = -_EVERY
     _told: float = 0.0
@@ -216,7 +218,7 @@ class Journal:
             write_json(self.folder.status_file, {**_plain(self.status), "updated": _now()})
 
 
-def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(facts: ReadOnlyJsonObject) -> JsonObject:
     """Replace what JSON has no word for: NaN and infinity become null."""
     return {
         key: _plain(value)

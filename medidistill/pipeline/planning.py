@@ -10,9 +10,9 @@ import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import RunConfig
+from medidistill.jsontypes import JsonObject  # JSON types for a terminal
 from medidistill.pipeline.release_check import ReleaseCheck, check_release
 from medidistill.pipeline.stages import stages_of
 from medidistill.pipeline.status import duration
@@ -51,7 +51,7 @@ class Plan:
     memory: int
     release: ReleaseCheck
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return JSON types."""
         return dataclasses.asdict(self)
 

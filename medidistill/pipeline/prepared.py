@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from medidistill.config import as_dict
 from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import IngestError
 from medidistill.files import load_tensors, private_folder, save_tensors
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # the header of a tensor file
 
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
@@ -27,7 +28,7 @@ _TENSORS = ("images", "labels")
 
 
 def save_split(
-    path: Path, images: LabelledImages, header: Mapping[str, Any], more: Mapping[str, Tensor] | None = None
+    path: Path, images: LabelledImages, header: ReadOnlyJsonObject, more: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write the images of a split with all that is known of them, readable by its owner only."""
     names = {name: value for name, value in vars(images).items() if name not in _TENSORS}
@@ -35,10 +36,10 @@ def save_split(
     save_tensors(path, tensors, {"kind": "prepared_split", **names, **header}, mode=0o600)
 
 
-def load_split(path: Path) -> tuple[LabelledImages, dict[str, Any], dict[str, Tensor]]:
+def load_split(path: Path) -> tuple[LabelledImages, JsonObject, dict[str, Tensor]]:
     """Read what `save_split` wrote: images, header, tensors. Raises `IngestError` when it is missing or damaged."""
     tensors, header = load_tensors(path)
-    names: dict[str, Any] = {
+    names: JsonObject = {
         one.name: tuple(header.get(one.name, ())) for one in fields(LabelledImages) if one.name not in _TENSORS
     }
     return LabelledImages(images=tensors["images"], labels=tensors["labels"], **names), header, tensors

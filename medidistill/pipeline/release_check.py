@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medidistill.config import RunConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.files import write_json
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # facts of a stage, see `RunRecord.stages`
 from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.arms import candidate_methods
 from medidistill.pipeline.releasing import load_policy
@@ -96,7 +97,7 @@ class ReleaseCheck:
         ]
         return found
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return JSON types."""
         return {"format": FORMAT, **asdict(self), "summary": self.lines()}
 
@@ -154,7 +155,7 @@ def check_release(config: RunConfig, data: SplitCounts, profile: str = "") -> Re
     )
 
 
-def counts_of(facts: Mapping[str, Any]) -> SplitCounts:
+def counts_of(facts: ReadOnlyJsonObject) -> SplitCounts:
     """Return the counts that the record of a finished ingest holds.
 
     Args:

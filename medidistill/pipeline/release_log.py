@@ -16,12 +16,12 @@ from __future__ import annotations
 import datetime
 import os
 import pwd
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medidistill.chained_log import ChainedLog
 from medidistill.files import read_json
+from medidistill.jsontypes import ReadOnlyJsonObject  # facts of a log entry, by event
 from medidistill.pipeline.run_folder import RunFolder
 
 __all__ = ["NAME", "acting_user", "ledger_of", "log_of_bundle", "not_logged", "note", "unfinished"]
@@ -65,7 +65,7 @@ def ledger_of(run: RunFolder, named: str) -> Path:
     return Path(named) if named else run.path.resolve().parent / LEDGER
 
 
-def unfinished(entries: tuple[Mapping[str, Any], ...]) -> list[str]:
+def unfinished(entries: tuple[ReadOnlyJsonObject, ...]) -> list[str]:
     """Return what was begun and has no end in a log, one line each: the process was killed in between."""
     ends = {"releasing": ("released", "withdrawn"), "sending": ("sent",), "delivering": ("delivered",)}
     found = []
@@ -77,7 +77,7 @@ def unfinished(entries: tuple[Mapping[str, Any], ...]) -> list[str]:
     return found
 
 
-def not_logged(log: Path, entries: tuple[Mapping[str, Any], ...]) -> list[str]:
+def not_logged(log: Path, entries: tuple[ReadOnlyJsonObject, ...]) -> list[str]:
     """Return the sets that the ledger beside a log counts and the log does not know, one line each."""
     ledger = log.with_name(LEDGER)
     counted = read_json(ledger).get("releases", []) if ledger.is_file() else []

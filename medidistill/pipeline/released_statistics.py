@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import DPConfig, as_dict, digest
 from medidistill.distillation.noised_statistics import FeatureStatistics, noised_statistics
@@ -20,6 +19,7 @@ from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator
 from medidistill.pipeline.arms import method_config
 from medidistill.pipeline.work import RunContext
+from medidistill.results.history import HistoryEntry
 
 __all__ = ["distil_released", "release_noise"]
 
@@ -44,7 +44,7 @@ def distil_released(run: RunContext, method: str) -> None:
     if run.is_up_to_date(stage, inputs, folder / "distilled.safetensors"):
         return
     statistics = _release(run, folder / "statistics.safetensors", release)
-    entries: list[dict[str, Any]] = []
+    entries: list[HistoryEntry] = []
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar:
 
         def on_step(step: int, loss: float) -> None:

@@ -14,12 +14,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import PolicyConfig, RunConfig, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, MedidistillError, PrivacyGateError
 from medidistill.files import read_json, sha256_file, write_text
+from medidistill.jsontypes import JsonObject  # facts of a log entry, by event
 from medidistill.patient_units import PatientUnits
 from medidistill.pipeline import release_log
 from medidistill.pipeline.config_file import load_section
@@ -118,7 +118,7 @@ class _Entry:
     patients: Sequence[str]
     mechanisms: Sequence[SubsampledGaussian]
     counted: bool
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
 
     def add_to_ledger(self) -> bool:
         """Count the release; return whether it had not been counted before."""
@@ -160,7 +160,7 @@ def release(run: RunContext, distilled: DistilledSet, *, wanted: bool, overrides
     if wanted:
         assert ledger is not None
         log = ledger.path.with_name(release_log.NAME)
-        facts: dict[str, Any] = {
+        facts: JsonObject = {
             "set": name,
             "run": run.config.name,
             "policy": policy.name,

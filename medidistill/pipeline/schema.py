@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from medidistill.config import RunConfig
+from medidistill.jsontypes import JsonObject  # JSON Schema
 
 __all__ = ["config_schema", "config_template"]
 
 _KINDS = {"int": "integer", "float": "number", "bool": "boolean", "str": "string"}
 
 
-def config_schema(kind: Any = RunConfig) -> dict[str, Any]:
+def config_schema(kind: Any = RunConfig) -> JsonObject:
     """Return the JSON Schema of a configuration dataclass: types, ranges, choices, help, defaults.
 
     It is of draft 7, which the language servers of editors know. What only several fields together decide (enough
@@ -30,7 +31,7 @@ def config_schema(kind: Any = RunConfig) -> dict[str, Any]:
     }
 
 
-def _section(kind: Any) -> dict[str, Any]:
+def _section(kind: Any) -> JsonObject:
     hints = typing.get_type_hints(kind)
     properties = {item.name: _field(item, hints[item.name]) for item in dataclasses.fields(kind)}
     text = " ".join((kind.__doc__ or "").split())
@@ -38,8 +39,8 @@ def _section(kind: Any) -> dict[str, Any]:
     return {"description": text, "type": ["object", "null"], "additionalProperties": False, "properties": properties}
 
 
-def _field(item: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
-    schema: dict[str, Any] = {"description": item.metadata.get("help", "")}
+def _field(item: dataclasses.Field[Any], hint: Any) -> JsonObject:
+    schema: JsonObject = {"description": item.metadata.get("help", "")}
     if dataclasses.is_dataclass(hint):
         return {**_section(hint), **schema}
     if item.default is not dataclasses.MISSING:
@@ -47,7 +48,7 @@ def _field(item: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     origin = typing.get_origin(hint)
     if origin is tuple:
         inner = typing.get_args(hint)[0]
-        each: dict[str, Any] = _section(inner) if dataclasses.is_dataclass(inner) else {"type": "string"}
+        each: JsonObject = _section(inner) if dataclasses.is_dataclass(inner) else {"type": "string"}
         if "each" in item.metadata:
             each["enum"] = list(item.metadata["each"])
         return {**schema, "type": "array", "items": each}

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.files import write_text
+from medidistill.results.run_status import RunStatus
 
 __all__ = ["Mlflow", "PrometheusFile", "Sink", "TensorBoard", "make_sinks"]
 
@@ -26,7 +27,7 @@ class Sink(Protocol):
     def step(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Take the figures of one step of a stage."""
 
-    def status(self, status: Mapping[str, Any]) -> None:
+    def status(self, status: RunStatus) -> None:
         """Take the status, about once a second and at each change of stage or state."""
 
 
@@ -45,7 +46,7 @@ class PrometheusFile:
     def step(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Nothing: a scraper sees the status."""
 
-    def status(self, status: Mapping[str, Any]) -> None:
+    def status(self, status: RunStatus) -> None:
         """Write the file."""
         run, stage = _label(self._path.stem), _label(status.get("stage", ""))
         lines = [
@@ -98,7 +99,7 @@ class TensorBoard:
         for name, value in figures.items():
             self._writer.add_scalar(f"{stage}/{name}", value, step)
 
-    def status(self, status: Mapping[str, Any]) -> None:
+    def status(self, status: RunStatus) -> None:
         """Flush at the end."""
         if status.get("state") != "running":
             self._writer.flush()
@@ -135,7 +136,7 @@ class Mlflow:
         for name, value in figures.items():
             self._client.log_metric(self._run, f"{stage}/{name}", value, step=step)
 
-    def status(self, status: Mapping[str, Any]) -> None:
+    def status(self, status: RunStatus) -> None:
         """Close the MLflow run when the work has ended."""
         if status.get("state") != "running":
             ended = _MLFLOW_STATES.get(status.get("state", ""), "FAILED")

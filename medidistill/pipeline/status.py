@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from medidistill.errors import IngestError
 from medidistill.files import read_json
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # files of any version, shown as they are
 from medidistill.pipeline.journal import FORMAT, State
 from medidistill.pipeline.run_folder import RunFolder
+from medidistill.results.run_status import RunStatus
 
 __all__ = ["State", "describe", "read_status", "verdict_lines"]
 
 _DIED = "the process terminated unexpectedly (killed, out of memory, or power lost); --resume goes on"
 
 
-def read_status(path: Path) -> dict[str, Any]:
+def read_status(path: Path) -> RunStatus:
     """Return the status of the run at `path`.
 
-    Keys: `format`, `state` (see `State`), `command`, `stage`, `stages`, `finished`, `step`, `total`, `unit`, `piece`,
-    `figures`, `eta_seconds` (of the stage; None where unknown), `elapsed_seconds`, `pid`, `started`, `updated`,
-    `error` (why it failed, or was not released), `exit_code`, `released` (whether the bundle passed the privacy gate;
-    None without a bundle), `release_check` (see `medidistill.pipeline.release_check`; None before ingest), `verdict`
-    (see `medidistill.evaluate.verdict`; None before the comparison). A status that says `running` while no process
-    holds the folder is reported as `failed`.
+    A status that says `running` while no process holds the folder is reported as `failed`.
 
     Raises:
         ConfigError: `path` holds no run.
@@ -35,9 +31,10 @@ def read_status(path: Path) -> dict[str, Any]:
     if not folder.status_file.is_file():
         return _from_record(folder)
     working = folder.at_work()
-    status = read_json(folder.status_file)
-    if not isinstance(status, dict) or not {"format", "state", "stage", "finished"} <= status.keys():
+    stored = read_json(folder.status_file)
+    if not isinstance(stored, dict) or not {"format", "state", "stage", "finished"} <= stored.keys():
         raise IngestError(f"{folder.status_file}: damaged status file; delete it, the run itself is not affected")
+    status = cast("RunStatus", stored)  # of this process, or of one of an earlier version with fewer keys
     if status["format"] > FORMAT:
         raise IngestError(f"{folder.status_file}: written by a newer medidistill; upgrade this one")
     status["release_check"] = _or_none(folder.release_check)
@@ -47,7 +44,7 @@ def read_status(path: Path) -> dict[str, Any]:
     return status
 
 
-def _or_none(file: Path) -> dict[str, Any] | None:
+def _or_none(file: Path) -> JsonObject | None:
     try:
         found = read_json(file) if file.is_file() else None
     except IngestError:
@@ -55,17 +52,23 @@ def _or_none(file: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _from_record(folder: RunFolder) -> dict[str, Any]:
+def _from_record(folder: RunFolder) -> RunStatus:
     from medidistill.record import RunRecord
 
     finished = list(RunRecord.load(folder.record_file).stages) if folder.record_file.is_file() else []
     state = State.RUNNING if folder.at_work() else State.UNKNOWN
-    return {"format": FORMAT, "state": state, "stage": "", "finished": finished, "stages": [], "error": ""} | {
-        "verdict": _or_none(folder.verdict)
+    return {
+        "format": FORMAT,
+        "state": state,
+        "stage": "",
+        "finished": finished,
+        "stages": [],
+        "error": "",
+        "verdict": _or_none(folder.verdict),
     }
 
 
-def describe(status: dict[str, Any], path: Path) -> str:
+def describe(status: RunStatus, path: Path) -> str:
     """Return the status as a few lines for a terminal."""
     state, stages, finished = status["state"], status.get("stages", []), status["finished"]
     lines = [("run", str(path)), ("state", _shown(status))]
@@ -75,8 +78,9 @@ def describe(status: dict[str, Any], path: Path) -> str:
     if status.get("total") and state != State.COMPLETED:
         piece = f"{status['piece']}: " if status.get("piece") else ""
         lines.append(("progress", f"{piece}{status['step']} of {status['total']} {status['unit']}s"))
-    if status.get("eta_seconds") is not None:
-        lines.append(("time left", f"about {duration(status['eta_seconds'])} in this stage"))
+    left = status.get("eta_seconds")
+    if left is not None:
+        lines.append(("time left", f"about {duration(left)} in this stage"))
     lines.append(("finished", ", ".join(finished) or "nothing yet"))
     if status.get("released") is not None:
         lines.append(("bundle", "released" if status["released"] else "not released: for use inside"))
@@ -97,7 +101,7 @@ def describe(status: dict[str, Any], path: Path) -> str:
     return "\n".join(f"{name:<11}{text}" for name, text in lines)
 
 
-def verdict_lines(verdict: Mapping[str, Any] | None) -> list[str]:
+def verdict_lines(verdict: ReadOnlyJsonObject | None) -> list[str]:
     """Return a stored verdict as lines for a terminal; none where there is no verdict, or not one of this version."""
     if not verdict or not {"colour", "sentence", "missing", "warnings", "chosen_by"} <= verdict.keys():
         return []
@@ -106,7 +110,7 @@ def verdict_lines(verdict: Mapping[str, Any] | None) -> list[str]:
     return [*lines, *verdict["warnings"], verdict["chosen_by"]]
 
 
-def _shown(status: dict[str, Any]) -> str:
+def _shown(status: RunStatus) -> str:
     state = status["state"]
     if state == State.RUNNING:
         return f"running (process {status['pid']})" if "pid" in status else "running"

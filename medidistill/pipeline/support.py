@@ -19,6 +19,7 @@ from typing import Any
 from medidistill.config import RunConfig, as_dict
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.files import read_json, write_bytes
+from medidistill.jsontypes import JsonObject  # settings and facts of any version, redacted
 from medidistill.pipeline.config_file import load_config
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.status import read_status
@@ -70,9 +71,9 @@ def make_support_package(folder: RunFolder, target: Path) -> list[str]:
     return list(parts)
 
 
-def _settings(config: Any) -> dict[str, Any]:
+def _settings(config: Any) -> JsonObject:
     """Return the settings; text that may say anything, a path among it, becomes its length."""
-    plain: dict[str, Any] = {}
+    plain: JsonObject = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):
@@ -84,7 +85,7 @@ def _settings(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _record(folder: RunFolder) -> dict[str, Any]:
+def _record(folder: RunFolder) -> JsonObject:
     record = RunRecord.load(folder.record_file)
     stages = {
         name: {key: value for key, value in facts.items() if key in _FACTS} for name, facts in record.stages.items()
@@ -114,6 +115,6 @@ def _files(folder: RunFolder) -> dict[str, int]:
     return {**sizes, "ingest/*": patients}
 
 
-def _curves(folder: RunFolder) -> dict[str, Any]:
+def _curves(folder: RunFolder) -> JsonObject:
     files = sorted(folder.path.glob("distill/*/history.json"))
     return {file.parent.name: {key: read_json(file)[key] for key in ("status", "entries", "events")} for file in files}

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -26,9 +27,26 @@ from medidistill.pipeline.release_check import SplitCounts, count_splits
 from medidistill.pipeline.releasing import load_policy
 from medidistill.seeding import stream
 
-__all__ = ["Survey", "survey_of"]
+__all__ = ["Probe", "Survey", "survey_of"]
 
 _PROBES = 8  # steps, or images, that a time is measured on
+
+
+class Probe(Protocol):
+    """Seconds of one step of each kind, with a run's shapes."""
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the network."""
+
+    def step(self, training: TrainingConfig, per_class: int) -> float:
+        """Return the seconds of one training step of an arm with `per_class` images a class."""
+
+    def expert_step(self) -> float:
+        """Return the seconds of one step of an expert."""
+
+    def outer_step(self, rules: DistillConfig) -> float:
+        """Return the seconds of one outer step by `rules`, without validation."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,7 @@ class Survey:
     splits: SplitCounts
     set_aside: int
     reading: float
-    probe: _Probe
+    probe: Probe
     _paces: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 
 from medidistill.config import METHODS, RunConfig
 from medidistill.distilled_set import LabelledImages
-from medidistill.evaluate import ArmRun, Comparison
+from medidistill.evaluate import ArmRun, Comparison, ResampledScores
 from medidistill.evaluate.clinical import ClinicalComparison
 from medidistill.evaluate.confounding import confounding_warnings, unshared_classes
 from medidistill.evaluate.verdict_figures import VerdictData, VerdictSettings, criteria_by_method, patients_per_class
@@ -41,6 +41,7 @@ def write_verdicts(
     data: PreparedData,
     scored: LabelledImages,
     runs: Sequence[ArmRun],
+    scores: ResampledScores,
     comparison: Comparison,
     clinical: ClinicalComparison,
     units: PatientUnits,
@@ -53,6 +54,7 @@ def write_verdicts(
         data: prepared images; thresholds are chosen on validation.
         scored: the images that the probabilities of `runs` belong to.
         runs: cells of the comparison; those of the first architecture count.
+        scores: the same on every draw of patients and networks.
         comparison: what `compare` made of them.
         clinical: what `clinical_comparison` made of them.
         units: what stands for a patient in `scored`.
@@ -82,7 +84,7 @@ def write_verdicts(
     }
     unshared = unshared_classes(images_by_site(data), data.train.class_names)
     verdicts = {}
-    for method, criteria in (criteria_by_method(first, methods, test, settings) if methods else {}).items():
+    for method, criteria in (criteria_by_method(first, methods, test, settings, scores) if methods else {}).items():
         beside = {
             arm_words(arm, config.distill.ipc): accuracies[arm] for arm in (REFERENCE, method) if arm in accuracies
         }

@@ -13,10 +13,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medidistill.errors import ConfigError, IngestError, did_you_mean
 from medidistill.files import read_checked_json, write_checked_json
+from medidistill.jsontypes import JsonObject  # a log of any version
 
 __all__ = ["KINDS", "MECHANISMS", "ORIGINS", "Claim", "Event", "ProvenanceLog", "cohort"]
 
@@ -179,7 +179,7 @@ class ProvenanceLog:
         """
         if not Path(path).exists():
             return cls()
-        plain: dict[str, Any] = read_checked_json(path)
+        plain: JsonObject = read_checked_json(path)
         try:
             if plain["format"] > FORMAT:
                 raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")

@@ -21,6 +21,7 @@ from typing import Any
 
 from medidistill.errors import IngestError, ResourceError
 from medidistill.files import read_json, translate_os_errors, write_json
+from medidistill.jsontypes import JsonObject  # entries of any version, kept as they are
 from medidistill.privacy.accounting import SubsampledGaussian
 
 __all__ = ["Ledger"]
@@ -33,8 +34,8 @@ def _hashes(patients: Iterable[str]) -> list[str]:
     return sorted({hashlib.sha256(f"ledger\x1f{name}".encode()).hexdigest()[:16] for name in patients})
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    plain: dict[str, Any] = read_json(path) if path.exists() else {"format": FORMAT, "releases": []}
+def _read(path: Path) -> list[JsonObject]:
+    plain: JsonObject = read_json(path) if path.exists() else {"format": FORMAT, "releases": []}
     try:
         if plain["format"] > FORMAT:
             raise IngestError(f"{path}: format {plain['format']} is newer than {FORMAT}; upgrade medidistill")
@@ -89,7 +90,7 @@ class Ledger:
         """Remove the last entry, whose bundle could not be written."""
         self._write(self.releases[:-1])
 
-    def _write(self, releases: list[dict[str, Any]]) -> None:
+    def _write(self, releases: list[JsonObject]) -> None:
         write_json(self.path, {"format": FORMAT, "releases": releases}, mode=0o600)
         self.releases = releases
 

@@ -15,6 +15,7 @@ from medidistill.patient_units import PatientUnits
 from medidistill.record import RunRecord
 from medidistill.results.clinical import ClinicalComparison
 from medidistill.results.comparison import Comparison
+from medidistill.results.history import HistoryEntry
 from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.verdict import Verdict
 
@@ -101,7 +102,7 @@ class ReportData:
     clinical: ClinicalComparison | None = None
     verdict: Verdict | None = None
     distilled: DistilledSet | None = None
-    histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    histories: Mapping[str, Sequence[HistoryEntry]] = field(default_factory=dict)
     evolution: Sequence[tuple[int, Tensor]] = ()
     quarantine: Sequence[tuple[str, str]] = ()
     splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -17,10 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from medidistill.jsontypes import JsonObject  # settings of matplotlib
+
 __all__ = ["Picture", "Style", "new_figure", "style_of"]
 
 _WIDTH = 9.0  # inches; the page is 54 rem wide
-_STYLE: dict[str, Any] = {
+_STYLE: JsonObject = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from medidistill.report.drawing import Picture, new_figure, style_of
+from medidistill.results.history import HistoryEntry, Series
 from medidistill.words import method_words
 
 __all__ = ["curves", "importance"]
 
-History = Sequence[Mapping[str, Any]]
+History = Sequence[HistoryEntry]
 _ABOUT_SCORES = (
     " Third: what counts, the score on the validation split; the ring marks the best step, which was kept. A score "
     "that falls while the loss still falls means that training on paid no more."
 )
 
 
-def _series(history: History, key: str) -> tuple[list[int], list[float]]:
-    entries = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
+def _series(history: History, key: Series) -> tuple[list[int], list[float]]:
+    entries = [(entry["step"], value) for entry in history if (value := entry.get(key)) is not None]
     return [step for step, _ in entries], [value for _, value in entries]
 
 
 def curves(histories: Mapping[str, History]) -> Picture:
     """Draw matching loss, alpha and validation score of every distillation."""
     scored = any(_series(history, "score")[0] for history in histories.values())
-    panels = [("loss", "matching loss"), ("alpha", "learned rate alpha"), ("score", "validation balanced accuracy")]
+    panels: list[tuple[Series, str]] = [
+        ("loss", "matching loss"),
+        ("alpha", "learned rate alpha"),
+        ("score", "validation balanced accuracy"),
+    ]
     panels = panels if scored else panels[:2]
     figure, axes = new_figure(1, len(panels), 3.0)
     for one, (key, title) in zip(axes, panels, strict=True):

@@ -81,8 +81,8 @@ class PrivacySection:
     """What a bundle says about privacy.
 
     Args:
-        audited: whether attacks on this very set were measured.
         statement: the whole in sentences.
+        audited: whether attacks on this very set were measured.
         released: whether the gate passed it, with or without overrides.
         policy: rules of the gate, as the version that wrote the bundle knew them.
         terms: of the release.
@@ -95,8 +95,8 @@ class PrivacySection:
         measurements: of the attacks; None where nothing was audited.
     """
 
-    audited: bool
     statement: str
+    audited: bool = False
     released: bool | None = field(default=None, metadata=_OPTIONAL)
     policy: JsonObject | None = field(default=None, metadata=_OPTIONAL)
     terms: str | None = field(default=None, metadata=_OPTIONAL)
@@ -109,4 +109,4 @@ class PrivacySection:
     measurements: tuple[Measurement, ...] | None = field(default=None, metadata=_OPTIONAL)
 
 
-NOT_AUDITED = PrivacySection(False, "No audit was made: no attack was measured.")
+NOT_AUDITED = PrivacySection("No audit was made: no attack was measured.")

@@ -132,6 +132,21 @@ def test_stages_sum_to_the_whole_and_an_audit_adds_to_it(root):
     assert full > quick > 0
 
 
+def test_a_guess_of_the_app_is_what_the_stages_say_of_that_pace(root):
+    from medidistill.pipeline.stages import stages_of
+    from view_models.presets import estimate_stages
+
+    config = load_config("quick")
+    stages = estimate_stages(config, 1000, 0.01, 0.001)
+    assert list(stages) == [stage.name for stage in stages_of(config)]
+    batches = 1000 * (1 - config.ingest.val_fraction - config.ingest.test_fraction) // config.experts.batch_size
+    steps = config.experts.count * config.experts.epochs * batches
+    assert stages["experts"] == pytest.approx(steps * (0.01 + config.experts.batch_size * 0.001))
+    twice = estimate_stages(config, 1000, 0.02, 0.002)
+    paced = [name for name in stages if name not in ("ingest", "export", "report")]
+    assert [twice[name] for name in paced] == pytest.approx([2 * stages[name] for name in paced])
+
+
 def test_first_view_reads_no_folder(open_page, made, monkeypatch, text_of):
     from view_models import sources
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from medidistill.errors import ConfigError, MedidistillError
+from medidistill.results.comparison import Comparison, Difference, Row
+from medidistill.statistics import Interval
 
 
 @pytest.fixture
@@ -166,19 +168,17 @@ def test_untrusted_content_of_a_bundle_is_a_problem_and_no_error_page(name, cont
     assert not test.success
 
 
-def scores(bundle, own=None, gap=None, turned=False):
+def scores(bundle, own=None, gap=None, turned=False) -> Comparison:
     def row(arm, accuracy):
-        span = dict(zip(("estimate", "low", "high"), accuracy, strict=True))
-        return {"arm": arm, "training_images": 3, "networks": 5, "balanced_accuracy": span, "macro_auroc": span}
+        figure = Interval(*accuracy)
+        return Row(arm, "convnet", 3, 5, (0,), "network", figure, figure, (), (), None, None, 0.5, (), (), ())
 
     rows, differences = [row("the bundle", bundle)], []
     if own is not None:
         rows.append(row("own X-rays", own))
-        span = dict(zip(("estimate", "low", "high"), gap, strict=True))
         pair = ("own X-rays", "the bundle") if turned else ("the bundle", "own X-rays")
-        differences = [{"arm": pair[0], "minus": pair[1], "metric": "balanced_accuracy", "bootstrap": span}]
-    told = {"rows": rows, "differences": differences, "class_names": ["a", "b"], "notes": []}
-    return told | {"test_images": 9, "test_patients": 7}
+        differences = [Difference(*pair, "convnet", "balanced_accuracy", Interval(*gap), None, "unpaired")]
+    return Comparison(("a", "b"), tuple(rows), tuple(differences), 9, 7, bootstrap=9, confidence=0.95, seed=0)
 
 
 @pytest.mark.parametrize(

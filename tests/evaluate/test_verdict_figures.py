@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from medidistill.errors import ConfigError
-from medidistill.evaluate.comparison import compare
+from medidistill.evaluate.comparison import compare, resample_scores
 from medidistill.evaluate.verdict_figures import VerdictData, VerdictSettings, criteria_by_method, patients_per_class
 from medidistill.results.verdict import Measure, Outcome, Question
 
@@ -35,6 +35,19 @@ def test_differences_from_a_control_are_those_of_the_comparison(found):
     for metric, measure in (("balanced_accuracy", Measure.BALANCED_ACCURACY), ("macro_auroc", Measure.AUROC)):
         (gap,) = [d for d in table.differences if (d.arm, d.minus, d.metric) == ("iadd", "packed", metric)]
         assert of(found["iadd"], "packed", measure).difference == gap.bootstrap
+
+
+def test_the_verdict_takes_the_draws_of_the_comparison_and_measures_them_no_second_time(found):
+    scores = resample_scores(RUNS, TEST, PATIENTS, NAMES, bootstrap=200, seed=3)
+    assert criteria_by_method(RUNS, ("iadd", "mtt"), DATA, SETTINGS, scores) == found
+    group = scores.groups["convnet", "iadd"]
+    moved = dataclasses.replace(group, draws=group.draws + 0.25)
+    shifted = dataclasses.replace(scores, groups={**scores.groups, ("convnet", "iadd"): moved})
+    changed = criteria_by_method(RUNS, ("iadd",), DATA, SETTINGS, shifted)["iadd"]
+    before, after = (of(one, "full", Measure.AUROC).difference for one in (found["iadd"], changed))
+    assert after.low == pytest.approx(before.low + 0.25)
+    threshold = (of(one, "full", Measure.SENSITIVITY).difference for one in (found["iadd"], changed))
+    assert len(set(threshold)) == 1  # is measured by the verdict alone
 
 
 def test_sensitivity_is_that_of_scikit_learn_at_the_threshold_of_validation(found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -102,7 +103,7 @@ class Hospital:
 
     def status(self) -> dict:
         """Return how the intake stands."""
-        return read_intake_status(self.intake)
+        return dataclasses.asdict(read_intake_status(self.intake))
 
     def batches(self) -> list[Path]:
         """Return the folders of batches."""

@@ -18,7 +18,8 @@ import pytest
 from medidistill.config import PolicyConfig
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate.clinical import ProbeData
-from medidistill.privacy.events import Claim, Event
+from medidistill.pipeline.status import describe
+from medidistill.privacy.events import Claim, Event, ProvenanceLog
 from medidistill.privacy.gate import Budget, Override, apply_overrides, evaluate_policy
 from medidistill.privacy.statement import privacy_statement
 from medidistill.results.audit import AuditDocument
@@ -26,6 +27,7 @@ from medidistill.results.bundle import BundleEvaluation
 from medidistill.results.clinical import ClinicalComparison
 from medidistill.results.comparison import Comparison
 from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.run_status import RunStatus
 from medidistill.results.serialise import from_json, to_json
 from medidistill.results.verdict import Verdict
 from medidistill.statistics import SUPPRESSED, Interval, Suppressed, Undefined
@@ -87,6 +89,17 @@ def test_gate_and_statement_write_what_they_wrote_before_results_were_dataclasse
 )
 def test_a_privacy_section_of_any_version_is_written_again_key_for_key(section):
     assert to_json(from_json(PrivacySection, section, "a section")) == section
+
+
+def test_a_stored_provenance_is_written_again_key_for_key(tmp_path):
+    ProvenanceLog.load(STORED / "provenance.json").save(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == stored("provenance")
+
+
+def test_a_stored_status_has_the_keys_that_are_known_and_is_described():
+    status = stored("status")
+    assert status.keys() <= RunStatus.__annotations__.keys()
+    assert "finished" in describe(status, Path("run"))
 
 
 def same(found, expected):

@@ -9,6 +9,7 @@ from typing import Any
 
 from medidistill.cli.options import add_command, add_tls, tls_of
 from medidistill.errors import ConfigError, PrivacyGateError
+from medidistill.jsontypes import JsonObject  # a recipe of any version, checked by its schema
 
 __all__ = ["add"]
 
@@ -91,7 +92,7 @@ def _push(arguments: Namespace, stop: Any) -> None:
     print(f"stored: {sent.files} images in {where}{already}")
 
 
-def _privacy(bundle: Path) -> dict[str, Any]:
+def _privacy(bundle: Path) -> JsonObject:
     """Return what a verified bundle says of its release, and the digest of its set."""
     from medidistill.export import load
     from medidistill.privacy import set_digest

@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
 
 
 def _status(arguments: Namespace, stop: Any) -> None:
+    import dataclasses
     import json
 
     from medidistill.pipeline.intake_folder import IntakeFolder
@@ -36,9 +37,10 @@ def _status(arguments: Namespace, stop: Any) -> None:
     from medidistill.pipeline.status import describe, read_status
 
     path = arguments.output
-    intake = IntakeFolder(path).is_intake()
-    status = read_intake_status(path) if intake else read_status(path)
-    if arguments.json:
-        print(json.dumps(status, indent=2, sort_keys=True))
+    if IntakeFolder(path).is_intake():
+        intake = read_intake_status(path)
+        plain, text = dataclasses.asdict(intake), describe_intake(intake, path)
     else:
-        print(describe_intake(status, path) if intake else describe(status, path))
+        status = read_status(path)
+        plain, text = dict(status), describe(status, path)
+    print(json.dumps(plain, indent=2, sort_keys=True) if arguments.json else text)

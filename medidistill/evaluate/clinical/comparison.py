@@ -23,7 +23,7 @@ from medidistill.evaluate.clinical.mcnemar import mcnemar
 from medidistill.evaluate.clinical.noninferiority import noninferiority
 from medidistill.evaluate.clinical.source_probe import ProbeData, source_probe
 from medidistill.evaluate.clinical.subgroups import subgroup_tables
-from medidistill.evaluate.intervals import resample_patients
+from medidistill.evaluate.intervals import PatientResamples, resample_patients
 from medidistill.evaluate.metrics import check_scorable
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.results.clinical import (
@@ -48,6 +48,7 @@ def clinical_comparison(
     val_labels: npt.ArrayLike | None = None,
     subgroups: Mapping[str, Sequence[Any]] | None = None,
     probe: tuple[ProbeData, ProbeData] | None = None,
+    resamples: PatientResamples | None = None,
 ) -> ClinicalComparison:
     """Return every clinical figure of every arm.
 
@@ -60,6 +61,7 @@ def clinical_comparison(
         val_labels: (N_val,) labels of the validation split, for thresholds; None leaves operating points undefined.
         subgroups: column -> N values, for example `sex`, `age` (see `age_bands`), `site`.
         probe: training and test images with their sites, for the source probe.
+        resamples: of the test patients; drawn by `settings` where None.
 
     Raises:
         ConfigError: no runs, unknown reference, shapes that do not fit, a class without an image.
@@ -81,7 +83,8 @@ def clinical_comparison(
         labels=labels,
         patients=patients.tolist(),
         class_names=tuple(class_names),
-        resamples=resample_patients(patient_ids, labels, len(class_names), settings.bootstrap, settings.seed),
+        resamples=resamples
+        or resample_patients(patient_ids, labels, len(class_names), settings.bootstrap, settings.seed),
         val_labels=validation,
     )
     several = len({model.architecture for model in models}) > 1

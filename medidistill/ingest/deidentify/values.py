@@ -6,9 +6,11 @@ import datetime
 import re
 from typing import Any
 
+from medidistill.jsontypes import JsonObject  # values of any representation in DICOM
+
 __all__ = ["cap_age", "dummy", "empty", "shift_date", "temporal"]
 
-_DUMMY: dict[str, Any] = {
+_DUMMY: JsonObject = {
     "AE": "REMOVED",
     "AS": "000Y",
     "CS": "REMOVED",

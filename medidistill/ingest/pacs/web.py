@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import requests
 from dicomweb_client.api import DICOMwebClient
@@ -16,6 +15,7 @@ from medidistill.ingest.pacs.pull import Pulled
 from medidistill.ingest.pacs.query import Query
 from medidistill.ingest.pacs.spool import Spool
 from medidistill.ingest.silence_pydicom import silence_pydicom
+from medidistill.jsontypes import JsonObject  # the DICOM JSON model
 
 __all__ = ["pull_web"]
 
@@ -68,7 +68,7 @@ def pull_web(
     return Pulled(len(wanted), spool.count - before, failed)
 
 
-def _value(answer: dict[str, Any], tag: str) -> str:
+def _value(answer: JsonObject, tag: str) -> str:
     values = answer.get(tag, {}).get("Value") or [""]
     return str(values[0])
 

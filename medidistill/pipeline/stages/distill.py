@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import DistillConfig, ImportanceConfig, RunConfig, as_dict, digest
 from medidistill.distillation import Callbacks, DistillProblem, DistillStatus
@@ -22,6 +21,7 @@ from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.stages.experts import at_side, expert_files, pool_stage, train_pool
 from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.work import RunContext
+from medidistill.results.history import HistoryEntry
 
 __all__ = ["Distill", "distill"]
 
@@ -169,7 +169,7 @@ def _distilled(
     label = f"distill {method}" if coarse == 1 else f"distill {method}, {train.images.shape[-1] // coarse} pixels"
     with run.bar(label, config.outer_steps, "step") as bar, run.stop.deferred():
 
-        def on_step(entry: dict[str, Any]) -> None:
+        def on_step(entry: HistoryEntry) -> None:
             bar.at(int(entry["step"]), config.outer_steps, **_shown(entry))
             run.stop.check()
 
@@ -219,5 +219,5 @@ def _reset_if_stale(folder: Path, inputs: str) -> bool:
     return False
 
 
-def _shown(entry: dict[str, Any]) -> dict[str, float]:
+def _shown(entry: HistoryEntry) -> dict[str, float]:
     return {name: float(entry[name]) for name in ("loss", "alpha", "score") if entry.get(name) is not None}

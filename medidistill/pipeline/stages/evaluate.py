@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medidistill.config import RunConfig, digest
 from medidistill.distilled_set import LabelledImages
-from medidistill.evaluate import ArmRun, Comparison, compare
+from medidistill.evaluate import ArmRun, Comparison, compare_scores, resample_scores
 from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.files import read_json, write_json, write_text
 from medidistill.pipeline.arms import compared, delivery
@@ -123,20 +123,20 @@ def _write_tables(
 ) -> Comparison:
     """Compare `runs` on the images `scored`; leave the tables and the clinical figures in `folder`."""
     config = run.config
-    comparison = compare(
+    scores = resample_scores(
         runs,
         scored.labels,
         scored.patient_ids,
         scored.class_names,
         bootstrap=config.evaluate.bootstrap,
-        confidence=config.evaluate.confidence,
         seed=config.seed,
     )
+    comparison = compare_scores(scores, scored.class_names, confidence=config.evaluate.confidence)
     units = run.patient_units if scored is data.test else external_units(run)
     comparison = dataclasses.replace(comparison, notes=(*comparison.notes, *units.sentences()))
     write_text(folder / "comparison.md", comparison.to_markdown())
     write_text(folder / "comparison.csv", comparison.to_csv())
-    clinical = write_clinical(run, data, scored, runs, folder)
-    write_verdicts(config, data, scored, runs, comparison, clinical, units, folder)
+    clinical = write_clinical(run, data, scored, runs, scores, folder)
+    write_verdicts(config, data, scored, runs, scores, comparison, clinical, units, folder)
     write_json(folder / "comparison.json", comparison.to_dict())
     return comparison

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import as_dict, digest
 from medidistill.distilled_set import DistilledSet
@@ -14,6 +13,7 @@ from medidistill.errors import IngestError, PrivacyGateError
 from medidistill.evaluate import ArmRun
 from medidistill.export import write_bundle
 from medidistill.files import read_json
+from medidistill.jsontypes import JsonObject  # facts of a stage, see `RunRecord.stages`
 from medidistill.pipeline.arms import Delivery, cell_file, delivery
 from medidistill.pipeline.release_check import release_wanted
 from medidistill.pipeline.releasing import Override, Release, only_release, release
@@ -148,7 +148,7 @@ def _rounded(chosen: Delivery) -> dict[str, float]:
     return {name: round(chosen.scores[name], 3) for name in sorted(chosen.scores, key=lambda n: -chosen.scores[n])}
 
 
-def _before_export(record: RunRecord) -> dict[str, dict[str, Any]]:
+def _before_export(record: RunRecord) -> dict[str, JsonObject]:
     """Return the stages that the bundle rests on; the record of a run that is exported again holds later ones."""
     before = kinds_before("export")
     return {name: facts for name, facts in record.stages.items() if name.partition("/")[0] in before}

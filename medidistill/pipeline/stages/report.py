@@ -49,6 +49,7 @@ from medidistill.report import (
 )
 from medidistill.results.clinical import ClinicalComparison
 from medidistill.results.comparison import Comparison
+from medidistill.results.history import HistoryEntry
 from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.serialise import from_json
 from medidistill.statistics import Suppressed
@@ -205,7 +206,7 @@ def _external(run: RunContext) -> ExternalResults | None:
     )
 
 
-def _histories(run: RunContext) -> dict[str, Any]:
+def _histories(run: RunContext) -> dict[str, list[HistoryEntry]]:
     files = {method: run.folder.distill(method) / "history.json" for method in METHODS}
     return {
         method: read_json(file)["entries"] for method, file in files.items() if f"distill/{method}" in run.record.stages
