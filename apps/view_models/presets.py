@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 
 from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, TrainingConfig
+from medidistill.machine import available_cores
 from medidistill.networks import make_network
 from medidistill.pipeline import methods, preset_files
 from medidistill.privacy import profile_named
@@ -181,7 +181,7 @@ def estimate_stages(
         profile = profile_named(attacks)
         count = min(experts.count, profile.experts or experts.count)
         repetition = count * experts.epochs * epoch / 2 + max(distilling.values())
-        stages["audit"] = profile.shadows * repetition / len(os.sched_getaffinity(0))
+        stages["audit"] = profile.shadows * repetition / (config.threads or available_cores())
     return stages
 
 
