@@ -18,7 +18,7 @@ def available_cores() -> int:
     process = psutil.Process()
     if hasattr(process, "cpu_affinity"):
         return len(process.cpu_affinity())
-    return psutil.cpu_count() or 1
+    return int(psutil.cpu_count() or 1)
 
 
 def free_memory() -> int:
