@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from medidistill.evaluate.comparison import compare
-from medidistill.evaluate.protocol import Arm, ArmRun, run_arm
-from medidistill.evaluate.results import Comparison
-from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset
+from medidistill.extras import require_extra
+
+require_extra("evaluate")
+
+from medidistill.evaluate.comparison import compare  # noqa: E402
+from medidistill.evaluate.protocol import Arm, ArmRun, run_arm  # noqa: E402
+from medidistill.evaluate.results import Comparison  # noqa: E402
+from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset  # noqa: E402
 
 __all__ = [
     "Arm",
