@@ -85,7 +85,7 @@ def make_run(path: Path) -> RunFolder:
         val_labels=splits["val"].labels.numpy(),
         subgroups={"site": test.sites},
     )
-    write_json(folder.evaluate / "clinical.json", clinical)
+    write_json(folder.evaluate / "clinical.json", clinical.to_dict())
     for method in ("mtt", "iadd"):
         _distilled(folder, method, config)
     counts = {split: images.counts() for split, images in splits.items()}
@@ -93,9 +93,7 @@ def make_run(path: Path) -> RunFolder:
     for stage in ("experts", "distill/mtt", "distill/iadd", "evaluate", "export", "report"):
         record.stage(stage, inputs="0")
     distilled = DistilledSet.load(folder.distill("iadd") / "distilled.safetensors")
-    write_bundle(
-        distilled, folder.bundle, name=config.name, record=record, comparison=comparison.to_dict(), notice="Random."
-    )
+    write_bundle(distilled, folder.bundle, name=config.name, record=record, comparison=comparison, notice="Random.")
     record.save(folder.record_file)
     write_text(folder.report, "<!doctype html><title>benchmark</title>")
     return folder

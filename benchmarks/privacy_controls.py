@@ -32,6 +32,7 @@ from medidistill.pipeline.auditing import Procedure, outsiders
 from medidistill.privacy import AuditProfile, Claim, audit, audit_text, set_digest
 from medidistill.privacy.gate import evaluate_policy
 from medidistill.record import hardware, versions
+from medidistill.results.audit import AuditDocument
 
 RESULT = Path(__file__).parent / "results" / "privacy_controls.json"
 PROFILE = AuditProfile("control", shadows=16, canaries=1024, students=1, experts=2, recogniser_steps=50)
@@ -75,7 +76,7 @@ def judged(
     found = audit(release, members, strange, distil, asked, procedure=distil.digest, folder=folder, seed=1)
     said = init or str(release.recipe["init"])
     verdicts = evaluate_policy(PolicyConfig(), found, Claim("none"), name=set_digest(release), init=said, budget=None)
-    return {**found, "failed": sorted(verdict.rule for verdict in verdicts if not verdict.passed)}
+    return {**found.to_dict(), "failed": sorted(verdict.rule for verdict in verdicts if not verdict.passed)}
 
 
 def own(data: IngestResult, work: Path) -> dict[str, Any]:
@@ -138,7 +139,11 @@ def main() -> None:
             began = time.process_time()
             found = CONTROLS[name](data, arguments.work)
             write_json(file, {**found, "cpu_seconds": round(time.process_time() - began, 1)})
-            print(f"{name}: fails {', '.join(found['failed']) or 'nothing'}\n{audit_text(found)}", flush=True)
+            told = audit_text(AuditDocument.from_dict(found))
+            print(
+                f"{name}: fails {', '.join(found['failed']) or 'nothing'}\n{told}",
+                flush=True,
+            )
         return
     kept = {
         name: read_json(arguments.work / f"{name}.json")

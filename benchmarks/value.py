@@ -1,12 +1,14 @@
 """How much of what all real images teach is in a packed set, by stored bytes: covid-cxr, every arm in the same bytes.
 
     python -m benchmarks.value run --data $MEDIDISTILL_DATA/covid-cxr --work work/value --side 64 --ipc 1,5,10 --seeds 5
+    python -m benchmarks.value bits --work work/value
     python -m benchmarks.value collect --work work/value
 
 `run` is resumable, and any number of processes may share its folder with `--shard i/n`. Each seed has a pool of experts
 of its own, so that intervals over seeds cover the pool. Every choice (step, training, packing factor of the real
 control) is made on validation inside `medidistill run`; the test split is scored by the run's evaluation and read by
-`collect`, which chooses nothing. Writes benchmarks/results/value.json.
+`collect`, which chooses nothing. `bits` stores each set of `kernel_warm` in fewer bits and scores it on validation.
+`collect` writes benchmarks/results/value.json.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import itertools
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +28,33 @@ import numpy as np
 from medidistill.config import METHODS, RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
-from medidistill.evaluate import ArmRun, compare
+from medidistill.evaluate import Arm, ArmRun, compare, run_arm
 from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config, run
-from medidistill.pipeline.arms import PACKED, cell_file
+from medidistill.pipeline.arms import FULL, PACKED, cell_file
 from medidistill.pipeline.prepared import Prepared
 from medidistill.record import hardware, versions
+from medidistill.textio import interval_text
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "value.yaml"
 RESULT = HERE / "results" / "value.json"
 ARCHITECTURE = "convnet"
+WORDS = {  # arm -> what a reader calls it
+    "full": "all real X-rays",
+    "random": "random real X-rays",
+    "kmeans": "real X-rays chosen by k-means",
+    "packed": "random real X-rays, packed",
+    "mtt": "MTT",
+    "iadd": "IADD",
+    "iadd_warm": "IADD from a set matched at snapshots",
+    "snapshots": "feature matching at snapshots",
+    "kernel_warm": "the same, then kernel regression",
+}
+BITS = (8, 4, 2)  # of a stored value
+BITS_FILE = "bits.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +84,10 @@ class Cell:
 
 
 def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> None:
-    """Run one cell to the end of its evaluation, or go on with it; experts of its seed are shared between budgets."""
+    """Run one cell to the end of its evaluation, or go on with it.
+
+    Budgets of one seed share its experts, and the networks that were trained on all real images.
+    """
     folder = RunFolder(cell.folder(work))
     config = cell.config(settings)
     resume = folder.record_file.is_file()
@@ -77,6 +96,12 @@ def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> Non
         for other in sorted(work.glob(f"side{cell.side}-ipc*-seed{cell.seed}")):
             if other != folder.path and (other / "experts").is_dir():
                 shutil.copytree(other / "experts", folder.experts, dirs_exist_ok=True, copy_function=os.link)
+    mine = cell_file(folder, FULL, ARCHITECTURE)
+    for other in sorted(work.glob(f"side{cell.side}-ipc*-seed{cell.seed}")):
+        theirs = cell_file(RunFolder(other), FULL, ARCHITECTURE)
+        if theirs.is_file() and not mine.exists():
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            os.link(theirs, mine)
     run(config, None, folder.path, resume=True, until="evaluate")
 
 
@@ -95,7 +120,57 @@ def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: Prepared) -> i
     if arm in METHODS:
         return DistilledSet.load(folder.distill(arm) / "distilled.safetensors").stored_bytes
     factor = int(one.info.get("factor", 1))
-    return one.training_images * data.train.images[0].numel() // factor**2
+    labels = 4 * one.num_classes * one.training_images if one.info.get("labels") else 0
+    return one.training_images * data.train.images[0].numel() // factor**2 + labels
+
+
+def score_bits(cell: Cell, work: Path, method: str = "kernel_warm") -> None:
+    """Score the set of `method` on validation as it is stored, and rounded to fewer bits; kept in the cell's folder.
+
+    Networks, batches and training are those that the comparison counted, so that scores differ by the rounding alone.
+    """
+    folder = RunFolder(cell.folder(work))
+    file = folder.path / BITS_FILE
+    if file.is_file():
+        return
+    config, data = load_config(folder.config_file), Prepared.read(folder.ingest)
+    kept = ArmRun.load(cell_file(folder, method, ARCHITECTURE))
+    stored = DistilledSet.load(folder.distill(method) / "distilled.safetensors")
+    found = {}
+    for bits in BITS:
+        shown = stored.quantised(bits)
+        one = run_arm(
+            Arm(method, shown.images, shown.targets, (kept.chosen,)),
+            network=config.network,
+            val_images=data.normalisation.apply(data.val.images),
+            val_labels=data.val.labels,
+            test_images=None,
+            num_classes=data.train.num_classes,
+            networks=len(kept.val_balanced_accuracy),
+            seed=config.seed,
+            compile=True,
+        )
+        found[str(bits)] = {"stored_bytes": shown.stored_bytes, "validation": one.val_score}
+    write_json(file, {"method": method, "bits": found})
+
+
+def _bits(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Return validation by bits a stored value, and its paired difference to 8 bits; empty where nothing was scored."""
+    files = [folder.path / BITS_FILE for folder in folders]
+    kept = [read_json(file)["bits"] for file in files if file.is_file()]
+    rows = []
+    for bits in map(str, BITS if len(kept) > 1 else ()):
+        scores = np.array([one[bits]["validation"] for one in kept])
+        minus = scores - np.array([one["8"]["validation"] for one in kept])
+        rows.append(
+            {
+                "bits": int(bits),
+                "stored_bytes": kept[0][bits]["stored_bytes"],
+                "validation_by_seed": scores.tolist(),
+                "minus_8_bits": None if bits == "8" else vars(paired_t_interval(minus)),
+            }
+        )
+    return rows
 
 
 def collect(work: Path) -> dict[str, Any]:
@@ -118,7 +193,7 @@ def collect(work: Path) -> dict[str, Any]:
             confidence=config.evaluate.confidence,
         )
         rows, differences = (comparison.to_dict()[name] for name in ("rows", "differences"))
-        full = next(row["balanced_accuracy"]["estimate"] for row in rows if row["arm"] == "full")
+        full = next(row["balanced_accuracy"]["estimate"] for row in rows if row["arm"] == FULL)
         for row in rows:
             found = runs[row["arm"]]
             row["share_of_full"] = row["balanced_accuracy"]["estimate"] / full
@@ -141,6 +216,7 @@ def collect(work: Path) -> dict[str, Any]:
                 "rows": rows,
                 "differences": [gap for gap in differences if PACKED in (gap["arm"], gap["minus"])],
                 "validation_minus_packed": minus,
+                "bits": _bits(folders),
                 "config": as_dict(config),
             }
         )
@@ -154,19 +230,64 @@ def collect(work: Path) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the Markdown of the result: one row an arm, the losing ones too."""
+def _span(value: Mapping[str, float], sign: str = "") -> str:
+    return interval_text(value, 3, sign)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the result: every arm, the losing ones too, and each set minus packed real images."""
     lines = [
-        "| side | trained on | stored bytes | training images | validation | test balanced accuracy | of all real |",
-        "|---|---|---|---|---|---|---|",
+        "| side | stored a class | trained on | stored bytes | training images | validation | test balanced accuracy | "
+        "share of all real | minus packed real X-rays |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for group in result["groups"]:
+        minus = {
+            gap["arm"]: gap["over_units"]
+            for gap in group["differences"]
+            if gap["minus"] == PACKED and gap["metric"] == "balanced_accuracy"
+        }
         for row in group["rows"]:
-            span, share = row["balanced_accuracy"], f"{100 * row['share_of_full']:.0f} %"
+            arm, gap = row["arm"], minus.get(row["arm"])
+            stored = "" if arm == FULL else group["ipc"]
             lines.append(
-                f"| {group['side']} | {row['arm']}, {group['ipc']} stored a class, n = {len(group['seeds'])} "
-                f"| {row['stored_bytes']:,} | {row['training_images']} | {np.mean(row['validation_by_seed']):.3f} "
-                f"| {span['estimate']:.3f} [{span['low']:.3f}, {span['high']:.3f}] | {share} |"
+                f"| {group['side']} | {stored} | {WORDS[arm]} | {row['stored_bytes']:,} | {row['training_images']} | "
+                f"{np.mean(row['validation_by_seed']):.3f} | {_span(row['balanced_accuracy'])} | "
+                f"{row['share_of_full']:.0%} | {'' if gap is None else _span(gap, '+')} |"
+            )
+    seeds = sorted({len(group["seeds"]) for group in result["groups"]})
+    note = f"{'/'.join(map(str, seeds))} seeds, each with experts of its own; {result['hardware']['cpu']}."
+    return "\n".join([*lines, "", note])
+
+
+def short_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the README: a row for each arm, a column for each number of stored images."""
+    side = max(group["side"] for group in result["groups"])
+    groups = [group for group in result["groups"] if group["side"] == side]
+    lines = [
+        "| trained on | " + " | ".join(f"bytes of {group['ipc']} a class" for group in groups) + " |",
+        "|---" * (1 + len(groups)) + "|",
+    ]
+    for arm, words in WORDS.items():
+        spans = [_span(row["balanced_accuracy"]) for group in groups for row in group["rows"] if row["arm"] == arm]
+        if spans:
+            cells = [spans[-1], *[""] * (len(groups) - 1)] if arm == FULL else spans
+            lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bits_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of packed sets in fewer bits, on validation."""
+    lines = [
+        "| side | stored a class | bits a value | stored bytes | validation balanced accuracy | minus 8 bits |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group in result["groups"]:
+        for row in group["bits"]:
+            gap = row["minus_8_bits"]
+            lines.append(
+                f"| {group['side']} | {group['ipc']} | {row['bits']} | {row['stored_bytes']:,} | "
+                f"{np.mean(row['validation_by_seed']):.3f} | {'' if gap is None else _span(gap, '+')} |"
             )
     return "\n".join(lines)
 
@@ -174,7 +295,7 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Run cells, or collect what they left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("run", "collect"))
+    parser.add_argument("stage", choices=("run", "bits", "collect"))
     parser.add_argument("--data", type=Path, help="folder of covid-cxr; needed by run")
     parser.add_argument("--work", type=Path, required=True, help="folder of the cells; kept between calls")
     parser.add_argument("--side", type=int, default=64, help="pixels (default: 64)")
@@ -189,9 +310,13 @@ def main() -> None:
         write_json(RESULT, collect(options.work))
         print(table(read_json(RESULT)))
         return
+    raise_malloc_thresholds()
+    if options.stage == "bits":
+        for cell in cells_of(options.work):
+            score_bits(cell, options.work)
+        return
     if options.data is None:
         parser.error("run needs --data")
-    raise_malloc_thresholds()
     index, count = map(int, options.shard.split("/"))
     budgets = [int(text) for text in options.ipc.split(",")]
     every = [Cell(options.side, ipc, seed) for seed in range(options.seeds) for ipc in budgets]

@@ -296,7 +296,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         return dataclasses.replace(self, packed=packed, images=packed.decode())
 
     def save(self, path: Path) -> None:
-        """Write the set as one safetensors file: tensors plus a JSON header. Same set, same bytes."""
+        """Write the set to `path`, one safetensors file: tensors plus a JSON header. Same set, same bytes."""
         tensors = {"images": self.images} if self.packed is None else self.packed.tensors()
         tensors["labels"] = self.labels
         if self.soft_labels is not None:
@@ -322,7 +322,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     @classmethod
     def load(cls, path: Path) -> DistilledSet:
-        """Read a set written by `save`. Raises `IngestError` when the file is not one."""
+        """Read the set that `save` wrote to `path`. Raises `IngestError` when the file is not one."""
         tensors, header = load_tensors(path)
         if header.get("kind") != "distilled_set":
             raise IngestError(f"{path}: holds {header.get('kind', 'something else')}, not a distilled set")

@@ -99,7 +99,14 @@ class ArgumentError(ConfigError):
 
 
 class ArgumentTypeError(ArgumentError, TypeError):
-    """An argument of the Python library is of a type that cannot be used; a `TypeError` and a `ValueError`."""
+    """An argument of the Python library is of a type that cannot be used; a `TypeError` and a `ValueError`.
+
+    Args:
+        name: of the argument.
+        value: what was given, as the message shows it.
+        allowed: what may be given, without a full stop.
+        remedy: what to do, where `allowed` does not say it.
+    """
 
 
 class MissingExtraError(ConfigError, ImportError):

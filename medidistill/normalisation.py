@@ -94,6 +94,12 @@ class Normalisation:
     `per_image`: x -> (x - mean(x)) / max(std(x), 1e-4), over channels, rows and columns of one image.
     `fixed`: x -> (x - mean) / std with constants that no patient's image decided.
     `zca`: x -> `whitening.apply(x)`.
+
+    Args:
+        kind: one of the three.
+        mean: subtracted by `fixed`.
+        std: what `fixed` divides by, > 0.
+        whitening: the map of `zca`; None for the others.
     """
 
     kind: str = "per_image"
@@ -116,7 +122,10 @@ class Normalisation:
         return (images - mean) / std.clamp_min(_EPS)
 
     def to_display(self, images: Tensor) -> Tensor:
-        """Map network input back to [0, 1] for the eye: exact but for `per_image`: mean grey, 4 deviations."""
+        """Map network input `images` (N, C, H, W) back to [0, 1] for display.
+
+        Exact but for `per_image`, whose mean and scale are lost: mean grey, and two standard deviations to each side.
+        """
         if self.whitening is not None:
             return self.whitening.undo(images).clamp(0.0, 1.0)
         mean, std = (self.mean, self.std) if self.kind == "fixed" else (0.5, 0.25)

@@ -5,24 +5,44 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Protocol, TypeAlias
 
-__all__ = ["csv_text", "interval_text", "markdown_cell", "markdown_table"]
+__all__ = ["CsvRow", "Limits", "csv_text", "interval_text", "markdown_cell", "markdown_table"]
 
 
-def interval_text(value: Mapping[str, Any], digits: int = 3, sign: str = "") -> str:
+CsvRow: TypeAlias = dict[str, str | float | None]
+"""One line of a table: column -> cell."""
+
+
+class Limits(Protocol):
+    """An estimate with its limits."""
+
+    @property
+    def estimate(self) -> float:
+        """The estimate."""
+
+    @property
+    def low(self) -> float:
+        """The lower limit."""
+
+    @property
+    def high(self) -> float:
+        """The upper limit."""
+
+
+def interval_text(value: Limits, digits: int = 3, sign: str = "") -> str:
     """Return an interval as text.
 
     Args:
-        value: with numbers under `estimate`, `low` and `high`.
+        value: the estimate and its limits.
         digits: after the point.
         sign: `+` shows the sign of positive numbers too.
 
     Example:
-        >>> interval_text({"estimate": 0.5, "low": 0.25, "high": 0.75}, 2)
+        >>> interval_text(Interval(0.5, 0.25, 0.75), 2)
         '0.50 [0.25, 0.75]'
     """
-    estimate, low, high = (f"{value[name]:{sign}.{digits}f}" for name in ("estimate", "low", "high"))
+    estimate, low, high = (f"{one:{sign}.{digits}f}" for one in (value.estimate, value.low, value.high))
     return f"{estimate} [{low}, {high}]"
 
 
@@ -42,7 +62,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
     return ["| " + " | ".join(line) + " |" for line in (lines[0], ["---"] * len(head), *lines[1:])]
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str | float | None]]) -> str:
     """Return a CSV table; what a row lacks stays empty. Raises `ValueError` for a key that is no column."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="raise", lineterminator="\n")

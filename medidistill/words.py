@@ -1,11 +1,19 @@
-"""The words that every page, report and card share. They take plain values, as files of any age hold them."""
+"""The words that every page, report and card share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Protocol
 
-__all__ = ["VERDICT_QUESTION", "arm_words", "criteria_note", "images_per_class", "method_words", "row_words"]
+__all__ = [
+    "VERDICT_QUESTION",
+    "TrainedArm",
+    "arm_words",
+    "criteria_note",
+    "images_per_class",
+    "method_words",
+    "row_words",
+]
 
 VERDICT_QUESTION = "May I train on this set instead of the real X-rays?"
 _ACRONYMS = {"bptt", "datm", "dc", "dm", "dp", "dsa", "ftd", "iadd", "mtt", "pp"}
@@ -42,24 +50,39 @@ def arm_words(arm: str, images_per_class: int = 0) -> str:
     return f"distilled images ({method_words(arm)})"
 
 
-def row_words(row: Mapping[str, Any], classes: int) -> str:
+class TrainedArm(Protocol):
+    """A row of a comparison, as far as its words need it."""
+
+    @property
+    def arm(self) -> str:
+        """Name of the arm."""
+
+    @property
+    def training_images(self) -> int:
+        """Number of images trained on."""
+
+
+def row_words(row: TrainedArm, classes: int) -> str:
     """Return `arm_words` of a row of a comparison.
 
     Args:
-        row: with `arm` and `training_images`.
+        row: the row.
         classes: number of classes.
     """
-    return arm_words(row["arm"], row["training_images"] // max(1, classes) if row["arm"] in _SUBSETS else 0)
+    return arm_words(row.arm, row.training_images // max(1, classes) if row.arm in _SUBSETS else 0)
 
 
-def images_per_class(comparison: Mapping[str, Any]) -> int:
+def images_per_class(rows: Iterable[TrainedArm], classes: int) -> int:
     """Return how many images of each class the distilled sets of a comparison have, as its subsets of real images tell.
+
+    Args:
+        rows: of the comparison.
+        classes: number of classes.
 
     Returns:
         0 where no such subset was compared; then no arm is named by its number.
     """
-    classes = max(1, len(comparison["class_names"]))
-    return next((row["training_images"] // classes for row in comparison["rows"] if row["arm"] in _SUBSETS), 0)
+    return next((row.training_images // max(1, classes) for row in rows if row.arm in _SUBSETS), 0)
 
 
 def criteria_note(architecture: str, confidence: float) -> str:

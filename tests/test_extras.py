@@ -19,13 +19,14 @@ from medidistill.errors import ConfigError, MissingExtraError
 from medidistill.extras import EXTRAS, require_extra
 
 # the sources that an extra is for; what none names belongs to the core
+RESULTS = ("medidistill/results", "medidistill/statistics")  # what several parts read and write
 PARTS = {
     "ingest": ["medidistill/ingest", "medidistill/machine.py", "!medidistill/ingest/pacs"],
     "networks": ["medidistill/networks/zoo.py", "medidistill/evaluate/saliency.py"],
-    "evaluate": ["medidistill/evaluate", "medidistill/statistics", "!medidistill/evaluate/saliency.py"],
-    "privacy": ["medidistill/privacy", "medidistill/statistics", "!medidistill/privacy/accounting.py"],
-    "export": ["medidistill/export", "!medidistill/export/push.py", "!medidistill/export/signing.py"],
-    "report": ["medidistill/report"],
+    "evaluate": ["medidistill/evaluate", *RESULTS, "!medidistill/evaluate/saliency.py"],
+    "privacy": ["medidistill/privacy", *RESULTS, "!medidistill/privacy/accounting.py"],
+    "export": ["medidistill/export", *RESULTS, "!medidistill/export/push.py", "!medidistill/export/signing.py"],
+    "report": ["medidistill/report", *RESULTS],
     "run": ["medidistill/api", "medidistill/cli", "medidistill/pipeline", "medidistill/machine.py"],
     "app": ["apps"],
     "pacs": ["medidistill/ingest/pacs", "medidistill/export/push.py"],
@@ -142,8 +143,8 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra(monkeypatch: 
 # for each part that an extra is for: an import or a call in an environment of the core alone, and the error's begin
 REFUSED = {
     "import medidistill.ingest": "reading X-rays needs pydicom, monai, pillow, scipy, pandas,",
-    "import medidistill.evaluate": "comparing training sets needs scipy, scikit-learn: pip install 'medidistill",
-    "import medidistill.privacy.linkage": "measuring privacy needs scipy, scikit-learn: pip install",
+    "import medidistill.evaluate": "comparing training sets needs scipy, scikit-learn, cattrs: pip install",
+    "import medidistill.privacy.linkage": "measuring privacy needs scipy, scikit-learn, cattrs: pip install",
     "import medidistill.report": "writing a report needs matplotlib",
     "medidistill.distill": "a run needs pyyaml, pandas, psutil, tqdm: pip install 'medidistill[run]'",
     "medidistill.export.write_bundle": "writing a bundle or checking one needs pydicom, highdicom,",

@@ -10,7 +10,7 @@ from scipy import stats
 from medidistill.evaluate.intervals import resample_patients
 from medidistill.hashing import tensor_sha256
 from medidistill.networks import compiled_once
-from medidistill.statistics import clopper_pearson_limits, patient_codes
+from medidistill.statistics import Interval, clopper_pearson_limits, patient_codes
 from medidistill.textio import csv_text, interval_text, markdown_table
 
 
@@ -19,7 +19,7 @@ from medidistill.textio import csv_text, interval_text, markdown_table
     [(3, "", "0.500 [-0.250, 1.000]"), (2, "+", "+0.50 [-0.25, +1.00]"), (0, "", "0 [-0, 1]")],
 )
 def test_interval_text_rounds_every_number_alike(digits, sign, text):
-    assert interval_text({"estimate": 0.5, "low": -0.25, "high": 1.0, "more": 1}, digits, sign) == text
+    assert interval_text(Interval(0.5, -0.25, 1.0), digits, sign) == text
 
 
 def test_markdown_table_keeps_a_cell_on_its_line_and_in_its_column():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from medidistill.words import arm_words, criteria_note, images_per_class, row_words
@@ -28,14 +30,13 @@ def test_arm_is_named_in_words(arm: str, images_per_class: int, words: str) -> N
 
 
 def test_row_of_a_comparison_is_named_by_its_own_number() -> None:
-    rows = [{"arm": "packed", "training_images": 120}, {"arm": "kmeans", "training_images": 30}]
+    rows = [SimpleNamespace(arm="packed", training_images=120), SimpleNamespace(arm="kmeans", training_images=30)]
     assert [row_words(row, 3) for row in rows] == [
         "random real X-rays in as many bytes",
         "10 real X-rays per class chosen by k-means",
     ]
-    names = ["a", "b", "c"]
-    assert images_per_class({"class_names": names, "rows": rows}) == 10
-    assert images_per_class({"class_names": names, "rows": rows[:1]}) == 0
+    assert images_per_class(rows, 3) == 10
+    assert images_per_class(rows[:1], 3) == 0
 
 
 def test_note_below_the_criteria_states_network_and_level() -> None:

@@ -68,7 +68,7 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
     st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     show_criteria(run, elsewhere=elsewhere)
     st.caption(tested_words(results).replace("_", r"\_"))
-    notes = [*results.comparison["notes"], *((results.clinical or {}).get("notes") or [])]
+    notes = [*results.comparison.notes, *(results.clinical.notes if results.clinical is not None else ())]
     if notes:
         with st.expander("What these figures rest on"):
             st.markdown("\n".join(f"- {note}" for note in notes))
@@ -161,7 +161,7 @@ def _misclassified(run: RunView, results: Results) -> None:
     if found is None:
         st.info("The private part of this run was removed, so its test images cannot be shown.")
         return
-    test_images = results.comparison["test_images"]
+    test_images = results.comparison.test_images
     st.markdown(
         f"**{len(found)} of {test_images} test images** are called by another class by the mean of these networks. "
         "The most certain errors come first."

@@ -150,8 +150,6 @@ def _how_thorough(view: SourceView) -> Preset:
     """Draw the presets, each with how long it takes here and whether it could be released."""
     offered = presets()
     found = {one.name: preset_prospect(one, view.images, view.classes, view.splits) for one in offered}
-    if not all(isinstance(one, MedidistillError) or one.seconds for one in found.values()):
-        st.fragment(_wait_for_speed, run_every=_POLL_S)(str(view.path))
     return st.radio(  # type: ignore[no-any-return,unused-ignore]
         "How thorough",
         offered,
@@ -162,11 +160,15 @@ def _how_thorough(view: SourceView) -> Preset:
     )
 
 
+def _measured(view: SourceView) -> bool:
+    """Return whether this machine was measured for every preset."""
+    found = (preset_prospect(one, view.images, view.classes, view.splits) for one in presets())
+    return all(isinstance(one, MedidistillError) or one.seconds for one in found)
+
+
 def _wait_for_speed(path: str) -> None:
     """Draw the page again once this machine was measured for every preset."""
-    view = source_view(Path(path))
-    found = [preset_prospect(one, view.images, view.classes, view.splits) for one in presets()]
-    if all(isinstance(one, MedidistillError) or one.seconds for one in found):
+    if _measured(source_view(Path(path))):
         st.rerun()
 
 
@@ -208,7 +210,10 @@ def main() -> None:
     view = source_view(folder)
     if _found(view):
         keep_in_address(folder)
+        measured = _measured(view)
         _start(view, folder)
+        if not measured:  # last, so that the page is whole before it is drawn again
+            st.fragment(_wait_for_speed, run_every=_POLL_S)(str(view.path))
 
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -146,9 +147,13 @@ def folder_picker(key: str, label: str) -> Path:
     kept = st.session_state.get(f"{key}_from", "")
     st.session_state[f"{key}_root"] = kept if kept in names else str(roots[0])
 
+    # a browser may send the same choice twice, when its page is drawn again before it took up the first answer: each
+    # callback sets where the user is, and moves nothing from where they are
     def begin() -> None:
-        st.session_state[f"{key}_from"] = st.session_state[f"{key}_root"]
-        st.session_state.pop(f"{key}_here", None)
+        chosen = st.session_state[f"{key}_root"]
+        if chosen != st.session_state.get(f"{key}_from", str(roots[0])):
+            st.session_state[f"{key}_from"] = chosen
+            st.session_state.pop(f"{key}_here", None)
 
     if len(names) > 1:
         left, right, last = st.columns([2, 3.5, 1.5], vertical_alignment="bottom")
@@ -166,16 +171,19 @@ def folder_picker(key: str, label: str) -> Path:
         here, children = root, [child.name for child in subfolders(root, root)]
     st.session_state[f"{key}_here"] = str(here)
 
+    child_key = (
+        f"{key}_child_{hashlib.sha256(str(here).encode()).hexdigest()[:12]}"  # each folder has a list of its own
+    )
+
     def enter() -> None:
-        name = st.session_state[f"{key}_child"]
+        name = st.session_state[child_key]
         if name != _HERE:
             st.session_state[f"{key}_here"] = str(here / name)
-            st.session_state[f"{key}_child"] = _HERE
 
     def leave() -> None:
         st.session_state[f"{key}_here"] = str(here.parent)
 
     shown = " / ".join([names[str(root)], *here.relative_to(root).parts])
-    right.selectbox(f"You are in **{shown}**. Open a folder", [_HERE, *children], key=f"{key}_child", on_change=enter)
+    right.selectbox(f"You are in **{shown}**. Open a folder", [_HERE, *children], key=child_key, on_change=enter)
     last.button("Up", on_click=leave, disabled=here == root, icon=":material/arrow_upward:", key=f"{key}_up")
     return here

@@ -9,7 +9,7 @@ from medidistill.evaluate.clinical.checks import UndefinedError
 from medidistill.evaluate.clinical.purpose import PurposeFigures
 from medidistill.evaluate.intervals import Interval
 from medidistill.evaluate.purpose_verdict import Purpose
-from medidistill.evaluate.verdict import Colour
+from medidistill.results.verdict import Colour
 from view_models.purpose import Answer, Predictions, answer, default_threshold, number_in_address, read_predictions
 from view_models.runs import RunView
 from view_models.verdict import readable_verdict
@@ -126,8 +126,8 @@ def _figures(found: Answer) -> None:
                 st.caption(f"{_limits(getattr(own, name), name)} {meaning}. {_beside(other, name)}")
     counts = own.counts
     st.markdown(
-        f"Of the test images, {counts['tp']} with the finding are called and {counts['fn']} are not; {counts['fp']} "
-        f"without it are called and {counts['tn']} are not. They show {own.patients_with} test patients with the "
+        f"Of the test images, {counts.tp} with the finding are called and {counts.fn} are not; {counts.fp} "
+        f"without it are called and {counts.tn} are not. They show {own.patients_with} test patients with the "
         f"finding and {own.patients_without} without."
     )
 

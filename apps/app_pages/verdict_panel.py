@@ -9,7 +9,7 @@ import streamlit as st
 
 from app_pages.parts import at_rest, open_page, places, plain_text
 from medidistill.errors import MedidistillError
-from medidistill.evaluate.verdict import Colour, Verdict
+from medidistill.results.verdict import Colour, Verdict
 from medidistill.words import VERDICT_QUESTION, criteria_note
 from view_models.runs import RunView
 from view_models.verdict import (

@@ -20,9 +20,9 @@ from medidistill.evaluate.clinical.purpose import (
 )
 from medidistill.evaluate.intervals import Interval
 from medidistill.evaluate.purpose_verdict import Purpose, purpose_verdict
-from medidistill.evaluate.verdict import REFERENCE, Colour, Verdict
 from medidistill.pipeline.arms import cell_file
 from medidistill.pipeline.scored_labels import ScoredLabels, load_scored_labels
+from medidistill.results.verdict import REFERENCE, Colour, Verdict
 from view_models.runs import RunView
 
 __all__ = ["Answer", "Predictions", "answer", "default_threshold", "number_in_address", "read_predictions"]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from medidistill.files import read_json
 from medidistill.report.arm_labels import arm_label, model_label, with_images_per_class
-from medidistill.report.drawing import style_of
+from medidistill.report.drawing import Picture, style_of
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
 from medidistill.report.figures_curves import roc_curves
 from medidistill.report.figures_results import accuracies, confusions
 from medidistill.report.wording import findings
+from medidistill.results.clinical import ClinicalComparison
+from medidistill.results.clinical_figures import NOT_KEPT, CalibrationCurve, ClassFigures, DecisionCurve
+from medidistill.results.comparison import Comparison
+from medidistill.statistics import Interval, Suppressed, Undefined
+from medidistill.textio import interval_text
 from medidistill.words import arm_words, row_words
 from view_models.runs import RunView
 
@@ -53,41 +58,35 @@ class Results:
     """What the comparison of a run left.
 
     Args:
-        comparison: `comparison.json`.
-        clinical: `clinical.json`; None where it is not there.
+        comparison: of all arms.
+        clinical: the clinical figures; None where they are not there.
     """
 
-    comparison: Mapping[str, Any]
-    clinical: Mapping[str, Any] | None
+    comparison: Comparison
+    clinical: ClinicalComparison | None
 
     @property
     def architectures(self) -> list[str]:
         """Names of the networks, in order."""
-        return list(dict.fromkeys(row["architecture"] for row in self.comparison["rows"]))
+        return list(dict.fromkeys(row.architecture for row in self.comparison.rows))
 
     @property
     def arms(self) -> list[str]:
         """Names of the arms, in order."""
-        return list(dict.fromkeys(row["arm"] for row in self.comparison["rows"]))
+        return list(dict.fromkeys(row.arm for row in self.comparison.rows))
 
     def words(self, arm: str) -> str:
         """Return what the networks of an arm were trained on."""
-        classes = len(self.comparison["class_names"])
-        return next((row_words(row, classes) for row in self.comparison["rows"] if row["arm"] == arm), arm_words(arm))
+        classes = len(self.comparison.class_names)
+        return next((row_words(row, classes) for row in self.comparison.rows if row.arm == arm), arm_words(arm))
 
     def only(self, arms: Sequence[str], architecture: str) -> Results:
         """Return the same for some arms and one architecture."""
-        rows = [r for r in self.comparison["rows"] if r["arm"] in arms and r["architecture"] == architecture]
-        gaps = [
-            d
-            for d in self.comparison["differences"]
-            if d["arm"] in arms and d["minus"] in arms and d["architecture"] == architecture
-        ]
-        clinical = self.clinical and {
-            **self.clinical,
-            "arms": [a for a in self.clinical["arms"] if a["arm"] in arms and a["architecture"] == architecture],
-        }
-        return Results({**self.comparison, "rows": rows, "differences": gaps}, clinical)
+        clinical = self.clinical
+        if clinical is not None:
+            shown = tuple(a for a in clinical.arms if a.arm in arms and a.architecture == architecture)
+            clinical = dataclasses.replace(clinical, arms=shown)
+        return Results(self.comparison.only(arms, architecture), clinical)
 
 
 @dataclass(frozen=True)
@@ -110,19 +109,24 @@ class Figure:
 
 
 def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
-    """Read a comparison; None where there is none. Raises `IngestError` when a file is damaged.
+    """Read a comparison; None where there is none.
 
     Args:
         run: the run.
         elsewhere: the one on the test set from elsewhere, not that on the run's own test split.
+
+    Raises:
+        IngestError: a file is damaged.
+        ConfigError: a file holds something else.
     """
     folder = run.folder.evaluate / "external" if elsewhere else run.folder.evaluate
     file, clinical = folder / "comparison.json", folder / "clinical.json"
     if "evaluate" not in run.finished or not file.is_file():
         return None
-    comparison = read_json(file)
-    told = with_images_per_class(read_json(clinical), comparison) if clinical.is_file() else None
-    return Results(comparison, told)
+    comparison = Comparison.from_dict(read_json(file))
+    if not clinical.is_file():
+        return Results(comparison, None)
+    return Results(comparison, with_images_per_class(ClinicalComparison.from_dict(read_json(clinical)), comparison))
 
 
 def sentences(results: Results) -> list[str]:
@@ -133,15 +137,15 @@ def sentences(results: Results) -> list[str]:
 def tested_words(results: Results) -> str:
     """Return on how many patients the figures rest, with the classes of which there are few."""
     comparison = results.comparison
-    few = [note for note in comparison["notes"] if note.startswith("Class ") and "test patients" in note]
-    told = f"Scored on {comparison['test_images']} images of {comparison['test_patients']} test patients."
+    few = [note for note in comparison.notes if note.startswith("Class ") and "test patients" in note]
+    told = f"Scored on {comparison.test_images} images of {comparison.test_patients} test patients."
     return " ".join([told, *few])
 
 
-def _span(value: Mapping[str, Any] | None) -> str:
-    if value is None or "undefined" in value:
-        return _UNDEFINED
-    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+def _span(value: Interval | Undefined | Suppressed) -> str:
+    if isinstance(value, Suppressed):
+        return str(value)
+    return _UNDEFINED if isinstance(value, Undefined) else interval_text(value)
 
 
 def darkened(svg: str) -> str:
@@ -166,14 +170,14 @@ def rows_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "trained on": results.words(row["arm"]),
-                "balanced accuracy": _span(row["balanced_accuracy"]),
-                "macro AUROC": _span(row["macro_auroc"]),
-                "images": row["training_images"],
-                "network": row["architecture"],
-                "networks": row["networks"],
+                "trained on": results.words(row.arm),
+                "balanced accuracy": _span(row.balanced_accuracy),
+                "macro AUROC": _span(row.macro_auroc),
+                "images": row.training_images,
+                "network": row.architecture,
+                "networks": row.networks,
             }
-            for row in results.comparison["rows"]
+            for row in results.comparison.rows
         ]
     )
 
@@ -184,10 +188,10 @@ def figure(results: Results, view: str) -> Figure | None:
         return _of(accuracies(results.comparison), _accuracy_table(results))
     if view == "confusion":
         return _of(confusions(results.comparison), _confusion_table(results))
-    if results.clinical is None or not results.clinical["arms"]:
+    if results.clinical is None or not results.clinical.arms:
         return None
     if view == "roc":
-        held = "roc" in results.clinical["arms"][0]["classes"][0]  # runs of older versions hold no curves
+        held = results.clinical.arms[0].classes[0].roc != NOT_KEPT  # runs of older versions hold no curves
         return _of(roc_curves(results.clinical), _area_table(results)) if held else None
     if view == "calibration":
         return _of(calibration(results.clinical), _calibration_table(results.clinical))
@@ -196,45 +200,45 @@ def figure(results: Results, view: str) -> Figure | None:
     return _of(distributions(results.clinical), _histogram_table(results.clinical))
 
 
-def _of(picture: Any, table: pd.DataFrame) -> Figure:
+def _of(picture: Picture, table: pd.DataFrame) -> Figure:
     return Figure(picture.title, picture.alt, picture.caption, picture.content.decode(), table)
 
 
 def _accuracy_table(results: Results) -> pd.DataFrame:
     rows = [
-        {"what": results.words(row["arm"]), "architecture": row["architecture"], "metric": metric, **row[metric]}
-        for row in results.comparison["rows"]
-        for metric in ("balanced_accuracy", "macro_auroc")
+        {"what": results.words(row.arm), "architecture": row.architecture, "metric": metric, **vars(figure)}
+        for row in results.comparison.rows
+        for metric, figure in (("balanced_accuracy", row.balanced_accuracy), ("macro_auroc", row.macro_auroc))
     ]
     rows += [
         {
-            "what": f"{results.words(gap['arm'])} minus {results.words(gap['minus'])}",
-            "architecture": gap["architecture"],
-            "metric": gap["metric"],
-            **gap["bootstrap"],
+            "what": f"{results.words(gap.arm)} minus {results.words(gap.minus)}",
+            "architecture": gap.architecture,
+            "metric": gap.metric,
+            **vars(gap.bootstrap),
         }
-        for gap in results.comparison["differences"]
+        for gap in results.comparison.differences
     ]
     return pd.DataFrame(rows)
 
 
 def _confusion_table(results: Results) -> pd.DataFrame:
-    names = results.comparison["class_names"]
+    names = results.comparison.class_names
     return pd.DataFrame(
         [
             {
-                "trained on": results.words(row["arm"]),
+                "trained on": results.words(row.arm),
                 "true class": names[true],
                 **dict(zip(names, counts, strict=True)),
             }
-            for row in results.comparison["rows"]
-            for true, counts in enumerate(row["confusion"])
+            for row in results.comparison.rows
+            for true, counts in enumerate(row.confusion)
         ]
     )
 
 
-def _classes(clinical: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(arm_label(clinical, arm["arm"]), one) for arm in clinical["arms"] for one in arm["classes"]]
+def _classes(clinical: ClinicalComparison) -> list[tuple[str, ClassFigures]]:
+    return [(arm_label(clinical, arm.arm), one) for arm in clinical.arms for one in arm.classes]
 
 
 def _area_table(results: Results) -> pd.DataFrame:
@@ -242,56 +246,55 @@ def _area_table(results: Results) -> pd.DataFrame:
         return _accuracy_table(results)
     rows = []
     for arm, one in _classes(results.clinical):
-        point = one["operating_point"]
-        row = {"trained on": arm, "class": one["class"], "AUROC": _span(one["auroc"])}
-        row["average precision"] = _span(one["average_precision"])
-        for name in ("threshold", "sensitivity", "specificity"):
-            value = point.get(name) if "undefined" not in point else None
-            row[f"{name} (chosen on validation)"] = (
-                _span(value) if isinstance(value, Mapping) else _UNDEFINED if value is None else f"{value:.3f}"
-            )
+        point = one.operating_point
+        row = {"trained on": arm, "class": one.name, "AUROC": _span(one.auroc)}
+        row["average precision"] = _span(one.average_precision)
+        told = [_UNDEFINED] * 3
+        if not isinstance(point, Undefined):
+            told = [f"{point.threshold:.3f}", _span(point.sensitivity), _span(point.specificity)]
+        for name, text in zip(("threshold", "sensitivity", "specificity"), told, strict=True):
+            row[f"{name} (chosen on validation)"] = text
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _calibration_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
+def _calibration_table(clinical: ClinicalComparison) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
                 "trained on": arm,
-                "class": one["class"],
-                "predicted": point["predicted"],
-                **{f"observed {side}": point["observed"][side] for side in ("estimate", "low", "high")},
+                "class": one.name,
+                "predicted": point.predicted,
+                **{f"observed {side}": value for side, value in vars(point.observed).items()},
             }
             for arm, one in _classes(clinical)
-            for point in one["calibration"].get("bins", ())
+            if isinstance(one.calibration, CalibrationCurve)
+            for point in one.calibration.bins
         ]
     )
 
 
-def _decision_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
+def _decision_table(clinical: ClinicalComparison) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"trained on": arm, "class": one["class"], "threshold": at, "net benefit": benefit, "act on all": everyone}
+            {"trained on": arm, "class": one.name, "threshold": at, "net benefit": benefit, "act on all": everyone}
             for arm, one in _classes(clinical)
-            if "undefined" not in one["decision_curve"]
-            for at, benefit, everyone in zip(
-                *(one["decision_curve"][key] for key in ("thresholds", "net_benefit", "treat_all")), strict=True
-            )
+            if isinstance(curve := one.decision_curve, DecisionCurve)
+            for at, benefit, everyone in zip(curve.thresholds, curve.net_benefit, curve.treat_all, strict=True)
         ]
     )
 
 
-def _histogram_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
+def _histogram_table(clinical: ClinicalComparison) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"trained on": arm, "class": one["class"], "from": low, "to": high, "with": with_it, "without": without}
+            {"trained on": arm, "class": one.name, "from": low, "to": high, "with": with_it, "without": without}
             for arm, one in _classes(clinical)
             for low, high, with_it, without in zip(
-                one["histogram"]["edges"][:-1],
-                one["histogram"]["edges"][1:],
-                one["histogram"]["positives"],
-                one["histogram"]["negatives"],
+                one.histogram.edges[:-1],
+                one.histogram.edges[1:],
+                one.histogram.positives,
+                one.histogram.negatives,
                 strict=True,
             )
         ]
@@ -300,17 +303,17 @@ def _histogram_table(clinical: Mapping[str, Any]) -> pd.DataFrame:
 
 def subgroup_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Return column -> one row a group and class, one column a model; hidden cells say so."""
-    clinical = results.clinical or {}
-    tables = {}
-    for column, groups in (clinical.get("subgroups") or {}).items():
+    clinical, tables = results.clinical, {}
+    if clinical is None:
+        return {}
+    for column, groups in clinical.subgroups.items():
         rows = []
         for group in groups:
-            for name, count in group["counts"].items():
-                row = {"group": group["group"], "class": name}
-                row |= {"images": str(group["images"]), "with the finding": str(count)}
-                for model, areas in group["auroc"].items():
-                    area = areas[name]
-                    row[f"AUROC, {model_label(clinical, model)}"] = area if isinstance(area, str) else _span(area)
+            for name, count in group.counts.items():
+                row = {"group": group.group, "class": name}
+                row |= {"images": str(group.images), "with the finding": str(count)}
+                for model, areas in group.auroc.items():
+                    row[f"AUROC, {model_label(clinical, model)}"] = _span(areas[name])
                 rows.append(row)
         tables[column] = pd.DataFrame(rows)
     return tables
@@ -324,41 +327,40 @@ def all_hidden(table: pd.DataFrame) -> bool:
 
 def probe_lines(results: Results) -> list[str]:
     """Return what the source probe found, in sentences; empty where it was not made."""
-    probe = (results.clinical or {}).get("source_probe")
-    if not probe:
+    probe = results.clinical.source_probe if results.clinical is not None else None
+    if probe is None:
         return []
     lines = []
-    site, rule = probe["site"], probe["label_from_site"]
-    if "balanced_accuracy" in site:
-        lines.append(
-            f"A simple model tells the site ({', '.join(site['sites'])}) from a very small copy of the image with "
-            f"balanced accuracy {_known(site['balanced_accuracy'])}; chance is {site['chance']:.2f}."
-        )
+    site, rule = probe.site, probe.label_from_site
+    if isinstance(site, Undefined):
+        lines.append(f"Whether the site can be told from the image was not examined: {site.undefined}.")
     else:
-        lines.append(f"Whether the site can be told from the image was not examined: {site['undefined']}.")
-    if "balanced_accuracy" in rule:
-        first = results.architectures[0]
-        networks = "; ".join(
-            f"{row['balanced_accuracy']['estimate']:.3f} on {results.words(row['arm'])}"
-            for row in results.comparison["rows"]
-            if row["architecture"] == first
-        )
-        tested = f" on {rule['patients']} test patients" if "patients" in rule else ""
-        area = f", AUROC {_known(rule['macro_auroc'])}" if "macro_auroc" in rule else ""
         lines.append(
-            f"Calling every image by what its site holds most of reaches a balanced accuracy of "
-            f"{_known(rule['balanced_accuracy'])}{tested}{area}; chance is {rule['chance']:.2f}. Networks that look at "
-            f"the image reach {networks}. Only what lies beyond the first figure is worth more than the site."
+            f"A simple model tells the site ({', '.join(site.sites)}) from a very small copy of the image with "
+            f"balanced accuracy {_known(site.balanced_accuracy)}; chance is {site.chance:.2f}."
         )
-        if rule.get("one_class_sites"):
-            lines.append(f"{rule['one_class_sites']} of {rule['sites']} sites hold images of one class alone.")
-    else:
-        lines.append(f"What the site alone tells of the class was not examined: {rule['undefined']}.")
+    if isinstance(rule, Undefined):
+        return [*lines, f"What the site alone tells of the class was not examined: {rule.undefined}."]
+    first = results.architectures[0]
+    networks = "; ".join(
+        f"{row.balanced_accuracy.estimate:.3f} on {results.words(row.arm)}"
+        for row in results.comparison.rows
+        if row.architecture == first
+    )
+    tested = "" if rule.patients is None else f" on {rule.patients} test patients"
+    area = "" if rule.macro_auroc is None else f", AUROC {_known(rule.macro_auroc)}"
+    lines.append(
+        f"Calling every image by what its site holds most of reaches a balanced accuracy of "
+        f"{_known(rule.balanced_accuracy)}{tested}{area}; chance is {rule.chance:.2f}. Networks that look at "
+        f"the image reach {networks}. Only what lies beyond the first figure is worth more than the site."
+    )
+    if rule.one_class_sites:
+        lines.append(f"{rule.one_class_sites} of {rule.sites} sites hold images of one class alone.")
     return lines
 
 
-def _known(value: Mapping[str, Any]) -> str:
+def _known(value: Interval | Undefined) -> str:
     """Return a figure with its limits, and without them where they alone are undefined."""
-    if "undefined" not in value:
-        return _span(value)
-    return f"{value['estimate']:.3f} (no limits: {value['undefined']})" if "estimate" in value else _UNDEFINED
+    if isinstance(value, Undefined) and value.estimate is not None:
+        return f"{value.estimate:.3f} (no limits: {value.undefined})"
+    return _span(value)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from medidistill.config import METHODS
 from medidistill.errors import ConfigError, IngestError
-from medidistill.evaluate.verdict import Verdict
 from medidistill.files import read_json
+from medidistill.results.verdict import Verdict
 from medidistill.words import method_words
 from view_models.places import Places
 from view_models.runs import RunView, continue_run
@@ -68,16 +68,16 @@ def criteria_table(verdict: Verdict) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "met": _MET[row["outcome"]],
-                "compared with": row["against_words"],
-                "in": row["measure_words"],
-                "this set": row["estimate"],
-                "that": row["reference"],
-                "difference": row["difference_words"],
-                "must": row["asked_words"],
-                "test patients": row["patients"],
+                "met": _MET[row.criterion.outcome.value],
+                "compared with": row.against_words,
+                "in": row.measure_words,
+                "this set": row.criterion.estimate,
+                "that": row.criterion.reference,
+                "difference": row.difference_words,
+                "must": row.asked_words,
+                "test patients": row.criterion.patients,
             }
-            for row in verdict.to_dict()["criteria"]
+            for row in verdict.described
         ]
     )
 

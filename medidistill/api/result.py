@@ -16,10 +16,10 @@ from medidistill.config import RunConfig
 from medidistill.distillation.loop import STOPPED
 from medidistill.errors import ArgumentError, ArgumentTypeError, ConfigError
 from medidistill.evaluate import Comparison
-from medidistill.evaluate.verdict import Verdict
 from medidistill.export import Bundle
 from medidistill.export.reading import read_set
 from medidistill.files import read_json, translate_os_errors
+from medidistill.jsontypes import JsonObject
 from medidistill.pipeline.arms import delivery as delivered
 from medidistill.pipeline.arms import methods
 from medidistill.pipeline.run_folder import RunFolder
@@ -28,6 +28,8 @@ from medidistill.pipeline.stages.audit import audit as audit_stage
 from medidistill.pipeline.stages.export import export as export_stage
 from medidistill.pipeline.stages.report import report as report_stage
 from medidistill.record import RunRecord
+from medidistill.results.serialise import json_object
+from medidistill.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +90,16 @@ class Result:
 
     @classmethod
     def read(cls, folder: RunFolder, config: RunConfig, *, temporary: bool = False) -> Result:
-        """Return what a finished run holds. Raises `IngestError` where it is damaged."""
+        """Return what a finished run holds.
+
+        Args:
+            folder: of the run.
+            config: of the run.
+            temporary: remove the folder once the result is no longer referenced.
+
+        Raises:
+            IngestError: a file of the run is damaged.
+        """
         method = delivered(config, folder).method
         file = folder.evaluate / "comparison.json"
         return cls(
@@ -165,7 +176,7 @@ class Result:
             shutil.copyfile(made, target)
         return target
 
-    def audit(self, profile: str = "quick", *, workers: int = 1, progress: bool = False) -> dict[str, Any]:
+    def audit(self, profile: str = "quick", *, workers: int = 1, progress: bool = False) -> JsonObject:
         """Attack the set, by distances and by shadow runs of the whole procedure, and return what the attacks found.
 
         Args:
@@ -184,7 +195,7 @@ class Result:
             raise ArgumentError("workers", repr(workers), "a whole number >= 1")
         self._completed("audit")
         with working(self._folder, progress=progress, command="medidistill.audit") as run:
-            return audit_stage(run, profile, workers=workers)
+            return json_object(audit_stage(run, profile, workers=workers))
 
     def export(self, path: str | os.PathLike[str], *, release: bool = False) -> Path:
         """Write the bundle, the self-describing folder of the set, and return its path.

@@ -8,8 +8,8 @@ require_extra("evaluate")
 
 from medidistill.evaluate.comparison import compare  # noqa: E402
 from medidistill.evaluate.protocol import Arm, ArmRun, run_arm  # noqa: E402
-from medidistill.evaluate.results import Comparison  # noqa: E402
 from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset  # noqa: E402
+from medidistill.results.comparison import Comparison  # noqa: E402
 
 __all__ = [
     "Arm",

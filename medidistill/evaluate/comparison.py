@@ -20,8 +20,8 @@ from medidistill.evaluate.intervals import paired_t_interval, percentile_interva
 from medidistill.evaluate.metrics import check_scorable, confusion_matrix
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.evaluate.resampled import Columns, Group, measure
-from medidistill.evaluate.results import Comparison, Difference, Row
 from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
+from medidistill.results.comparison import Comparison, Difference, Row
 from medidistill.statistics import FloatArray
 
 __all__ = ["Comparison", "compare"]

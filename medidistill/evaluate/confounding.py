@@ -1,9 +1,11 @@
-"""What a reader must be told where the source of an image gives its class away. Plain values in, sentences out."""
+"""What a reader must be told where the source of an image gives its class away."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from medidistill.results.clinical import LabelFromSite, SourceProbe
+from medidistill.statistics import Interval, Undefined
 
 __all__ = ["NO_SITES", "confounding_warnings", "unshared_classes"]
 
@@ -30,12 +32,12 @@ def unshared_classes(sites: Mapping[str, Mapping[str, int]], class_names: Sequen
 
 
 def confounding_warnings(
-    probe: Mapping[str, Any] | None, networks: Mapping[str, float], unshared: Sequence[str]
+    probe: SourceProbe | None, networks: Mapping[str, float], unshared: Sequence[str]
 ) -> list[str]:
     """Return one sentence for each way in which the source may pass for the disease; no site is named.
 
     Args:
-        probe: what `source_probe` returned, None where no image names its site.
+        probe: of the sources; None where no image names its site.
         networks: what networks were trained on, in words -> their balanced accuracy on the same test images.
         unshared: classes that share no site with another.
     """
@@ -46,22 +48,27 @@ def confounding_warnings(
         "and no figure here can tell the two apart."
         for name in unshared
     ]
-    rule = probe["label_from_site"]
-    found = rule.get("balanced_accuracy", {})
+    rule = probe.label_from_site
     # files of earlier versions looked at some of the sites alone, and do not say how many there are
-    if "sites" in rule and found.get("low", found.get("estimate", 0.0)) > rule["chance"]:
-        told.insert(0, _by_site(rule, found, networks))
+    if isinstance(rule, LabelFromSite) and rule.sites is not None and _lower(rule.balanced_accuracy) > rule.chance:
+        told.insert(0, _by_site(rule, networks))
     return told
 
 
-def _by_site(rule: Mapping[str, Any], found: Mapping[str, float], networks: Mapping[str, float]) -> str:
-    of_one = f", {rule['one_class_sites']} of them with one class alone" if rule["one_class_sites"] else ""
-    limits = f" [{found['low']:.2f}, {found['high']:.2f}]" if "low" in found else ""
+def _lower(accuracy: Interval | Undefined) -> float:
+    """Return the lower limit, or the estimate where there are no limits."""
+    return accuracy.low if isinstance(accuracy, Interval) else accuracy.estimate or 0.0
+
+
+def _by_site(rule: LabelFromSite, networks: Mapping[str, float]) -> str:
+    found = rule.balanced_accuracy
+    of_one = f", {rule.one_class_sites} of them with one class alone" if rule.one_class_sites else ""
+    limits = f" [{found.low:.2f}, {found.high:.2f}]" if isinstance(found, Interval) else ""
     reached = " and ".join(f"{value:.2f} on {name}" for name, value in networks.items())
     beside = f"; networks that look at the image reach {reached}" if reached else ""
     return (
-        f"The site alone tells the class: a rule that knows nothing but the site of an X-ray ({rule['sites']} "
-        f"sites{of_one}) reaches a balanced accuracy of {found['estimate']:.2f}{limits} on {rule['patients']} test "
-        f"patients, where chance is {rule['chance']:.2f}{beside}. Part of what networks reach may be the site and not "
+        f"The site alone tells the class: a rule that knows nothing but the site of an X-ray ({rule.sites} "
+        f"sites{of_one}) reaches a balanced accuracy of {found.estimate:.2f}{limits} on {rule.patients} test "
+        f"patients, where chance is {rule.chance:.2f}{beside}. Part of what networks reach may be the site and not "
         "the disease."
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.purpose import PurposeFigures
 from medidistill.evaluate.intervals import Interval
-from medidistill.evaluate.verdict import Colour
+from medidistill.results.verdict import Colour
 
 __all__ = ["Purpose", "purpose_verdict"]
 

@@ -19,8 +19,8 @@ from medidistill.evaluate.clinical.operating_point import threshold_at_specifici
 from medidistill.evaluate.intervals import percentile_interval, resample_patients
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.evaluate.resampled import Columns, Group, measure
-from medidistill.evaluate.verdict import REFERENCE, Criterion, Measure, Question
 from medidistill.evaluate.weighted import weighted_aurocs, weighted_rates
+from medidistill.results.verdict import REFERENCE, Criterion, Measure, Question
 from medidistill.statistics import FloatArray
 from medidistill.words import arm_words
 

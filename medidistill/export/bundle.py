@@ -29,6 +29,9 @@ from medidistill.export.sums import SUMS, sums_text
 from medidistill.export.verifying import verify
 from medidistill.files import publish_folder, translate_os_errors, write_bytes, write_json, write_text
 from medidistill.record import RunRecord
+from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.verdict import Verdict
 
 __all__ = ["write_bundle"]
 
@@ -39,11 +42,11 @@ def write_bundle(
     *,
     name: str,
     record: RunRecord,
-    comparison: Mapping[str, Any] | None,
+    comparison: Comparison | None,
     notice: str,
-    verdict: Mapping[str, Any] | None = None,
+    verdict: Verdict | None = None,
     sources: Sequence[SourceConfig] = (),
-    privacy: Mapping[str, Any] | None = None,
+    privacy: PrivacySection | None = None,
     merged_from: Sequence[Mapping[str, Any]] = (),
     replace: bool = False,
     publishing: Callable[[Path], AbstractContextManager[None]] | None = None,
@@ -55,12 +58,11 @@ def write_bundle(
         folder: where the bundle will be; must not exist, unless `replace` is set.
         name: title of the card, and in plain letters the name of the npz file.
         record: the run that made the set; versions and digests go into the bundle, paths and commands do not.
-        comparison: `Comparison.to_dict()`, shown in the card; None where nothing was evaluated.
+        comparison: of all arms, shown in the card; None where nothing was evaluated.
         notice: a caution printed beside the figures.
-        verdict: `Verdict.to_dict()`, at the top of the card; None where there is none.
+        verdict: at the top of the card; None where there is none.
         sources: where the images came from, under which licences.
-        privacy: what an audit found (`audited`, `statement`, `verdict`, `measurements`, optionally `guarantee` and
-            `reasons`; the schema of the recipe says more); None where no audit was made, and the card says so.
+        privacy: what an audit found; None where no audit was made, and the card says so.
         merged_from: name, digest and recipe of each bundle that this one was put together from.
         replace: take the place of the bundle that is there.
         publishing: entered with the complete bundle, under its hidden name, before it appears under its own, and left

@@ -10,6 +10,10 @@ from medidistill.config import METHODS
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
+from medidistill.results.bundle import BundleEvaluation
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.serialise import from_json
+from medidistill.results.verdict import Verdict
 from medidistill.textio import interval_text, markdown_table
 from medidistill.words import row_words
 
@@ -32,14 +36,19 @@ def card_text(recipe: Mapping[str, Any], npz_name: str) -> str:
     warning = _REAL_START if recipe["init"] == "real" else ""
     parts = [
         f"# {recipe['name']}\n\n{warning}{_what(recipe)}",
-        verdict_text(recipe),
-        f"## What it is worth\n\n{_worth(recipe['evaluation'], recipe['notice'], len(recipe['classes']))}",
+        verdict_text(None if recipe.get("verdict") is None else Verdict.from_dict(recipe["verdict"])),
+        f"## What it is worth\n\n{_worth(_evaluation(recipe), recipe['notice'], len(recipe['classes']))}",
         _how(recipe),
         _files(recipe, npz_name),
         _origin(recipe),
-        privacy_text(recipe),
+        privacy_text(from_json(PrivacySection, recipe["privacy"], "the privacy section of a bundle")),
     ]
     return front + "\n" + "\n".join(parts)
+
+
+def _evaluation(recipe: Mapping[str, Any]) -> BundleEvaluation | None:
+    stored = recipe["evaluation"]
+    return None if stored is None else from_json(BundleEvaluation, stored, "the evaluation of a bundle")
 
 
 def _front_matter(recipe: Mapping[str, Any]) -> str:
@@ -85,27 +94,27 @@ def _what(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _worth(evaluation: Mapping[str, Any] | None, notice: str, classes: int) -> str:
+def _worth(evaluation: BundleEvaluation | None, notice: str, classes: int) -> str:
     caution = f"\n**{notice}**\n" if notice else ""
     if evaluation is None:
         return f"Not evaluated: nothing is known about networks trained on this set.\n{caution}"
-    spans = ("balanced_accuracy", "macro_auroc")
     rows = [
         [
             row_words(row, classes),
-            row["architecture"],
-            str(row["training_images"]),
-            *(interval_text(row[name]) for name in spans),
+            row.architecture,
+            str(row.training_images),
+            interval_text(row.balanced_accuracy),
+            interval_text(row.macro_auroc),
         ]
-        for row in evaluation["rows"]
+        for row in evaluation.rows
     ]
     lines = [
         *markdown_table(["trained on", "network", "images", "balanced accuracy", "macro AUROC"], rows),
         "",
-        f"Mean over fresh networks on the test split, {evaluation['test_images']} images of "
-        f"{evaluation['test_patients']} patients that no choice was made on; "
-        f"in brackets {100 * evaluation['confidence']:g} % intervals.",
-        *(f"- {note}" for note in evaluation["notes"]),
+        f"Mean over fresh networks on the test split, {evaluation.test_images} images of "
+        f"{evaluation.test_patients} patients that no choice was made on; "
+        f"in brackets {100 * evaluation.confidence:g} % intervals.",
+        *(f"- {note}" for note in evaluation.notes),
     ]
     return "\n".join(lines) + "\n" + caution
 

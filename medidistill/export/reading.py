@@ -91,7 +91,12 @@ class Bundle(DistilledSet):
         return predict(network, self.normalisation.apply(given.to(parameter.device)))
 
     def write_dd_ranking(self, folder: Path | str, *, channels: int = 0) -> Path:
-        """Write the tensor files that DD-Ranking is given, see `medidistill.export.dd_ranking`."""
+        """Write the tensor files that DD-Ranking is given, see `medidistill.export.dd_ranking`; return the folder.
+
+        Args:
+            folder: new.
+            channels: 3 repeats one-channel images; 0: as many as the set has.
+        """
         from medidistill.export.dd_ranking import write_dd_ranking
 
         return write_dd_ranking(self, folder, channels=channels)

@@ -19,12 +19,15 @@ from medidistill.errors import ConfigError
 from medidistill.extras import require_extra
 from medidistill.networks.convnet import default_depth
 from medidistill.record import RunRecord
+from medidistill.results.bundle import BundleEvaluation
+from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import NOT_AUDITED, PrivacySection
+from medidistill.results.serialise import json_object
+from medidistill.results.verdict import Verdict
 
-__all__ = ["BUNDLE_FORMAT", "NOT_AUDITED", "describe_set", "make_recipe", "schema_problems"]
+__all__ = ["BUNDLE_FORMAT", "describe_set", "make_recipe", "schema_problems"]
 
 BUNDLE_FORMAT = 3
-NOT_AUDITED: Mapping[str, Any] = {"audited": False, "statement": "No audit was made: no attack was measured."}
-_ROW = ("arm", "architecture", "training_images", "networks", "balanced_accuracy", "macro_auroc")
 
 
 def make_recipe(
@@ -32,11 +35,11 @@ def make_recipe(
     name: str,
     record: RunRecord,
     *,
-    comparison: Mapping[str, Any] | None = None,
-    verdict: Mapping[str, Any] | None = None,
+    comparison: Comparison | None = None,
+    verdict: Verdict | None = None,
     notice: str = "",
     sources: Sequence[SourceConfig] = (),
-    privacy: Mapping[str, Any] | None = None,
+    privacy: PrivacySection | None = None,
     merged_from: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Describe a distilled set: how to train from it, how it was made, with what, what it is worth, what it may leak.
@@ -62,12 +65,12 @@ def make_recipe(
         "method": distilled.recipe["method"],
         "init": distilled.recipe["init"],
         "distillation": dict(distilled.recipe),
-        "evaluation": None if comparison is None else _evaluation(comparison),
-        "verdict": None if verdict is None else dict(verdict),
+        "evaluation": None if comparison is None else json_object(BundleEvaluation.of(comparison)),
+        "verdict": None if verdict is None else verdict.to_dict(),
         "notice": notice.strip(),
         "sources": [as_dict(source) for source in sources],
         "licence": as_dict(combine(sources)),
-        "privacy": dict(NOT_AUDITED if privacy is None else privacy),
+        "privacy": json_object(NOT_AUDITED if privacy is None else privacy),
         "merged_from": [dict(part) for part in merged_from],
         "versions": dict(record.versions),
         "digests": {
@@ -104,13 +107,6 @@ def describe_set(distilled: DistilledSet) -> dict[str, Any]:
         "architecture": architecture,
         "training": as_dict(distilled.training),
     }
-
-
-def _evaluation(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the figures of a comparison; what names single cells or patients stays behind."""
-    kept = {key: comparison[key] for key in ("test_images", "test_patients", "confidence", "notes")}
-    rows = [{key: row[key] for key in _ROW if key in row} for row in comparison["rows"]]
-    return {"rows": rows, **kept}
 
 
 @cache

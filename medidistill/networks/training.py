@@ -185,7 +185,13 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def predict(network: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Return softmax probabilities (N, K), float32 on the CPU, for normalised images (N, C, H, W)."""
+    """Return softmax probabilities (N, K), float32 on the CPU.
+
+    Args:
+        network: from (N, C, H, W) to logits (N, K); put into evaluation mode.
+        images: (N, C, H, W) float32, normalised, on the network's device.
+        batch_size: images in one forward pass.
+    """
     network.eval()
     parts = [torch.softmax(network(part).float(), dim=1).cpu() for part in torch.split(images, batch_size)]
     return torch.cat(parts)

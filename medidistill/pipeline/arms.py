@@ -25,6 +25,7 @@ from medidistill.pipeline.run_folder import RunFolder
 from medidistill.seeding import derive_seed, stream
 
 __all__ = [
+    "FULL",
     "Delivery",
     "candidate_methods",
     "cell_file",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 SCORING_NETWORKS = 2
+FULL = "full"  # all real images, whatever the number of distilled ones
 PACKED = "packed"  # the control of a packed set: random real images in the same bytes
 PACKING_FACTORS = (1, 2, 4)
 _SMALLEST_SIDE = 4
@@ -210,7 +212,7 @@ def make_arm(
     if name == DP_FULL:
         return private_rival(config, data)
     images = data.normalisation.apply(train.images)
-    if name == "full":
+    if name == FULL:
         trainings = _full_trainings(config, len(train))
         return Arm(name, images, train.labels, trainings, {"epochs": config.evaluate.full_epochs})
     if name == PACKED:

@@ -15,7 +15,7 @@ from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.evaluate.protocol import CHOOSING_NETWORKS
 from medidistill.hashing import tensor_sha256
 from medidistill.networks import should_compile
-from medidistill.pipeline.arms import cell_file, compared, make_arm
+from medidistill.pipeline.arms import FULL, cell_file, compared, make_arm
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.progress import say
@@ -60,7 +60,7 @@ class Contest:
             None if self.external is None else fingerprint(self.external),
             dataclasses.replace(config.network, name=architecture),
             config.experts,
-            config.distill.ipc,
+            None if name == FULL else config.distill.ipc,
             [rules.networks, rules.full_epochs, rules.full_lr, rules.compile, self.experts is not None],
             rules.small,
             rules.adaptive,

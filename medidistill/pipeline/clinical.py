@@ -10,6 +10,7 @@ from medidistill.config import RunConfig
 from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun
 from medidistill.evaluate.clinical import (
+    ClinicalComparison,
     ClinicalSettings,
     ProbeData,
     age_bands,
@@ -44,7 +45,7 @@ def clinical_settings(config: RunConfig, arms: Sequence[str]) -> ClinicalSetting
 
 def write_clinical(
     run: Run, data: Prepared, scored: LabelledImages, runs: Sequence[ArmRun], folder: Path
-) -> dict[str, Any]:
+) -> ClinicalComparison:
     """Compute the clinical figures of `runs` on the images `scored`; leave JSON, CSV and the checklists in `folder`.
 
     Args:
@@ -64,7 +65,7 @@ def write_clinical(
         subgroups=_subgroups(scored),
         probe=_probe(data, scored) if scored is data.test else None,
     )
-    write_json(folder / "clinical.json", result)
+    write_json(folder / "clinical.json", result.to_dict())
     write_text(folder / "clinical.csv", figures_csv(result))
     write_text(folder / "curves.csv", curves_csv(result))
     write_text(folder / "subgroups.csv", subgroups_csv(result))

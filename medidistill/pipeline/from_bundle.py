@@ -207,7 +207,7 @@ def merge(
         Path(output),
         name=name,
         record=RunRecord(command="medidistill merge"),
-        comparison=None if comparison is None else comparison.to_dict(),
+        comparison=comparison,
         notice=" ".join([*(text for text in notices if text), *_about_classes(parts), _NOT_TUNED]),
         sources=sources,
         merged_from=[part.provenance() for part in parts],

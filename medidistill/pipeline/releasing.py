@@ -39,6 +39,8 @@ from medidistill.privacy.gate import (
 from medidistill.privacy.ledger import Ledger
 from medidistill.privacy.statement import privacy_statement
 from medidistill.record import RunRecord
+from medidistill.results.audit import AuditDocument
+from medidistill.results.privacy_section import PrivacySection
 
 __all__ = ["Override", "Release", "Verdict", "load_policy", "only_release", "preview", "release"]
 
@@ -65,7 +67,7 @@ class Release:
         entry: what ledger and log will say of the release; None where nothing is released.
     """
 
-    section: dict[str, Any]
+    section: PrivacySection
     claim: Claim
     verdicts: list[Verdict]
     entry: _Entry | None = None
@@ -226,10 +228,13 @@ def preview(folder: RunFolder, config: RunConfig, distilled: DistilledSet) -> li
     )
 
 
-def _audit_of(file: Path, name: str) -> dict[str, Any] | None:
+def _audit_of(file: Path, name: str) -> AuditDocument | None:
     """Return the audit if it is about this set; one of another set says nothing about it."""
-    audit: dict[str, Any] | None = read_json(file) if file.is_file() else None
-    return audit if audit is not None and audit["set"] == name else None
+    if not file.is_file():
+        return None
+    stored = read_json(file)
+    # an audit of another set may be of a version whose figures this one does not know
+    return AuditDocument.from_dict(stored) if isinstance(stored, dict) and stored.get("set") == name else None
 
 
 def _budget(claim: Claim, ledger: Ledger, patients: Sequence[str], name: str) -> Budget | None:

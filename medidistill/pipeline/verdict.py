@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medidistill.config import METHODS, RunConfig
 from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun, Comparison
+from medidistill.evaluate.clinical import ClinicalComparison
 from medidistill.evaluate.confounding import confounding_warnings, unshared_classes
-from medidistill.evaluate.verdict import FORMAT, REFERENCE, Verdict
 from medidistill.evaluate.verdict_figures import VerdictData, VerdictSettings, criteria_by_method, patients_per_class
 from medidistill.files import read_json, write_json
 from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.arms import Delivery, candidate_methods, delivery
 from medidistill.pipeline.prepared import Prepared
 from medidistill.pipeline.work import Run
+from medidistill.results.verdict import FORMAT, REFERENCE, Verdict
 from medidistill.words import arm_words, method_words
 
 __all__ = ["VERDICTS", "delivery_rule", "images_by_site", "keep_delivered_verdict", "write_verdicts"]
@@ -42,7 +42,7 @@ def write_verdicts(
     scored: LabelledImages,
     runs: Sequence[ArmRun],
     comparison: Comparison,
-    clinical: Mapping[str, Any],
+    clinical: ClinicalComparison,
     units: PatientUnits,
     folder: Path,
 ) -> None:
@@ -101,7 +101,7 @@ def write_verdicts(
             min_patients=rules.verdict_patients,
             reservations=tuple(f"class {name} shares no site with another class" for name in unshared),
             warnings=(
-                *confounding_warnings(clinical["source_probe"], beside, unshared),
+                *confounding_warnings(clinical.source_probe, beside, unshared),
                 *_low_bar(comparison, architecture, config.distill.ipc),
             ),
         )
@@ -125,7 +125,7 @@ def images_by_site(data: Prepared) -> dict[str, dict[str, int]]:
     return {site: dict(found) for site, found in sorted(counts.items())}
 
 
-def keep_delivered_verdict(run: Run) -> dict[str, Any] | None:
+def keep_delivered_verdict(run: Run) -> Verdict | None:
     """Write the verdict of the method that is delivered as `verdict.json` of the run, and return it.
 
     None, and no file, where that method was not compared.
@@ -147,9 +147,8 @@ def keep_delivered_verdict(run: Run) -> dict[str, Any] | None:
         ),
         warnings=(*verdict.warnings, *_openings(len(run.record.test_openings))),
     )
-    kept = verdict.to_dict()
-    write_json(run.folder.verdict, kept)
-    return kept
+    write_json(run.folder.verdict, verdict.to_dict())
+    return verdict
 
 
 def _openings(times: int) -> list[str]:

@@ -15,8 +15,6 @@ and a wide interval around 0 is no evidence of 0.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from medidistill.networks import penultimate
+from medidistill.results.audit import AttributeInference, Unmeasured
 from medidistill.seeding import stream
 
 __all__ = ["attribute_audit"]
@@ -46,8 +45,8 @@ def attribute_audit(
     others: tuple[Tensor, npt.NDArray[np.str_], Ids],
     *,
     seed: int,
-) -> dict[str, Any]:
-    """Measure the gain of the set for inferring an attribute, as JSON types.
+) -> AttributeInference | Unmeasured:
+    """Measure the gain of the set for inferring an attribute.
 
     Args:
         with_set: a network trained on the released set.
@@ -57,14 +56,14 @@ def attribute_audit(
         seed: of the split into halves and of the bootstrap.
 
     Returns:
-        `{"measured": False, "reason": ...}` where fewer than two values of the attribute are shared.
+        `Unmeasured` where fewer than two values of the attribute are shared.
     """
     (member_images, member_value, member_patient), (other_images, other_value, other_patient) = members, others
     generator = np.random.default_rng(stream(seed, "attribute").initial_seed())
     fitting = np.isin(other_patient, fitting_half(other_patient, seed))
     shared = sorted(set(other_value[fitting]) & set(other_value[~fitting]) & set(member_value) - {""})
     if len(shared) < 2:
-        return {"measured": False, "reason": f"needs two values of the attribute on all sides, found {len(shared)}"}
+        return Unmeasured(f"needs two values of the attribute on all sides, found {len(shared)}")
     right: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {}
     for name, network in (("with_set", with_set), ("without_set", without_set)):
         inside, outside = _features(network, member_images), _features(network, other_images)
@@ -100,16 +99,15 @@ def attribute_audit(
         for side, (patient, value, hits) in zip(("members", "others"), sides, strict=True)
         for name in hits
     }
-    return {
-        "measured": True,
-        "values": len(shared),
-        "members": len(np.unique(sides[0][0])),
-        "others": len(np.unique(sides[1][0])),
-        "balanced_accuracy": accuracy,
-        "gain": gain(False),
-        "low": float(low),
-        "high": float(high),
-    }
+    return AttributeInference(
+        values=len(shared),
+        members=len(np.unique(sides[0][0])),
+        others=len(np.unique(sides[1][0])),
+        balanced_accuracy=accuracy,
+        gain=gain(False),
+        low=float(low),
+        high=float(high),
+    )
 
 
 def fitting_half(patient: Ids, seed: int) -> Ids:

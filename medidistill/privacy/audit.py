@@ -1,4 +1,4 @@
-"""All attacks on one distilled set, as one JSON document.
+"""All attacks on one distilled set, as one document.
 
 What is measured on the set itself: copy and linkage, re-identification, membership of the training patients against
 non-members, attribute inference. What is measured on the procedure, by shadow runs: LiRA, RMIA, canaries,
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,35 +29,20 @@ from medidistill.privacy.one_run import one_run_bound
 from medidistill.privacy.reidentification import reidentification_audit
 from medidistill.privacy.shadows import AuditData, DistillFn, ShadowRuns, log_probabilities, plan_shadows, run_shadows
 from medidistill.privacy.statistics import Attack
+from medidistill.results.audit import (
+    AttackSummary,
+    AttributeInference,
+    AuditDocument,
+    AuditFindings,
+    AuditProfile,
+    CanaryAttack,
+    OneRunBound,
+    Side,
+    Unmeasured,
+)
 from medidistill.seeding import stream
 
-__all__ = ["PROFILES", "AuditProfile", "audit", "make_pool", "profile_named", "set_digest"]
-
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class AuditProfile:
-    """How much work an audit does.
-
-    Args:
-        name: `quick` or `full`.
-        shadows: runs of the whole procedure, even.
-        canaries: planted in all runs together; half of them are in.
-        students: networks trained on each set.
-        experts: experts of a shadow run at most; 0: as many as the run has.
-        recogniser_steps: training of the re-identification network.
-        weight: repetitions of each canary.
-    """
-
-    name: str
-    shadows: int
-    canaries: int
-    students: int
-    experts: int
-    recogniser_steps: int
-    weight: int = 1
-
+__all__ = ["PROFILES", "audit", "make_pool", "profile_named", "set_digest"]
 
 PROFILES = {
     profile.name: profile
@@ -119,7 +103,7 @@ def audit(
     on_run: Callable[[int, int], None] | None = None,
     on_part: Callable[[str], None] | None = None,
     on_estimate: Callable[[float], None] | None = None,
-) -> dict[str, Any]:
+) -> AuditDocument:
     """Attack a distilled set and the procedure that made it.
 
     Args:
@@ -136,9 +120,6 @@ def audit(
         on_run: called with (shadow runs done, total).
         on_part: called with the name of each part before it starts.
         on_estimate: called with the seconds that the shadow runs will take, after the first one; may raise to stop.
-
-    Returns:
-        The document, JSON types.
     """
     started = time.perf_counter()
     pool = make_pool(release, members, others)
@@ -166,9 +147,9 @@ def audit(
         on_estimate=on_estimate,
     )
     announce("copy and linkage")
-    found: dict[str, Any] = {"linkage": linkage_audit(release.images, pool.images[inside], pool.images[outside])}
+    linkage = linkage_audit(release.images, pool.images[inside], pool.images[outside])
     announce("re-identification")
-    found["reidentification"] = reidentification_audit(
+    reidentification = reidentification_audit(
         release.images,
         pool.images[inside],
         pool.images[outside],
@@ -178,57 +159,73 @@ def audit(
         seed=seed,
     )
     announce("attribute inference")
-    found["attribute"] = _attribute(release, members, others, pool, seed)
-    found |= membership_audits(runs, pool, seed)
+    attribute = _attribute(release, members, others, pool, seed)
+    shadows = membership_audits(runs, pool, seed)
     table = log_probabilities(release, pool.images, profile.students, seed, compile=compile).numpy()
-    found["membership_release"] = _membership_of_release(table, runs, pool, seed)
-    return {
-        "format": FORMAT,
-        "kind": "audit",
-        "set": set_digest(release),
-        "init": release.recipe.get("init", "unknown"),
-        "images": len(release),
-        "profile": vars(profile),
-        "procedure": procedure,
-        "seed": seed,
-        "members": {"images": len(members), "patients": len(set(members.patient_ids))},
-        "others": {"images": len(others), "patients": len(set(others.patient_ids))},
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - started, 1),
-        "audits": found,
-    }
+    return AuditDocument(
+        set=set_digest(release),
+        init=release.recipe.get("init", "unknown"),
+        images=len(release),
+        profile=profile,
+        procedure=procedure,
+        seed=seed,
+        members=Side(len(members), len(set(members.patient_ids))),
+        others=Side(len(others), len(set(others.patient_ids))),
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - started, 1),
+        audits=AuditFindings(
+            linkage=linkage,
+            reidentification=reidentification,
+            attribute=attribute,
+            lira=shadows.lira,
+            rmia=shadows.rmia,
+            canaries=shadows.canaries,
+            one_run=shadows.one_run,
+            membership_release=_membership_of_release(table, runs, pool, seed),
+        ),
+    )
 
 
-def membership_audits(runs: ShadowRuns, pool: AuditData, seed: int) -> dict[str, Any]:
-    """Return LiRA, RMIA, canaries and the one-run bound of finished shadow runs, as JSON types."""
+@dataclass(frozen=True)
+class ShadowFindings:
+    """What shadow runs found about the procedure."""
+
+    lira: AttackSummary
+    rmia: AttackSummary
+    canaries: CanaryAttack | Unmeasured
+    one_run: OneRunBound | Unmeasured
+
+
+def membership_audits(runs: ShadowRuns, pool: AuditData, seed: int) -> ShadowFindings:
+    """Return LiRA, RMIA, canaries and the one-run bound of finished shadow runs."""
     plan = runs.plan
     values = phi(runs.log_probabilities[:, : pool.members], pool.labels[: pool.members].numpy())
     values = by_patient(values, pool.patient[: pool.members])
     order = _order(pool.patients, seed)
     unit = np.broadcast_to(np.arange(pool.patients), values.shape)
 
-    def summarize(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
+    def summarize(scores: npt.NDArray[np.float64]) -> AttackSummary:
         return Attack(scores.ravel(), plan.members.ravel(), unit.ravel(), order).summary()
 
-    found: dict[str, Any] = {
-        "lira": summarize(lira_scores(values, plan.members)),
-        "rmia": summarize(rmia_scores(values, plan.members)),
-    }
-    if plan.canary_in.any() and not plan.canary_in.all():
-        own, everywhere, elsewhere = runs.canaries()
-        scores = offline_scores(own, everywhere, elsewhere)
-        attack = Attack(scores, plan.canary_in, np.arange(len(scores)), _order(len(scores), seed))
-        found["canaries"] = {**attack.summary(), "weight": plan.weight, "mean_shift": _shift(scores, plan.canary_in)}
-        found["one_run"] = one_run_bound(scores, plan.canary_in, delta=0.0)
-    else:
-        reason = "no canaries were planted, or all on one side"
-        found |= {"canaries": {"measured": False, "reason": reason}, "one_run": {"measured": False, "reason": reason}}
-    return found
+    lira, rmia = (summarize(score(values, plan.members)) for score in (lira_scores, rmia_scores))
+    if not plan.canary_in.any() or plan.canary_in.all():
+        absent = Unmeasured("no canaries were planted, or all on one side")
+        return ShadowFindings(lira, rmia, absent, absent)
+    own, everywhere, elsewhere = runs.canaries()
+    scores = offline_scores(own, everywhere, elsewhere)
+    attack = Attack(scores, plan.canary_in, np.arange(len(scores)), _order(len(scores), seed)).summary()
+    shift = _shift(scores, plan.canary_in)
+    return ShadowFindings(
+        lira,
+        rmia,
+        CanaryAttack(attack.auc, attack.operating_points, weight=plan.weight, mean_shift=shift),
+        one_run_bound(scores, plan.canary_in, delta=0.0),
+    )
 
 
 def _membership_of_release(
     table: npt.NDArray[np.float64], runs: ShadowRuns, pool: AuditData, seed: int
-) -> dict[str, Any]:
+) -> AttackSummary:
     """Attack the set itself: its patients against non-members."""
     labels = pool.labels.numpy()
     own = by_patient(phi(table[None], labels), pool.patient)[0]
@@ -243,9 +240,9 @@ def _membership_of_release(
 
 def _attribute(
     release: DistilledSet, members: LabelledImages, others: LabelledImages, pool: AuditData, seed: int
-) -> dict[str, Any]:
+) -> AttributeInference | Unmeasured:
     if not any(members.sites):
-        return {"measured": False, "reason": "the images carry no site"}
+        return Unmeasured("the images carry no site")
     fitting = np.isin(pool.patient[pool.members :], fitting_half(pool.patient[pool.members :], seed))
     rows = torch.from_numpy(np.flatnonzero(fitting) + pool.members)
     _, channels, side, _ = release.images.shape

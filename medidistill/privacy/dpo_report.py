@@ -6,10 +6,10 @@ One list of blocks is rendered twice, as Markdown and as a self-contained HTML p
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 from typing import Any
 
 from medidistill.privacy.describe import ATTACKS, finding
+from medidistill.results.audit import AuditDocument
 from medidistill.textio import markdown_table
 
 __all__ = ["dpo_report_html", "dpo_report_markdown"]
@@ -51,35 +51,35 @@ _UNTESTED = (
 )
 
 
-def _blocks(document: Mapping[str, Any]) -> list[Block]:
-    profile, members, others = document["profile"], document["members"], document["others"]
+def _blocks(document: AuditDocument) -> list[Block]:
+    profile, members, others = document.profile, document.members, document.others
     start = (
         "The images were optimised from noise."
-        if document["init"] == "noise"
-        else f"**The images started from {document['init']}: they may show the patients they began as.**"
+        if document.init == "noise"
+        else f"**The images started from {document.init}: they may show the patients they began as.**"
     )
     blocks: list[Block] = [
         ("h1", "Privacy measurement of a distilled set"),
         (
             "p",
-            f"Set {document['set']}: {document['images']} synthetic X-rays made from {members['images']} images of "
-            f"{members['patients']} patients. {start} Measured {document['finished'][:10]}, profile {profile['name']}, "
-            f"{profile['shadows']} repetitions of the procedure, {others['patients']} non-members to compare with.",
+            f"Set {document.set}: {document.images} synthetic X-rays made from {members.images} images of "
+            f"{members.patients} patients. {start} Measured {document.finished[:10]}, profile {profile.name}, "
+            f"{profile.shadows} repetitions of the procedure, {others.patients} non-members to compare with.",
         ),
         (
             "p",
             "A distilled set is made from patients' X-rays and may carry traces of them. Attacks found the following. "
             "**A good result is no proof of anonymity**, and this page is not legal advice.",
         ),
-        *(("p", f"**{sentence}**") for sentence in document.get("patient_units", ())),
+        *(("p", f"**{sentence}**") for sentence in document.patient_units),
         ("h2", "What was found"),
         (
             "table",
             (
                 ("question", "what the attacker has", "finding", "what it means"),
                 [
-                    (ATTACKS[name].title, ATTACKS[name].threat, finding(name, result), _MEANING[name])
-                    for name, result in document["audits"].items()
+                    (ATTACKS[name].title, ATTACKS[name].threat, finding(result), _MEANING[name])
+                    for name, result in document.audits.items()
                 ],
             ),
         ),
@@ -107,8 +107,8 @@ def _blocks(document: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def dpo_report_markdown(document: Mapping[str, Any]) -> str:
-    """Return the two pages as Markdown, from the document of `medidistill.privacy.audit`."""
+def dpo_report_markdown(document: AuditDocument) -> str:
+    """Return the two pages as Markdown."""
     parts = []
     for kind, content in _blocks(document):
         if kind in ("h1", "h2"):
@@ -128,7 +128,7 @@ td,th{border:1px solid #999;padding:3px 5px;text-align:left;vertical-align:top}t
 ul{margin:.3em 0;padding-left:1.2em}@page{size:A4;margin:1.3cm}"""
 
 
-def dpo_report_html(document: Mapping[str, Any]) -> str:
+def dpo_report_html(document: AuditDocument) -> str:
     """Return the two pages as one HTML file that loads nothing."""
     parts = []
     for kind, content in _blocks(document):

@@ -7,9 +7,8 @@ images, are released without "controlled sharing only".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from medidistill.config import PolicyConfig
 from medidistill.errors import PrivacyGateError
@@ -18,6 +17,15 @@ from medidistill.privacy.describe import ATTACKS
 from medidistill.privacy.events import Claim
 from medidistill.privacy.resolution import COPY_HOLDOUT_IMAGES, FALSE_ALARM, NATURAL_RULES, PATIENT_RULES, rate_needs
 from medidistill.privacy.statistics import passes_by_chance, trials_needed
+from medidistill.results.audit import (
+    AttackSummary,
+    AuditDocument,
+    CanaryAttack,
+    Linkage,
+    OneRunBound,
+    Unmeasured,
+    UnresolvedPoint,
+)
 
 __all__ = [
     "CONTROLLED",
@@ -84,7 +92,7 @@ class Budget:
 
 def evaluate_policy(
     policy: PolicyConfig,
-    audit: Mapping[str, Any] | None,
+    audit: AuditDocument | None,
     claim: Claim,
     *,
     name: str,
@@ -96,7 +104,7 @@ def evaluate_policy(
 
     Args:
         policy: the rules.
-        audit: document of `medidistill.privacy.audit`; None where none was made.
+        audit: of a set; None where none was made.
         claim: what the provenance allows.
         name: digest of the set to be released.
         init: how its images started.
@@ -125,15 +133,15 @@ def evaluate_policy(
     ]
     units = units or PatientUnits()
     if audit is not None and verdicts[-1].passed:
-        found = audit["audits"]
+        found = audit.audits
         assured = claim.kind == "dp" and not units.unresolved and (budget is None or guarantees(policy, budget))
-        verdicts += _linkage(policy, found["linkage"])
-        verdicts += [_rate(policy, rule, found[rule], policy.natural_tpr) for rule in NATURAL_RULES]
-        verdicts.append(_rate(policy, "canaries", found["canaries"], policy.canary_tpr))
+        verdicts += _linkage(policy, found.linkage)
+        verdicts += [_rate(policy, rule, found.rate(rule), policy.natural_tpr) for rule in NATURAL_RULES]
+        verdicts.append(_rate(policy, "canaries", found.canaries, policy.canary_tpr))
         if not assured:
-            verdicts.append(_epsilon_lower_bound_rule(policy, found["one_run"]))
+            verdicts.append(_epsilon_lower_bound_rule(policy, found.one_run))
         if budget is not None:
-            verdicts.append(_not_contradicted(found, budget))
+            verdicts.append(_not_contradicted(found.one_run, budget))
     return [_by_patient(verdict, units) for verdict in verdicts]
 
 
@@ -145,70 +153,70 @@ def _by_patient(verdict: Verdict, units: PatientUnits) -> Verdict:
     return replace(verdict, passed=False, figure=figure, remedy=_NAME_PATIENTS)
 
 
-def _audit_matches_set(audit: Mapping[str, Any] | None, name: str) -> Verdict:
+def _audit_matches_set(audit: AuditDocument | None, name: str) -> Verdict:
     if audit is None:
         return Verdict("audit", False, "no audit was made", "an audit of this set", _AUDIT_AGAIN)
-    same = audit["set"] == name
+    same = audit.set == name
     return Verdict(
         "audit",
         same,
-        f"audit of set {audit['set']}, finished {audit['finished']}",
+        f"audit of set {audit.set}, finished {audit.finished}",
         f"an audit of set {name}, made after it",
         "" if same else f"the set changed after its audit: {_AUDIT_AGAIN}",
     )
 
 
-def _linkage(policy: PolicyConfig, found: Mapping[str, Any]) -> list[Verdict]:
-    needed = trials_needed(policy.linkage_p, found["chance"])
-    worst = min(found[view]["p_value"] for view in ("pixels", "high_pass"))
+def _linkage(policy: PolicyConfig, found: Linkage) -> list[Verdict]:
+    needed = trials_needed(policy.linkage_p, found.chance)
+    worst = min(view.p_value for view in found.views)
     limit = f"p >= {policy.linkage_p:g}"
-    if found["images"] < needed:
-        figure = f"not resolvable: {found['images']} images cannot give a p value below {policy.linkage_p:g}"
+    if found.images < needed:
+        figure = f"not resolvable: {found.images} images cannot give a p value below {policy.linkage_p:g}"
         linkage = Verdict("linkage", False, figure, limit, f"needs {needed} images; raise distill.ipc")
     else:
         linkage = Verdict("linkage", worst >= policy.linkage_p, f"p = {worst:.3g}", limit, _LEAKS)
-    near = max(found[view]["nearer_than_limit"] for view in ("pixels", "high_pass"))
+    near = max(view.nearer_than_limit for view in found.views)
     allowed = f"at most {policy.copies} images nearer than the holdout's 1st percentile"
-    if found["others"] < COPY_HOLDOUT_IMAGES:
-        figure = f"not resolvable: {found['others']} images of non-members are too few for a 1st percentile"
+    if found.others < COPY_HOLDOUT_IMAGES:
+        figure = f"not resolvable: {found.others} images of non-members are too few for a 1st percentile"
         remedy = f"needs {COPY_HOLDOUT_IMAGES} images of non-members"
         return [linkage, Verdict("copies", False, figure, allowed, remedy)]
     return [linkage, Verdict("copies", near <= policy.copies, f"{near} images nearer", allowed, _LEAKS)]
 
 
-def _rate(policy: PolicyConfig, rule: str, found: Mapping[str, Any], largest: float) -> Verdict:
+def _rate(policy: PolicyConfig, rule: str, found: AttackSummary | CanaryAttack | Unmeasured, largest: float) -> Verdict:
     limit = f"upper limit of TPR at {100 * policy.fpr:g} % FPR <= {100 * largest:g} %"
     unit = "canaries" if rule == "canaries" else "patients"
     members, others = rate_needs(policy, largest)
     needs = f"needs {members} members and {others} non-members ({unit})"
-    if not found.get("measured", True):
-        return Verdict(rule, False, f"not measured: {found['reason']}", limit, needs)
-    (point,) = [p for p in found["operating_points"] if p["fpr"] == policy.fpr] or [None]
+    if isinstance(found, Unmeasured):
+        return Verdict(rule, False, f"not measured: {found.reason}", limit, needs)
+    point = next((one for one in found.operating_points if one.fpr == policy.fpr), None)
     if point is None:
-        measured = ", ".join(f"{100 * p['fpr']:g} %" for p in found["operating_points"])
+        measured = ", ".join(f"{100 * one.fpr:g} %" for one in found.operating_points)
         figure = f"not measured at this FPR, only at {measured}"
         return Verdict(rule, False, figure, limit, "set the policy's fpr to one of these")
-    if not point["resolvable"] or point["members"] < members:
-        figure = f"not resolvable with {point['members']} members and {point['nonmembers']} non-members"
+    if isinstance(point, UnresolvedPoint) or point.members < members:
+        figure = f"not resolvable with {point.members} members and {point.nonmembers} non-members"
         return Verdict(rule, False, figure, limit, needs)
-    figure = f"TPR {100 * point['tpr']:.1f} %, upper limit {100 * point['high']:.1f} % ({ATTACKS[rule].title})"
-    if point["high"] <= largest:
+    figure = f"TPR {100 * point.tpr:.1f} %, upper limit {100 * point.high:.1f} % ({ATTACKS[rule].title})"
+    if point.high <= largest:
         return Verdict(rule, True, figure, limit)
-    silent = 1 - passes_by_chance(largest, policy.fpr, point["members"], point["nonmembers"])
+    silent = 1 - passes_by_chance(largest, policy.fpr, point.members, point.nonmembers)
     note = f"with so few {unit} a set that leaks nothing also fails, {100 * silent:.0f} times in 100"
     return Verdict(rule, False, figure, limit, f"{_LEAKS}; {note}" if silent >= FALSE_ALARM else _LEAKS)
 
 
-def _epsilon_lower_bound_rule(policy: PolicyConfig, found: Mapping[str, Any]) -> Verdict:
+def _epsilon_lower_bound_rule(policy: PolicyConfig, found: OneRunBound | Unmeasured) -> Verdict:
     """Apply the rule on the one-run bound, which catches what TPR at a low FPR misses: many small shifts."""
     limit = f"<= {policy.proven_epsilon:g}, without a guarantee"
-    if not found.get("measured", True):
-        return Verdict("one_run", False, f"not measured: {found['reason']}", limit, "plant canaries: audit again")
-    if found["ceiling"] <= policy.proven_epsilon:
-        figure = f"not resolvable: {found['guesses']} guesses cannot prove more than {found['ceiling']:.2f}"
+    if isinstance(found, Unmeasured):
+        return Verdict("one_run", False, f"not measured: {found.reason}", limit, "plant canaries: audit again")
+    if found.ceiling <= policy.proven_epsilon:
+        figure = f"not resolvable: {found.guesses} guesses cannot prove more than {found.ceiling:.2f}"
         return Verdict("one_run", False, figure, limit, "needs more canaries: use --profile quick or full")
-    lower = found["epsilon_lower"]
-    figure = f"the attacks prove epsilon >= {lower:.2f} ({found['right']} of {found['guesses']} guesses right)"
+    lower = found.epsilon_lower
+    figure = f"the attacks prove epsilon >= {lower:.2f} ({found.right} of {found.guesses} guesses right)"
     return Verdict("one_run", lower <= policy.proven_epsilon, figure, limit, _LEAKS)
 
 
@@ -217,8 +225,8 @@ def guarantees(policy: PolicyConfig, budget: Budget | None) -> bool:
     return budget is not None and budget.by_patient and budget.epsilon <= policy.epsilon_agreement
 
 
-def _not_contradicted(found: Mapping[str, Any], budget: Budget) -> Verdict:
-    lower = found["one_run"].get("epsilon_lower", 0.0)
+def _not_contradicted(found: OneRunBound | Unmeasured, budget: Budget) -> Verdict:
+    lower = found.epsilon_lower if isinstance(found, OneRunBound) else 0.0
     return Verdict(
         "accounting",
         lower <= budget.epsilon,

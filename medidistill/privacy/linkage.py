@@ -17,8 +17,6 @@ Cost: S x (M + H) correlations, seconds. Failure modes: few images cannot give a
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -26,6 +24,7 @@ from torch import Tensor
 from medidistill.distances import correlation_distance, nearest
 from medidistill.errors import ConfigError
 from medidistill.privacy.statistics import binomial_tail, trials_needed
+from medidistill.results.audit import Linkage, LinkageView
 from medidistill.statistics import clopper_pearson_limits
 
 __all__ = ["correlation_distance", "high_pass", "linkage_audit", "nearest"]
@@ -46,8 +45,8 @@ def high_pass(images: Tensor) -> Tensor:
     return images - flat.view_as(images)
 
 
-def linkage_audit(released: Tensor, members: Tensor, others: Tensor) -> dict[str, Any]:
-    """Compare released images with members and non-members; return JSON types.
+def linkage_audit(released: Tensor, members: Tensor, others: Tensor) -> Linkage:
+    """Compare released images with members and non-members.
 
     Args:
         released: (S, C, H, W) images as network input.
@@ -63,33 +62,32 @@ def linkage_audit(released: Tensor, members: Tensor, others: Tensor) -> dict[str
             "needs some of each"
         )
     chance = len(members) / (len(members) + len(others))
-    result: dict[str, Any] = {
-        "images": len(released),
-        "members": len(members),
-        "others": len(others),
-        "chance": chance,
-        "needs_images": trials_needed(0.01, chance),
-    }
-    for name, view in (("pixels", lambda x: x), ("high_pass", high_pass)):
-        result[name] = _one_view(view(released), view(members), view(others), chance)
-    return result
+    return Linkage(
+        images=len(released),
+        members=len(members),
+        others=len(others),
+        chance=chance,
+        needs_images=trials_needed(0.01, chance),
+        pixels=_one_view(released, members, others, chance),
+        high_pass=_one_view(high_pass(released), high_pass(members), high_pass(others), chance),
+    )
 
 
-def _one_view(released: Tensor, members: Tensor, others: Tensor, chance: float) -> dict[str, Any]:
+def _one_view(released: Tensor, members: Tensor, others: Tensor, chance: float) -> LinkageView:
     to_member, _ = nearest(correlation_distance(released, members))
     to_other, _ = nearest(correlation_distance(released, others))
     ordinary, _ = nearest(correlation_distance(others, members))
     limit = float(torch.quantile(ordinary, 0.01))
     hits = int((to_member < to_other).sum())
     low, high = clopper_pearson_limits(hits, len(released))
-    return {
-        "nearest_is_member": hits,
-        "share": hits / len(released),
-        "low": low,
-        "high": high,
-        "p_value": binomial_tail(hits, len(released), chance),
-        "smallest_distance": float(to_member.min()),
-        "median_distance": float(to_member.median()),
-        "copy_limit": limit,
-        "nearer_than_limit": int((to_member < limit).sum()),
-    }
+    return LinkageView(
+        nearest_is_member=hits,
+        share=hits / len(released),
+        low=low,
+        high=high,
+        p_value=binomial_tail(hits, len(released), chance),
+        smallest_distance=float(to_member.min()),
+        median_distance=float(to_member.median()),
+        copy_limit=limit,
+        nearer_than_limit=int((to_member < limit).sum()),
+    )

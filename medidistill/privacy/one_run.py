@@ -15,7 +15,6 @@ Source: Steinke, Nasr, Jagielski 2023 (arXiv 2305.08846), theorem 5.2.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from scipy import optimize, stats
 
 from medidistill.errors import ConfigError
 from medidistill.privacy.statistics import CONFIDENCE
+from medidistill.results.audit import OneRunBound
 from medidistill.statistics import FloatArray
 
 __all__ = ["guess_count", "one_run_bound", "one_run_epsilon", "one_run_p_value"]
@@ -68,7 +68,7 @@ def one_run_epsilon(
 
 def one_run_bound(
     scores: FloatArray, included: npt.NDArray[np.bool_], *, share: float = _SHARE, delta: float = 0.0
-) -> dict[str, Any]:
+) -> OneRunBound:
     """Guess "in" for the highest and "out" for the lowest scores, abstain between, and bound epsilon.
 
     Args:
@@ -76,18 +76,15 @@ def one_run_bound(
         included: (m,) bool, decided by fair coins.
         share: part of the canaries that each side guesses; fixed before the scores are seen.
         delta: of the hypothesis.
-
-    Returns:
-        JSON types: canaries, guesses, right, epsilon_lower, ceiling.
     """
     order = np.argsort(scores, kind="stable")
     side = guess_count(len(scores), share) // 2
     right = int(included[order[-side:]].sum() + (~included[order[:side]]).sum())
-    return {
-        "canaries": len(scores),
-        "guesses": 2 * side,
-        "right": right,
-        "delta": delta,
-        "epsilon_lower": one_run_epsilon(len(scores), 2 * side, right, delta),
-        "ceiling": one_run_epsilon(len(scores), 2 * side, 2 * side, delta),
-    }
+    return OneRunBound(
+        canaries=len(scores),
+        guesses=2 * side,
+        right=right,
+        delta=delta,
+        epsilon_lower=one_run_epsilon(len(scores), 2 * side, right, delta),
+        ceiling=one_run_epsilon(len(scores), 2 * side, 2 * side, delta),
+    )

@@ -14,8 +14,6 @@ Statistic: cosine of 32 features of a small ConvNet, trained to distinguish pair
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from medidistill.config import AugmentConfig, NetworkConfig
 from medidistill.networks import augment, draw, make_network
 from medidistill.privacy.statistics import auc_score, binomial_tail, trials_needed
+from medidistill.results.audit import Reidentification, Unmeasured
 from medidistill.seeding import stream
 from medidistill.statistics import clopper_pearson_limits
 
@@ -97,7 +96,7 @@ def reidentification_audit(
     *,
     steps: int,
     seed: int,
-) -> dict[str, Any]:
+) -> Reidentification | Unmeasured:
     """Train on half of the non-members, validate on the other half, then match the released images.
 
     Args:
@@ -110,17 +109,14 @@ def reidentification_audit(
         seed: of all random draws.
 
     Returns:
-        JSON types; `{"measured": False, "reason": ...}` where too few patients have two images.
+        `Unmeasured` where too few patients have two images.
     """
     generator = np.random.default_rng(stream(seed, "reidentification", "halves").initial_seed())
     people = generator.permutation(np.unique(other_patient))
     known = np.isin(other_patient, people[: len(people) // 2])
     several = [int((np.unique(other_patient[half], return_counts=True)[1] > 1).sum()) for half in (known, ~known)]
     if min(several) < 2:
-        return {
-            "measured": False,
-            "reason": f"only {sum(several)} of the non-members have two or more images; each half needs two",
-        }
+        return Unmeasured(f"only {sum(several)} of the non-members have two or more images; each half needs two")
     with torch.enable_grad():
         network = train_recogniser(others[known], other_labels[known], other_patient[known], steps=steps, seed=seed)
     rest = np.flatnonzero(~known)
@@ -135,21 +131,20 @@ def reidentification_audit(
     chance = len(members) / (len(members) + len(rest))
     hits = int((to_members > to_others).sum())
     limits = clopper_pearson_limits(hits, len(released))
-    return {
-        "measured": True,
-        "auc_on_real_pairs": auc,
-        "auc_low": low,
-        "auc_high": high,
-        "patients_with_pairs": several[1],
-        "works": low > _WORKS,
-        "images": len(released),
-        "matched_to_member": hits,
-        "low": limits[0],
-        "high": limits[1],
-        "chance": chance,
-        "p_value": binomial_tail(hits, len(released), chance),
-        "needs_images": trials_needed(0.01, chance),
-    }
+    return Reidentification(
+        auc_on_real_pairs=auc,
+        auc_low=low,
+        auc_high=high,
+        patients_with_pairs=several[1],
+        works=low > _WORKS,
+        images=len(released),
+        matched_to_member=hits,
+        low=limits[0],
+        high=limits[1],
+        chance=chance,
+        p_value=binomial_tail(hits, len(released), chance),
+        needs_images=trials_needed(0.01, chance),
+    )
 
 
 def _auc_limits(auc: float, positives: int, negatives: int) -> tuple[float, float]:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from medidistill.config import PolicyConfig
 from medidistill.patient_units import PatientUnits
 from medidistill.privacy.events import Claim, Event
 from medidistill.privacy.gate import CONTROLLED, Budget, Verdict, guarantees, terms
+from medidistill.results.audit import (
+    AttackSummary,
+    AttributeInference,
+    AuditDocument,
+    AuditFindings,
+    CanaryAttack,
+    OneRunBound,
+    RatePoint,
+    Reidentification,
+    Unmeasured,
+)
+from medidistill.results.privacy_section import Guarantee, Measurement, OverriddenRule, PrivacySection, SectionEvent
 
 __all__ = ["privacy_statement"]
 
@@ -20,15 +31,15 @@ def privacy_statement(
     policy: PolicyConfig,
     claim: Claim,
     verdicts: Sequence[Verdict],
-    audit: Mapping[str, Any] | None,
+    audit: AuditDocument | None,
     *,
     released: bool,
     budget: Budget | None,
     recipient: str = "",
     events: Sequence[Event] = (),
     units: PatientUnits | None = None,
-) -> dict[str, Any]:
-    """Return the privacy section of a bundle, JSON types.
+) -> PrivacySection:
+    """Return the privacy section of a bundle.
 
     Args:
         policy: the rules of the gate.
@@ -42,34 +53,31 @@ def privacy_statement(
         units: how patients are identified; None: by an identifier, for every image.
     """
     guaranteed = guarantees(policy, budget)
-    section: dict[str, Any] = {
-        "audited": audit is not None,
-        "released": released,
-        "policy": asdict(policy),
-        "terms": terms(policy, claim, budget) if released else CONTROLLED,
-        "recipient": recipient.strip(),
-        "statement": " ".join(
+    return PrivacySection(
+        audited=audit is not None,
+        released=released,
+        policy=asdict(policy),
+        terms=terms(policy, claim, budget) if released else CONTROLLED,
+        recipient=recipient.strip(),
+        statement=" ".join(
             [
                 _statement(policy, claim, released, audit is not None, budget, guaranteed, recipient),
                 *(_units(units or PatientUnits(), claim) if claim.kind != "no_patients" else ()),
                 *(f"Overridden: rule {v.rule} ({v.figure}): {v.overridden}." for v in verdicts if v.overridden),
             ]
         ),
-        "reasons": [*claim.reasons, *_failures(verdicts)],
-        "overrides": [{"rule": v.rule, "figure": v.figure, "reason": v.overridden} for v in verdicts if v.overridden],
-        "events": [_event(event, private=claim.kind == "dp") for event in events],
-    }
-    if guaranteed and budget is not None:
-        section["guarantee"] = {
-            "epsilon": round(budget.epsilon, 4),
-            "delta": budget.delta,
-            "unit": "patient of the training split",
-            "mechanism": ", ".join(sorted({event.mechanism for event in claim.events})),
-        }
-    if audit is not None:
-        section["verdict"] = _verdict(released, verdicts)
-        section["measurements"] = _measurements(audit, policy, guaranteed)
-    return section
+        reasons=(*claim.reasons, *_failures(verdicts)),
+        overrides=tuple(OverriddenRule(v.rule, v.figure, v.overridden) for v in verdicts if v.overridden),
+        events=tuple(_event(event, private=claim.kind == "dp") for event in events),
+        guarantee=_guarantee(claim, budget) if guaranteed and budget is not None else None,
+        verdict=None if audit is None else _verdict(released, verdicts),
+        measurements=None if audit is None else tuple(_measurements(audit.audits, policy, guaranteed)),
+    )
+
+
+def _guarantee(claim: Claim, budget: Budget) -> Guarantee:
+    mechanism = ", ".join(sorted({event.mechanism for event in claim.events}))
+    return Guarantee(round(budget.epsilon, 4), budget.delta, "patient of the training split", mechanism)
 
 
 def _failures(verdicts: Sequence[Verdict]) -> list[str]:
@@ -138,64 +146,44 @@ def _units(units: PatientUnits, claim: Claim) -> list[str]:
     return ["It is not recorded how patients were identified."]
 
 
-def _event(event: Event, *, private: bool) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "kind": event.kind,
-        "split": event.split,
-        "mechanism": event.mechanism,
-        "origin": event.origin,
-    }
-    if not private:
-        told["patients"] = event.patients
-    return told | ({"parameters": dict(event.parameters)} if event.parameters else {})
+def _event(event: Event, *, private: bool) -> SectionEvent:
+    return SectionEvent(
+        kind=event.kind,
+        split=event.split,
+        mechanism=event.mechanism,
+        origin=event.origin,
+        patients=None if private else event.patients,
+        parameters=dict(event.parameters) or None,
+    )
 
 
-def _measurements(audit: Mapping[str, Any], policy: PolicyConfig, guaranteed: bool) -> list[dict[str, Any]]:
-    found = audit["audits"]
-    rows: list[dict[str, Any]] = []
-    for view, title in (("pixels", "pixels"), ("high_pass", "fine structure")):
-        one = found["linkage"][view]
-        rows.append(
-            _row("linkage", f"p, {title}", one["p_value"], policy.linkage_p, one["p_value"] >= policy.linkage_p)
-        )
-        near = one["nearer_than_limit"]
-        rows.append(
-            _row("copies", f"images nearer than non-members, {title}", near, policy.copies, near <= policy.copies)
-        )
-    for name, title in _NATURAL.items():
-        rows.append(_rate(title, found[name], policy.natural_tpr, policy.fpr))
-    rows.append(_rate("planted canaries", found["canaries"], policy.canary_tpr, policy.fpr))
-    if "epsilon_lower" in found["one_run"]:
-        proven = found["one_run"]["epsilon_lower"]
-        limit = None if guaranteed else policy.proven_epsilon
-        rows.append(
-            _row("one-run bound", "epsilon at least", proven, limit, None if limit is None else proven <= limit)
-        )
-    again = found["reidentification"]
-    if again.get("measured"):
-        value = again["matched_to_member"] / again["images"] if again["works"] else "not resolvable"
-        rows.append(
-            _row("re-identification", f"share matched to a member, chance {again['chance']:.2f}", value, None, None)
-        )
-    if found["attribute"].get("measured"):
-        one = found["attribute"]
-        rows.append(
-            _row("attribute (site)", "gain", one["gain"], None, None) | {"low": one["low"], "high": one["high"]}
-        )
+def _measurements(found: AuditFindings, policy: PolicyConfig, guaranteed: bool) -> list[Measurement]:
+    rows = []
+    for view, title in ((found.linkage.pixels, "pixels"), (found.linkage.high_pass, "fine structure")):
+        p, near = view.p_value, view.nearer_than_limit
+        rows.append(Measurement("linkage", f"p, {title}", p, policy.linkage_p, p >= policy.linkage_p))
+        measure = f"images nearer than non-members, {title}"
+        rows.append(Measurement("copies", measure, near, policy.copies, near <= policy.copies))
+    rows += [_rate(title, found.rate(name), policy.natural_tpr, policy.fpr) for name, title in _NATURAL.items()]
+    rows.append(_rate("planted canaries", found.canaries, policy.canary_tpr, policy.fpr))
+    if isinstance(found.one_run, OneRunBound):
+        proven, limit = found.one_run.epsilon_lower, None if guaranteed else policy.proven_epsilon
+        passed = None if limit is None else proven <= limit
+        rows.append(Measurement("one-run bound", "epsilon at least", proven, limit, passed))
+    again = found.reidentification
+    if isinstance(again, Reidentification):
+        value = again.matched_to_member / again.images if again.works else "not resolvable"
+        measure = f"share matched to a member, chance {again.chance:.2f}"
+        rows.append(Measurement("re-identification", measure, value, None, None))
+    if isinstance(one := found.attribute, AttributeInference):
+        rows.append(Measurement("attribute (site)", "gain", one.gain, None, None, one.low, one.high))
     return rows
 
 
-def _row(attack: str, measure: str, estimate: float | str, limit: float | None, passed: bool | None) -> dict[str, Any]:
-    return {"attack": attack, "measure": measure, "estimate": estimate, "limit": limit, "passed": passed}
-
-
-def _rate(title: str, found: Mapping[str, Any], limit: float, fpr: float) -> dict[str, Any]:
+def _rate(title: str, found: AttackSummary | CanaryAttack | Unmeasured, limit: float, fpr: float) -> Measurement:
     measure = f"TPR at {100 * fpr:g} % FPR"
-    points = [p for p in found.get("operating_points", []) if p["fpr"] == fpr and p["resolvable"]]
-    if not points:
-        return _row(title, measure, "not resolvable", limit, False)
-    (point,) = points
-    return _row(title, measure, point["tpr"], limit, point["high"] <= limit) | {
-        "low": point["low"],
-        "high": point["high"],
-    }
+    points = () if isinstance(found, Unmeasured) else found.operating_points
+    for point in points:
+        if point.fpr == fpr and isinstance(point, RatePoint):
+            return Measurement(title, measure, point.tpr, limit, point.high <= limit, point.low, point.high)
+    return Measurement(title, measure, "not resolvable", limit, False)

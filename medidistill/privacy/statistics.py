@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from medidistill.errors import ConfigError
+from medidistill.results.audit import AttackSummary, RatePoint, UnresolvedPoint
 from medidistill.statistics import FloatArray, clopper_pearson_limits
 
 __all__ = [
@@ -135,13 +135,13 @@ class Attack:
         seen = counts > 0
         return float((hits[seen] / counts[seen]).sum()), int(seen.sum())
 
-    def at(self, fpr: float, confidence: float = CONFIDENCE) -> dict[str, Any]:
-        """Return the true positives at a rate of false positives, as JSON types.
+    def at(self, fpr: float, confidence: float = CONFIDENCE) -> RatePoint | UnresolvedPoint:
+        """Return the true positives at a rate of false positives.
 
         Each half of the units chooses a threshold on its non-members; the reached rate of false positives is measured
         on those of the other half, the true positives on all members, and both are averaged over the two thresholds: a
-        single threshold from two hundred non-members has a true FPR between 0.1 and 3 %. `resolvable` is False where a
-        half cannot hold one false positive at `fpr`; the rate is then None.
+        single threshold from two hundred non-members has a true FPR between 0.1 and 3 %. A point is unresolved where a
+        half cannot hold one false positive at `fpr`.
         """
         outside = self.order[np.isin(self.order, self.unit[~self.member])]
         others = len(outside)
@@ -149,9 +149,8 @@ class Attack:
         first = np.isin(self.unit, outside[: others // 2])
         halves = [(~self.member & half, ~self.member & ~half) for half in (first, ~first)]
         members = len(np.unique(self.unit[self.member]))
-        result: dict[str, Any] = {"fpr": fpr, "members": members, "nonmembers": others, "confidence": confidence}
         if min(len(np.unique(self.unit[choosing])) for choosing, _ in halves) * fpr < 1 - 1e-9:
-            return {**result, "resolvable": False, "needs_nonmembers": nonmembers_needed(fpr)}
+            return UnresolvedPoint(fpr, members, others, confidence, nonmembers_needed(fpr))
         rates, bounds = [], []
         for choosing, checking in halves:
             hit = self.scores > _threshold(self.scores[choosing], fpr)
@@ -160,19 +159,21 @@ class Attack:
             bounds.append(epsilon_lower(true, n_true, false, n_false, confidence=confidence))
         tpr, reached = (sum(values) / 2 for values in zip(*rates, strict=True))
         low, high = clopper_pearson_limits(tpr * members, members, confidence)
-        return {
-            **result,
-            "resolvable": True,
-            "tpr": tpr,
-            "low": low,
-            "high": high,
-            "fpr_reached": reached,
-            "epsilon_lower": bounds[0],  # of one threshold: the larger of two would be right less often
-        }
+        return RatePoint(
+            fpr=fpr,
+            members=members,
+            nonmembers=others,
+            confidence=confidence,
+            tpr=tpr,
+            low=low,
+            high=high,
+            fpr_reached=reached,
+            epsilon_lower=bounds[0],  # of one threshold: the larger of two would be right less often
+        )
 
-    def summary(self) -> dict[str, Any]:
-        """Return AUC, and the true positives at `MEASURED_FPRS`, as JSON types."""
-        return {"auc": self.auc(), "operating_points": [self.at(fpr) for fpr in MEASURED_FPRS]}
+    def summary(self) -> AttackSummary:
+        """Return AUC, and the true positives at `MEASURED_FPRS`."""
+        return AttackSummary(self.auc(), tuple(self.at(fpr) for fpr in MEASURED_FPRS))
 
 
 def _threshold(scores: FloatArray, fpr: float) -> float:

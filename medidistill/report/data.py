@@ -1,4 +1,4 @@
-"""What a report is made of: plain values, so that the page knows nothing of the stages that made them."""
+"""What a report is made of: results, so that the page knows nothing of the stages that made them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from torch import Tensor
 from medidistill.distilled_set import DistilledSet
 from medidistill.patient_units import PatientUnits
 from medidistill.record import RunRecord
+from medidistill.results.clinical import ClinicalComparison
+from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.verdict import Verdict
 
 __all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData"]
 
@@ -22,12 +26,12 @@ class ExternalResults:
     """The comparison on a second test set.
 
     Args:
-        comparison: `Comparison.to_dict()`.
-        clinical: what `clinical_comparison` returned.
+        comparison: of all arms on it.
+        clinical: the clinical figures on it.
     """
 
-    comparison: Mapping[str, Any]
-    clinical: Mapping[str, Any]
+    comparison: Comparison
+    clinical: ClinicalComparison
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,9 @@ class ReportData:
         class_names: names in label order.
         record: configuration, versions, hardware, stages, openings of the test split.
         notice: a caution shown at the top and under every figure of results, for example a known confounder.
-        comparison: `Comparison.to_dict()`.
-        clinical: what `clinical_comparison` returned; drawn class by class.
-        verdict: of the delivered set, at the top, `medidistill.evaluate.verdict`.
+        comparison: of all arms.
+        clinical: the clinical figures, drawn class by class.
+        verdict: of the delivered set, at the top.
         distilled: the distilled set; pictured only where its recipe says that it started from noise.
         histories: run of distillation -> its history entries.
         evolution: (outer step, images like `distilled.images`), pictured under the same condition.
@@ -84,7 +88,7 @@ class ReportData:
         confounded: a sentence for each class that shares no site with another.
         external: the comparison on a second test set.
         explanations: Grad-CAM on test images. These show patients: the page is marked as not to be shared.
-        privacy: the privacy section of the bundle, `medidistill.privacy.statement`.
+        privacy: the privacy section of the bundle.
         explained: whether such a page lies among the patients' pixels of the run.
         bundle: path of the exported bundle.
     """
@@ -93,9 +97,9 @@ class ReportData:
     class_names: tuple[str, ...]
     record: RunRecord
     notice: str = ""
-    comparison: Mapping[str, Any] | None = None
-    clinical: Mapping[str, Any] | None = None
-    verdict: Mapping[str, Any] | None = None
+    comparison: Comparison | None = None
+    clinical: ClinicalComparison | None = None
+    verdict: Verdict | None = None
     distilled: DistilledSet | None = None
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     evolution: Sequence[tuple[int, Tensor]] = ()
@@ -107,7 +111,7 @@ class ReportData:
     confounded: Sequence[str] = ()
     external: ExternalResults | None = None
     explanations: Explanations | None = None
-    privacy: Mapping[str, Any] | None = None
+    privacy: PrivacySection | None = None
     explained: bool = False
     bundle: str = ""
 

@@ -1,13 +1,9 @@
-"""Pictures for clinicians: calibration, net benefit, probabilities by class. Take the clinical comparison as plain
-data.
+"""Pictures for clinicians: calibration, net benefit, probabilities by class.
 
 Each shows the arms of one architecture, one panel a class. What is undefined is said in its panel, never drawn as zero.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -22,31 +18,33 @@ from medidistill.report.panels import (
     say_undefined,
     wrapped,
 )
+from medidistill.results.clinical import ClinicalComparison
+from medidistill.statistics import Undefined
 
 __all__ = ["calibration", "decision_curves", "distributions"]
 
 _HIGHEST_THRESHOLD = 0.8
 
 
-def calibration(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
+def calibration(clinical: ClinicalComparison, architecture: str | None = None) -> Picture:
     """Draw observed against predicted share in bins of equal numbers of images, with limits for the reference arm."""
-    names, arms = clinical["class_names"], arms_of(clinical, architecture)
-    reference = clinical["settings"]["reference"]
+    names, arms = clinical.class_names, arms_of(clinical, architecture)
+    reference = clinical.settings.reference
     figure, panels = class_panels(names, 3.9 + 0.17 * -(-len(arms) // 3), len(arms))
     for k, axes in enumerate(panels):
         axes.plot([0, 1], [0, 1], color="#999999", lw=1)
         missing = []
         for arm in arms:
-            curve, style = arm["classes"][k]["calibration"], style_of(arm["arm"], [one["arm"] for one in arms])
-            if "undefined" in curve:
-                missing.append(arm_label(clinical, arm["arm"]))
+            curve, style = arm.classes[k].calibration, style_of(arm.arm, [one.arm for one in arms])
+            if isinstance(curve, Undefined):
+                missing.append(arm_label(clinical, arm.arm))
                 continue
-            predicted = [one["predicted"] for one in curve["bins"]]
-            observed = [one["observed"]["estimate"] for one in curve["bins"]]
-            if arm["arm"] == reference:
-                ends = [[one["observed"][side] for one in curve["bins"]] for side in ("low", "high")]
+            predicted = [one.predicted for one in curve.bins]
+            observed = [one.observed.estimate for one in curve.bins]
+            if arm.arm == reference:
+                ends = [[one.observed.low for one in curve.bins], [one.observed.high for one in curve.bins]]
                 axes.vlines(predicted, *ends, color=style.color, lw=0.8, alpha=0.6)
-            label = f"{curve['ece']:.2f}"
+            label = f"{curve.ece:.2f}"
             axes.plot(
                 predicted, observed, color=style.color, linestyle=style.line, marker=style.marker, ms=4, label=label
             )
@@ -71,21 +69,21 @@ def calibration(clinical: Mapping[str, Any], architecture: str | None = None) ->
     )
 
 
-def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
+def decision_curves(clinical: ClinicalComparison, architecture: str | None = None) -> Picture:
     """Draw the net benefit of acting on each arm, against acting on everyone and on no one."""
-    names, arms = clinical["class_names"], arms_of(clinical, architecture)
+    names, arms = clinical.class_names, arms_of(clinical, architecture)
     figure, panels = class_panels(names, 3.0, len(arms) + 2)
     for k, axes in enumerate(panels):
         drawn, missing = [], []
         for arm in arms:
-            curve, style = arm["classes"][k]["decision_curve"], style_of(arm["arm"], [one["arm"] for one in arms])
-            if "undefined" in curve:
-                missing.append(arm_label(clinical, arm["arm"]))
+            curve, style = arm.classes[k].decision_curve, style_of(arm.arm, [one.arm for one in arms])
+            if isinstance(curve, Undefined):
+                missing.append(arm_label(clinical, arm.arm))
                 continue
-            at = np.asarray(curve["thresholds"])
+            at = np.asarray(curve.thresholds)
             keep = at <= _HIGHEST_THRESHOLD
-            drawn.append((at[keep], np.asarray(curve["treat_all"])[keep], curve["prevalence"]))
-            values = np.asarray(curve["net_benefit"])[keep]
+            drawn.append((at[keep], np.asarray(curve.treat_all)[keep], curve.prevalence))
+            values = np.asarray(curve.net_benefit)[keep]
             axes.plot(at[keep], values, color=style.color, linestyle=style.line, lw=1.5)
         for at, everyone, prevalence in drawn[:1]:
             axes.plot(at, everyone, color="#777777", lw=1, label="act on all")
@@ -109,17 +107,17 @@ def decision_curves(clinical: Mapping[str, Any], architecture: str | None = None
     )
 
 
-def distributions(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
+def distributions(clinical: ClinicalComparison, architecture: str | None = None) -> Picture:
     """Draw how the probability of each class is distributed among images with and without it, one row an arm."""
-    names, arms = clinical["class_names"], arms_of(clinical, architecture)
+    names, arms = clinical.class_names, arms_of(clinical, architecture)
     figure, axes = new_figure(len(arms), len(names), 0.5 + 1.15 * len(arms), share_y=False)
     for place, one in enumerate(axes):
         line, k = divmod(place, len(names))
-        counts = arms[line]["classes"][k]["histogram"]
-        style = style_of(arms[line]["arm"], [arm["arm"] for arm in arms])
-        for side, color, sign in (("positives", style.color, 1), ("negatives", "#9aa4b0", -1)):
-            total = max(1, sum(counts[side]))
-            one.stairs(sign * np.asarray(counts[side]) / total, counts["edges"], fill=True, color=color, alpha=0.85)
+        counts = arms[line].classes[k].histogram
+        style = style_of(arms[line].arm, [arm.arm for arm in arms])
+        for side, color, sign in ((counts.positives, style.color, 1), (counts.negatives, "#9aa4b0", -1)):
+            total = max(1, sum(side))
+            one.stairs(sign * np.asarray(side) / total, counts.edges, fill=True, color=color, alpha=0.85)
         one.axhline(0, color="black", lw=0.6)
         one.set(xlim=(0, 1), yticks=[])
         one.grid(visible=False)
@@ -128,7 +126,7 @@ def distributions(clinical: Mapping[str, Any], architecture: str | None = None) 
         if line < len(arms) - 1:
             one.set_xticklabels([])
         if k == 0:
-            label = drawn_label(arm_label(clinical, arms[line]["arm"]))
+            label = drawn_label(arm_label(clinical, arms[line].arm))
             one.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     figure.supxlabel("probability that the model gives", fontsize=10)
     return Picture.of(

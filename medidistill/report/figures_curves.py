@@ -1,24 +1,30 @@
-"""Pictures of ROC and precision-recall curves, one panel a class. Take the clinical comparison as plain data."""
+"""Pictures of ROC and precision-recall curves, one panel a class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from matplotlib.axes import Axes
 
 from medidistill.report.arm_labels import arm_label, arm_labels
 from medidistill.report.drawing import Picture, style_of
 from medidistill.report.panels import against_the_rest, arm_legend, arms_of, class_panels, say_undefined
+from medidistill.results.clinical import ClinicalComparison
+from medidistill.results.clinical_figures import Curve
+from medidistill.statistics import Interval, Undefined, point_estimate
 
 __all__ = ["precision_recall_curves", "roc_curves"]
 
 
-def roc_curves(clinical: Mapping[str, Any], architecture: str | None = None, *, name: str = "roc") -> Picture:
+def roc_curves(clinical: ClinicalComparison, architecture: str | None = None, *, name: str = "roc") -> Picture:
     """Draw one panel a class, that class against the rest, one curve an arm."""
-    names, arms = clinical["class_names"], arms_of(clinical, architecture)
+    names, arms = clinical.class_names, arms_of(clinical, architecture)
     figure, panels = class_panels(names, 3.6, len(arms))
     for k, axes in enumerate(panels):
         axes.plot([0, 1], [0, 1], color="#999999", lw=1)
-        _draw(axes, clinical, arms, k, "roc", "auroc", "lower right")
+        _draw(
+            axes, clinical, {arm.arm: (arm.classes[k].roc, arm.classes[k].auroc) for arm in arms}, "area", "lower right"
+        )
         against_the_rest(axes, names[k])
         axes.set(xlabel="1 - specificity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if k % 3 == 0:
@@ -30,20 +36,21 @@ def roc_curves(clinical: Mapping[str, Any], architecture: str | None = None, *, 
         "ROC curves, one class against the rest",
         f"ROC curves of {', '.join(arm_labels(clinical, arms))} for each of {', '.join(names)}.",
         "The nearer a curve comes to the upper left corner, the better; the grey diagonal is guessing. Curves are of "
-        f"the mean probability over the {arms[0]['architecture']} networks of an arm, so an area here can be a little "
+        f"the mean probability over the {arms[0].architecture} networks of an arm, so an area here can be a little "
         "above the table's, which is the mean of single networks. Curves that cross mean that no arm is better at "
         "every threshold.",
     )
 
 
-def precision_recall_curves(clinical: Mapping[str, Any], architecture: str | None = None) -> Picture:
+def precision_recall_curves(clinical: ClinicalComparison, architecture: str | None = None) -> Picture:
     """Draw precision over sensitivity, one panel a class, with the prevalence as the line of guessing."""
-    names, arms = clinical["class_names"], arms_of(clinical, architecture)
+    names, arms = clinical.class_names, arms_of(clinical, architecture)
     figure, panels = class_panels(names, 3.6, len(arms))
     for k, axes in enumerate(panels):
-        prevalence = arms[0]["classes"][k]["prevalence"]
+        prevalence = arms[0].classes[k].prevalence
         axes.axhline(prevalence, color="#999999", lw=1)
-        _draw(axes, clinical, arms, k, "precision_recall", "average_precision", "lower left")
+        curves = {arm.arm: (arm.classes[k].precision_recall, arm.classes[k].average_precision) for arm in arms}
+        _draw(axes, clinical, curves, "average precision", "lower left")
         against_the_rest(axes, names[k])
         axes.set(xlabel="sensitivity (recall)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if k % 3 == 0:
@@ -62,23 +69,21 @@ def precision_recall_curves(clinical: Mapping[str, Any], architecture: str | Non
 
 
 def _draw(
-    axes: Any,
-    clinical: Mapping[str, Any],
-    arms: list[Mapping[str, Any]],
-    k: int,
-    curve: str,
-    figure: str,
+    axes: Axes,
+    clinical: ClinicalComparison,
+    curves: Mapping[str, tuple[Curve | Undefined, Interval | Undefined]],
+    title: str,
     place: str,
 ) -> None:
+    """Draw the curve of each arm, with its area in the legend."""
     missing = []
-    for arm in arms:
-        points, value = arm["classes"][k][curve], arm["classes"][k][figure]
-        if "undefined" in points:
-            missing.append(arm_label(clinical, arm["arm"]))
+    for arm, (points, value) in curves.items():
+        if isinstance(points, Undefined):
+            missing.append(arm_label(clinical, arm))
             continue
-        style = style_of(arm["arm"], [one["arm"] for one in arms])
-        label = f"{value['estimate']:.2f}" if "estimate" in value else "undefined"
-        axes.plot(points["x"], points["y"], color=style.color, linestyle=style.line, lw=1.5, label=label)
-    if len(missing) < len(arms):
-        axes.legend(fontsize=7, loc=place, title=figure.replace("_", " ").replace("auroc", "area"), title_fontsize=7)
+        style, area = style_of(arm, list(curves)), point_estimate(value)
+        label = "undefined" if area is None else f"{area:.2f}"
+        axes.plot(points.x, points.y, color=style.color, linestyle=style.line, lw=1.5, label=label)
+    if len(missing) < len(curves):
+        axes.legend(fontsize=7, loc=place, title=title, title_fontsize=7)
     say_undefined(axes, missing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -30,7 +29,10 @@ from medidistill.report.tables import (
     probe_table,
     subgroups_table,
 )
-from medidistill.words import VERDICT_QUESTION, arm_words, criteria_note, images_per_class, row_words
+from medidistill.results.clinical import ClinicalComparison
+from medidistill.results.comparison import Comparison, Row
+from medidistill.textio import interval_text
+from medidistill.words import VERDICT_QUESTION, arm_words, criteria_note, row_words
 
 __all__ = ["render"]
 
@@ -56,7 +58,9 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"span": _span, "pretty": _pretty, "measured": wording.measured}
+    environment.filters |= {"span": interval_text}
+    environment.filters |= {"pretty": _pretty}
+    environment.filters |= {"measured": wording.measured}
     environment.filters |= {"trained_on": _trained_on, "arm_of": _arm_of}
     environment.globals |= {"verdict_question": VERDICT_QUESTION, "criteria_note": criteria_note}
     comparison = data.comparison
@@ -67,7 +71,7 @@ def render(data: ReportData) -> str:
         data=data,
         record=data.record,
         comparison=comparison,
-        several_networks=comparison is not None and len({row["architecture"] for row in comparison["rows"]}) > 1,
+        several_networks=comparison is not None and len({row.architecture for row in comparison.rows}) > 1,
         findings=wording.findings(comparison) if comparison else [],
         split_names=_columns(data.splits.values()),
         results=_results(data),
@@ -94,11 +98,11 @@ def _results(data: ReportData) -> list[Block]:
     return blocks
 
 
-def _judged(clinical: Mapping[str, Any]) -> list[Block]:
+def _judged(clinical: ClinicalComparison) -> list[Block]:
     """One model an arm, as a clinician would meet it."""
     blocks = [
         Block(areas(clinical), areas_table(clinical)),
-        Block(differences(clinical), differences_table(clinical) if clinical["differences"] else None),
+        Block(differences(clinical), differences_table(clinical) if clinical.differences else None),
         Block(mcnemar(clinical)),
         Block(operating_points(clinical), operating_table(clinical)),
         Block(precision_recall_curves(clinical)),
@@ -110,10 +114,10 @@ def _judged(clinical: Mapping[str, Any]) -> list[Block]:
     return [block for block in blocks if block.picture or block.table]
 
 
-def _groups(clinical: Mapping[str, Any]) -> list[Block]:
+def _groups(clinical: ClinicalComparison) -> list[Block]:
     """For whom it works, and whether the source can be told."""
-    blocks = [Block(subgroups(clinical, column), subgroups_table(clinical, column)) for column in clinical["subgroups"]]
-    if clinical["source_probe"]:
+    blocks = [Block(subgroups(clinical, column), subgroups_table(clinical, column)) for column in clinical.subgroups]
+    if clinical.source_probe is not None:
         blocks.append(Block(source_probe(clinical), probe_table(clinical)))
     return blocks
 
@@ -127,7 +131,7 @@ def _elsewhere(data: ReportData) -> list[Block]:
         Block(roc_curves(clinical, name="external-roc"), areas_table(clinical)),
         Block(None, operating_table(clinical)),
         Block(None, agreement_table(clinical)),
-        *(Block(None, subgroups_table(clinical, column)) for column in clinical["subgroups"]),
+        *(Block(None, subgroups_table(clinical, column)) for column in clinical.subgroups),
     ]
 
 
@@ -148,17 +152,12 @@ def _columns(rows: Any) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def _span(interval: dict[str, float], digits: int = 3, sign: str = "") -> str:
-    texts: Sequence[str] = [f"{interval[name]:{sign}.{digits}f}" for name in ("estimate", "low", "high")]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+def _trained_on(row: Row, comparison: Comparison) -> str:
+    return row_words(row, len(comparison.class_names))
 
 
-def _trained_on(row: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
-    return row_words(row, len(comparison["class_names"]))
-
-
-def _arm_of(arm: str, comparison: Mapping[str, Any]) -> str:
-    return arm_words(arm, images_per_class(comparison))
+def _arm_of(arm: str, comparison: Comparison) -> str:
+    return arm_words(arm, comparison.images_per_class)
 
 
 def _pretty(value: Any) -> str:

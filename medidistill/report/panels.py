@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from medidistill.report.arm_labels import arm_label, drawn_label
 from medidistill.report.drawing import new_figure, style_of
+from medidistill.results.clinical import ArmFigures, ClinicalComparison
 
 __all__ = ["against_the_rest", "arm_legend", "arms_of", "class_panels", "labelled", "say_undefined", "wrapped"]
 
@@ -20,10 +21,10 @@ _LEGEND_COLUMNS = 4
 _LEGEND_LINE = 0.36  # inches, two lines of letters
 
 
-def arms_of(clinical: Mapping[str, Any], architecture: str | None = None) -> list[Mapping[str, Any]]:
+def arms_of(clinical: ClinicalComparison, architecture: str | None = None) -> list[ArmFigures]:
     """Return the arms of one architecture, the first one where None is named."""
-    chosen = architecture or clinical["arms"][0]["architecture"]
-    return [arm for arm in clinical["arms"] if arm["architecture"] == chosen]
+    chosen = architecture or clinical.arms[0].architecture
+    return [arm for arm in clinical.arms if arm.architecture == chosen]
 
 
 def class_panels(names: Sequence[str], height: float, legend: int = 0) -> tuple[Figure, list[Axes]]:
@@ -63,13 +64,13 @@ def say_undefined(axes: Axes, missing: Sequence[str]) -> None:
 
 def arm_legend(
     figure: Figure,
-    clinical: Mapping[str, Any],
-    arms: Sequence[Mapping[str, Any]],
-    others: Mapping[str, Any] | None = None,
+    clinical: ClinicalComparison,
+    arms: Sequence[ArmFigures],
+    others: Mapping[str, Artist] | None = None,
 ) -> None:
     """Name the arms, and other lines, below all panels."""
-    known = [arm["arm"] for arm in arms]
-    lines: dict[str, Any] = {}
+    known = [arm.arm for arm in arms]
+    lines: dict[str, Artist] = {}
     for name in known:
         style = style_of(name, known)
         line = Line2D([], [], color=style.color, linestyle=style.line, marker=style.marker, ms=4)
@@ -80,6 +81,6 @@ def arm_legend(
     )
 
 
-def labelled(panels: Sequence[Axes]) -> dict[str, Any]:
+def labelled(panels: Sequence[Axes]) -> dict[str, Artist]:
     """Return the labelled lines of all panels; an arm that is undefined in one panel may be in another."""
     return {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}

@@ -6,7 +6,6 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -14,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medidistill.report.data import ReportData
+from medidistill.results.comparison import Comparison
+from medidistill.results.verdict import Verdict
 from medidistill.textio import interval_text
 from medidistill.words import VERDICT_QUESTION, criteria_note, row_words
 
@@ -62,51 +63,51 @@ def summary_lines(data: ReportData) -> list[Line]:
         lines += _verdict(data.verdict)
     if data.comparison is not None:
         lines += _arms(data.comparison)
-    privacy = data.privacy["statement"] if data.privacy else "No attack on this set was measured."
+    privacy = data.privacy.statement if data.privacy else "No attack on this set was measured."
     lines += [Line(("Privacy",), size=12, bold=True, space=12), Line((privacy,))]
     version = data.record.versions.get("medidistill", "")
     made = f"medidistill {version}, run of {data.record.started[:10]}. What each figure means: docs/statistics.md."
     return [*lines, Line((made,), size=7.5, colour="#57606a", space=12)]
 
 
-def _verdict(verdict: Any) -> list[Line]:
-    colour = _COLOURS[verdict["colour"]]
+def _verdict(verdict: Verdict) -> list[Line]:
+    colour = _COLOURS[verdict.colour.value]
     lines = [
         Line((VERDICT_QUESTION,), size=13, bold=True, space=12),
-        Line((verdict["sentence"],), size=11, bold=True, bar=colour, space=6),
+        Line((verdict.sentence,), size=11, bold=True, bar=colour, space=6),
     ]
-    if verdict["missing"]:
-        lines.append(Line((f"Missing for a yes: {'; '.join(verdict['missing'])}.",), space=6))
-    lines += [Line((f"Warning: {one}",), bar=_COLOURS["amber"], space=5) for one in verdict["warnings"]]
-    lines.append(Line((verdict["chosen_by"],), space=5))
+    if verdict.missing:
+        lines.append(Line((f"Missing for a yes: {'; '.join(verdict.missing)}.",), space=6))
+    lines += [Line((f"Warning: {one}",), bar=_COLOURS["amber"], space=5) for one in verdict.warnings]
+    lines.append(Line((verdict.chosen_by,), space=5))
     places = (0.0, 0.29, 0.54, 0.775, 0.92)
     head = ("compared with", "in", "difference", "must", "met")
     lines.append(Line(head, places, size=7.5, bold=True, space=8))
-    for one in verdict["criteria"]:
+    for one in verdict.described:
         row = (
-            one["against_words"],
-            one["measure_words"],
-            one["difference_words"],
-            one["asked_words"],
-            _OUTCOMES[one["outcome"]],
+            one.against_words,
+            one.measure_words,
+            one.difference_words,
+            one.asked_words,
+            _OUTCOMES[one.criterion.outcome.value],
         )
         lines.append(Line(row, places, size=7.5))
-    below = criteria_note(verdict["architecture"], verdict["confidence"])
+    below = criteria_note(verdict.architecture, verdict.confidence)
     return [*lines, Line((below,), size=7.5, colour="#57606a")]
 
 
-def _arms(comparison: Any) -> list[Line]:
-    tested = f"{comparison['test_images']} test images of {comparison['test_patients']} patients"
+def _arms(comparison: Comparison) -> list[Line]:
+    tested = f"{comparison.test_images} test images of {comparison.test_patients} patients"
     places = (0.0, 0.38, 0.48, 0.74)
     lines = [
         Line((f"What networks reach on {tested}",), size=12, bold=True, space=12),
         Line(("trained on", "images", "balanced accuracy", "macro AUROC"), places, size=7.5, bold=True, space=4),
     ]
-    first, classes = comparison["rows"][0]["architecture"], len(comparison["class_names"])
-    for row in comparison["rows"]:
-        if row["architecture"] == first:
-            spans = (interval_text(row[name]) for name in ("balanced_accuracy", "macro_auroc"))
-            lines.append(Line((row_words(row, classes), str(row["training_images"]), *spans), places, size=7.5))
+    first, classes = comparison.rows[0].architecture, len(comparison.class_names)
+    for row in comparison.rows:
+        if row.architecture == first:
+            spans = (interval_text(one) for one in (row.balanced_accuracy, row.macro_auroc))
+            lines.append(Line((row_words(row, classes), str(row.training_images), *spans), places, size=7.5))
     return lines
 
 

@@ -6,8 +6,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
 
+from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import Measurement
+from medidistill.statistics import Interval
 from medidistill.textio import interval_text
 from medidistill.words import row_words
 
@@ -16,22 +18,22 @@ __all__ = ["confounded_sites", "findings", "measured", "quarantine_by_reason", "
 _MOST_HASHES = 20
 
 
-def findings(comparison: Mapping[str, Any]) -> list[str]:
+def findings(comparison: Comparison) -> list[str]:
     """Return one sentence for each arm and one for each difference that matters, first architecture only."""
-    first, classes = comparison["rows"][0]["architecture"], len(comparison["class_names"])
-    rows = {row["arm"]: row for row in comparison["rows"] if row["architecture"] == first}
-    level = f"{100 * comparison['confidence']:g} %"
+    first, classes = comparison.rows[0].architecture, len(comparison.class_names)
+    rows = {row.arm: row for row in comparison.rows if row.architecture == first}
+    level = f"{100 * comparison.confidence:g} %"
     sentences = [
-        f"Networks trained on {row_words(rows[arm], classes)}, {rows[arm]['training_images']} in all, reach a "
-        f"balanced accuracy of {interval_text(rows[arm]['balanced_accuracy'], 2)} on the test split."
+        f"Networks trained on {row_words(rows[arm], classes)}, {rows[arm].training_images} in all, reach a "
+        f"balanced accuracy of {interval_text(rows[arm].balanced_accuracy, 2)} on the test split."
         for arm in dict.fromkeys(["full", "iadd", "mtt", "random", *rows])
         if arm in rows and arm != "kmeans"
     ]
     sentences += [
-        f"{_first_capital(row_words(rows[gap['arm']], classes))} instead of {row_words(rows[gap['minus']], classes)}: "
-        f"{_verdict(gap['bootstrap'])}"
-        for gap in comparison["differences"]
-        if (gap["metric"], gap["architecture"]) == ("balanced_accuracy", first) and gap["arm"] in ("iadd", "mtt")
+        f"{_first_capital(row_words(rows[gap.arm], classes))} instead of {row_words(rows[gap.minus], classes)}: "
+        f"{_verdict(gap.bootstrap)}"
+        for gap in comparison.differences
+        if (gap.metric, gap.architecture) == ("balanced_accuracy", first) and gap.arm in ("iadd", "mtt")
     ]
     return [*sentences, f"In brackets: {level} intervals. Chance is {1 / classes:.2f}."]
 
@@ -40,19 +42,19 @@ def _first_capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def measured(row: Mapping[str, Any]) -> str:
+def measured(row: Measurement) -> str:
     """Return the figure of one measurement of an audit, with its interval where it has one."""
-    found = row["estimate"]
-    if isinstance(found, str):
-        return found
-    return f"{found:.3g}" + (f" [{row['low']:.3g}, {row['high']:.3g}]" if row.get("low") is not None else "")
+    if isinstance(row.estimate, str):
+        return row.estimate
+    limits = "" if row.low is None or row.high is None else f" [{row.low:.3g}, {row.high:.3g}]"
+    return f"{row.estimate:.3g}{limits}"
 
 
-def _verdict(gap: Mapping[str, float]) -> str:
+def _verdict(gap: Interval) -> str:
     span = interval_text(gap, 2, "+")
-    if gap["low"] > 0:
+    if gap.low > 0:
         return f"{span}: better in this run, the interval is above zero."
-    if gap["high"] < 0:
+    if gap.high < 0:
         return f"{span}: worse in this run, the interval is below zero."
     return f"{span}: the interval holds zero, so this run does not show a difference."
 

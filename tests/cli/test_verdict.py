@@ -9,7 +9,7 @@ import pytest
 
 import medidistill
 from medidistill.cli import main
-from medidistill.evaluate.verdict import Verdict
+from medidistill.results.verdict import Verdict
 
 
 def read(path):

@@ -5,14 +5,22 @@ from __future__ import annotations
 import pytest
 
 from medidistill.evaluate.confounding import NO_SITES, confounding_warnings, unshared_classes
+from medidistill.results.clinical import SourceProbe
+from medidistill.results.serialise import from_json
 
 NAMES = ("COVID-19", "Normal", "Pneumonia")
 NETWORKS = {"all real X-rays": 0.85, "the distilled set (IADD)": 0.79}
 
 
-def rule(**accuracy) -> dict:
+def probe(label_from_site: dict) -> SourceProbe:
+    plain = {"site": {"undefined": "one site"}, "within_class": {}, "label_from_site": label_from_site}
+    return from_json(SourceProbe, plain, "a source probe")
+
+
+def rule(**accuracy) -> SourceProbe:
+    accuracy = accuracy or {"undefined": "no label"}
     found = {"chance": 1 / 3, "balanced_accuracy": accuracy, "sites": 4, "one_class_sites": 2, "patients": 9}
-    return {"site": {}, "within_class": {}, "label_from_site": found}
+    return probe(found)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,6 @@ def test_classes_of_their_own_site_and_unknown_sites_are_said():
 
 
 def test_files_of_earlier_versions_are_read():
-    old = {"label_from_site": {"chance": 0.5, "balanced_accuracy": {"estimate": 0.9, "low": 0.8, "high": 0.95}}}
+    old = probe({"chance": 0.5, "balanced_accuracy": {"estimate": 0.9, "low": 0.8, "high": 0.95}})
     assert confounding_warnings(old, {}, ()) == []
-    assert confounding_warnings({"label_from_site": {"undefined": "no sites"}}, {}, ()) == []
+    assert confounding_warnings(probe({"undefined": "no sites"}), {}, ()) == []

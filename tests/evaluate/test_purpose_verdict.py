@@ -11,7 +11,7 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.purpose import purpose_figures
 from medidistill.evaluate.intervals import Interval
 from medidistill.evaluate.purpose_verdict import Purpose, purpose_verdict
-from medidistill.evaluate.verdict import Colour
+from medidistill.results.verdict import Colour
 
 PURPOSE = Purpose("COVID-19", least_sensitivity=0.8, margin=0.1, prevalence=0.05)
 FIGURES = purpose_figures(np.repeat([1, 0], 100), np.repeat([0.9, 0.1], 100), None, threshold=0.5, prevalence=0.05)

@@ -9,7 +9,7 @@ import pytest
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.intervals import Interval
-from medidistill.evaluate.verdict import Colour, Measure, Outcome, Verdict
+from medidistill.results.verdict import Colour, Measure, Outcome, Verdict
 
 from .verdict_example import MEASURES, criterion, good, verdict
 
@@ -140,7 +140,7 @@ def test_stored_form_is_rebuilt_exactly_and_holds_the_words():
     [
         ({"colour": "green"}, "states 'green', its criteria say 'amber'"),
         ({"format": 2}, "newer than 1"),
-        ({"criteria": [{}]}, "not a criterion"),
+        ({"criteria": [{}]}, r"not a verdict: the field 'question' is missing @ \$.criteria\[0\]"),
         ({"method": None, "criteria": None}, "not a verdict"),
     ],
 )

@@ -10,8 +10,8 @@ from sklearn.metrics import roc_curve
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.comparison import compare
-from medidistill.evaluate.verdict import Measure, Outcome, Question
 from medidistill.evaluate.verdict_figures import VerdictData, VerdictSettings, criteria_by_method, patients_per_class
+from medidistill.results.verdict import Measure, Outcome, Question
 
 from .clinical.clinical_example import NAMES, PATIENTS, TEST, VAL, run
 

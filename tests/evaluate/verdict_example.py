@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medidistill.evaluate.intervals import Interval
-from medidistill.evaluate.verdict import Criterion, Measure, Question, Verdict
+from medidistill.results.verdict import Criterion, Measure, Question, Verdict
 
 MARGIN = 0.05
 MEASURES = tuple(Measure)

@@ -21,7 +21,9 @@ from medidistill.networks import make_network, predict
 from medidistill.normalisation import fit_normalisation
 from medidistill.packed_images import PackedImages
 from medidistill.record import RunRecord
+from medidistill.results.comparison import Comparison, Row
 from medidistill.seeding import stream
+from medidistill.statistics import Interval
 
 from .bundle_example import CLASSES, card_code, make_set, striped, write
 
@@ -262,16 +264,10 @@ def test_the_card_warns_where_images_started_from_real_ones(tmp_path: Path) -> N
 
 
 def test_the_card_shows_the_comparison_and_the_notice(tmp_path: Path) -> None:
-    interval = {"estimate": 0.61, "low": 0.55, "high": 0.67}
-    row = {"arm": "iadd", "architecture": "convnet", "training_images": 9}
-    row |= {"balanced_accuracy": interval, "macro_auroc": interval}
-    comparison = {
-        "rows": [row],
-        "test_images": 40,
-        "test_patients": 20,
-        "confidence": 0.95,
-        "notes": ["Class Normal has 4 test patients."],
-    }
+    figure = Interval(0.61, 0.55, 0.67)
+    row = Row("iadd", "convnet", 9, 1, (0,), "network", figure, figure, (), (), None, None, 0.6, (), (), ())
+    notes = ("Class Normal has 4 test patients.",)
+    comparison = Comparison(("Normal", "Ill"), (row,), (), 40, 20, bootstrap=9, confidence=0.95, seed=0, notes=notes)
     card = (write(tmp_path / "a", comparison=comparison, notice="Confounded by source.") / "README.md").read_text()
     assert "| distilled images (IADD) | convnet | 9 | 0.610 [0.550, 0.670] | 0.610 [0.550, 0.670] |" in card
     assert "Class Normal has 4 test patients." in card

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from medidistill.errors import ConfigError
-from medidistill.evaluate.verdict import Verdict
 from medidistill.export import load, verify
 from medidistill.export.card import card_text
+from medidistill.results.verdict import Verdict
 
 from ..evaluate.verdict_example import criterion, good, verdict
 from .bundle_example import write
@@ -21,7 +21,7 @@ WARNED = verdict([*good(), criterion(None)], warnings=("The site alone | tells t
 
 @pytest.mark.parametrize("told", [verdict(good()), WARNED], ids=["green", "amber"])
 def test_card_and_recipe_say_the_same_words(tmp_path: Path, told: Verdict) -> None:
-    folder = write(tmp_path / "bundle", verdict=told.to_dict())
+    folder = write(tmp_path / "bundle", verdict=told)
     assert verify(folder) == []
     assert Verdict.from_dict(load(folder).facts["verdict"]) == told
     card = (folder / "README.md").read_text()
@@ -37,7 +37,7 @@ def test_card_and_recipe_say_the_same_words(tmp_path: Path, told: Verdict) -> No
 
 
 def test_a_bundle_of_an_earlier_version_has_no_verdict_and_is_whole(tmp_path: Path) -> None:
-    folder = write(tmp_path / "bundle", verdict=verdict(good()).to_dict())
+    folder = write(tmp_path / "bundle", verdict=verdict(good()))
     recipe = json.loads((folder / "recipe.json").read_text())
     del recipe["verdict"]
     (folder / "recipe.json").write_text(json.dumps(recipe))
@@ -50,9 +50,12 @@ def test_a_bundle_of_an_earlier_version_has_no_verdict_and_is_whole(tmp_path: Pa
 @pytest.mark.parametrize(
     "changes", [{"colour": "blue"}, {"sentence": ""}, {"criteria": [{}]}, {"missing": "much"}, {"test_patients": -1}]
 )
-def test_a_verdict_that_does_not_fit_the_schema_is_neither_written_nor_verified(tmp_path: Path, changes: dict) -> None:
-    with pytest.raises(ConfigError, match=r"recipe.json: \$.verdict"):
-        write(tmp_path / "bundle", verdict=verdict(good()).to_dict() | changes)
-    folder = write(tmp_path / "whole", verdict=verdict(good()).to_dict())
+def test_a_verdict_that_does_not_fit_the_schema_is_not_verified(tmp_path: Path, changes: dict) -> None:
+    folder = write(tmp_path / "whole", verdict=verdict(good()))
     change_recipe(folder, verdict=verdict(good()).to_dict() | changes)
     assert any("$.verdict" in problem for problem in verify(folder))
+
+
+def test_a_verdict_that_does_not_fit_the_schema_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"recipe.json: \$.verdict"):
+        write(tmp_path / "bundle", verdict=verdict(good(), test_patients=-1))

@@ -56,7 +56,7 @@ def test_the_printed_code_reaches_the_recorded_accuracy(tmp_path: Path) -> None:
         seed=0,
     )
     comparison = compare([arm], labels, [str(i) for i in range(90)], CLASSES, bootstrap=200)
-    folder = write(tmp_path / "bundle", distilled, comparison=comparison.to_dict())
+    folder = write(tmp_path / "bundle", distilled, comparison=comparison)
     np.savez(tmp_path / "real.npz", x=real.numpy(), y=labels.numpy())
     check = f"""
 import numpy, torch

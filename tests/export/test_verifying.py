@@ -17,6 +17,7 @@ from medidistill.errors import ConfigError, IngestError, MedidistillError
 from medidistill.export import examine, load, require_verified, sign, verify
 from medidistill.export.signing import PASSPHRASE
 from medidistill.export.sums import sums_text
+from medidistill.results.privacy_section import PrivacySection
 
 from .bundle_example import make_set, write
 
@@ -305,7 +306,7 @@ def test_keys_that_cannot_be_used_are_told_apart(
 
 def test_a_privacy_section_that_says_too_little_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="would not fit the schema"):
-        write(tmp_path / "bundle", privacy={"audited": True, "statement": "Audited."})
+        write(tmp_path / "bundle", privacy=PrivacySection(audited=True, statement="Audited."))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -169,6 +169,18 @@ def test_cells_are_kept_where_only_the_questions_change(tmp_path):
     assert file.stat().st_mtime_ns != before
 
 
+def test_all_real_images_are_trained_once_for_every_number_of_distilled_ones(tmp_path):
+    run = ready_run(tmp_path / "run")
+    evaluate(run)
+    files = {arm: cell_file(run.folder, arm, "convnet") for arm in ("full", "random")}
+    before = {arm: file.stat().st_mtime_ns for arm, file in files.items()}
+    more = dataclasses.replace(run.config.distill, ipc=run.config.distill.ipc + 1)
+    run.config = dataclasses.replace(run.config, distill=more)
+    evaluate(run)
+    assert files["full"].stat().st_mtime_ns == before["full"]
+    assert files["random"].stat().st_mtime_ns != before["random"]
+
+
 def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
     from medidistill.pipeline import cells
 

@@ -14,49 +14,51 @@ from medidistill.privacy import ATTACKS, AuditProfile, audit, audit_text, profil
 from medidistill.privacy.audit import make_pool
 from medidistill.privacy.dpo_report import dpo_report_html, dpo_report_markdown
 from medidistill.privacy.shadows import DistillFn, plan_shadows, run_shadows
+from medidistill.results.audit import AuditDocument, Side
 
 from .procedures import FIXED, Copies, Means, as_set, people
 
 TINY = AuditProfile("tiny", shadows=8, canaries=80, students=1, experts=1, recogniser_steps=5)
 
 
-def measured(folder: Path, distil: DistillFn, profile: AuditProfile = TINY) -> tuple[DistilledSet, dict[str, Any]]:
+def measured(folder: Path, distil: DistillFn, profile: AuditProfile = TINY) -> tuple[DistilledSet, AuditDocument]:
     members, others = people(120, 0), people(120, 1, prefix="q")
     release = distil(FIXED.apply(members.images), members.labels, members.patient_ids, 5)
     return release, audit(release, members, others, distil, profile, procedure="p", folder=folder, seed=3)
 
 
 @pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def copied(tmp_path_factory: pytest.TempPathFactory) -> AuditDocument:
     return measured(tmp_path_factory.mktemp("copied"), Copies(1000))[1]
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def averaged(tmp_path_factory: pytest.TempPathFactory) -> AuditDocument:
     return measured(tmp_path_factory.mktemp("averaged"), Means(8))[1]
 
 
-def test_released_images_are_found_by_every_way_of_looking(copied: dict[str, Any]) -> None:
-    found = copied["audits"]
-    assert found["linkage"]["pixels"]["p_value"] < 1e-9
-    assert found["linkage"]["pixels"]["nearer_than_limit"] == 240
-    assert found["lira"]["auc"] > 0.55
-    assert found["membership_release"]["auc"] > 0.55
-    assert found["canaries"]["auc"] > 0.55
+def test_released_images_are_found_by_every_way_of_looking(copied: AuditDocument) -> None:
+    found = copied.audits
+    assert found.linkage.pixels.p_value < 1e-9
+    assert found.linkage.pixels.nearer_than_limit == 240
+    assert found.lira.auc > 0.55
+    assert found.membership_release.auc > 0.55
+    assert found.canaries.auc > 0.55
 
 
-def test_means_of_everybody_are_not_found(averaged: dict[str, Any]) -> None:
-    found = averaged["audits"]
-    assert found["linkage"]["pixels"]["p_value"] > 0.01
-    assert found["linkage"]["pixels"]["nearer_than_limit"] == 0
-    assert abs(found["lira"]["auc"] - 0.5) < 0.08
-    assert found["one_run"]["epsilon_lower"] < 1.5
+def test_means_of_everybody_are_not_found(averaged: AuditDocument) -> None:
+    found = averaged.audits
+    assert found.linkage.pixels.p_value > 0.01
+    assert found.linkage.pixels.nearer_than_limit == 0
+    assert abs(found.lira.auc - 0.5) < 0.08
+    assert found.one_run.epsilon_lower < 1.5
 
 
-def test_the_document_is_json_without_patients_and_is_told_in_words(averaged: dict[str, Any]) -> None:
-    text = json.dumps(averaged, allow_nan=False)
+def test_the_document_is_json_without_patients_and_is_told_in_words(averaged: AuditDocument) -> None:
+    text = json.dumps(averaged.to_dict(), allow_nan=False)
     assert '"p0"' not in text
-    assert averaged["members"] == {"images": 240, "patients": 120}
+    assert averaged.members == Side(240, 120)
+    assert AuditDocument.from_dict(json.loads(text)) == averaged
     told = audit_text(averaged)
     assert "Membership, the procedure (LiRA): AUC 0." in told
     for text in (dpo_report_markdown(averaged), dpo_report_html(averaged)):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -21,39 +20,26 @@ from medidistill.privacy.gate import (
 )
 from medidistill.privacy.statement import privacy_statement
 
-POINT = {"fpr": 0.01, "resolvable": True, "members": 1000, "nonmembers": 1000, "tpr": 0.01, "low": 0.005, "high": 0.018}
-RATE = {"auc": 0.5, "operating_points": [POINT, {"fpr": 0.001, "resolvable": False, "nonmembers": 1000}]}
-VIEW = {"p_value": 0.4, "nearer_than_limit": 0}
-AUDIT: dict[str, Any] = {
-    "set": "abc",
-    "finished": "2000-01-01",
-    "audits": {
-        "linkage": {"images": 15, "chance": 0.5, "others": 700, "pixels": VIEW, "high_pass": VIEW},
-        "membership_release": RATE,
-        "lira": RATE,
-        "rmia": RATE,
-        "canaries": RATE,
-        "one_run": {"epsilon_lower": 0.4, "ceiling": 5.0, "guesses": 512, "right": 330},
-    },
-}
+from .audit_example import POINT, UNRESOLVED, VIEW, audit_of, findings
+
 POLICY = PolicyConfig()
 NONE = Claim("none")
 
 
 def failed(change: Any = None, **other: Any) -> dict[str, str]:
-    audit = copy.deepcopy(AUDIT)
+    audits = findings()
     if change is not None:
-        change(audit["audits"])
+        change(audits)
     values: dict[str, Any] = {"name": "abc", "init": "noise", "budget": None} | other
     verdicts = evaluate_policy(
-        values.pop("policy", POLICY), values.pop("audit", audit), values.pop("claim", NONE), **values
+        values.pop("policy", POLICY), values.pop("audit", audit_of(audits)), values.pop("claim", NONE), **values
     )
     return {v.rule: f"{v.figure}; {v.remedy}" for v in verdicts if not v.passed}
 
 
 def test_a_clean_audit_passes_every_rule() -> None:
     assert failed() == {}
-    rules = {v.rule for v in evaluate_policy(POLICY, AUDIT, NONE, name="abc", init="noise", budget=None)}
+    rules = {v.rule for v in evaluate_policy(POLICY, audit_of(findings()), NONE, name="abc", init="noise", budget=None)}
     assert rules == {"start", "audit", "linkage", "copies", "membership_release", "lira", "rmia", "canaries", "one_run"}
 
 
@@ -65,10 +51,10 @@ def test_no_audit_another_set_and_a_real_start_fail() -> None:
 
 @pytest.mark.parametrize("view", ["pixels", "high_pass"])
 def test_either_view_of_a_copy_fails(view: str) -> None:
-    assert list(failed(lambda a: a["linkage"].update({view: {"p_value": 0.009, "nearer_than_limit": 0}}))) == [
-        "linkage"
+    assert list(failed(lambda a: a["linkage"].update({view: VIEW | {"p_value": 0.009}}))) == ["linkage"]
+    assert list(failed(lambda a: a["linkage"].update({view: VIEW | {"p_value": 0.5, "nearer_than_limit": 1}}))) == [
+        "copies"
     ]
-    assert list(failed(lambda a: a["linkage"].update({view: {"p_value": 0.5, "nearer_than_limit": 1}}))) == ["copies"]
 
 
 def test_what_the_numbers_cannot_resolve_fails_and_says_what_it_needs() -> None:
@@ -76,7 +62,7 @@ def test_what_the_numbers_cannot_resolve_fails_and_says_what_it_needs() -> None:
     assert "needs 7 images" in failed(lambda a: a["linkage"].update(images=6))["linkage"]
     assert failed(lambda a: a["linkage"].update(images=7)) == {}
     assert "needs 100 images" in failed(lambda a: a["linkage"].update(others=99))["copies"]
-    unresolved = {"fpr": 0.01, "resolvable": False, "members": 1000, "nonmembers": 150}
+    unresolved = UNRESOLVED | {"fpr": 0.01, "nonmembers": 150}
     told = failed(lambda a: a["canaries"].update(operating_points=[unresolved]))["canaries"]
     assert "needs" in told
     assert "200 non-members (canaries)" in told
@@ -91,7 +77,7 @@ def test_what_the_numbers_cannot_resolve_fails_and_says_what_it_needs() -> None:
 )
 def test_the_upper_limit_is_judged_not_the_estimate(rule: str, limit: float) -> None:
     def at(high: float) -> Any:
-        return lambda a: a.update({rule: {"operating_points": [{**POINT, "high": high}]}})
+        return lambda a: a[rule].update(operating_points=[{**POINT, "high": high}])
 
     assert failed(at(limit)) == {}
     assert list(failed(at(limit + 1e-6))) == [rule]
@@ -155,7 +141,7 @@ def test_a_bound_for_an_image_is_no_guarantee_for_a_patient() -> None:
 def test_the_statement_says_what_stands_for_a_patient() -> None:
     def said(claim: Claim, units: PatientUnits | None, budget: Budget | None = None) -> str:
         section = privacy_statement(POLICY, claim, [], None, released=False, budget=budget, units=units)
-        return str(section["statement"])
+        return section.statement
 
     assert "Patients unknown for 7 of 12 images: split by image." in said(NONE, UNKNOWN)
     assert "Patients unknown: split by image." in said(NONE, PatientUnits(nothing=3))

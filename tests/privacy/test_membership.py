@@ -134,11 +134,11 @@ def test_copies_are_found_and_strangers_are_not() -> None:
     copied = linkage_audit(members[:30] + 0.1 * torch.randn(30, 1, 32, 32), members, others)
     honest = linkage_audit(third, members, others)
     for view in ("pixels", "high_pass"):
-        assert copied[view]["p_value"] < 1e-6
-        assert copied[view]["nearer_than_limit"] == 30
-        assert honest[view]["p_value"] > 0.01
-    assert copied["needs_images"] == 7
+        assert getattr(copied, view).p_value < 1e-6
+        assert getattr(copied, view).nearer_than_limit == 30
+        assert getattr(honest, view).p_value > 0.01
+    assert copied.needs_images == 7
     # unequal numbers: chance is the members' share
-    assert linkage_audit(third, members, others[:50])["chance"] == pytest.approx(2 / 3)
+    assert linkage_audit(third, members, others[:50]).chance == pytest.approx(2 / 3)
     with pytest.raises(ConfigError, match="needs some of each"):
         linkage_audit(third, members, others[:0])

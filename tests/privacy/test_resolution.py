@@ -21,6 +21,9 @@ from medidistill.privacy.resolution import (
     unresolvable_rules,
 )
 from medidistill.privacy.statistics import MEASURED_FPRS
+from medidistill.results.audit import AuditDocument
+
+from .audit_example import LINKAGE, ONE_RUN, POINT, UNRESOLVED, VIEW, audit_of, findings
 
 POLICY = PolicyConfig()
 # the public collection of three classes: 1,650 training films of 1,159 patients, 721 of 484 others
@@ -106,39 +109,36 @@ def test_false_alarms_are_of_resolvable_rules_alone() -> None:
     assert "lira" not in false_alarm_rates(POLICY, fewer)
 
 
-def _clean_audit(counts: AuditCounts) -> dict[str, Any]:
+def _clean_audit(counts: AuditCounts) -> AuditDocument:
     """Return an audit of these counts whose every attack finds as little as it can."""
 
     def rate(members: int, others: int) -> dict[str, Any]:
+        sides = {"members": members, "nonmembers": others}
         points = [
-            {"fpr": fpr, "resolvable": others // 2 * fpr >= 1, "members": members, "nonmembers": others}
-            | {"tpr": 0.0, "low": 0.0, "high": 0.0}
+            (POINT if others // 2 * fpr >= 1 else UNRESOLVED)
+            | sides
+            | {"fpr": fpr, "tpr": 0.0, "low": 0.0, "high": 0.0}
             for fpr in MEASURED_FPRS
         ]
         return {"auc": 0.5, "operating_points": points}
 
-    view = {"p_value": 1.0, "nearer_than_limit": 0}
+    view = VIEW | {"p_value": 1.0}
     guesses, inside = guess_count(counts.canaries), counts.canaries // 2
     chance = counts.member_images / (counts.member_images + counts.other_images)
     people = counts.member_patients
-    linkage = {"images": counts.released, "chance": chance, "others": counts.other_images}
-    return {
-        "set": "abc",
-        "finished": "2000-01-01",
-        "audits": {
+    linkage = LINKAGE | {"images": counts.released, "chance": chance, "others": counts.other_images}
+    ceiling = one_run_epsilon(counts.canaries, guesses, guesses)
+    return audit_of(
+        findings()
+        | {
             "linkage": {**linkage, "pixels": view, "high_pass": view},
             "membership_release": rate(people, counts.other_patients),
             "lira": rate(people, people),
             "rmia": rate(people, people),
-            "canaries": rate(inside, counts.canaries - inside),
-            "one_run": {
-                "epsilon_lower": 0.0,
-                "ceiling": one_run_epsilon(counts.canaries, guesses, guesses),
-                "guesses": guesses,
-                "right": 0,
-            },
-        },
-    }
+            "canaries": {**rate(inside, counts.canaries - inside), "weight": 1, "mean_shift": 0.0},
+            "one_run": ONE_RUN | {"epsilon_lower": 0.0, "ceiling": ceiling, "guesses": guesses, "right": 0},
+        }
+    )
 
 
 @pytest.mark.parametrize("policy", [POLICY, PolicyConfig(linkage_p=0.001, natural_tpr=0.02, canary_tpr=0.05)])

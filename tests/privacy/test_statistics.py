@@ -20,6 +20,7 @@ from medidistill.privacy.statistics import (
     passes_by_chance,
     trials_needed,
 )
+from medidistill.results.audit import UnresolvedPoint
 from medidistill.statistics import clopper_pearson_limits
 
 
@@ -69,7 +70,7 @@ def test_what_a_number_can_show() -> None:
 @pytest.mark.parametrize(("members", "others"), [(579, 484), (1159, 484), (300, 300)])
 def test_how_often_silence_passes_is_what_audits_of_noise_show(members: int, others: int) -> None:
     rng = np.random.default_rng(2)
-    passed = [attack(rng.normal(size=members), rng.normal(size=others)).at(0.01)["high"] <= 0.03 for _ in range(400)]
+    passed = [attack(rng.normal(size=members), rng.normal(size=others)).at(0.01).high <= 0.03 for _ in range(400)]
     assert np.mean(passed) == pytest.approx(passes_by_chance(0.03, 0.01, members, others), abs=0.06)
 
 
@@ -89,9 +90,9 @@ def test_operating_point_against_a_naive_loop() -> None:
         threshold = np.quantile(choosing, 0.95, method="weibull")
         tpr.append(np.mean([s > threshold for s in found.scores[:300]]))
         reached.append(np.mean([found.scores[i] > threshold for i in range(300, 700) if (i in first) != half]))
-    assert point["tpr"] == pytest.approx(np.mean(tpr))
-    assert point["fpr_reached"] == pytest.approx(np.mean(reached))
-    assert (point["low"], point["high"]) == pytest.approx(clopper_pearson_limits(point["tpr"] * 300, 300))
+    assert point.tpr == pytest.approx(np.mean(tpr))
+    assert point.fpr_reached == pytest.approx(np.mean(reached))
+    assert (point.low, point.high) == pytest.approx(clopper_pearson_limits(point.tpr * 300, 300))
 
 
 def test_each_threshold_is_checked_on_the_half_that_did_not_choose_it() -> None:
@@ -99,26 +100,26 @@ def test_each_threshold_is_checked_on_the_half_that_did_not_choose_it() -> None:
     scores = np.concatenate([np.full(100, 1.0), np.zeros(200), np.full(200, 9.0)])
     order = np.concatenate([np.arange(100, 300), np.arange(100), np.arange(300, 500)])
     point = Attack(scores, np.arange(500) < 100, np.arange(500), order).at(0.01)
-    assert (point["tpr"], point["fpr_reached"]) == (0.5, 0.5)
+    assert (point.tpr, point.fpr_reached) == (0.5, 0.5)
 
 
 def test_an_attack_that_guesses_has_the_rate_it_is_judged_at_on_average() -> None:
     rng = np.random.default_rng(4)
-    rates = [attack(rng.normal(size=400), rng.normal(size=480)).at(0.01)["tpr"] for _ in range(400)]
+    rates = [attack(rng.normal(size=400), rng.normal(size=480)).at(0.01).tpr for _ in range(400)]
     assert np.mean(rates) == pytest.approx(0.01, abs=4 * np.std(rates) / 20)
     assert np.mean(rates) < 0.0115  # the third highest of 240 would give 0.0124
 
 
 def test_too_few_strangers_are_not_resolvable() -> None:
     point = attack(np.ones(50), np.zeros(50)).at(0.01)
-    assert (point["resolvable"], point["needs_nonmembers"]) == (False, 200)
-    assert "tpr" not in point
+    assert (point.resolvable, point.needs_nonmembers) == (False, 200)
+    assert isinstance(point, UnresolvedPoint)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_200_non_members_resolve_one_percent_whatever_the_order(seed: int) -> None:
-    assert attack(np.ones(300), np.zeros(200), seed).at(0.01)["resolvable"]
-    assert not attack(np.ones(300), np.zeros(199), seed).at(0.01)["resolvable"]
+    assert attack(np.ones(300), np.zeros(200), seed).at(0.01).resolvable
+    assert not attack(np.ones(300), np.zeros(199), seed).at(0.01).resolvable
 
 
 def test_many_runs_of_a_patient_count_once() -> None:
@@ -127,8 +128,8 @@ def test_many_runs_of_a_patient_count_once() -> None:
     scores, unit = rng.normal(size=20 * 60), np.tile(np.arange(60), 20)
     member = rng.random(1200) < 0.5
     point = Attack(scores, member, unit, rng.permutation(60)).at(0.1)
-    assert point["members"] == 60
-    assert (point["low"], point["high"]) == pytest.approx(clopper_pearson_limits(point["tpr"] * 60, 60))
+    assert point.members == 60
+    assert (point.low, point.high) == pytest.approx(clopper_pearson_limits(point.tpr * 60, 60))
 
 
 def test_limits_cover_when_the_patients_differ() -> None:
@@ -186,7 +187,7 @@ def test_one_run_bound_holds_for_the_right_noise_and_catches_the_wrong_one() -> 
             rng = np.random.default_rng(seed)
             included = rng.random(1000) < 0.5
             scores = included + rng.normal(0, sigma, 1000)  # each canary has a coordinate of its own
-            above[sigma] += one_run_bound(scores, included, delta=delta)["epsilon_lower"] > claimed
+            above[sigma] += one_run_bound(scores, included, delta=delta).epsilon_lower > claimed
     assert above[1.0] == 0
     assert above[0.1] == 20
 
@@ -210,5 +211,5 @@ def test_one_run_p_value_against_the_formula_in_a_loop() -> None:
 def test_guessing_at_random_bounds_nothing() -> None:
     rng = np.random.default_rng(5)
     included = rng.random(400) < 0.5
-    assert one_run_bound(rng.normal(size=400), included)["epsilon_lower"] < 0.4
+    assert one_run_bound(rng.normal(size=400), included).epsilon_lower < 0.4
     assert one_run_epsilon(100, 50, 25) == 0.0

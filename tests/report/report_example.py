@@ -9,6 +9,7 @@ from medidistill.config import NetworkConfig, RunConfig, TrainingConfig, as_dict
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.record import RunRecord
 from medidistill.report import ReportData
+from medidistill.results.comparison import Comparison
 
 NAMES = ("COVID-19", "Normal", "Pneumonia")
 ARMS = {"full": 0.87, "random": 0.55, "kmeans": 0.57, "mtt": 0.70, "iadd": 0.71}
@@ -18,7 +19,8 @@ def interval(estimate: float, half: float) -> dict[str, float]:
     return {"estimate": estimate, "low": estimate - half, "high": min(1.0, estimate + half)}
 
 
-def comparison(architectures: tuple[str, ...] = ("convnet",)) -> dict:
+def stored_comparison(architectures: tuple[str, ...] = ("convnet",)) -> dict:
+    """What `comparison.json` would hold."""
     rows = [
         {
             "arm": arm,
@@ -67,6 +69,10 @@ def comparison(architectures: tuple[str, ...] = ("convnet",)) -> dict:
         "seed": 0,
         "notes": ["3 patient resamples lacked a class and were drawn again."],
     }
+
+
+def comparison(architectures: tuple[str, ...] = ("convnet",)) -> Comparison:
+    return Comparison.from_dict(stored_comparison(architectures))
 
 
 def chests(count: int, size: int, sharpness: float, seed: int = 0) -> torch.Tensor:

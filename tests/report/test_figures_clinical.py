@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import copy
+import dataclasses
 import functools
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
-from medidistill.evaluate.clinical import ProbeData
+from medidistill.evaluate.clinical import ClinicalComparison, ProbeData
 from medidistill.report import ExternalResults, render
 from medidistill.report.arm_labels import with_images_per_class
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
@@ -26,6 +26,7 @@ from medidistill.report.tables import (
     probe_table,
     subgroups_table,
 )
+from medidistill.statistics import SUPPRESSED
 from medidistill.words import arm_words
 
 from ..evaluate.clinical.clinical_example import PATIENTS, TEST, compared, run
@@ -38,7 +39,7 @@ WORDS = {arm: arm_words(arm, 5) for arm in ARMS}
 
 
 @functools.cache
-def _made(several: bool = False) -> dict:
+def _made(several: bool = False) -> ClinicalComparison:
     """A real clinical comparison of made-up networks: five arms, two columns of subgroups, two sites."""
     skills = {"full": 2.5, "random": 0.8, "kmeans": 1.0, "mtt": 2.0, "iadd": 2.2}
     runs = [run(arm, skill) for arm, skill in skills.items()]
@@ -55,9 +56,17 @@ def _made(several: bool = False) -> dict:
     return compared(runs=runs, subgroups={"site": sites, "sex": sex}, probe=tuple(splits))
 
 
-def clinical(several: bool = False) -> dict:
-    """A copy that a test may change."""
-    return with_images_per_class(copy.deepcopy(_made(several)), comparison())
+def clinical(several: bool = False) -> ClinicalComparison:
+    return with_images_per_class(_made(several), comparison())
+
+
+def stored() -> dict:
+    """The stored form, that a test may change."""
+    return _made().to_dict()
+
+
+def read(plain: dict) -> ClinicalComparison:
+    return with_images_per_class(ClinicalComparison.from_dict(plain), comparison())
 
 
 def svg(picture) -> str:
@@ -78,31 +87,32 @@ def test_small_vector_pictures_that_repeat(draw):
 
 
 def test_undefined_parts_are_said_not_drawn():
-    data = clinical()
+    data = stored()
     parts = ("calibration", "decision_curve", "roc", "precision_recall", "auroc", "operating_point", "brier_parts")
     drawn = (calibration, decision_curves, roc_curves, precision_recall_curves, areas, operating_points)
     for part in parts:
         data["arms"][0]["classes"][1][part] = {"undefined": "no positives"}
     for draw in drawn:
-        assert svg(draw(data)) != svg(draw(clinical())), draw
+        assert svg(draw(read(data))) != svg(draw(clinical())), draw
     for arm in data["arms"]:
         for one in arm["classes"]:
             one |= {part: {"undefined": "no positives"} for part in parts} | {"recalibration": {"undefined": "apart"}}
     for draw in drawn:
-        svg(draw(data))
-    for table in (areas_table(data), operating_table(data), agreement_table(data)):
+        svg(draw(read(data)))
+    for table in (areas_table(read(data)), operating_table(read(data)), agreement_table(read(data))):
         assert "no positives" in table.reasons
         assert any("undefined (1)" in cell for row in table.rows for cell in row)
     for gap in data["differences"]:
         gap["mcnemar"] = gap["macro"] = {"undefined": "alike"}
-    assert "undefined" in mcnemar(data).alt
-    assert "distilled images (IADD): undefined" in differences(data).alt
-    assert "alike" in differences_table(data).reasons
+    assert "undefined" in mcnemar(read(data)).alt
+    assert "distilled images (IADD): undefined" in differences(read(data)).alt
+    assert "alike" in differences_table(read(data)).reasons
 
 
 def test_the_architecture_that_is_asked_for_is_drawn():
-    data = clinical()
-    data["arms"] += [{**arm, "architecture": "vgg11", "arm": "new"} for arm in data["arms"][:1]]
+    plain = stored()
+    plain["arms"] += [{**arm, "architecture": "vgg11", "arm": "new"} for arm in plain["arms"][:1]]
+    data = read(plain)
     assert "(new)" not in calibration(data).alt
     assert calibration(data, "vgg11").alt.startswith("Calibration curves of distilled images (new) for")
 
@@ -112,44 +122,42 @@ def test_arms_are_judged_against_the_reference(draw):
     picture = draw(clinical())
     assert len(svg(picture)) < 100_000
     assert all(words in picture.alt for arm, words in WORDS.items() if arm != "full")
-    alone = clinical()
-    alone["differences"] = []
-    assert draw(alone) is None
+    assert draw(dataclasses.replace(clinical(), differences=())) is None
 
 
 def test_the_verdict_and_the_margin_are_in_words():
     picture = differences(clinical())
     assert "at most 0.05 worse than all real X-rays" in picture.title
-    for gap in clinical()["differences"]:
-        assert f"{WORDS[gap['arm']]}: {gap['macro']['verdict']}" in picture.caption
+    for gap in clinical().differences:
+        assert f"{WORDS[gap.arm]}: {gap.macro.verdict}" in picture.caption
 
 
 def test_tables_hold_the_numbers_of_the_comparison():
     data = clinical()
-    arm, one = data["arms"][4], data["arms"][4]["classes"][1]
+    arm, one = data.arms[4], data.arms[4].classes[1]
     (line,) = [row for row in areas_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
-    assert line[2].startswith(f"{one['auroc']['estimate']:.3f} [{one['auroc']['low']:.3f}")
+    assert line[2].startswith(f"{one.auroc.estimate:.3f} [{one.auroc.low:.3f}")
     (line,) = [row for row in operating_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
-    assert line[-4:] == [str(one["operating_point"]["counts"][name]) for name in ("tp", "fn", "fp", "tn")]
+    assert line[-4:] == [str(getattr(one.operating_point.counts, name)) for name in ("tp", "fn", "fp", "tn")]
     (line,) = [row for row in agreement_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
-    assert line[-1].startswith(f"{one['recalibration']['slope']['estimate']:.2f}")
+    assert line[-1].startswith(f"{one.recalibration.slope.estimate:.2f}")
     (line,) = [
         row
         for row in differences_table(data).rows
         if row[:2] == ["distilled images (IADD) minus all real X-rays", "macro"]
     ]
-    assert line[4] == data["differences"][3]["macro"]["verdict"]
+    assert line[4] == data.differences[3].macro.verdict
     assert len({len(row) for table in (areas_table, operating_table, agreement_table) for row in table(data).rows}) == 3
     for table in (areas_table, operating_table, agreement_table, differences_table):
         assert {len(row) for row in table(data).rows} == {len(table(data).head)}
-    assert arm["arm"] == "iadd"
+    assert arm.arm == "iadd"
     assert "distilled images (IADD), vgg11" in {row[0] for row in areas_table(clinical(several=True)).rows}
 
 
 def test_small_groups_stay_hidden_in_pictures_and_tables():
     data = clinical()
-    hidden = [group["group"] for group in data["subgroups"]["site"] if group["images"] == "suppressed"]
-    shown = [group["group"] for group in data["subgroups"]["site"] if group["images"] != "suppressed"]
+    hidden = [group.group for group in data.subgroups["site"] if group.images == SUPPRESSED]
+    shown = [group.group for group in data.subgroups["site"] if group.images != SUPPRESSED]
     table = subgroups_table(data, "site")
     assert {len(row) for row in table.rows} == {len(table.head)}
     for row in table.rows:
@@ -159,25 +167,26 @@ def test_small_groups_stay_hidden_in_pictures_and_tables():
     assert len(svg(picture)) < 100_000
     assert "F, M" in picture.alt
     assert hidden or shown
-    for group in data["subgroups"]["sex"]:
+    plain = stored()
+    for group in plain["subgroups"]["sex"]:
         group["auroc"] = {model: dict.fromkeys(NAMES, "suppressed") for model in group["auroc"]}
-    assert subgroups(data, "sex") is None
+    assert subgroups(read(plain), "sex") is None
 
 
 def test_the_probe_is_drawn_with_its_chance():
     data = clinical()
     assert "chance 0.33" in source_probe(data).alt or "chance 0.50" in source_probe(data).alt
     assert {len(row) for row in probe_table(data).rows} == {3}
-    data["source_probe"]["site"] = {"undefined": "one site"}
-    assert "undefined" in source_probe(data).alt
-    data["source_probe"] = None
-    assert source_probe(data) is None
+    plain = stored()
+    plain["source_probe"]["site"] = {"undefined": "one site"}
+    assert "undefined" in source_probe(read(plain)).alt
+    plain["source_probe"] = None
+    assert source_probe(read(plain)) is None
 
 
 def test_long_names_of_classes_stay_inside_their_panels():
     names = ["bilateral_peripheral_opacities_of_unknown_origin", "Normal", "Pneumonia, bacterial or viral, any lobe"]
-    data = clinical()
-    data["class_names"] = names
+    data = dataclasses.replace(clinical(), class_names=tuple(names))
     text = svg(roc_curves(data))
     # titles are broken into lines: no line is longer than a third of the page
     titles = [

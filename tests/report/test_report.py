@@ -20,9 +20,12 @@ from medidistill.report.figures_images import distilled_images
 from medidistill.report.figures_saliency import saliency
 from medidistill.report.figures_training import curves, importance
 from medidistill.report.wording import confounded_sites, findings, quarantine_by_reason
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.serialise import from_json
+from medidistill.statistics import Interval
 from medidistill.words import arm_words
 
-from .report_example import ARMS, NAMES, comparison, distilled, histories, interval, record, report_data
+from .report_example import ARMS, NAMES, comparison, distilled, histories, record, report_data
 
 IADD_INSTEAD_OF_MTT = "Distilled images (IADD) instead of distilled images (MTT)"
 
@@ -183,8 +186,13 @@ def test_what_the_audit_found_is_on_the_page(page):
         },
         {"attack": "planted canaries", "measure": "TPR", "estimate": "not resolvable", "limit": 0.1, "passed": False},
     ]
-    told = {"statement": "Not released: no gate was passed.", "policy": {"name": "default"}, "measurements": rows}
-    shown = _Page(render(report_data(privacy=told)))
+    told = {
+        "audited": True,
+        "statement": "Not released: no gate was passed.",
+        "policy": {"name": "default"},
+        "measurements": rows,
+    }
+    shown = _Page(render(report_data(privacy=from_json(PrivacySection, told, "a section"))))
     for words in (
         "Not released: no gate was passed.",
         "linkage p, pixels 0.432 0.01 yes",
@@ -243,10 +251,12 @@ def test_findings_do_not_claim_what_an_interval_does_not_show():
     table = comparison()
     said = next(one for one in findings(table) if one.startswith(IADD_INSTEAD_OF_MTT))
     assert "does not show a difference" in said
-    table["differences"][0]["bootstrap"] = interval(0.05, 0.02)
-    assert "above zero" in next(one for one in findings(table) if one.startswith(IADD_INSTEAD_OF_MTT))
-    table["differences"][0]["bootstrap"] = interval(-0.05, 0.02)
-    assert "below zero" in next(one for one in findings(table) if one.startswith(IADD_INSTEAD_OF_MTT))
+    for estimate, told in ((0.05, "above zero"), (-0.05, "below zero")):
+        first = dataclasses.replace(
+            table.differences[0], bootstrap=Interval(estimate, estimate - 0.02, estimate + 0.02)
+        )
+        changed = dataclasses.replace(table, differences=(first, *table.differences[1:]))
+        assert told in next(one for one in findings(changed) if one.startswith(IADD_INSTEAD_OF_MTT))
 
 
 def test_confounding_is_seen_where_it_is_and_only_there():

@@ -21,7 +21,7 @@ def text_of(lines) -> str:
 
 
 def test_words_figures_and_cautions_stand_on_it():
-    data = report_data(verdict=TOLD.to_dict())
+    data = report_data(verdict=TOLD)
     shown = text_of(summary_lines(data))
     for words in (TOLD.sentence, *TOLD.missing, *TOLD.warnings, TOLD.chosen_by, data.notice, data.title):
         assert words in shown
@@ -37,7 +37,7 @@ def test_a_run_without_a_verdict_says_so():
 
 @pytest.mark.parametrize("warnings", [0, 12])
 def test_it_is_one_page_whose_letters_stay_on_it(warnings):
-    content = summary_pdf(report_data(verdict=verdict(good(), warnings=(LONG,) * warnings).to_dict()))
+    content = summary_pdf(report_data(verdict=verdict(good(), warnings=(LONG,) * warnings)))
     assert content.startswith(b"%PDF-")
     assert len(re.findall(rb"/Type /Page\b", content)) == 1
     assert b"595 842" in content
@@ -52,6 +52,6 @@ def test_it_is_one_page_whose_letters_stay_on_it(warnings):
 
 
 def test_the_same_run_gives_the_same_bytes():
-    data = report_data(verdict=TOLD.to_dict())
+    data = report_data(verdict=TOLD)
     assert summary_pdf(data) == summary_pdf(data)
     assert b"CreationDate" not in summary_pdf(data)

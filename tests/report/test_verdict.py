@@ -16,7 +16,7 @@ RED = verdict([*good(), criterion(-0.3, -0.2), criterion(None)], warnings=("Site
 
 @pytest.mark.parametrize("told", [verdict(good()), RED], ids=["green", "red"])
 def test_the_words_stand_before_every_other_result(told):
-    page = render(report_data(verdict=told.to_dict()))
+    page = render(report_data(verdict=told))
     shown = unescape(page)
     for words in (told.sentence, *told.missing, *told.warnings, told.chosen_by):
         assert words in shown

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 def _audit(arguments: Namespace, stop: Stop) -> None:
     from medidistill.errors import ConfigError
     from medidistill.pipeline import RunFolder, working
-    from medidistill.pipeline.stages.audit import audit
+    from medidistill.pipeline.stages.audit import AuditEstimate, audit
     from medidistill.privacy import audit_text, profile_named
 
     profile_named(arguments.profile)
@@ -49,12 +49,12 @@ def _audit(arguments: Namespace, stop: Stop) -> None:
     folder = RunFolder.open(arguments.output)
     with working(folder, stop=stop, progress=not arguments.quiet) as work:
         document = audit(work, arguments.profile, workers=arguments.workers, estimate=arguments.estimate)
-        if arguments.estimate and "estimate_seconds" in document:
-            print("\n".join(document["release_check"]))
-            minutes = document["estimate_seconds"] / 60
+        if isinstance(document, AuditEstimate):
+            print("\n".join(document.release_check))
+            minutes = document.seconds / 60
             print(
-                f"profile {arguments.profile}: {document['shadows']} shadow runs, about {minutes:.1f} min on "
-                f"{document['workers']} cores for those that are left"
+                f"profile {arguments.profile}: {document.shadows} shadow runs, about {minutes:.1f} min on "
+                f"{document.workers} cores for those that are left"
             )
             return
         print(audit_text(document))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from medidistill.evaluate.clinical.arms import ClinicalSettings
 from medidistill.evaluate.clinical.checklist import checklist
 from medidistill.evaluate.clinical.checks import UndefinedError
 from medidistill.evaluate.clinical.comparison import clinical_comparison
 from medidistill.evaluate.clinical.source_probe import ProbeData
 from medidistill.evaluate.clinical.subgroups import age_bands, subgroup_table
 from medidistill.evaluate.clinical.tables import curves_csv, figures_csv, subgroups_csv
+from medidistill.results.clinical import ClinicalComparison, ClinicalSettings
 
 __all__ = [
+    "ClinicalComparison",
     "ClinicalSettings",
     "ProbeData",
     "UndefinedError",

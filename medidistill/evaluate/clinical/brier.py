@@ -16,8 +16,6 @@ Dimitriadis, Gneiting, Jordan 2021, PNAS 118 (the isotonic version).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from sklearn.isotonic import isotonic_regression
@@ -25,20 +23,10 @@ from sklearn.isotonic import isotonic_regression
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import as_probabilities
 from medidistill.evaluate.metrics import check_scorable
+from medidistill.results.clinical_figures import BrierParts
 from medidistill.statistics import FloatArray
 
 __all__ = ["BrierParts", "brier_losses", "brier_parts", "brier_score"]
-
-
-@dataclass(frozen=True)
-class BrierParts:
-    """`brier` = `miscalibration` + `refinement`; `refinement` = `uncertainty` - `discrimination`."""
-
-    brier: float
-    miscalibration: float
-    refinement: float
-    discrimination: float
-    uncertainty: float
 
 
 def brier_losses(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:

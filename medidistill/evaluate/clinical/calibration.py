@@ -15,47 +15,17 @@ Source: Brocker, Smith 2007, Weather and Forecasting 22 (simulated reference); K
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_probabilities
 from medidistill.evaluate.clinical.proportions import clopper_pearson
-from medidistill.evaluate.intervals import Interval
+from medidistill.results.clinical_figures import CalibrationBin, CalibrationCurve
 from medidistill.seeding import derive_seed
 from medidistill.statistics import IntArray
 
 __all__ = ["CalibrationBin", "CalibrationCurve", "calibration_curve", "equal_mass_bins"]
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """One point of the curve: `images` images of mean probability `predicted`, of which `observed` are positive."""
-
-    images: int
-    predicted: float
-    observed: Interval
-
-
-@dataclass(frozen=True)
-class CalibrationCurve:
-    """The curve and its one-number summaries.
-
-    Args:
-        bins: from low to high probability.
-        ece: expected calibration error over these bins, biased upward.
-        ece_if_calibrated: its mean for a perfectly calibrated model.
-        ece_if_calibrated_95: its 95 % quantile for a perfectly calibrated model.
-        squared_error_debiased: near zero or negative for a calibrated model.
-    """
-
-    bins: tuple[CalibrationBin, ...]
-    ece: float
-    ece_if_calibrated: float
-    ece_if_calibrated_95: float
-    squared_error_debiased: float
 
 
 def equal_mass_bins(probabilities: npt.ArrayLike, bins: int) -> IntArray:

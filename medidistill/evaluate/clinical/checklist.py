@@ -6,25 +6,25 @@ guessed, and no file name, path or command of the run is printed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from medidistill.evaluate.clinical.checklist_items import GUIDELINES
 from medidistill.patient_units import PatientUnits
 from medidistill.record import RunRecord
-from medidistill.textio import interval_text, markdown_table
+from medidistill.results.clinical import ClinicalComparison, ScoredImages
+from medidistill.results.clinical_figures import OperatingPoint
+from medidistill.statistics import Undefined
+from medidistill.textio import Limits, interval_text, markdown_table
 
 __all__ = ["checklist"]
 
 _MARK = " \\*: we could not compare this number with the published list; look it up."
 
 
-def checklist(record: RunRecord, result: Mapping[str, Any]) -> str:
+def checklist(record: RunRecord, result: ClinicalComparison) -> str:
     """Return the checklists of CLAIM, STARD and TRIPOD+AI as one Markdown page.
 
     Args:
         record: of the run.
-        result: what `clinical_comparison` returned.
+        result: the clinical comparison.
     """
     facts = _facts(record, result)
     lines = [
@@ -47,32 +47,30 @@ def checklist(record: RunRecord, result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _facts(record: RunRecord, result: Mapping[str, Any]) -> dict[str, str]:
+def _facts(record: RunRecord, result: ClinicalComparison) -> dict[str, str]:
     """Return what is known, by the names that the items use; unknown facts are absent or empty."""
-    settings, test = result["settings"], result["test"]
-    level = f"{100 * settings['confidence']:g} %"
+    settings, test = result.settings, result.test
+    level = f"{100 * settings.confidence:g} %"
     opened = len(record.test_openings)
     return {
         **_from_config(record),
         "technology": "neural networks for chest X-rays, trained on real images and on distilled (synthetic) images.",
-        "margin": f"non-inferiority of each arm to {settings['reference']} at a margin of {settings['margin']:g} in "
-        "AUROC.",
+        "margin": f"non-inferiority of each arm to {settings.reference} at a margin of {settings.margin:g} in AUROC.",
         "software": ", ".join(f"{name} {version}" for name, version in record.versions.items()) + ".",
         "record": "configuration, versions, digests and openings of the test split are in the record of the run.",
         "ensembling": "; ".join(
-            f"{arm['arm']} ({arm['architecture']}): mean probability of {arm['networks']} networks"
-            for arm in result["arms"]
+            f"{arm.arm} ({arm.architecture}): mean probability of {arm.networks} networks" for arm in result.arms
         )
         + ".",
         "metrics": "AUROC, average precision, Brier score, calibration curve, intercept and slope, net benefit, "
         "sensitivity and specificity at a threshold from validation, likelihood ratios.",
         "uncertainty": f"{level} intervals over patients: DeLong's variance with patients as clusters, "
-        f"{settings['bootstrap']} bootstrap resamples of patients; McNemar's exact test between arms.",
+        f"{settings.bootstrap} bootstrap resamples of patients; McNemar's exact test between arms.",
         "threshold": "sensitivity at specificity "
-        f"{settings['target_specificity']:g}, threshold chosen on validation and applied to the test split unchanged.",
+        f"{settings.target_specificity:g}, threshold chosen on validation and applied to the test split unchanged.",
         "blinding": "the test labels took no part in training or in the choice of models and thresholds; the test "
         f"split was opened {opened} time{'' if opened == 1 else 's'} according to the record.",
-        "internal": f"test split of {test['images']} images of {test['patients']} patients of the same collection.",
+        "internal": f"test split of {test.images} images of {test.patients} patients of the same collection.",
         "external": _external(record),
         "explanations": _explanations(record),
         "flow": _flow(record, test),
@@ -84,13 +82,11 @@ def _facts(record: RunRecord, result: Mapping[str, Any]) -> dict[str, str]:
         "indeterminate": "the models give a probability for every image; none is set aside as indeterminate.",
         "predictors": "the pixels of one image; no clinical variables, no reader's judgement.",
         "balance": "test images by class: "
-        + ", ".join(f"{name} {count}" for name, count in test["images_per_class"].items())
+        + ", ".join(f"{name} {count}" for name, count in test.images_per_class.items())
         + "; no resampling or recalibration.",
-        "subgroups": f"AUROC by {', '.join(result['subgroups'])}, small groups suppressed."
-        if result["subgroups"]
-        else "",
+        "subgroups": f"AUROC by {', '.join(result.subgroups)}, small groups suppressed." if result.subgroups else "",
         "probe": _probe(result),
-        "limits": " ".join([record.config.get("notice", ""), *result["notes"]]).strip(),
+        "limits": " ".join([record.config.get("notice", ""), *result.notes]).strip(),
         "use": "research use only, not for diagnosis.",
     }
 
@@ -145,13 +141,13 @@ def _explanations(record: RunRecord) -> str:
     return f"Grad-CAM of up to {cases} test images of each outcome, drawn by lot; not validated."
 
 
-def _flow(record: RunRecord, test: Mapping[str, Any]) -> str:
+def _flow(record: RunRecord, test: ScoredImages) -> str:
     ingest = record.stages.get("ingest", {})
     parts = []
     for split, counts in ingest.get("images", {}).items():
         people = ingest.get("patients", {}).get(split, "an unknown number of")
         parts.append(f"{split}: {sum(counts.values())} images of {people} patients")
-    return "; ".join(parts or [f"test: {test['images']} images of {test['patients']} patients"]) + "."
+    return "; ".join(parts or [f"test: {test.images} images of {test.patients} patients"]) + "."
 
 
 def _quarantine(record: RunRecord) -> str:
@@ -159,37 +155,36 @@ def _quarantine(record: RunRecord) -> str:
     return "" if number is None else f"{number} unreadable or unsuitable files were set aside on reading."
 
 
-def _performance(result: Mapping[str, Any]) -> str:
-    said = [f"{arm['arm']} ({arm['architecture']}) macro AUROC {_span(arm['macro_auroc'])}" for arm in result["arms"]]
-    for gap in result["differences"]:
-        verdict = gap["macro"].get("verdict", "no verdict")
-        said.append(f"{gap['arm']} - {gap['minus']} ({gap['architecture']}) {_span(gap['macro'])}, {verdict}")
+def _performance(result: ClinicalComparison) -> str:
+    said = [f"{arm.arm} ({arm.architecture}) macro AUROC {_span(arm.macro_auroc)}" for arm in result.arms]
+    for gap in result.differences:
+        verdict = "no verdict" if isinstance(gap.macro, Undefined) else gap.macro.verdict
+        said.append(f"{gap.arm} - {gap.minus} ({gap.architecture}) {_span(gap.macro)}, {verdict}")
     return "; ".join(said) + "."
 
 
-def _cross(result: Mapping[str, Any]) -> str:
+def _cross(result: ClinicalComparison) -> str:
     said = []
-    for arm in result["arms"]:
-        for one in arm["classes"]:
-            counts = one["operating_point"].get("counts")
-            if counts:
+    for arm in result.arms:
+        for one in arm.classes:
+            if isinstance(one.operating_point, OperatingPoint):
+                counts = one.operating_point.counts
                 numbers = ", ".join(f"{name.upper()} {number}" for name, number in counts.items())
-                said.append(f"{arm['arm']} ({arm['architecture']}), {one['class']}: {numbers}")
+                said.append(f"{arm.arm} ({arm.architecture}), {one.name}: {numbers}")
     return "; ".join(said) + "." if said else ""
 
 
-def _probe(result: Mapping[str, Any]) -> str:
-    probe = result["source_probe"]
-    if not probe or "undefined" in probe["site"]:
+def _probe(result: ClinicalComparison) -> str:
+    probe = result.source_probe
+    if probe is None or isinstance(probe.site, Undefined):
         return ""
-    site = probe["site"]
     return (
-        f"a linear probe tells the site of tiny images with balanced accuracy {_span(site['balanced_accuracy'])} "
-        f"(chance {site['chance']:.2f})."
+        "a linear probe tells the site of tiny images with balanced accuracy "
+        f"{_span(probe.site.balanced_accuracy)} (chance {probe.site.chance:.2f})."
     )
 
 
-def _span(value: Mapping[str, Any]) -> str:
-    if "undefined" in value:
-        return f"{value['estimate']:.3f} without limits" if "estimate" in value else "undefined"
+def _span(value: Limits | Undefined) -> str:
+    if isinstance(value, Undefined):
+        return "undefined" if value.estimate is None else f"{value.estimate:.3f} without limits"
     return interval_text(value)

@@ -1,24 +1,25 @@
 """What every clinical statistic asks of its input, and how a value that the data do not define is marked.
 
 A number that the data do not define is never a number here: the function raises `UndefinedError`, and a result that
-collects many of them keeps `{"undefined": reason}` in its place, with
-the `estimate` where only its limits are undefined. Misuse (shapes, ranges) raises `ConfigError`.
+collects many of them keeps an `Undefined` in its place, with the `estimate` where only its limits are undefined. Misuse
+(shapes, ranges) raises `ConfigError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from medidistill.errors import ConfigError
-from medidistill.evaluate.intervals import Interval
-from medidistill.statistics import BoolArray, FloatArray, IntArray, patient_codes
+from medidistill.statistics import BoolArray, FloatArray, IntArray, Undefined, patient_codes
 
-__all__ = ["UndefinedError", "as_binary", "as_patients", "as_probabilities", "marked", "normal_quantile", "plain"]
+__all__ = ["UndefinedError", "as_binary", "as_patients", "as_probabilities", "normal_quantile", "or_undefined"]
+
+T = TypeVar("T")
 
 
 class UndefinedError(ConfigError):
@@ -33,10 +34,9 @@ class UndefinedError(ConfigError):
         super().__init__(message)
         self.estimate = estimate
 
-    def marked(self) -> dict[str, Any]:
+    def marked(self) -> Undefined:
         """Return what a result keeps in place of the statistic."""
-        known = {} if self.estimate is None else {"estimate": float(self.estimate)}
-        return {**known, "undefined": str(self)}
+        return Undefined(str(self), None if self.estimate is None else float(self.estimate))
 
 
 def as_binary(truth: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, FloatArray]:
@@ -87,26 +87,9 @@ def normal_quantile(confidence: float) -> float:
     return float(stats.norm.ppf(0.5 + confidence / 2))
 
 
-def marked(compute: Callable[[], Any]) -> Any:
-    """Return what `compute` returns as JSON types, or `{"undefined": reason}` where the data do not define it."""
+def or_undefined(compute: Callable[[], T]) -> T | Undefined:
+    """Return what `compute` returns, or why the data do not define it."""
     try:
-        return plain(compute())
+        return compute()
     except UndefinedError as error:
         return error.marked()
-
-
-def plain(value: Any) -> Any:
-    """Return `value` with intervals as dictionaries and arrays as lists."""
-    if isinstance(value, Interval):
-        return {"estimate": value.estimate, "low": value.low, "high": value.high}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return value

@@ -8,18 +8,17 @@ networks is better than one of them, so figures here lie a little above those of
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medidistill.errors import ConfigError, did_you_mean
-from medidistill.evaluate.clinical.arms import ClinicalSettings, Model, ScoredSplit, arm_figures
-from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, marked, plain
-from medidistill.evaluate.clinical.delong import PairedDifference, auroc_difference, macro_auroc_difference
+from medidistill.evaluate.clinical.arms import Model, ScoredSplit, arm_figures
+from medidistill.evaluate.clinical.checks import as_patients, or_undefined
+from medidistill.evaluate.clinical.delong import auroc_difference, macro_auroc_difference
 from medidistill.evaluate.clinical.mcnemar import mcnemar
 from medidistill.evaluate.clinical.noninferiority import noninferiority
 from medidistill.evaluate.clinical.source_probe import ProbeData, source_probe
@@ -27,10 +26,16 @@ from medidistill.evaluate.clinical.subgroups import subgroup_tables
 from medidistill.evaluate.intervals import resample_patients
 from medidistill.evaluate.metrics import check_scorable
 from medidistill.evaluate.protocol import ArmRun
+from medidistill.results.clinical import (
+    ArmDifference,
+    ClinicalComparison,
+    ClinicalSettings,
+    JudgedDifference,
+    PairedDifference,
+    ScoredImages,
+)
 
-__all__ = ["FORMAT", "clinical_comparison", "mean_probabilities"]
-
-FORMAT = 1
+__all__ = ["clinical_comparison", "mean_probabilities"]
 
 
 def clinical_comparison(
@@ -43,7 +48,7 @@ def clinical_comparison(
     val_labels: npt.ArrayLike | None = None,
     subgroups: Mapping[str, Sequence[Any]] | None = None,
     probe: tuple[ProbeData, ProbeData] | None = None,
-) -> dict[str, Any]:
+) -> ClinicalComparison:
     """Return every clinical figure of every arm.
 
     Args:
@@ -55,11 +60,6 @@ def clinical_comparison(
         val_labels: (N_val,) labels of the validation split, for thresholds; None leaves operating points undefined.
         subgroups: column -> N values, for example `sex`, `age` (see `age_bands`), `site`.
         probe: training and test images with their sites, for the source probe.
-
-    Returns:
-        JSON types throughout: `format`, `settings`, `class_names`, `test`, `arms`, `differences` (each arm minus the
-        reference, with verdict), `subgroups` (column -> table), `source_probe` (or None), `notes`. What the data do
-        not define is `{"undefined": reason}`; a hidden cell is `"suppressed"`. No identifier of a patient is in it.
 
     Raises:
         ConfigError: no runs, unknown reference, shapes that do not fit, a class without an image.
@@ -86,18 +86,17 @@ def clinical_comparison(
     )
     several = len({model.architecture for model in models}) > 1
     shown = {f"{m.arm}, {m.architecture}" if several else m.arm: m.test for m in models}
-    result = {
-        "format": FORMAT,
-        "settings": dataclasses.asdict(settings),
-        "class_names": list(class_names),
-        "test": {
-            "images": len(labels),
-            "patients": int(patients.max()) + 1,
-            "images_per_class": dict(zip(class_names, np.bincount(labels).tolist(), strict=True)),
-        },
-        "arms": [arm_figures(model, split, settings) for model in models],
-        "differences": _differences(models, split, settings),
-        "subgroups": subgroup_tables(
+    return ClinicalComparison(
+        settings=settings,
+        class_names=tuple(class_names),
+        test=ScoredImages(
+            images=len(labels),
+            patients=int(patients.max()) + 1,
+            images_per_class=dict(zip(class_names, np.bincount(labels).tolist(), strict=True)),
+        ),
+        arms=tuple(arm_figures(model, split, settings) for model in models),
+        differences=tuple(_differences(models, split, settings)),
+        subgroups=subgroup_tables(
             labels,
             shown,
             patient_ids,
@@ -107,7 +106,7 @@ def clinical_comparison(
             min_positives=settings.min_positives,
             confidence=settings.confidence,
         ),
-        "source_probe": None
+        source_probe=None
         if probe is None
         else source_probe(
             *probe,
@@ -116,10 +115,8 @@ def clinical_comparison(
             confidence=settings.confidence,
             seed=settings.seed,
         ),
-        "notes": _notes(models, split),
-    }
-    safe: dict[str, Any] = json.loads(json.dumps(result, allow_nan=False))
-    return safe
+        notes=tuple(_notes(models, split)),
+    )
 
 
 def _models(
@@ -175,61 +172,38 @@ def mean_probabilities(parts: Sequence[npt.NDArray[np.float32] | None]) -> npt.N
     return mean
 
 
-def _differences(models: Sequence[Model], split: ScoredSplit, settings: ClinicalSettings) -> list[dict[str, Any]]:
+def _differences(models: Sequence[Model], split: ScoredSplit, settings: ClinicalSettings) -> list[ArmDifference]:
     """Return each arm minus the reference of the same architecture."""
     found = []
+    level, who, truth = settings.confidence, split.patients, split.labels
     references = {model.architecture: model for model in models if model.arm == settings.reference}
     for model in models:
         minus = references.get(model.architecture)
         if minus is None or model is minus:
             continue
-        right, right_there = (one.test.argmax(axis=1) == split.labels for one in (model, minus))
-        level = settings.confidence
+        right, right_there = (one.test.argmax(axis=1) == truth for one in (model, minus))
+        macro = partial(macro_auroc_difference, truth, model.test, minus.test, who, confidence=level)
+        by_class = {
+            name: partial(auroc_difference, truth == k, model.test[:, k], minus.test[:, k], who, confidence=level)
+            for k, name in enumerate(split.class_names)
+        }
         found.append(
-            {
-                "arm": model.arm,
-                "minus": minus.arm,
-                "architecture": model.architecture,
-                "macro": _judged(
-                    macro_auroc_difference, split.labels, model.test, minus.test, split, settings.margin, level
-                ),
-                "classes": {
-                    name: _judged(
-                        auroc_difference,
-                        split.labels == k,
-                        model.test[:, k],
-                        minus.test[:, k],
-                        split,
-                        settings.margin,
-                        level,
-                    )
-                    for k, name in enumerate(split.class_names)
-                },
-                "mcnemar": _mcnemar(right, right_there),
-            }
+            ArmDifference(
+                arm=model.arm,
+                minus=minus.arm,
+                architecture=model.architecture,
+                macro=or_undefined(partial(_judged, macro, settings.margin)),
+                classes={name: or_undefined(partial(_judged, one, settings.margin)) for name, one in by_class.items()},
+                mcnemar=or_undefined(partial(mcnemar, right, right_there)),
+            )
         )
     return found
 
 
-def _mcnemar(right: npt.NDArray[np.bool_], right_there: npt.NDArray[np.bool_]) -> Any:
-    return marked(lambda: mcnemar(right, right_there))
-
-
-def _judged(
-    differ: Any,
-    truth: npt.ArrayLike,
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    split: ScoredSplit,
-    margin: float,
-    level: float,
-) -> Any:
-    """Return a difference of AUROCs with its verdict; both undefined where the difference is."""
-    try:
-        gap: PairedDifference = differ(truth, a, b, split.patients, confidence=level)
-    except UndefinedError as error:
-        return error.marked()
-    return {**plain(gap), "verdict": noninferiority(gap.low, gap.high, margin).outcome}
+def _judged(differ: Callable[[], PairedDifference], margin: float) -> JudgedDifference:
+    """Return a difference of AUROCs with its verdict."""
+    gap = differ()
+    return JudgedDifference(**vars(gap), verdict=noninferiority(gap.low, gap.high, margin).outcome)
 
 
 def _notes(models: Sequence[Model], split: ScoredSplit) -> list[str]:

@@ -11,25 +11,16 @@ Source: Fawcett 2006, Pattern Recognition Letters 27; Davis, Goadrich 2006, ICML
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from medidistill.evaluate.clinical.checks import as_binary
+from medidistill.results.clinical_figures import Curve
 
 __all__ = ["Curve", "precision_recall_points", "roc_points"]
 
 _STEPS = 100
-
-
-@dataclass(frozen=True)
-class Curve:
-    """`y` over `x`, equally long."""
-
-    x: tuple[float, ...]
-    y: tuple[float, ...]
 
 
 def roc_points(truth: npt.ArrayLike, scores: npt.ArrayLike) -> Curve:

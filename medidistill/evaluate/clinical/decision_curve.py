@@ -14,7 +14,6 @@ Source: Vickers, Elkin 2006, Medical Decision Making 26; Vickers, Van Calster, S
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,22 +21,11 @@ import numpy.typing as npt
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import as_patients, as_probabilities, normal_quantile
+from medidistill.results.clinical_figures import DecisionCurve
 
 __all__ = ["THRESHOLDS", "DecisionCurve", "decision_curve"]
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100, 2))
-
-
-@dataclass(frozen=True)
-class DecisionCurve:
-    """One value a threshold; `low` and `high` are pointwise limits of the net benefit over patients."""
-
-    thresholds: tuple[float, ...]
-    net_benefit: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    treat_all: tuple[float, ...]
-    prevalence: float
 
 
 def decision_curve(

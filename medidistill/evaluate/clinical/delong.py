@@ -20,7 +20,6 @@ Obuchowski 1997, Biometrics 53 (clusters); Pepe 2003, section 5.2 (logit interva
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from scipy import special, stats
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_binary, as_patients, normal_quantile
 from medidistill.evaluate.intervals import Interval
+from medidistill.results.clinical import PairedDifference
 from medidistill.statistics import FloatArray
 
 __all__ = [
@@ -42,18 +42,6 @@ __all__ = [
 ]
 
 _TINY = 1e-12  # of a squared standard error, far below what the smallest resolvable AUROC step gives
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """A difference of two AUROCs on the same images, with its test of zero difference."""
-
-    estimate: float
-    low: float
-    high: float
-    standard_error: float
-    z: float
-    p_value: float
 
 
 def auroc_covariance(

@@ -9,25 +9,15 @@ Source: McNemar 1947, Psychometrika 12; Fagerland, Lydersen, Laake 2013, BMC Med
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError
+from medidistill.results.clinical import McNemar
 
 __all__ = ["McNemar", "mcnemar"]
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """`only_first`: images that only the first model gets right; `only_second`: likewise; exact two-sided p."""
-
-    only_first: int
-    only_second: int
-    p_value: float
 
 
 def mcnemar(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> McNemar:

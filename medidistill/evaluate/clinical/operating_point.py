@@ -8,49 +8,18 @@ The limits take the threshold as given; the luck of the validation split that ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medidistill.errors import ConfigError
-from medidistill.evaluate.clinical.checks import UndefinedError, as_binary, as_patients, marked
+from medidistill.evaluate.clinical.checks import UndefinedError, as_binary, as_patients, or_undefined
 from medidistill.evaluate.clinical.likelihood import likelihood_ratio
 from medidistill.evaluate.clinical.proportions import clopper_pearson, patient_proportion
+from medidistill.results.clinical_figures import Counts, OperatingPoint
 
 __all__ = ["OperatingPoint", "operating_point", "threshold_at_specificity"]
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """One threshold on the test split. An entry is an interval or `{"undefined": reason}`, as JSON types.
-
-    Args:
-        threshold: an image is called positive where its score is above it.
-        target_specificity: asked for on validation.
-        val_specificity: reached on validation, at or above the target.
-        val_negatives: images that decided the threshold.
-        counts: `tp`, `fn`, `fp`, `tn` on test.
-        sensitivity: Clopper-Pearson over images.
-        specificity: Clopper-Pearson over images.
-        sensitivity_by_patient: limits over patients.
-        specificity_by_patient: limits over patients.
-        lr_positive: limits over patients.
-        lr_negative: limits over patients.
-    """
-
-    threshold: float
-    target_specificity: float
-    val_specificity: float
-    val_negatives: int
-    counts: dict[str, int]
-    sensitivity: Any
-    specificity: Any
-    sensitivity_by_patient: Any
-    specificity_by_patient: Any
-    lr_positive: Any
-    lr_negative: Any
 
 
 def threshold_at_specificity(truth: npt.ArrayLike, scores: npt.ArrayLike, target: float) -> float:
@@ -110,17 +79,17 @@ def operating_point(
         target_specificity=target,
         val_specificity=float((v[~val_flags] <= threshold).mean()),
         val_negatives=int((~val_flags).sum()),
-        counts={"tp": tp, "fn": m - tp, "fp": fp, "tn": n - fp},
-        sensitivity=marked(lambda: clopper_pearson(tp, m, confidence)),
-        specificity=marked(lambda: clopper_pearson(n - fp, n, confidence)),
-        sensitivity_by_patient=marked(
+        counts=Counts(tp=tp, fn=m - tp, fp=fp, tn=n - fp),
+        sensitivity=or_undefined(lambda: clopper_pearson(tp, m, confidence)),
+        specificity=or_undefined(lambda: clopper_pearson(n - fp, n, confidence)),
+        sensitivity_by_patient=or_undefined(
             lambda: patient_proportion(called[flags], _names(patients[flags]), confidence),
         ),
-        specificity_by_patient=marked(
+        specificity_by_patient=or_undefined(
             lambda: patient_proportion(~called[~flags], _names(patients[~flags]), confidence),
         ),
-        lr_positive=marked(lambda: likelihood_ratio(flags, called, _names(patients), confidence=confidence)),
-        lr_negative=marked(
+        lr_positive=or_undefined(lambda: likelihood_ratio(flags, called, _names(patients), confidence=confidence)),
+        lr_negative=or_undefined(
             lambda: likelihood_ratio(flags, called, _names(patients), positive=False, confidence=confidence)
         ),
     )

@@ -24,6 +24,7 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, as_probabilities
 from medidistill.evaluate.clinical.proportions import clopper_pearson, patient_proportion
 from medidistill.evaluate.intervals import Interval
+from medidistill.results.clinical_figures import Counts
 from medidistill.statistics import BoolArray
 
 __all__ = [
@@ -46,7 +47,7 @@ class PurposeFigures:
         prevalence: share of the finding that predictive values are for.
         patients_with: test patients with an image of the finding.
         patients_without: test patients with an image of another class.
-        counts: `tp`, `fn`, `fp`, `tn` images.
+        counts: images.
         sensitivity: limits over patients.
         specificity: limits over patients.
         ppv: share of positive results that are right; None where no result is positive.
@@ -59,7 +60,7 @@ class PurposeFigures:
     prevalence: float
     patients_with: int
     patients_without: int
-    counts: dict[str, int]
+    counts: Counts
     sensitivity: Interval
     specificity: Interval
     ppv: Interval | None
@@ -108,7 +109,7 @@ def purpose_figures(
         prevalence=prevalence,
         patients_with=len(np.unique(patients[flags])),
         patients_without=len(np.unique(patients[~flags])),
-        counts={"tp": tp, "fn": int(flags.sum()) - tp, "fp": fp, "tn": int((~flags).sum()) - fp},
+        counts=Counts(tp=tp, fn=int(flags.sum()) - tp, fp=fp, tn=int((~flags).sum()) - fp),
         sensitivity=sensitivity,
         specificity=specificity,
         ppv=_span(ppv, low[0], high[0]),

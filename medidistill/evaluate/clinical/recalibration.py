@@ -12,7 +12,6 @@ Source: Cox 1958, Biometrika 45; Van Calster et al. 2019, BMC Medicine 17; Liang
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from scipy import special
 
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, as_probabilities, normal_quantile
 from medidistill.evaluate.intervals import Interval
+from medidistill.results.clinical_figures import Recalibration
 from medidistill.statistics import FloatArray
 
 __all__ = ["CLIP", "Recalibration", "recalibration"]
@@ -28,15 +28,6 @@ __all__ = ["CLIP", "Recalibration", "recalibration"]
 CLIP = 1e-6
 _STEPS = 50
 _SEPARATED = 30.0  # log-odds that no finite sample supports
-
-
-@dataclass(frozen=True)
-class Recalibration:
-    """`intercept` of the model with slope 1, and `slope` of the model with both; `clipped` probabilities of 0 or 1."""
-
-    intercept: Interval
-    slope: Interval
-    clipped: int
 
 
 def recalibration(

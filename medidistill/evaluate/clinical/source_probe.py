@@ -31,10 +31,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medidistill.errors import ConfigError
-from medidistill.evaluate.clinical.checks import UndefinedError, marked
+from medidistill.evaluate.clinical.checks import UndefinedError, or_undefined
 from medidistill.evaluate.clinical.proportions import clopper_pearson
 from medidistill.evaluate.intervals import Interval, percentile_interval, resample_patients
 from medidistill.evaluate.weighted import weighted_aurocs
+from medidistill.results.clinical import LabelFromSite, SiteProbe, SourceProbe
 from medidistill.statistics import FloatArray
 
 __all__ = ["ProbeData", "label_from_site", "shrink", "site_probe", "source_probe"]
@@ -73,6 +74,15 @@ class ProbeData:
         return ProbeData(self.images[index], self.labels[index], sites, patients)
 
 
+@dataclass(frozen=True)
+class _Resampling:
+    """How intervals are made: number of resamples, level, seed."""
+
+    bootstrap: int
+    confidence: float
+    seed: int
+
+
 def shrink(images: npt.NDArray[np.floating[Any]], size: int = _SIZE) -> FloatArray:
     """Return (N, size^2) block means of grey images; rows and columns that do not fill a block are cut off."""
     grey = np.asarray(images, dtype=np.float64)
@@ -98,12 +108,12 @@ def _common(train: ProbeData, test: ProbeData) -> tuple[ProbeData, ProbeData, li
 
 
 def _scored(
-    truth: npt.NDArray[np.int64], called: npt.NDArray[np.int64], classes: int, test: ProbeData, **how: Any
+    truth: npt.NDArray[np.int64], called: npt.NDArray[np.int64], classes: int, test: ProbeData, how: _Resampling
 ) -> Interval:
-    return _credited(truth, np.eye(classes)[called], test, **how)
+    return _credited(truth, np.eye(classes)[called], test, how)
 
 
-def _credited(truth: npt.NDArray[np.int64], credit: FloatArray, test: ProbeData, **how: Any) -> Interval:
+def _credited(truth: npt.NDArray[np.int64], credit: FloatArray, test: ProbeData, how: _Resampling) -> Interval:
     """Return the balanced accuracy of a rule that gives image i the share `credit[i, k]` of a vote for class k."""
     classes = credit.shape[1]
     right = credit[np.arange(len(truth)), truth]
@@ -113,13 +123,13 @@ def _credited(truth: npt.NDArray[np.int64], credit: FloatArray, test: ProbeData,
         means: FloatArray = ((weights * right) @ held / (weights @ held)).mean(axis=1)
         return means
 
-    resamples = resample_patients(test.patient_ids, truth, classes, how["bootstrap"], how["seed"])
+    resamples = resample_patients(test.patient_ids, truth, classes, how.bootstrap, how.seed)
     draws, point = balanced(resamples.weights(slice(None))), float(balanced(np.ones((1, len(truth))))[0])
     if np.ptp(draws) > 0:
-        return percentile_interval(point, draws, how["confidence"])
+        return percentile_interval(point, draws, how.confidence)
     if not np.isin(right, (0.0, 1.0)).all():
         raise UndefinedError(f"balanced accuracy {point:.3f} on every resample: the rule only guesses", point)
-    return _exact(point, right > 0, held, test.patient_ids, how["confidence"])
+    return _exact(point, right > 0, held, test.patient_ids, how.confidence)
 
 
 def _exact(
@@ -145,11 +155,8 @@ def _exact(
 
 def site_probe(
     train: ProbeData, test: ProbeData, *, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Any]:
+) -> SiteProbe:
     """Fit the probe on `train` and score it on `test`.
-
-    Returns:
-        `{"sites": names, "chance": 1 / sites, "balanced_accuracy": interval}`, the interval over patients.
 
     Raises:
         UndefinedError: fewer than two sites with ten images in both splits.
@@ -162,28 +169,23 @@ def site_probe(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(shrink(train.images), np.searchsorted(names, np.asarray(train.sites)))
     called = model.predict(shrink(test.images))
-    how: dict[str, Any] = {"bootstrap": bootstrap, "confidence": confidence, "seed": seed}
-    return {
-        "sites": names,
-        "chance": 1 / len(names),
-        "balanced_accuracy": marked(lambda: _scored(truth, called, len(names), test, **how)),
-    }
+    how = _Resampling(bootstrap, confidence, seed)
+    return SiteProbe(
+        sites=tuple(names),
+        chance=1 / len(names),
+        balanced_accuracy=or_undefined(lambda: _scored(truth, called, len(names), test, how)),
+    )
 
 
 def label_from_site(
     train: ProbeData, test: ProbeData, *, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Any]:
-    """Say how well the site alone tells the label: a rule learned on the training images, scored on the test images.
+) -> LabelFromSite:
+    """Measure how well the site alone tells the label: a rule learned on training images, scored on test images.
 
     An image is called by the label that its site holds most of, relative to the label's frequency in training; labels
     that tie share the vote. The AUROC takes that share as the score. Every site counts, however few images it has and
     if all of them are of one class; images of unknown site are taken as one more site; at a site that training does
     not hold the rule guesses.
-
-    Returns:
-        `{"chance": 1 / labels, "balanced_accuracy": interval, "macro_auroc": interval, "sites", "one_class_sites",
-        "patients"}`: the number of named sites in training, of those with images of one class alone, and of
-        test patients.
 
     Raises:
         UndefinedError: no site is known, there is one alone, or a split lacks a label of the other.
@@ -201,24 +203,24 @@ def label_from_site(
     scores = np.stack([share.get(site, np.full(len(labels), 1 / len(labels))) for site in test.sites])
     best = np.isclose(scores, scores.max(axis=1, keepdims=True))
     truth = np.searchsorted(labels, test.labels)
-    how: dict[str, Any] = {"bootstrap": bootstrap, "confidence": confidence, "seed": seed}
-    return {
-        "chance": 1 / len(labels),
-        "balanced_accuracy": marked(lambda: _credited(truth, best / best.sum(axis=1, keepdims=True), test, **how)),
-        "macro_auroc": marked(lambda: _macro_auroc(truth, scores, test, **how)),
-        "sites": sum(bool(name) for name in known),
-        "one_class_sites": int(((counts > 0).sum(axis=1) == 1)[[bool(name) for name in known]].sum()),
-        "patients": len(set(test.patient_ids)),
-    }
+    how = _Resampling(bootstrap, confidence, seed)
+    return LabelFromSite(
+        chance=1 / len(labels),
+        balanced_accuracy=or_undefined(lambda: _credited(truth, best / best.sum(axis=1, keepdims=True), test, how)),
+        macro_auroc=or_undefined(lambda: _macro_auroc(truth, scores, test, how)),
+        sites=sum(bool(name) for name in known),
+        one_class_sites=int(((counts > 0).sum(axis=1) == 1)[[bool(name) for name in known]].sum()),
+        patients=len(set(test.patient_ids)),
+    )
 
 
-def _macro_auroc(truth: npt.NDArray[np.int64], scores: FloatArray, test: ProbeData, **how: Any) -> Interval:
-    resamples = resample_patients(test.patient_ids, truth, scores.shape[1], how["bootstrap"], how["seed"])
+def _macro_auroc(truth: npt.NDArray[np.int64], scores: FloatArray, test: ProbeData, how: _Resampling) -> Interval:
+    resamples = resample_patients(test.patient_ids, truth, scores.shape[1], how.bootstrap, how.seed)
     draws = weighted_aurocs(truth, scores, resamples.weights(slice(None))).mean(axis=1)
     point = float(weighted_aurocs(truth, scores, np.ones((1, len(truth)))).mean())
     if np.ptp(draws) == 0:
         raise UndefinedError(f"AUROC {point:.3f} on every resample: no limits", point)
-    return percentile_interval(point, draws, how["confidence"])
+    return percentile_interval(point, draws, how.confidence)
 
 
 def source_probe(
@@ -229,15 +231,19 @@ def source_probe(
     bootstrap: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Return `{"site", "within_class": {class: site probe}, "label_from_site"}`, undefined parts marked."""
-    how: dict[str, Any] = {"bootstrap": bootstrap, "confidence": confidence, "seed": seed}
+) -> SourceProbe:
+    """Return the three parts, each `Undefined` where the data do not define it."""
 
-    def within(k: int) -> dict[str, Any]:
-        return site_probe(train.select(train.labels == k), test.select(test.labels == k), **how)
+    def within(k: int) -> SiteProbe:
+        parts = train.select(train.labels == k), test.select(test.labels == k)
+        return site_probe(*parts, bootstrap=bootstrap, confidence=confidence, seed=seed)
 
-    return {
-        "site": marked(lambda: site_probe(train, test, **how)),
-        "within_class": {name: marked(partial(within, k)) for k, name in enumerate(class_names)},
-        "label_from_site": marked(lambda: label_from_site(train, test, **how)),
-    }
+    return SourceProbe(
+        site=or_undefined(
+            lambda: site_probe(train, test, bootstrap=bootstrap, confidence=confidence, seed=seed),
+        ),
+        within_class={name: or_undefined(partial(within, k)) for k, name in enumerate(class_names)},
+        label_from_site=or_undefined(
+            lambda: label_from_site(train, test, bootstrap=bootstrap, confidence=confidence, seed=seed),
+        ),
+    )

@@ -26,10 +26,11 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients
 from medidistill.evaluate.clinical.delong import auroc_interval
 from medidistill.evaluate.clinical.suppression import suppress
+from medidistill.results.clinical import SubgroupRow
+from medidistill.statistics import SUPPRESSED, Interval, Suppressed, Undefined
 
 __all__ = ["SUPPRESSED", "UNKNOWN", "age_bands", "subgroup_table", "subgroup_tables"]
 
-SUPPRESSED = "suppressed"
 UNKNOWN = "unknown"
 _MISSING = ("", "nan", "none", "na", "<na>")
 
@@ -73,8 +74,8 @@ def subgroup_tables(
     min_patients: int = 20,
     min_positives: int = 10,
     confidence: float = 0.95,
-) -> dict[str, list[dict[str, Any]]]:
-    """Return a table a column, one entry a group, in order of name, JSON types throughout.
+) -> dict[str, tuple[SubgroupRow, ...]]:
+    """Return a table a column, one entry a group, in order of name.
 
     Args:
         labels: (N,) integers in 0..K-1.
@@ -85,10 +86,6 @@ def subgroup_tables(
         min_patients: smallest group that is shown, >= 2.
         min_positives: fewest patients of a class for its count to be shown, >= 2.
         confidence: of the areas' limits.
-
-    Returns:
-        For each column entries `{"group", "images", "counts": {class: n}, "auroc": {model: {class: interval}}}`, in
-        which a hidden value is `"suppressed"` and an undefined one `{"undefined": reason}`.
 
     Raises:
         ConfigError: lengths that differ, minima below two.
@@ -105,29 +102,31 @@ def subgroup_tables(
         found[column] = _column(y, patients, groups, len(class_names), min_patients, min_positives)
     hidden = _hidden_together(y, found, min_positives)
 
-    def area(group: npt.NDArray[np.bool_], hides: npt.NDArray[np.bool_], k: int, p: npt.NDArray[np.float64]) -> Any:
+    def area(
+        group: npt.NDArray[np.bool_], hides: npt.NDArray[np.bool_], k: int, p: npt.NDArray[np.float64]
+    ) -> Interval | Undefined | Suppressed:
         without = len(np.unique(patients[group & (y != k)]))
         if hides[k] or hides[-1] or without < min_positives:
             return SUPPRESSED
         try:
             one = auroc_interval(y[group] == k, p[group, k], patients[group].tolist(), confidence=confidence)
         except UndefinedError as error:
-            return {"undefined": str(error)}  # an exact estimate could give counts away
-        return {"estimate": round(one.estimate, 3), "low": round(one.low, 3), "high": round(one.high, 3)}
+            return Undefined(str(error))  # an exact estimate could give counts away
+        return Interval(round(one.estimate, 3), round(one.low, 3), round(one.high, 3))
 
     return {
-        column: [
-            {
-                "group": str(level),
-                "images": SUPPRESSED if hides[-1] else int(counts.sum()),
-                "counts": {name: SUPPRESSED if hides[k] else int(counts[k]) for k, name in enumerate(class_names)},
-                "auroc": {
+        column: tuple(
+            SubgroupRow(
+                group=str(level),
+                images=SUPPRESSED if hides[-1] else int(counts.sum()),
+                counts={name: SUPPRESSED if hides[k] else int(counts[k]) for k, name in enumerate(class_names)},
+                auroc={
                     model: {name: area(group, hides, k, p) for k, name in enumerate(class_names)}
                     for model, p in probabilities.items()
                 },
-            }
+            )
             for level, group, counts, hides in zip(one.levels, one.member, one.counts, hidden[column], strict=True)
-        ]
+        )
         for column, one in found.items()
     }
 
@@ -139,7 +138,7 @@ def subgroup_table(
     groups: Sequence[Any],
     class_names: Sequence[str],
     **options: Any,
-) -> list[dict[str, Any]]:
+) -> tuple[SubgroupRow, ...]:
     """Return the table of a single column; arguments and errors as `subgroup_tables`."""
     return subgroup_tables(labels, probabilities, patient_ids, {"groups": groups}, class_names, **options)["groups"]
 

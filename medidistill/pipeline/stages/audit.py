@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from medidistill.config import RunConfig, digest
 from medidistill.distilled_set import DistilledSet
@@ -21,6 +21,7 @@ from medidistill.pipeline.work import Run
 from medidistill.privacy import audit as attack
 from medidistill.privacy import profile_named
 from medidistill.privacy.dpo_report import dpo_report_html, dpo_report_markdown
+from medidistill.results.audit import AuditDocument
 
 __all__ = ["Audit", "audit", "audit_processes"]
 
@@ -78,7 +79,24 @@ class _EstimateReady(Exception):  # noqa: N818 (a result, not an error)
         self.seconds = seconds
 
 
-def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class AuditEstimate:
+    """How long an audit would take.
+
+    Args:
+        seconds: that the shadow runs will take that are left.
+        shadows: runs of the whole procedure.
+        workers: processes.
+        release_check: what the counts say about the release, sentences.
+    """
+
+    seconds: float
+    shadows: int
+    workers: int
+    release_check: tuple[str, ...]
+
+
+def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = False) -> AuditDocument | AuditEstimate:
     """Attack the set that this run would export; returns the document, also kept as audit/audit.json.
 
     Args:
@@ -100,8 +118,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
         say(run.progress, line)
     inputs = _inputs(run, profile.name)
     if run.finished("audit", inputs, audit_file(run)):
-        kept: dict[str, Any] = read_json(audit_file(run))
-        return kept
+        return AuditDocument.from_dict(read_json(audit_file(run)))
     run.touch("audit", inputs, train=data.train, val=data.val, test=data.test)
     folder = private_folder(run.folder.audit)
     procedure = procedure_of(run, profile, data, private_folder(folder / "work"), workers)
@@ -135,18 +152,14 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
                 on_estimate=on_estimate,
             )
         except _EstimateReady as enough:
-            return {
-                "estimate_seconds": enough.seconds,
-                "shadows": profile.shadows,
-                "workers": workers,
-                "release_check": check.lines(),
-            }
-    document["patient_units"] = run.patient_units.sentences()
-    write_json(audit_file(run), document, mode=0o600)
+            return AuditEstimate(enough.seconds, profile.shadows, workers, tuple(check.lines()))
+    units = tuple(run.patient_units.sentences())
+    document = replace(document, patient_units=units)
+    write_json(audit_file(run), {**document.to_dict(), "patient_units": list(units)}, mode=0o600)
     write_text(folder / "privacy-report.md", dpo_report_markdown(document), mode=0o600)
     write_text(folder / "privacy-report.html", dpo_report_html(document), mode=0o600)
     written = [audit_file(run), *folder.glob("privacy-report.*")]
-    run.note("audit", inputs, written, profile=profile.name, set=document["set"], seconds=document["seconds"])
+    run.note("audit", inputs, written, profile=profile.name, set=document.set, seconds=document.seconds)
     return document
 
 

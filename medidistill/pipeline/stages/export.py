@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.verdict import keep_delivered_verdict
 from medidistill.pipeline.work import Run
 from medidistill.record import RunRecord
+from medidistill.results.comparison import Comparison
+from medidistill.results.serialise import json_object
+from medidistill.results.verdict import Verdict
 
 __all__ = ["Export", "export"]
 
@@ -100,26 +103,27 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     return folder
 
 
-def _inputs(run: Run, method: str, verdict: Mapping[str, Any] | None) -> str:
+def _inputs(run: Run, method: str, verdict: Verdict | None) -> str:
     basis, config = run.require("evaluate", "medidistill evaluate"), run.config
-    return digest("export", basis, method, config.name, config.notice, as_dict(config)["sources"], verdict)
+    told = None if verdict is None else verdict.to_dict()
+    return digest("export", basis, method, config.name, config.notice, as_dict(config)["sources"], told)
 
 
 def _write_bundle(
     run: Run,
     distilled: DistilledSet,
     decided: Release,
-    verdict: Mapping[str, Any] | None,
+    verdict: Verdict | None,
     *,
     method: str,
     work: str,
     released: bool,
 ) -> None:
     """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
-    folder, inputs = run.folder.bundle, digest(work, decided.section)
+    folder, inputs = run.folder.bundle, digest(work, json_object(decided.section))
     if run.finished("export", inputs, folder / "SHA256SUMS"):
         return
-    comparison = read_json(run.folder.evaluate / "comparison.json")
+    comparison = Comparison.from_dict(read_json(run.folder.evaluate / "comparison.json"))
     if decided.claim.kind == "dp":  # digests of the patients' images are no output of the mechanism
         distilled = dataclasses.replace(distilled, recipe={k: v for k, v in distilled.recipe.items() if k != "data"})
     write_bundle(

@@ -48,6 +48,11 @@ from medidistill.report import (
     saliency,
     summary_pdf,
 )
+from medidistill.results.clinical import ClinicalComparison
+from medidistill.results.comparison import Comparison
+from medidistill.results.privacy_section import PrivacySection
+from medidistill.results.serialise import from_json
+from medidistill.statistics import Suppressed
 from medidistill.words import arm_words
 
 __all__ = ["Report", "report"]
@@ -104,8 +109,8 @@ def _write(run: Run) -> Path:
         notice=config.notice,
         class_names=data.train.class_names,
         record=_without_places(run.record),
-        comparison=read_json(run.folder.evaluate / "comparison.json"),
-        clinical=read_json(run.folder.evaluate / "clinical.json"),
+        comparison=Comparison.from_dict(read_json(run.folder.evaluate / "comparison.json")),
+        clinical=ClinicalComparison.from_dict(read_json(run.folder.evaluate / "clinical.json")),
         verdict=keep_delivered_verdict(run),
         distilled=DistilledSet.load(run.folder.distill(method) / "distilled.safetensors") if made else None,
         histories=_histories(run),
@@ -128,12 +133,11 @@ def _write(run: Run) -> Path:
     return run.folder.report
 
 
-def _privacy(run: Run, method: str) -> Mapping[str, Any]:
+def _privacy(run: Run, method: str) -> PrivacySection:
     """Return what is known of the privacy of the set: what its bundle says, else what a bundle would."""
     recipe = run.folder.bundle / "recipe.json"
     if recipe.is_file():
-        told: Mapping[str, Any] = read_json(recipe)["privacy"]
-        return told
+        return from_json(PrivacySection, read_json(recipe)["privacy"], "the privacy section of a bundle")
     distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
     return release(run, distilled, wanted=False).section
 
@@ -205,7 +209,10 @@ def _external(run: Run) -> ExternalResults | None:
     folder = run.folder.evaluate / "external"
     if not run.config.evaluate.external:
         return None
-    return ExternalResults(read_json(folder / "comparison.json"), read_json(folder / "clinical.json"))
+    return ExternalResults(
+        Comparison.from_dict(read_json(folder / "comparison.json")),
+        ClinicalComparison.from_dict(read_json(folder / "clinical.json")),
+    )
 
 
 def _histories(run: Run) -> dict[str, Any]:
@@ -241,7 +248,8 @@ def _sites(run: Run, data: Prepared) -> dict[str, dict[str, int | str]]:
         min_patients=rules.min_patients,
         min_positives=rules.min_positives,
     )
-    shown = {group["group"]: {**group["counts"], "all": group["images"]} for group in table}
+    shown = {row.group: {**row.counts, "all": row.images} for row in table}
     return {
-        site: {name: "hidden" if isinstance(n, str) else n for name, n in row.items()} for site, row in shown.items()
+        site: {name: "hidden" if isinstance(n, Suppressed) else n for name, n in row.items()}
+        for site, row in shown.items()
     }

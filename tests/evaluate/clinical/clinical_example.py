@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medidistill.config import TrainingConfig
-from medidistill.evaluate.clinical import ClinicalSettings, clinical_comparison
+from medidistill.evaluate.clinical import ClinicalComparison, ClinicalSettings, clinical_comparison
 from medidistill.evaluate.protocol import ArmRun
 
 NAMES = ("COVID-19", "Normal", "Pneumonia")
@@ -47,7 +47,12 @@ def run(arm: str, skill: float, *, seed: int = 0, networks: int = 2, architectur
     )
 
 
-def compared(**others) -> dict:
+def compared(**others) -> ClinicalComparison:
     runs = others.pop("runs", [run("full", 2.5), run("random", 0.8), run("iadd", 2.2)])
     options = {"settings": SETTINGS, "val_labels": VAL} | others
     return clinical_comparison(runs, TEST, PATIENTS, NAMES, **options)
+
+
+def stored(**others) -> dict:
+    """What `clinical.json` would hold."""
+    return compared(**others).to_dict()

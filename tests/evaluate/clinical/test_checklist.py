@@ -7,7 +7,7 @@ import re
 import pytest
 
 from medidistill.config import RunConfig, as_dict
-from medidistill.evaluate.clinical import checklist
+from medidistill.evaluate.clinical import ClinicalComparison, checklist
 from medidistill.evaluate.clinical.checklist import _facts
 from medidistill.evaluate.clinical.checklist_items import GUIDELINES
 from medidistill.record import RunRecord
@@ -16,7 +16,7 @@ from .clinical_example import compared
 
 
 @pytest.fixture(scope="module")
-def result() -> dict:
+def result() -> ClinicalComparison:
     return compared(subgroups={"sex": ["F"] * 180 + ["M"] * 180})
 
 

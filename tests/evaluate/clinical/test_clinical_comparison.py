@@ -18,13 +18,13 @@ from medidistill.evaluate.clinical.recalibration import recalibration
 from medidistill.evaluate.intervals import resample_patients
 from medidistill.evaluate.weighted import weighted_aurocs
 
-from .clinical_example import NAMES, PATIENTS, SETTINGS, TEST, VAL, compared, run
+from .clinical_example import NAMES, PATIENTS, SETTINGS, TEST, VAL, compared, run, stored
 
 
 @pytest.fixture(scope="module")
 def result() -> dict:
     sex = np.where(np.arange(len(TEST)) % 4 < 2, "F", "M")
-    return compared(subgroups={"sex": sex.tolist()})
+    return stored(subgroups={"sex": sex.tolist()})
 
 
 def test_numbers_are_those_of_the_parts(result):
@@ -41,7 +41,7 @@ def test_numbers_are_those_of_the_parts(result):
             assert figures["auroc"][side] == pytest.approx(figures["auroc_bootstrap"][side], abs=0.02)
         assert figures["brier"]["estimate"] == pytest.approx(brier_score_loss(truth, p[:, k]), abs=1e-6)
         point = operating_point(k == VAL, q[:, k], truth, p[:, k], PATIENTS)
-        assert figures["operating_point"]["counts"] == point.counts
+        assert figures["operating_point"]["counts"] == vars(point.counts)
         assert figures["operating_point"]["threshold"] == pytest.approx(point.threshold, abs=1e-6)
         assert sum(figures["histogram"]["positives"]) == truth.sum() == figures["positives"]
         assert sum(figures["histogram"]["negatives"]) == (~truth).sum()
@@ -72,7 +72,7 @@ def test_json_safe_and_without_any_patient(result):
 
 def test_same_input_same_result(result):
     sex = np.where(np.arange(len(TEST)) % 4 < 2, "F", "M")
-    assert compared(subgroups={"sex": sex.tolist()}) == result
+    assert stored(subgroups={"sex": sex.tolist()}) == result
 
 
 def test_subgroups_hold_every_arm(result):
@@ -83,13 +83,13 @@ def test_subgroups_hold_every_arm(result):
 
 def test_runs_without_validation_probabilities_have_no_threshold():
     runs = [run("full", 2.5, val=False), run("iadd", 2.2)]
-    for found in (compared(runs=runs)["arms"][0], compared(val_labels=None)["arms"][0]):
+    for found in (stored(runs=runs)["arms"][0], stored(val_labels=None)["arms"][0]):
         assert "must not be chosen on the test split" in found["classes"][0]["operating_point"]["undefined"]
 
 
 def test_undefined_figures_are_marked_and_the_rest_goes_on():
     runs = [run("full", 60.0), run("iadd", 60.0), run("mtt", 0.5)]
-    found = compared(runs=runs)
+    found = stored(runs=runs)
     perfect = found["arms"][0]["classes"][0]
     assert "zero variance" in perfect["auroc"]["undefined"]
     assert perfect["auroc"]["estimate"] == 1.0
@@ -102,7 +102,7 @@ def test_undefined_figures_are_marked_and_the_rest_goes_on():
 def test_seeds_are_averaged_and_architectures_kept_apart():
     runs = [run("full", 2.5, seed=s) for s in (0, 1)] + [run("iadd", 2.0, seed=s) for s in (0, 1)]
     runs += [run("full", 2.5, architecture="vgg11"), run("iadd", 1.0, architecture="vgg11")]
-    found = compared(runs=runs)
+    found = stored(runs=runs)
     assert [(a["arm"], a["architecture"], a["networks"], a["seeds"]) for a in found["arms"]] == [
         ("full", "convnet", 4, [0, 1]),
         ("iadd", "convnet", 4, [0, 1]),
@@ -120,7 +120,7 @@ def test_the_probe_is_part_of_it():
         pixels = rng.normal(size=(images, 16, 16)) + 0.3 * sites[:, None, None]
         names = [("north", "south")[site] for site in sites]
         splits.append(ProbeData(pixels, np.arange(images) % 3, names, [str(i) for i in range(images)]))
-    found = compared(probe=tuple(splits))["source_probe"]
+    found = stored(probe=tuple(splits))["source_probe"]
     assert found["site"]["balanced_accuracy"]["low"] > 0.8
     assert set(found["within_class"]) == set(NAMES)
 
@@ -168,7 +168,7 @@ def test_bootstrap_limits_are_those_of_the_whole(result):
 def test_seeds_of_an_arm_are_one_model():
     runs = [run("full", 2.5, seed=seed) for seed in (0, 1)]
     both = np.concatenate([one.test_probabilities for one in runs]).astype(float).mean(0)
-    area = compared(runs=runs)["arms"][0]["classes"][0]["auroc"]["estimate"]
+    area = stored(runs=runs)["arms"][0]["classes"][0]["auroc"]["estimate"]
     assert area == pytest.approx(roc_auc_score(TEST == 0, both[:, 0]))
 
 
@@ -176,4 +176,4 @@ def test_few_patients_of_a_class_are_pointed_out(result):
     assert not any("below 30" in note for note in result["notes"])
     few = [f"PHANTOM-{i % 25}-{k}" for i, k in enumerate(TEST)]
     found = clinical_comparison([run("full", 2.5)], TEST, few, NAMES, settings=SETTINGS)
-    assert sum("25 test patients: no interval for it is to be relied on below 30" in one for one in found["notes"]) >= 1
+    assert sum("25 test patients: no interval for it is to be relied on below 30" in one for one in found.notes) >= 1

@@ -18,6 +18,7 @@ from medidistill.evaluate.clinical.purpose import (
     threshold_at_sensitivity,
 )
 from medidistill.evaluate.intervals import Interval
+from medidistill.results.clinical_figures import Counts
 
 RNG = np.random.default_rng(0)
 TRUTH = np.repeat([1, 0], [40, 160])
@@ -29,7 +30,7 @@ def test_counts_and_rates_are_those_of_scikit_learn(threshold):
     found = purpose_figures(TRUTH, SCORES, None, threshold=threshold, prevalence=0.2)
     called = threshold < SCORES
     tn, fp, fn, tp = confusion_matrix(TRUTH, called, labels=[0, 1]).ravel()
-    assert found.counts == {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
+    assert found.counts == Counts(tp=tp, fn=fn, fp=fp, tn=tn)
     assert found.sensitivity == clopper_pearson(int(tp), 40)
     assert found.specificity == clopper_pearson(int(tn), 160)
     assert found.sensitivity.estimate == recall_score(TRUTH, called)

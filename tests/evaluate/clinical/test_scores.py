@@ -19,7 +19,7 @@ from medidistill.evaluate.clinical.average_precision import (
 )
 from medidistill.evaluate.clinical.brier import brier_losses, brier_parts, brier_score
 from medidistill.evaluate.clinical.calibration import calibration_curve, equal_mass_bins
-from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, marked
+from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, or_undefined
 from medidistill.evaluate.clinical.decision_curve import decision_curve
 from medidistill.evaluate.clinical.mcnemar import mcnemar
 from medidistill.evaluate.clinical.noninferiority import noninferiority
@@ -332,4 +332,4 @@ def test_what_is_neither_ill_nor_well_and_one_patient_too_many_are_refused():
     with pytest.raises(ConfigError, match="4 patient identifiers for 3 images"):
         as_patients(["a", "b", "c", "d"], 3)
     with pytest.raises(ConfigError, match="truth"):  # misuse is not taken for a value that the data do not define
-        marked(lambda: average_precision([0, 1, 2], [0.1, 0.2, 0.3]))
+        or_undefined(lambda: average_precision([0, 1, 2], [0.1, 0.2, 0.3]))

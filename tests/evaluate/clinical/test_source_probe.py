@@ -10,6 +10,7 @@ import pytest
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError
 from medidistill.evaluate.clinical.source_probe import ProbeData, label_from_site, shrink, site_probe, source_probe
+from medidistill.results.serialise import to_json
 
 HOW = {"bootstrap": 200}
 
@@ -35,10 +36,10 @@ def test_shrinking_takes_block_means():
 
 def test_a_planted_mark_is_found_and_no_mark_is_chance():
     found = site_probe(split(400, 0, 1.0), split(200, 1, 1.0), **HOW)
-    assert found["chance"] == 0.5
-    assert found["balanced_accuracy"]["low"] > 0.85
-    nothing = site_probe(split(400, 0, 0.0), split(200, 1, 0.0), **HOW)["balanced_accuracy"]
-    assert nothing["low"] < 0.5 < nothing["high"] + 0.05
+    assert found.chance == 0.5
+    assert found.balanced_accuracy.low > 0.85
+    nothing = site_probe(split(400, 0, 0.0), split(200, 1, 0.0), **HOW).balanced_accuracy
+    assert nothing.low < 0.5 < nothing.high + 0.05
 
 
 def test_label_from_site_by_hand():
@@ -46,9 +47,9 @@ def test_label_from_site_by_hand():
     sites = np.repeat([0, 1], 100)
     labels = np.r_[np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [10, 90])]
     found = label_from_site(split(200, 0, 0, labels, sites), split(200, 1, 0, labels, sites), **HOW)
-    assert found["chance"] == 0.5
-    assert found["balanced_accuracy"]["estimate"] == pytest.approx(0.9)
-    assert found["balanced_accuracy"]["low"] < 0.9 < found["balanced_accuracy"]["high"]
+    assert found.chance == 0.5
+    assert found.balanced_accuracy.estimate == pytest.approx(0.9)
+    assert found.balanced_accuracy.low < 0.9 < found.balanced_accuracy.high
 
 
 def test_rare_labels_count_as_much_as_frequent_ones():
@@ -56,21 +57,21 @@ def test_rare_labels_count_as_much_as_frequent_ones():
     sites = np.repeat([0, 1], [200, 100])
     labels = np.r_[np.repeat([0, 1], [198, 2]), np.repeat([0, 1], [70, 30])]
     found = label_from_site(split(300, 0, 0, labels, sites), split(300, 1, 0, labels, sites), **HOW)
-    assert found["balanced_accuracy"]["estimate"] == pytest.approx((198 / 268 + 30 / 32) / 2)
+    assert found.balanced_accuracy.estimate == pytest.approx((198 / 268 + 30 / 32) / 2)
 
 
 def test_the_whole_marks_what_is_undefined():
     sites = np.repeat([0, 1], 100)
     labels = sites.copy()  # every label is its own site
     found = source_probe(split(200, 0, 1, labels, sites), split(200, 1, 1, labels, sites), ("a", "b"), **HOW)
-    assert "a probe needs two" in found["within_class"]["a"]["undefined"]
+    assert "a probe needs two" in found.within_class["a"].undefined
     # a rule that is right for all 100 patients of both classes: exact limits, not "undefined"
-    perfect = found["label_from_site"]["balanced_accuracy"]
-    assert (perfect["estimate"], perfect["high"]) == (1.0, 1.0)
-    assert perfect["low"] == pytest.approx((0.025 / 2) ** (1 / 100))
-    assert "no limits" in found["label_from_site"]["macro_auroc"]["undefined"]
-    assert found["site"]["balanced_accuracy"]["estimate"] > 0.8
-    json.dumps(found, allow_nan=False)
+    perfect = found.label_from_site.balanced_accuracy
+    assert (perfect.estimate, perfect.high) == (1.0, 1.0)
+    assert perfect.low == pytest.approx((0.025 / 2) ** (1 / 100))
+    assert "no limits" in found.label_from_site.macro_auroc.undefined
+    assert found.site.balanced_accuracy.estimate > 0.8
+    json.dumps(to_json(found), allow_nan=False)
 
 
 def test_one_site_is_undefined_and_rare_sites_are_left_out():
@@ -87,14 +88,14 @@ def test_sites_of_a_few_images_are_left_out():
         made = split(200, seed, 1.0)
         rare = ["east" if i < 9 else site for i, site in enumerate(made.sites)]
         parts.append(ProbeData(made.images, made.labels, rare, made.patient_ids))
-    assert site_probe(*parts, **HOW)["sites"] == ["north", "south"]
+    assert site_probe(*parts, **HOW).sites == ("north", "south")
 
 
 def test_a_rare_site_is_not_given_up():
     """With a faint mark and one image in ten of the south, calling all north would be right nine times in ten."""
     sites = (np.arange(600) % 10 == 0).astype(int)
     found = site_probe(split(600, 0, 0.6, sites=sites), split(600, 1, 0.6, sites=sites), **HOW)
-    assert found["balanced_accuracy"]["estimate"] > 0.7
+    assert found.balanced_accuracy.estimate > 0.7
 
 
 def labelled(rows, seed=0) -> ProbeData:
@@ -108,32 +109,32 @@ def test_sites_of_one_class_and_of_few_images_count():
     # two shared sites tell nothing; a third, with 9 images of class 1 alone, names its class every time
     rows = [("north", 0, 40), ("north", 1, 40), ("south", 0, 40), ("south", 1, 40), ("east", 1, 9)]
     found = label_from_site(labelled(rows), labelled(rows, 1), **HOW)
-    assert (found["sites"], found["one_class_sites"], found["patients"]) == (3, 1, 169)
+    assert (found.sites, found.one_class_sites, found.patients) == (3, 1, 169)
     # shared sites are called 0 (80 of 80 right), east is called 1 (9 of 89): balanced accuracy (1 + 9/89) / 2
-    assert found["balanced_accuracy"]["estimate"] == pytest.approx((1 + 9 / 89) / 2)
-    assert found["macro_auroc"]["estimate"] == pytest.approx(0.5 + 0.5 * 9 / 89)
+    assert found.balanced_accuracy.estimate == pytest.approx((1 + 9 / 89) / 2)
+    assert found.macro_auroc.estimate == pytest.approx(0.5 + 0.5 * 9 / 89)
 
 
 def test_three_classes_of_which_one_has_a_site_of_its_own():
     rows = [("clinic", 0, 30), ("clinic", 1, 30), ("ward", 2, 30)]
     found = label_from_site(labelled(rows), labelled(rows, 1), **HOW)
     # class 2 is always right; of the others the vote is shared
-    assert found["balanced_accuracy"]["estimate"] == pytest.approx((0.5 + 0.5 + 1) / 3)
-    assert found["one_class_sites"] == 1
+    assert found.balanced_accuracy.estimate == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert found.one_class_sites == 1
 
 
 def test_a_site_that_training_does_not_hold_is_guessed_and_an_unknown_one_is_a_site():
     train = labelled([("a", 0, 20), ("", 1, 20)])
-    known = label_from_site(train, labelled([("a", 0, 10), ("", 1, 10)], 1), **HOW)["balanced_accuracy"]
-    assert known["estimate"] == 1.0
-    new = label_from_site(train, labelled([("b", 0, 10), ("b", 1, 10)], 1), **HOW)["balanced_accuracy"]
-    assert (new["estimate"], "only guesses" in new["undefined"]) == (0.5, True)
+    known = label_from_site(train, labelled([("a", 0, 10), ("", 1, 10)], 1), **HOW).balanced_accuracy
+    assert known.estimate == 1.0
+    new = label_from_site(train, labelled([("b", 0, 10), ("b", 1, 10)], 1), **HOW).balanced_accuracy
+    assert (new.estimate, "only guesses" in new.undefined) == (0.5, True)
 
 
 def test_a_site_that_is_recognised_perfectly_is_shown_with_exact_limits():
-    found = site_probe(split(400, 0, 8.0), split(60, 1, 8.0), **HOW)["balanced_accuracy"]
-    assert (found["estimate"], found["high"]) == (1.0, 1.0)
-    assert 0.7 < found["low"] < 0.95
+    found = site_probe(split(400, 0, 8.0), split(60, 1, 8.0), **HOW).balanced_accuracy
+    assert (found.estimate, found.high) == (1.0, 1.0)
+    assert 0.7 < found.low < 0.95
 
 
 @pytest.mark.parametrize("rows", [[("a", 0, 20), ("a", 1, 20)], [("a", 0, 20), ("b", 0, 20)]])

@@ -12,6 +12,7 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.delong import auroc_interval
 from medidistill.evaluate.clinical.subgroups import SUPPRESSED, UNKNOWN, age_bands, subgroup_table, subgroup_tables
 from medidistill.evaluate.clinical.suppression import feasible_ranges, suppress
+from medidistill.results.serialise import to_json
 
 NAMES = ("COVID-19", "Normal", "Pneumonia")
 
@@ -117,55 +118,53 @@ def table(labels, p, patients, groups, **others):
 def test_large_groups_are_shown_with_their_areas():
     labels, p, patients, sex = example()
     found = table(labels, p, patients, sex)
-    assert [one["group"] for one in found] == ["F", "M"]
+    assert [one.group for one in found] == ["F", "M"]
     for one in found:
-        rows = sex == one["group"]
-        assert one["images"] == rows.sum()
+        rows = sex == one.group
+        assert one.images == rows.sum()
         for k, name in enumerate(NAMES):
-            assert one["counts"][name] == (rows & (labels == k)).sum()
+            assert one.counts[name] == (rows & (labels == k)).sum()
             expected = auroc_interval(labels[rows] == k, p[rows, k], patients[rows].tolist())
-            assert one["auroc"]["iadd"][name]["low"] == pytest.approx(expected.low, abs=5e-4)
-    json.dumps(found, allow_nan=False)
+            assert one.auroc["iadd"][name].low == pytest.approx(expected.low, abs=5e-4)
+    json.dumps(to_json(found), allow_nan=False)
 
 
 def test_a_small_group_is_hidden_and_cannot_be_found_by_subtraction():
     labels, p, patients, sex = example()
     sex[:24] = "X"  # twelve patients
-    found = {one["group"]: one for one in table(labels, p, patients, sex)}
-    assert found["X"]["images"] == SUPPRESSED
-    assert set(found["X"]["counts"].values()) == {SUPPRESSED}
-    assert set(found["X"]["auroc"]["iadd"].values()) == {SUPPRESSED}
+    found = {one.group: one for one in table(labels, p, patients, sex)}
+    assert found["X"].images == SUPPRESSED
+    assert set(found["X"].counts.values()) == {SUPPRESSED}
+    assert set(found["X"].auroc["iadd"].values()) == {SUPPRESSED}
     for name in NAMES:  # the totals of the classes are known, so one other group must be hidden in each
-        assert any(found[group]["counts"][name] == SUPPRESSED for group in ("F", "M"))
-    assert any(found[group]["images"] == SUPPRESSED for group in ("F", "M"))
+        assert any(found[group].counts[name] == SUPPRESSED for group in ("F", "M"))
+    assert any(found[group].images == SUPPRESSED for group in ("F", "M"))
 
 
 def test_a_class_that_a_group_hardly_has_is_hidden_there():
     labels, p, patients, sex = example()
     sex[labels == 0] = "M"
     sex[np.flatnonzero(labels == 0)[:4]] = "F"
-    found = {one["group"]: one for one in table(labels, p, patients, sex)}
-    assert found["F"]["counts"]["COVID-19"] == SUPPRESSED
-    assert found["F"]["auroc"]["iadd"]["COVID-19"] == SUPPRESSED
-    assert found["M"]["counts"]["COVID-19"] == SUPPRESSED
+    found = {one.group: one for one in table(labels, p, patients, sex)}
+    assert found["F"].counts["COVID-19"] == SUPPRESSED
+    assert found["F"].auroc["iadd"]["COVID-19"] == SUPPRESSED
+    assert found["M"].counts["COVID-19"] == SUPPRESSED
     zero = table(labels, p, patients, np.where(labels == 0, "M", "F"))
-    assert (
-        zero[0]["counts"]["COVID-19"] == SUPPRESSED
-    )  # that a group has none of a disease is a finding about each of it
+    assert zero[0].counts["COVID-19"] == SUPPRESSED  # that a group has none of a disease is a finding about each of it
 
 
 def test_minimum_counts_patients_not_images():
     labels, p, _, sex = example()
     few = np.where(sex == "F", 0, np.arange(len(labels)))  # all images of F are of one patient
-    found = {one["group"]: one for one in table(labels, p, few, sex)}
-    assert found["F"]["images"] == SUPPRESSED
+    found = {one.group: one for one in table(labels, p, few, sex)}
+    assert found["F"].images == SUPPRESSED
 
 
 def test_missing_values_are_a_group_and_arguments_are_checked():
     labels, p, patients, sex = example()
     sex[::3] = ""
     sex[1::3] = float("nan")
-    assert [one["group"] for one in table(labels, p, patients, sex)] == ["F", "M", UNKNOWN]
+    assert [one.group for one in table(labels, p, patients, sex)] == ["F", "M", UNKNOWN]
     with pytest.raises(ConfigError, match="minima >= 2"):
         table(labels, p, patients, sex, min_positives=1)
     with pytest.raises(ConfigError, match="3 groups for 900 images"):
@@ -177,9 +176,9 @@ def test_many_images_of_few_patients_are_few():
     sex = np.where((labels == 0) & (np.arange(len(labels)) >= 40), "M", "F")
     patients = np.arange(len(labels))
     patients[(labels == 0) & (sex == "F")] = 0  # all images of this class and group are of one patient
-    found = {one["group"]: one for one in table(labels, p, patients, sex)}
+    found = {one.group: one for one in table(labels, p, patients, sex)}
     assert ((labels == 0) & (sex == "F")).sum() >= 10
-    assert found["F"]["counts"]["COVID-19"] == SUPPRESSED
+    assert found["F"].counts["COVID-19"] == SUPPRESSED
 
 
 def test_what_one_column_hides_the_other_does_not_show():
@@ -190,10 +189,10 @@ def test_what_one_column_hides_the_other_does_not_show():
     # the same hundred images are a group of the other column; its own third group is small and needs a companion
     ward = np.where(np.arange(400) >= 300, "west", np.where(np.arange(400) < 12, "tiny", "east"))
     alone = subgroup_tables(labels, {}, patients, {"ward": ward.tolist()}, ("x", "y"))["ward"]
-    hidden = {one["group"] for one in alone if one["images"] == SUPPRESSED}
+    hidden = {one.group for one in alone if one.images == SUPPRESSED}
     assert hidden == {"tiny", "west"}
     both = subgroup_tables(labels, {}, patients, {"site": site.tolist(), "ward": ward.tolist()}, ("x", "y"))
-    seen = {name: {one["group"]: one["images"] == SUPPRESSED for one in table} for name, table in both.items()}
+    seen = {name: {one.group: one.images == SUPPRESSED for one in table} for name, table in both.items()}
     assert seen["ward"] == {"tiny": True, "west": True, "east": False}
     # b is west; and with b hidden alone, a and the total would give it away
     assert seen["site"] == {"a": True, "b": True}
@@ -209,4 +208,4 @@ def test_columns_that_share_nothing_do_not_touch_each_other():
     both = subgroup_tables(labels, {}, patients, columns, ("x", "y"))
     for name, groups in columns.items():
         assert both[name] == subgroup_tables(labels, {}, patients, {name: groups}, ("x", "y"))[name]
-    assert all(one["images"] == 200 for one in both["sex"])
+    assert all(one.images == 200 for one in both["sex"])

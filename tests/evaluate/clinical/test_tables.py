@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from medidistill.evaluate.clinical import UndefinedError, curves_csv, figures_csv, subgroups_csv
+from medidistill.evaluate.clinical import ClinicalComparison, UndefinedError, curves_csv, figures_csv, subgroups_csv
 from medidistill.evaluate.clinical.curves import precision_recall_points, roc_points
 
 from .clinical_example import NAMES, compared, run
 
 
 @pytest.fixture(scope="module")
-def result() -> dict:
+def result() -> ClinicalComparison:
     sites = ["north"] * 180 + ["south"] * 176 + ["east"] * 4
     return compared(runs=[run("full", 2.5), run("iadd", 60.0)], subgroups={"site": sites})
 
@@ -64,22 +64,17 @@ def test_every_single_number_is_a_line(result):
     found = rows(figures_csv(result))
     by_name = {(row["arm"], row["minus"], row["class"], row["measure"]): row for row in found}
     assert len(by_name) == len(found)
-    one = result["arms"][0]["classes"][1]
+    one = result.arms[0].classes[1]
     for measure in ("auroc", "auroc_bootstrap", "average_precision", "brier"):
         row = by_name["full", "", "Normal", measure]
-        assert [float(row[side]) for side in ("estimate", "low", "high")] == [
-            one[measure][side] for side in ("estimate", "low", "high")
-        ]
-    assert (
-        float(by_name["full", "", "Normal", "operating_point_tp"]["estimate"]) == one["operating_point"]["counts"]["tp"]
-    )
-    assert (
-        float(by_name["full", "", "Normal", "brier_parts_uncertainty"]["estimate"]) == one["brier_parts"]["uncertainty"]
-    )
-    gap = result["differences"][0]
+        figure = getattr(one, measure)
+        assert [float(row[side]) for side in ("estimate", "low", "high")] == [figure.estimate, figure.low, figure.high]
+    assert float(by_name["full", "", "Normal", "operating_point_tp"]["estimate"]) == one.operating_point.counts.tp
+    assert float(by_name["full", "", "Normal", "brier_parts_uncertainty"]["estimate"]) == one.brier_parts.uncertainty
+    gap = result.differences[0]
     row = by_name["iadd", "full", "", "macro_auroc_difference"]
-    assert (float(row["estimate"]), row["verdict"]) == (gap["macro"]["estimate"], gap["macro"]["verdict"])
-    assert float(by_name["iadd", "full", "", "mcnemar"]["p_value"]) == gap["mcnemar"]["p_value"]
+    assert (float(row["estimate"]), row["verdict"]) == (gap.macro.estimate, gap.macro.verdict)
+    assert float(by_name["iadd", "full", "", "mcnemar"]["p_value"]) == gap.mcnemar.p_value
     perfect = by_name["iadd", "", "Normal", "auroc"]
     assert "zero variance" in perfect["undefined"]
     assert perfect["low"] == ""
@@ -94,9 +89,9 @@ def test_every_curve_has_its_points(result):
         "histogram_negatives",
     }  # fmt: skip
     points = [row for row in found if (row["arm"], row["class"], row["curve"]) == ("full", NAMES[0], "net_benefit")]
-    curve = result["arms"][0]["classes"][0]["decision_curve"]
+    curve = result.arms[0].classes[0].decision_curve
     for name, column in (("thresholds", "x"), ("net_benefit", "y"), ("low", "low"), ("high", "high")):
-        assert [float(row[column]) for row in points] == curve[name]
+        assert [float(row[column]) for row in points] == list(getattr(curve, name))
 
 
 def test_hidden_groups_stay_hidden(result):

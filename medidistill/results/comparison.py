@@ -1,16 +1,16 @@
-"""What a comparison found: rows, paired differences, notes. Plain values that travel as JSON."""
+"""What a comparison found: rows, paired differences, notes."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any
 
-from medidistill.errors import ConfigError
-from medidistill.evaluate import tables
-from medidistill.evaluate.intervals import Interval
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject
+from medidistill.results import comparison_text
+from medidistill.results.serialise import from_json, json_object
+from medidistill.statistics import Interval
+from medidistill.words import images_per_class
 
 __all__ = ["Comparison", "Difference", "Row"]
 
@@ -52,8 +52,8 @@ class Row:
     sd_macro_auroc: float | None
     val_balanced_accuracy: float
     confusion: tuple[tuple[int, ...], ...]
-    chosen: tuple[dict[str, Any], ...]
-    info: tuple[dict[str, Any], ...]
+    chosen: tuple[JsonObject, ...]  # settings as the version that trained knew them
+    info: tuple[JsonObject, ...]  # what the kind of arm has to tell
 
 
 @dataclass(frozen=True)
@@ -93,54 +93,36 @@ class Comparison:
     seed: int
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
-        return plain
+    def to_dict(self) -> JsonObject:
+        """Return JSON types."""
+        return json_object(self)
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Comparison:
-        """Rebuild what `to_dict` returned. Raises `ConfigError` when a field is missing or unknown."""
-        try:
-            return cls(
-                **dict(value)
-                | {
-                    "class_names": tuple(value["class_names"]),
-                    "rows": tuple(_row(row) for row in value["rows"]),
-                    "differences": tuple(_difference(one) for one in value["differences"]),
-                    "notes": tuple(value["notes"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"not a comparison: {error}") from error
+    def from_dict(cls, value: ReadOnlyJsonObject) -> Comparison:
+        """Rebuild what `to_dict` returned. Raises `ConfigError` when a field is missing or has another type."""
+        return from_json(cls, value, "a comparison")
+
+    def only(self, arms: Container[str], architecture: str) -> Comparison:
+        """Return the same for some arms and one architecture."""
+        return dataclasses.replace(
+            self,
+            rows=tuple(row for row in self.rows if row.arm in arms and row.architecture == architecture),
+            differences=tuple(
+                gap
+                for gap in self.differences
+                if gap.arm in arms and gap.minus in arms and gap.architecture == architecture
+            ),
+        )
+
+    @property
+    def images_per_class(self) -> int:
+        """Images of each class in the distilled sets, as the subsets of real images tell; 0 where there is none."""
+        return images_per_class(self.rows, len(self.class_names))
 
     def to_markdown(self) -> str:
         """Return the table, the differences and the notes as Markdown."""
-        return tables.markdown(self.to_dict())
+        return comparison_text.markdown(self)
 
     def to_csv(self) -> str:
         """Return one line for each arm or difference, metric and class."""
-        return tables.csv_text(self.to_dict())
-
-
-def _interval(value: Mapping[str, float] | None) -> Interval | None:
-    return None if value is None else Interval(**value)
-
-
-def _row(value: Mapping[str, Any]) -> Row:
-    whole: dict[str, Any] = {
-        "seeds": tuple(value["seeds"]),
-        "balanced_accuracy": _interval(value["balanced_accuracy"]),
-        "macro_auroc": _interval(value["macro_auroc"]),
-        "sensitivity": tuple(_interval(one) for one in value["sensitivity"]),
-        "specificity": tuple(_interval(one) for one in value["specificity"]),
-        "confusion": tuple(tuple(line) for line in value["confusion"]),
-        "chosen": tuple(value["chosen"]),
-        "info": tuple(value["info"]),
-    }
-    return Row(**(dict(value) | whole))
-
-
-def _difference(value: Mapping[str, Any]) -> Difference:
-    whole = {"bootstrap": _interval(value["bootstrap"]), "over_units": _interval(value["over_units"])}
-    return Difference(**(dict(value) | whole))
+        return comparison_text.csv_text(self)

@@ -20,16 +20,16 @@ Source: Piaggio et al. 2012, JAMA 308 (non-inferiority); Berger 1982, Technometr
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from medidistill.errors import ConfigError
-from medidistill.evaluate.intervals import Interval
-from medidistill.evaluate.verdict_words import criterion_words, verdict_sentence
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject
+from medidistill.results.serialise import from_json, json_object
+from medidistill.results.verdict_words import describe, verdict_sentence
+from medidistill.statistics import Interval
 
 __all__ = [
     "FORMAT",
@@ -37,6 +37,7 @@ __all__ = [
     "REQUIRED_CONTROL",
     "Colour",
     "Criterion",
+    "DescribedCriterion",
     "Measure",
     "Outcome",
     "Question",
@@ -130,21 +131,24 @@ class Criterion:
             return Outcome.MET
         return Outcome.NOT_MET if self.difference.high < border else Outcome.UNDETERMINED
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, with `outcome` and its words."""
-        difference = None if self.difference is None else dataclasses.asdict(self.difference)
-        return dataclasses.asdict(self) | {"difference": difference, "outcome": self.outcome.value}
 
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Criterion:
-        """Rebuild what `to_dict` returned. Raises `ConfigError`."""
-        try:
-            plain = {name: value[name] for name in (item.name for item in dataclasses.fields(cls))}
-            plain["question"], plain["measure"] = Question(plain["question"]), Measure(plain["measure"])
-            plain["difference"] = None if plain["difference"] is None else Interval(**plain["difference"])
-            return cls(**plain)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"not a criterion of a verdict: {error}") from error
+@dataclass(frozen=True)
+class DescribedCriterion:
+    """A criterion with the words that report, card, summary and app print.
+
+    Args:
+        criterion: the criterion.
+        against_words: the other arm.
+        measure_words: what is compared.
+        difference_words: the difference with its limits, or that it is not defined.
+        asked_words: what is asked of the difference.
+    """
+
+    criterion: Criterion
+    against_words: str
+    measure_words: str
+    difference_words: str
+    asked_words: str
 
 
 @dataclass(frozen=True)
@@ -211,49 +215,54 @@ class Verdict:
         return Colour.GREEN if outcomes == {Outcome.MET} and not self.missing else Colour.AMBER
 
     @property
+    def described(self) -> tuple[DescribedCriterion, ...]:
+        """The criteria with their words."""
+        return tuple(DescribedCriterion(one, **describe(one, self)) for one in self.criteria)
+
+    @property
     def sentence(self) -> str:
         """The verdict in one sentence, for a reader who knows no statistics."""
-        return verdict_sentence(self.colour.value, [self._row(one) for one in self.criteria], self._facts())
+        return verdict_sentence(self)
 
-    def _facts(self) -> dict[str, Any]:
-        facts = {name: getattr(self, name) for name in ("method", "images_per_class", "test_patients", "test_images")}
-        return facts | {"patients_known": self.patients_known, "target_specificity": self.target_specificity}
+    def to_dict(self) -> JsonObject:
+        """Return JSON types: the fields, and `colour`, `sentence`, `missing` and the words of every criterion.
 
-    def _row(self, criterion: Criterion) -> dict[str, Any]:
-        return criterion.to_dict() | criterion_words(criterion.to_dict(), self._facts())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: the fields, and `colour`, `sentence`, `missing` and words for every criterion."""
-        return {
-            "format": FORMAT,
-            "colour": self.colour.value,
-            "sentence": self.sentence,
-            "missing": list(self.missing),
-            **{item.name: getattr(self, item.name) for item in dataclasses.fields(self)},
-            "criteria": [self._row(one) for one in self.criteria],
-            "patients_per_class": dict(self.patients_per_class),
-            "reservations": list(self.reservations),
-            "warnings": list(self.warnings),
-        }
+        Readers in other languages need no code of ours for the words.
+        """
+        criteria = [
+            json_object(one.criterion)
+            | {
+                "outcome": one.criterion.outcome.value,
+                "against_words": one.against_words,
+                "measure_words": one.measure_words,
+                "difference_words": one.difference_words,
+                "asked_words": one.asked_words,
+            }
+            for one in self.described
+        ]
+        derived = {"colour": self.colour.value, "sentence": self.sentence, "missing": list(self.missing)}
+        return {"format": FORMAT, **derived, **json_object(self), "criteria": criteria}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Verdict:
+    def from_dict(cls, value: ReadOnlyJsonObject) -> Verdict:
         """Rebuild what `to_dict` returned.
 
         Raises:
             ConfigError: a field is missing or wrong, the format is newer, or the stated colour does not follow from the
                 criteria.
         """
-        try:
-            if value["format"] > FORMAT:
-                raise ConfigError(f"verdict of format {value['format']}: newer than {FORMAT}; upgrade medidistill")
-            plain = {item.name: value[item.name] for item in dataclasses.fields(cls)}
-            plain["criteria"] = tuple(Criterion.from_dict(one) for one in plain["criteria"])
-            plain |= {name: tuple(plain[name]) for name in ("reservations", "warnings")}
-            verdict = cls(**plain)
-            stated = value["colour"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"not a verdict: {error}") from error
-        if stated != verdict.colour.value:
-            raise ConfigError(f"the verdict states {stated!r}, its criteria say {verdict.colour.value!r}")
+        form = from_json(_Form, value, "a verdict")
+        if form.format > FORMAT:
+            raise ConfigError(f"verdict of format {form.format}: newer than {FORMAT}; upgrade medidistill")
+        verdict = from_json(cls, value, "a verdict")
+        if form.colour != verdict.colour.value:
+            raise ConfigError(f"the verdict states {form.colour!r}, its criteria say {verdict.colour.value!r}")
         return verdict
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a stored verdict says about itself."""
+
+    format: int
+    colour: str
