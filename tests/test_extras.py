@@ -149,7 +149,7 @@ REFUSED = {
     "medidistill.distill": "a run needs pyyaml, pandas, psutil, tqdm: pip install 'medidistill[run]'",
     "medidistill.export.write_bundle": "writing a bundle or checking one needs pydicom, highdicom,",
     "medidistill.load(bundle).show()": "a contact sheet needs matplotlib: pip install 'medidistill[export]'",
-    "medidistill.export.verify(bundle)": "checking a bundle needs jsonschema: pip install 'medidistill[export]'",
+    "medidistill.export.verify(bundle)": "writing a bundle or checking one needs pydicom, highdicom,",
     "medidistill.make_network(medidistill.config.NetworkConfig(name='resnet18'), channels=1, image_size=32,"
     " num_classes=2, generator=torch.Generator())": "network.name='resnet18' needs torchvision: pip install",
 }

@@ -33,6 +33,6 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "write_bundle":
+    if _HOME[name] in ("bundle", "verifying"):
         require_extra("export")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
