@@ -56,7 +56,7 @@ lint: $(VENV)/.installed-checks
 WORKERS ?= 2
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # make faults run the fault campaign (hours; root, for its small file systems) and write its counts into docs/reliability.md
 faults: $(VENV)/.installed-checks

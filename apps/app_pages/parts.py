@@ -171,9 +171,7 @@ def folder_picker(key: str, label: str) -> Path:
         here, children = root, [child.name for child in subfolders(root, root)]
     st.session_state[f"{key}_here"] = str(here)
 
-    child_key = (
-        f"{key}_child_{hashlib.sha256(str(here).encode()).hexdigest()[:12]}"  # each folder has a list of its own
-    )
+    child_key = f"{key}_child_{hashlib.sha256(str(here).encode()).hexdigest()[:12]}"  # each folder has a list of its own
 
     def enter() -> None:
         name = st.session_state[child_key]
