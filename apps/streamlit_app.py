@@ -10,7 +10,7 @@ from app_pages.notify import notify_at_the_end
 from app_pages.parts import CAUTION, places, short_badge
 from medidistill import __version__
 from medidistill.errors import MedidistillError
-from view_models.collecting import leave_modules_alone
+from view_models.collecting import freeze_imported_objects
 from view_models.places import Places, short_id
 from view_models.run_labels import read_label
 from view_models.run_list import choose_run, spoken_state
@@ -151,7 +151,7 @@ def _signed_in(where: Places) -> bool:
 
 def main() -> None:
     """Draw the frame and the chosen page."""
-    leave_modules_alone()
+    freeze_imported_objects()
     st.set_page_config(page_title="medidistill", page_icon=_ICON, layout="wide")
     where = places()
     if not _signed_in(where):

@@ -12,8 +12,8 @@ writes the JSON files that the README's tables are made from.
 
 Seeds are paired: with one seed, all methods share the start noise, the drawn segments, batches and
 augmentation, and the evaluation networks' weights. All seeds share one pool of experts, so no interval covers the
-luck of that pool. The table's seeds are those that the ablation chose W on: at its ipc the chosen W had the better
-luck of six on validation.
+variance across expert pools. The table's seeds are those that the ablation chose W on: at its ipc the chosen W was the
+best of six on validation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from medidistill.ingest import ingest
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import load_config
 from medidistill.pipeline.arms import make_arm, method_config, validation_score
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 
 HERE = Path(__file__).parent
@@ -76,11 +76,11 @@ class Bench:
         self.config = load_config(CONFIG)
         self.data = self._prepare(data)
 
-    def _prepare(self, source: Path) -> Prepared:
+    def _prepare(self, source: Path) -> PreparedData:
         folder = self.work / f"prepared-{self.shard[0]}"
         if not (folder / "train.safetensors").is_file():
-            return Prepared.write(ingest(source, self.config.ingest, progress=True), folder)
-        return Prepared.read(folder)
+            return PreparedData.write(ingest(source, self.config.ingest, progress=True), folder)
+        return PreparedData.read(folder)
 
     def with_cell(self, ipc: int, seed: int, importance: ImportanceConfig | None = None) -> RunConfig:
         """Return the run configuration of one cell."""
@@ -95,7 +95,7 @@ class Bench:
 
     def experts(self) -> list[Path]:
         """Train the pool of experts, or this shard of it."""
-        images, labels = self.data.to_learn_from()
+        images, labels = self.data.training_tensors()
         return train_experts(
             images.to(self.device),
             labels.to(self.device),
@@ -136,7 +136,7 @@ class Bench:
                     normalisation=self.data.normalisation,
                     training=run.evaluate.small,
                     seed=run.seed,
-                    real=self.data.to_learn_from() if settings.reads_real else None,
+                    real=self.data.training_tensors() if settings.reads_real else None,
                 ),
                 settings,
                 callbacks=Callbacks(

@@ -33,7 +33,7 @@ from medidistill.config import IngestConfig, digest
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError, IngestError, did_you_mean
 from medidistill.normalisation import fit_normalisation
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.seeding import stream
 
 __all__ = ["NAMES", "load"]
@@ -55,7 +55,7 @@ def load(
     eval_images: int = 0,
     classes: int = 0,
     download: bool = False,
-) -> Prepared:
+) -> PreparedData:
     """Read a set.
 
     Args:
@@ -90,18 +90,18 @@ def load(
             splits = {**splits, split: (images[kept], labels[kept])}
     parts = {split: _labelled(*splits[split], names, split, config.image_size) for split in ("train", "val", "test")}
     normalisation = fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images)
-    return Prepared(
+    return PreparedData(
         **parts,
         normalisation=normalisation,
         digest=digest(name, names, train_images, eval_images, config.normalisation),
     )
 
 
-def _clinical(root: Path, config: IngestConfig) -> Prepared:
+def _clinical(root: Path, config: IngestConfig) -> PreparedData:
     from medidistill.ingest import ingest
 
     found = ingest(root, config, progress=True)
-    return Prepared(found.train, found.val, found.test, found.normalisation, found.digest)
+    return PreparedData(found.train, found.val, found.test, found.normalisation, found.digest)
 
 
 def _cifar(kind: str) -> Callable[[Path, bool], Raw]:

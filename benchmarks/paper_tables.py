@@ -49,7 +49,7 @@ from medidistill.files import write_json
 from medidistill.networks import raise_malloc_thresholds, should_compile
 from medidistill.pipeline import load_config
 from medidistill.pipeline.arms import SCORING_NETWORKS, make_arm, method_config
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.seeding import derive_seed
 
@@ -94,7 +94,7 @@ class Work:
             for ipc, name in self.table.recipes.items()
             if not self.scale.ipc or ipc in self.scale.ipc
         }
-        self._root, self._read = root, dict[str, Prepared]()
+        self._root, self._read = root, dict[str, PreparedData]()
         self._ready, self._pools = dict[tuple[str, str], Tensor](), dict[str, list[Path]]()
 
     @property
@@ -137,14 +137,14 @@ class Work:
         start = dataclasses.replace(recipe.distill, init=cell.start or "noise", ipc=cell.ipc or 1)
         return dataclasses.replace(recipe, seed=cell.seed, distill=start)
 
-    def data(self, config: RunConfig) -> Prepared:
+    def data(self, config: RunConfig) -> PreparedData:
         """Return the images that a recipe is about, read once for each normalisation."""
         scale, key = self.scale, digest(config.ingest)
         if key not in self._read:
             folder = self.folder / f"prepared-{key}"
             with claim(folder.with_suffix(".lock"), wait=True):
                 try:
-                    self._read[key] = Prepared.read(folder)
+                    self._read[key] = PreparedData.read(folder)
                 except IngestError:
                     load(
                         self.source,
@@ -154,7 +154,7 @@ class Work:
                         eval_images=scale.eval_images,
                         classes=scale.classes,
                     ).save(folder)
-                    self._read[key] = Prepared.read(folder)
+                    self._read[key] = PreparedData.read(folder)
         return self._read[key]
 
     def _images(self, config: RunConfig, split: str) -> Tensor:
@@ -227,7 +227,7 @@ class Work:
         name = digest(self.data(config).digest, *parts)
         return self.folder / "distilled" / f"{cell.arm}-{cell.start}-ipc{cell.ipc}-seed{cell.seed}-{name}"
 
-    def _score(self, config: RunConfig, data: Prepared) -> Callable[[DistilledSet], float]:
+    def _score(self, config: RunConfig, data: PreparedData) -> Callable[[DistilledSet], float]:
         def score(candidate: DistilledSet) -> float:
             arm = Arm("score", candidate.images, candidate.targets, (candidate.training,))
             return self._trained(
@@ -237,7 +237,7 @@ class Work:
         return score
 
     def _trained(
-        self, arm: Arm, config: RunConfig, data: Prepared, networks: int, seed: int, test: bool, name: str = ""
+        self, arm: Arm, config: RunConfig, data: PreparedData, networks: int, seed: int, test: bool, name: str = ""
     ) -> ArmRun:
         steps = max(candidate.steps for candidate in arm.candidates) * (networks + 2 * len(arm.candidates))
         work = steps * min(arm.candidates[0].batch_size, len(arm.images)) * config.network.width

@@ -27,7 +27,7 @@ from medidistill.networks import (
     train,
     train_on_distilled,
 )
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.private_rival import COUNTS_SHARE, fit_private
 from medidistill.privacy.accounting import calibrate_noise, calibrate_noise_jointly
 from medidistill.seeding import stream
@@ -67,10 +67,10 @@ class Task:
     features: Tensor
     test_images: Tensor
     test_features: Tensor
-    data: Prepared
+    data: PreparedData
 
     @classmethod
-    def of(cls, data: Prepared) -> Task:
+    def of(cls, data: PreparedData) -> Task:
         """Normalise and compute the features once."""
         images, test = (data.normalisation.apply(part.images) for part in (data.train, data.test))
         return cls(

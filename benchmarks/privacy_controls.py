@@ -28,7 +28,7 @@ from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, Networ
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.files import read_json, write_json
 from medidistill.ingest import IngestResult, ingest
-from medidistill.pipeline.auditing import Procedure, outsiders
+from medidistill.pipeline.auditing import Procedure, non_members
 from medidistill.privacy import AuditProfile, Claim, audit, audit_text, set_digest
 from medidistill.privacy.gate import evaluate_policy
 from medidistill.record import hardware, versions
@@ -72,7 +72,7 @@ def judged(
 ) -> dict[str, Any]:
     """Audit a set; return the document with the rules of the default policy that it fails, in spite of any record."""
     asked = dataclasses.replace(PROFILE, **profile)
-    strange = outsiders(data) if others is None else others
+    strange = non_members(data) if others is None else others
     found = audit(release, members, strange, distil, asked, procedure=distil.digest, folder=folder, seed=1)
     said = init or str(release.recipe["init"])
     verdicts = evaluate_policy(PolicyConfig(), found, Claim("none"), name=set_digest(release), init=said, budget=None)

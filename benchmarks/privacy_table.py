@@ -49,7 +49,7 @@ from scipy import stats
 from benchmarks.privacy_arms import ARMS, DELTA, Cell, Task
 from medidistill.config import IngestConfig
 from medidistill.files import read_json, write_json
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 
 RESULT = Path(__file__).parent / "results" / "privacy.json"
@@ -68,15 +68,15 @@ def cells() -> Iterator[Cell]:
                     yield Cell(side, arm, epsilon, seed)
 
 
-def _data(folder: Path | None, kept: Path, side: int) -> Prepared:
+def _data(folder: Path | None, kept: Path, side: int) -> PreparedData:
     """Return the images, prepared once for all shards."""
     if not (kept / "test.safetensors").exists():
         if folder is None:
             raise SystemExit(f"{kept}: not prepared yet; name the folder of covid-cxr with --data")
         from medidistill.ingest import ingest  # MONAI takes seconds, and prepared images have no use for it
 
-        Prepared.write(ingest(folder, IngestConfig(image_size=side)), kept)
-    return Prepared.read(kept)
+        PreparedData.write(ingest(folder, IngestConfig(image_size=side)), kept)
+    return PreparedData.read(kept)
 
 
 def score(task: Task, cell: Cell, work: Path) -> dict[str, Any]:

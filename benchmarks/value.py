@@ -29,12 +29,12 @@ from medidistill.config import METHODS, RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.evaluate import Arm, ArmRun, compare, run_arm
-from medidistill.evaluate.intervals import paired_t_interval
+from medidistill.evaluate.intervals import Interval, paired_t_interval
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config, run
 from medidistill.pipeline.arms import FULL, PACKED, cell_file
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.textio import interval_text
 
@@ -115,7 +115,7 @@ def cells_of(work: Path) -> Iterator[Cell]:
     yield from sorted(found, key=dataclasses.astuple)
 
 
-def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: Prepared) -> int:
+def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: PreparedData) -> int:
     """Return the bytes that an arm is trained from: the stored images and soft labels of a set, 8 bits a real value."""
     if arm in METHODS:
         return DistilledSet.load(folder.distill(arm) / "distilled.safetensors").stored_bytes
@@ -133,7 +133,7 @@ def score_bits(cell: Cell, work: Path, method: str = "kernel_warm") -> None:
     file = folder.path / BITS_FILE
     if file.is_file():
         return
-    config, data = load_config(folder.config_file), Prepared.read(folder.ingest)
+    config, data = load_config(folder.config_file), PreparedData.read(folder.ingest)
     kept = ArmRun.load(cell_file(folder, method, ARCHITECTURE))
     stored = DistilledSet.load(folder.distill(method) / "distilled.safetensors")
     found = {}
@@ -179,7 +179,7 @@ def collect(work: Path) -> dict[str, Any]:
     for (side, ipc), members in itertools.groupby(cells_of(work), key=lambda cell: (cell.side, cell.ipc)):
         cells = list(members)
         folders = [RunFolder(cell.folder(work)) for cell in cells]
-        config, data = load_config(folders[0].config_file), Prepared.read(folders[0].ingest)
+        config, data = load_config(folders[0].config_file), PreparedData.read(folders[0].ingest)
         runs = {
             arm: [ArmRun.load(cell_file(folder, arm, ARCHITECTURE)) for folder in folders]
             for arm in config.evaluate.arms
@@ -231,7 +231,7 @@ def collect(work: Path) -> dict[str, Any]:
 
 
 def _span(value: Mapping[str, float], sign: str = "") -> str:
-    return interval_text(value, 3, sign)
+    return interval_text(Interval(value["estimate"], value["low"], value["high"]), 3, sign)
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ from medidistill.files import read_json, write_json
 from medidistill.networks import ParameterLayout, augment, raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config
 from medidistill.pipeline.arms import method_config, validation_score
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.seeding import stream
 
@@ -68,7 +68,7 @@ class Measured:
 
 
 def measure(
-    distilled: DistilledSet, experts: Experts, config: RunConfig, data: Prepared, segments: int, fisher_images: int
+    distilled: DistilledSet, experts: Experts, config: RunConfig, data: PreparedData, segments: int, fisher_images: int
 ) -> Measured:
     """Train students on the set along drawn segments of the experts."""
     settings, shape = method_config(config, "iadd"), experts.architecture
@@ -167,7 +167,7 @@ def _spearman(one: Tensor, other: Tensor) -> float | None:
 
 
 def restart(
-    files: list[Path], config: RunConfig, data: Prepared, w: Mapping[str, Tensor], seeds: int
+    files: list[Path], config: RunConfig, data: PreparedData, w: Mapping[str, Tensor], seeds: int
 ) -> dict[str, Any]:
     """Distil anew with W frozen where it was learned, beside MTT and IADD; return validation scores, seed by seed."""
     iadd = method_config(config, "iadd")
@@ -189,7 +189,7 @@ def restart(
                     normalisation=data.normalisation,
                     training=config.evaluate.small,
                     seed=seed,
-                    real=data.to_learn_from() if settings.reads_real else None,
+                    real=data.training_tensors() if settings.reads_real else None,
                     weights=weights,
                 ),
                 settings,
@@ -210,7 +210,7 @@ def analyse(folder: RunFolder, segments: int, fisher_images: int, seeds: int) ->
     file = folder.distill("iadd") / "distilled.safetensors"
     if not file.is_file():
         raise ConfigError(f"{folder.path}: holds no set of iadd; run it with iadd in evaluate.arms")
-    distilled, data = DistilledSet.load(file), Prepared.read(folder.ingest)
+    distilled, data = DistilledSet.load(file), PreparedData.read(folder.ingest)
     files = sorted(folder.experts.glob("expert-*.safetensors"))
     experts = Experts(files)
     shape = experts.architecture

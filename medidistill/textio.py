@@ -39,6 +39,7 @@ def interval_text(value: Limits, digits: int = 3, sign: str = "") -> str:
         sign: `+` shows the sign of positive numbers too.
 
     Example:
+        >>> from medidistill.evaluate.intervals import Interval
         >>> interval_text(Interval(0.5, 0.25, 0.75), 2)
         '0.50 [0.25, 0.75]'
     """

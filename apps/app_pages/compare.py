@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, named_image, open_page, places, stamp
+from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, named_image, open_page, places, stamp
 from app_pages.purpose import show_purpose
 from app_pages.verdict_panel import show_criteria, show_verdict
 from medidistill.words import arm_words
@@ -192,7 +192,7 @@ def _looks(run: RunView) -> None:
         st.info("No such picture was made in this run.", icon=":material/info:")
         if not (run.folder.ingest / "test.safetensors").is_file():
             st.markdown("The private part of this run was removed, so none can be made now.")
-        elif not at_rest(run):
+        elif not is_idle(run):
             st.markdown("The run is at work. Come back when it has finished.")
         elif st.button("Make it", help="Trains one network an arm again: seconds to minutes.", key="explain"):
             start_explaining(places(), run.folder.path, _CASES)

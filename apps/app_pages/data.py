@@ -95,7 +95,7 @@ def _quality(path: Path) -> None:
     if check.state == "none":
         st.caption(
             "Decodes every file as a run would: damaged ones, copies, laterals, blank films, sizes, bit depth, views. "
-            "Prepared images are not kept; thumbnails of what was set aside are, until you delete them."
+            "PreparedData images are not kept; thumbnails of what was set aside are, until you delete them."
         )
     if check.state == "failed":
         st.error(f"**The check ended with an error.** {check.error}", icon=":material/error:")

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, open_page, places, stamp
+from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places, stamp
 from app_pages.verdict_panel import show_delivery, show_verdict
 from medidistill.errors import MedidistillError
 from view_models.bundles import read_bundle, zipped
@@ -45,7 +45,7 @@ def _release(run: RunView) -> None:
     )
     # a table that wraps its text: what to do must be seen without scrolling sideways
     st.table(gate_table(verdicts), hide_index=True, border="horizontal", alt="Rules of the privacy gate")
-    if not at_rest(run):
+    if not is_idle(run):
         st.info("The run is at work.", icon=":material/autorenew:")
     elif failed:
         go_to("privacy", "Measure it on the page Privacy")

@@ -17,12 +17,12 @@ from view_models.training import Tile
 
 __all__ = [
     "CAUTION",
-    "at_rest",
     "chosen_run",
     "empty",
     "folder_picker",
     "go_to",
     "heading",
+    "is_idle",
     "named_image",
     "open_page",
     "places",
@@ -81,7 +81,7 @@ def chosen_run() -> RunView | None:
     return read_run(places(), Path(path)) if path else None
 
 
-def at_rest(run: RunView) -> bool:
+def is_idle(run: RunView) -> bool:
     """Whether no process works on a run, so that one may be started."""
     return not run_state(places(), run.folder.path).is_busy
 
@@ -171,7 +171,8 @@ def folder_picker(key: str, label: str) -> Path:
         here, children = root, [child.name for child in subfolders(root, root)]
     st.session_state[f"{key}_here"] = str(here)
 
-    child_key = f"{key}_child_{hashlib.sha256(str(here).encode()).hexdigest()[:12]}"  # each folder has a list of its own
+    # each folder has a list of its own
+    child_key = f"{key}_child_{hashlib.sha256(str(here).encode()).hexdigest()[:12]}"
 
     def enter() -> None:
         name = st.session_state[child_key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app_pages.parts import at_rest, chosen_run, empty, go_to, heading, open_page, places
+from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places
 from medidistill.privacy import PROFILES
 from view_models.audits import officer_report, read_audits
 from view_models.presets import spoken_duration
@@ -38,7 +38,7 @@ def _found(run: RunView) -> None:
             st.warning(
                 "The bundle was written before this audit. Write it again, so that its card tells what was found."
             )
-            if at_rest(run) and st.button("Write bundle and report again", key="again", icon=":material/refresh:"):
+            if is_idle(run) and st.button("Write bundle and report again", key="again", icon=":material/refresh:"):
                 resume_run(places(), run.folder.path)
                 open_page("distil", run.folder.path)
 
@@ -59,7 +59,7 @@ def _measure(run: RunView) -> None:
         return
     with st.expander("Measure it: start an audit"):
         st.markdown(
-            "Compares the images with the patients they were made from, distils again and again without half of the "
+            "Compares the images with the patients they were made from, distils repeatedly without half of the "
             "patients to see whether that shows, plants odd cases, and tries to recognise patients. It can be stopped; "
             "finished repetitions are kept."
         )
@@ -76,7 +76,7 @@ def _measure(run: RunView) -> None:
         outlook = read_outlook(run)
         if outlook is not None and outlook.hopeless:
             st.warning("It measures the set, but cannot lead to a release: see what no audit can change above.")
-        if not at_rest(run):
+        if not is_idle(run):
             st.info("The run is at work.", icon=":material/autorenew:")
             go_to("distil", "See how it stands")
         elif st.button("Start the audit", type="primary", icon=":material/play_arrow:", key="start_audit"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app_pages.parts import at_rest, open_page, places, plain_text
+from app_pages.parts import is_idle, open_page, places, plain_text
 from medidistill.errors import MedidistillError
 from medidistill.results.verdict import Colour, Verdict
 from medidistill.words import VERDICT_QUESTION, criteria_note
@@ -109,7 +109,7 @@ def show_delivery(run: RunView) -> None:
             "Audit, bundle and report are made anew; a bundle that was released is then no longer. A method that is "
             "named after the test patients were scored cannot get a green verdict."
         )
-        if not at_rest(run):
+        if not is_idle(run):
             st.info("The run is at work.", icon=":material/autorenew:")
         elif st.button("Write the bundle again", disabled=chosen == methods[0], key="deliver_again"):
             try:

@@ -64,7 +64,7 @@ def read_bundle(path: Path) -> BundleView:
         told = read_json(path / "recipe.json")
     except IngestError:
         told = {}
-    recipe = told if isinstance(told, dict) else {}  # whatever a stranger wrote; the check says what is wrong with it
+    recipe = told if isinstance(told, dict) else {}  # untrusted input; the check says what is wrong with it
     card = path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     found = examine(path)

@@ -10,13 +10,13 @@ import gc
 import sys
 import threading
 
-__all__ = ["leave_modules_alone"]
+__all__ = ["freeze_imported_objects"]
 
 _LOCK = threading.Lock()
 _seen = 0
 
 
-def leave_modules_alone() -> bool:
+def freeze_imported_objects() -> bool:
     """Freeze what lives now, if modules were loaded since the last call; return whether that was so.
 
     What was frozen before is collected once more, so that nothing stays for good that was only in use at the time.

@@ -141,7 +141,7 @@ class Job:
         told = [line for line in self.lines() if line.startswith("medidistill: error: ")]
         if told:
             return told[-1].removeprefix("medidistill: error: ")
-        return _CODES.get(code or 0, "it ended without a word (killed, or the machine was switched off)")
+        return _CODES.get(code or 0, "it terminated unexpectedly (killed, or the machine was switched off)")
 
     def stop(self) -> None:
         """Ask it to stop: what it finished is kept."""

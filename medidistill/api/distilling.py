@@ -31,7 +31,7 @@ from medidistill.pipeline.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.runner import working
 from medidistill.pipeline.stages import stages_of
 from medidistill.pipeline.stages.ingest import ingest_images, source_of
-from medidistill.pipeline.stopping import Stop
+from medidistill.pipeline.stopping import GracefulShutdown
 
 __all__ = ["distill"]
 
@@ -209,11 +209,11 @@ def _in_folder(
     wanted = [
         stage for stage in stages_of(config) if stage.kind not in _LATER and (evaluate or stage.kind != "evaluate")
     ]
-    stop = Stop("name the same folder with resume=True to go on")
+    stop = GracefulShutdown("name the same folder with resume=True to go on")
     try:
         with (
             torch_unchanged(),
-            stop.listening(),
+            stop.install_handlers(),
             working(
                 run_folder,
                 stop=stop,

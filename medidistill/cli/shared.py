@@ -17,9 +17,9 @@ from medidistill.errors import ConfigError
 
 if TYPE_CHECKING:
     from medidistill.config import PhantomConfig, RunConfig
-    from medidistill.pipeline import RunFolder, Stop
+    from medidistill.pipeline import GracefulShutdown, RunFolder
     from medidistill.pipeline.sinks import Sink
-    from medidistill.pipeline.work import Run
+    from medidistill.pipeline.work import RunContext
 
 __all__ = [
     "check_input",
@@ -37,10 +37,10 @@ __all__ = [
 
 def run_command(arguments: Namespace) -> None:
     """Do what the parsed arguments ask for. Raises `MedidistillError`."""
-    from medidistill.pipeline.stopping import Stop
+    from medidistill.pipeline.stopping import GracefulShutdown
 
     _check_ranks(arguments)
-    with Stop(_hint(arguments)).listening() as stop:
+    with GracefulShutdown(_hint(arguments)).install_handlers() as stop:
         arguments.handler(arguments, stop)
 
 
@@ -106,7 +106,9 @@ def make_phantoms(folder: Path, config: PhantomConfig, arguments: Namespace) -> 
     return generate_phantom(folder, config, progress=not arguments.quiet)
 
 
-def run_all_stages(arguments: Namespace, stop: Stop, config: RunConfig, source: Path | None, output: Path) -> None:
+def run_all_stages(
+    arguments: Namespace, stop: GracefulShutdown, config: RunConfig, source: Path | None, output: Path
+) -> None:
     """Run what the arguments ask for and print what came of it."""
     from medidistill.pipeline import RunFolder, run
 
@@ -152,7 +154,7 @@ def _sinks(arguments: Namespace) -> tuple[Sink, ...]:
 
 
 @contextlib.contextmanager
-def open_run(arguments: Namespace, stop: Stop, *, ranks: bool = False) -> Iterator[Run]:
+def open_run(arguments: Namespace, stop: GracefulShutdown, *, ranks: bool = False) -> Iterator[RunContext]:
     """Open the run at `--output` for one stage.
 
     Args:

@@ -113,7 +113,8 @@ class Ranks:
         """Let an error inside the block end every rank: the first one tells the others, which raise it too.
 
         Raises:
-            MedidistillError: of the class that the first rank raised; `ResourceError` where one ended without a word.
+            MedidistillError: of the class that the first rank raised; `ResourceError` where one terminated
+                unexpectedly.
         """
         try:
             yield

@@ -204,5 +204,5 @@ def _notes(
     if redrawn:
         notes.append(f"{redrawn} patient resamples lacked a class and were drawn again.")
     if any(len(group.units) == 1 for group in groups.values()):
-        notes.append("Arms with one network: the interval covers the patients only, not the luck of training.")
+        notes.append("Arms with one network: the interval covers the patients only, not the variance of training.")
     return tuple(notes)

@@ -129,7 +129,7 @@ def percentile_interval(estimate: float, draws: npt.ArrayLike, confidence: float
 def paired_t_interval(differences: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """Return mean +- t_{n-1} sd / sqrt(n) of paired differences over networks or seeds.
 
-    Covers the luck of training on these test patients; the bootstrap covers the patients too.
+    Covers the variance of training (over seeds) on these test patients; the bootstrap covers the patients too.
 
     Args:
         differences: (n,) finite numbers, n >= 2.

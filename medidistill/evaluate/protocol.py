@@ -1,4 +1,4 @@
-"""The protocol of the comparison: fresh networks, choices on validation only, the same luck for every arm.
+"""The protocol of the comparison: fresh networks, choices on validation only, common random numbers across arms.
 
 An *arm* is one thing to train on (all real data, a few real images, a distilled set). Network i of every arm
 starts from the same weights and draws from the same batch stream, so that differences between arms are
@@ -24,9 +24,9 @@ from medidistill.files import load_tensors, save_tensors
 from medidistill.networks import make_network, predict, train
 from medidistill.seeding import global_seed, stream
 
-__all__ = ["CHOOSING_NETWORKS", "Arm", "ArmRun", "run_arm", "train_network"]
+__all__ = ["SELECTION_NETWORKS", "Arm", "ArmRun", "run_arm", "train_network"]
 
-CHOOSING_NETWORKS = 2
+SELECTION_NETWORKS = 2
 _FORMAT = 1
 _ARRAYS = ("test_probabilities", "val_probabilities", "external_probabilities")
 
@@ -201,7 +201,7 @@ def run_arm(
 ) -> ArmRun:
     """Train fresh networks on one arm and score them on validation; predict the test images if they are given.
 
-    With several candidates each is first tried with `CHOOSING_NETWORKS` networks of their own streams; the one with
+    With several candidates each is first tried with `SELECTION_NETWORKS` networks of their own streams; the one with
     the best mean validation balanced accuracy (the first on a tie) then trains the `networks` that count.
     Network i is that of `train_network`: its weights and batches come from streams that do not depend on the arm.
     The test labels never come here.
@@ -229,7 +229,7 @@ def run_arm(
     if networks < 1:
         raise ConfigError(f"networks={networks}: must be >= 1")
     options = arm.options()
-    trials = len(options) * CHOOSING_NETWORKS if len(options) > 1 else 0
+    trials = len(options) * SELECTION_NETWORKS if len(options) > 1 else 0
     trainer = _Trainer(network, num_classes, seed, val_images, val_labels, compile, trials + networks, on_network)
     scores = tuple(trainer.trial(*option) for option in options) if trials else ()
     form, training = options[_best(arm, scores)] if trials else options[0]
@@ -300,7 +300,7 @@ class _Trainer:
 
     def trial(self, arm: Arm, training: TrainingConfig) -> float | None:
         """Return the mean score of a candidate over networks of their own; None where one is not finite."""
-        return _mean_or_none([self.train(arm, training, "choose", i).score for i in range(CHOOSING_NETWORKS)])
+        return _mean_or_none([self.train(arm, training, "choose", i).score for i in range(SELECTION_NETWORKS)])
 
 
 def _probabilities(model: torch.nn.Module, images: Tensor) -> npt.NDArray[np.float32]:

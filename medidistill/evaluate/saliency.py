@@ -4,7 +4,7 @@ Grad-CAM weights the channels of a late feature map by the mean slope of the cla
 It is as coarse as that map (8 x 8 cells for the ConvNet at 64 pixels) and has no scale of its own: each map is divided
 by its largest value.
 
-Cases are drawn, not picked: by what two models make of them, and by lot within that.
+Cases are drawn, not picked: by what two models make of them, and at random within that.
 
 Source: Selvaraju et al. 2017, ICCV (Grad-CAM), in MONAI's implementation; Adebayo et al. 2018, NeurIPS (why a plausible
 map is no proof).
@@ -88,13 +88,13 @@ def outcomes(
 def draw_cases(
     by_outcome: Mapping[str, npt.NDArray[np.int64]], patient_ids: Sequence[str], cases: int, seed: int
 ) -> dict[str, list[int]]:
-    """Return up to `cases` images of each outcome, drawn by lot, no patient twice.
+    """Return up to `cases` images of each outcome, drawn at random, no patient twice.
 
     Args:
         by_outcome: what `outcomes` returned.
         patient_ids: of all images.
         cases: of each outcome, >= 1.
-        seed: decides the lots, whatever the maps look like.
+        seed: of the drawing, whatever the maps look like.
     """
     seen: set[str] = set()
     drawn: dict[str, list[int]] = {}

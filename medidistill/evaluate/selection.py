@@ -1,4 +1,4 @@
-"""The honest rivals of a distilled set: the same number of real images, drawn at random, by k-means or by herding.
+"""Coreset baselines of a distilled set: the same number of real images, drawn at random, by k-means or by herding.
 
 They bound what distillation is worth in accuracy. They are real images and never leave the hospital.
 """

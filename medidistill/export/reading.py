@@ -16,7 +16,7 @@ from medidistill.config import with_settings
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ArgumentError, ConfigError, IngestError
 from medidistill.export.showing import as_paths, contact_sheet, read_pictures
-from medidistill.export.sums import SUMS, file_digest, listed, read_small
+from medidistill.export.sums import SUMS, file_digest, listed, read_bounded
 from medidistill.files import translate_os_errors
 from medidistill.intensities import to_unit_range
 from medidistill.networks import adapt_network, predict, train_on_distilled
@@ -171,7 +171,7 @@ def read_set(path: Path, facts: Mapping[str, Any] | None = None) -> Bundle:
 def read_recipe(folder: Path) -> dict[str, Any]:
     """Return `recipe.json` of a bundle. Raises `IngestError` when it is not a JSON object."""
     try:
-        recipe = json.loads(read_small(folder / "recipe.json").decode("utf-8"), parse_constant=_no_constant)
+        recipe = json.loads(read_bounded(folder / "recipe.json").decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise IngestError(f"{folder}/recipe.json: not valid JSON ({error})") from error
     if not isinstance(recipe, dict):

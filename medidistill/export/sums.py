@@ -18,7 +18,7 @@ __all__ = [
     "files_of",
     "folder_problems",
     "listed",
-    "read_small",
+    "read_bounded",
     "sums_text",
 ]
 
@@ -30,8 +30,8 @@ _LARGEST = 16 * 2**20
 _LARGEST_FILE = 8 * 2**30
 
 
-def read_small(path: Path) -> bytes:
-    """Return the bytes of a text file of a bundle; never more than 16 MiB, whatever a stranger put there.
+def read_bounded(path: Path) -> bytes:
+    """Return the bytes of a text file of a bundle; never more than 16 MiB, as its input is untrusted.
 
     Raises:
         IngestError: missing, a link, not a plain file, too large, or not readable.
@@ -52,7 +52,7 @@ def listed(folder: Path) -> tuple[dict[str, str], list[str]]:
     Raises:
         IngestError: there is no such list, or it cannot be read.
     """
-    text = read_small(folder / SUMS).decode("utf-8", errors="replace")
+    text = read_bounded(folder / SUMS).decode("utf-8", errors="replace")
     found: dict[str, str] = {}
     problems = []
     for number, line in enumerate(text.split("\n")[:-1], start=1):

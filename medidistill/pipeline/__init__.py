@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from medidistill.pipeline.sinks import make_sinks
     from medidistill.pipeline.stages import stage_names
     from medidistill.pipeline.status import describe, read_status
-    from medidistill.pipeline.stopping import Stop
+    from medidistill.pipeline.stopping import GracefulShutdown
     from medidistill.pipeline.support import make_support_package
 
 __all__ = [
+    "GracefulShutdown",
     "RunFolder",
-    "Stop",
     "app_file",
     "clean",
     "config_schema",
@@ -50,7 +50,7 @@ __all__ = [
 
 _HOME = {
     "RunFolder": "run_folder",
-    "Stop": "stopping",
+    "GracefulShutdown": "stopping",
     "app_file": "resources",
     "clean": "cleaning",
     "config_schema": "schema",

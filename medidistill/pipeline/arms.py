@@ -18,7 +18,7 @@ from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
 from medidistill.packed_images import PackedImages
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.private_rival import private_rival
 from medidistill.pipeline.run_folder import RunFolder
@@ -186,7 +186,7 @@ def _full_trainings(config: RunConfig, images: int) -> tuple[TrainingConfig, ...
 def make_arm(
     name: str,
     config: RunConfig,
-    data: Prepared,
+    data: PreparedData,
     distilled: Mapping[str, DistilledSet],
     experts: Experts | None = None,
 ) -> Arm:
@@ -275,7 +275,7 @@ def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: E
 
 
 def validation_score(
-    config: RunConfig, data: Prepared, *, compile: bool = False, device: torch.device | str = "cpu"
+    config: RunConfig, data: PreparedData, *, compile: bool = False, device: torch.device | str = "cpu"
 ) -> Callable[[DistilledSet], float]:
     """Return the score that picks the best outer step: mean balanced accuracy on validation.
 

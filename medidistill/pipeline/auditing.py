@@ -21,16 +21,16 @@ from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisatio
 from medidistill.errors import DivergedError
 from medidistill.networks import secret_generator, should_compile
 from medidistill.pipeline.arms import delivery, method_config, training_of
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.released_statistics import release_noise
 from medidistill.pipeline.stages.experts import with_noise
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 from medidistill.privacy import AuditProfile
 
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
 
-__all__ = ["Procedure", "outsiders", "procedure_of", "until_chosen"]
+__all__ = ["Procedure", "non_members", "procedure_of", "until_chosen"]
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Procedure:
         return digest(self.network, self.experts, self.distillation, self.training, self.class_names, *before)
 
 
-def outsiders(data: Prepared | IngestResult) -> LabelledImages:
+def non_members(data: PreparedData | IngestResult) -> LabelledImages:
     """Return the images of patients that nothing was learned from: validation and test."""
     val, test = data.val, data.test
     return LabelledImages(
@@ -168,7 +168,7 @@ def outsiders(data: Prepared | IngestResult) -> LabelledImages:
 
 
 def procedure_of(
-    run: Run, profile: AuditProfile, data: Prepared, scratch: Path, workers: int, method: str = ""
+    run: RunContext, profile: AuditProfile, data: PreparedData, scratch: Path, workers: int, method: str = ""
 ) -> Procedure:
     """Return the procedure of a run.
 

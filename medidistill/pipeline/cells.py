@@ -12,21 +12,21 @@ from medidistill.distillation import Experts, expert_file
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm
-from medidistill.evaluate.protocol import CHOOSING_NETWORKS
+from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.hashing import tensor_sha256
 from medidistill.networks import should_compile
 from medidistill.pipeline.arms import FULL, cell_file, compared, make_arm
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.rivals import rivals
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
-__all__ = ["Contest", "fingerprint", "make_contest", "run_cells"]
+__all__ = ["ComparisonInputs", "comparison_inputs", "fingerprint", "run_cells"]
 
 
 @dataclass(frozen=True)
-class Contest:
+class ComparisonInputs:
     """What takes part in a comparison.
 
     Args:
@@ -37,7 +37,7 @@ class Contest:
         experts: the pool of the run, which may label real images; None where there is none, or where it is private.
     """
 
-    data: Prepared
+    data: PreparedData
     distilled: Mapping[str, DistilledSet]
     external: LabelledImages | None = None
     basis: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Contest:
         """Names of the arms in the order of the table."""
         return tuple(self.basis)
 
-    def inputs(self, run: Run, name: str, architecture: str) -> str:
+    def inputs(self, run: RunContext, name: str, architecture: str) -> str:
         """Return what names a cell: all that its networks and predictions rest on."""
         config, rules = run.config, run.config.evaluate
         return digest(
@@ -73,7 +73,7 @@ def fingerprint(images: LabelledImages) -> str:
     return digest(tensor_sha256(images.images), images.labels.tolist(), list(images.patient_ids))
 
 
-def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> Contest:
+def comparison_inputs(run: RunContext, data: PreparedData, external: LabelledImages | None) -> ComparisonInputs:
     """Collect the arms of this run: real images, its distilled sets, bundles from elsewhere."""
     config = run.config
     distilled, basis = {}, {}
@@ -90,10 +90,10 @@ def make_contest(run: Run, data: Prepared, external: LabelledImages | None) -> C
             bundle.alpha,
             as_dict(bundle.normalisation),
         )
-    return Contest(data, distilled, external, basis, _labelling_pool(run))
+    return ComparisonInputs(data, distilled, external, basis, _labelling_pool(run))
 
 
-def _labelling_pool(run: Run) -> Experts | None:
+def _labelling_pool(run: RunContext) -> Experts | None:
     """Return the run's experts where they may label real images: not where they are private, as the labels are not."""
     config = run.config
     files = [expert_file(run.folder.experts, number) for number in range(config.experts.count)]
@@ -101,7 +101,7 @@ def _labelling_pool(run: Run) -> Experts | None:
     return Experts(files) if usable else None
 
 
-def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
+def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
     """Train what is not there yet; return the cells, architecture by architecture."""
     runs: list[ArmRun] = []
     pieces = [
@@ -124,11 +124,11 @@ def run_cells(run: Run, contest: Contest) -> list[ArmRun]:
 
 
 def _trained(
-    run: Run, contest: Contest, name: str, network: NetworkConfig, inputs: str, piece: tuple[int, int]
+    run: RunContext, contest: ComparisonInputs, name: str, network: NetworkConfig, inputs: str, piece: tuple[int, int]
 ) -> ArmRun:
     config, data = run.config, contest.data
     arm = make_arm(name, config, data, contest.distilled, contest.experts)
-    compiled = _pays(arm, network, config.evaluate.networks, config.evaluate.compile)
+    compiled = _compilation_pays_off(arm, network, config.evaluate.networks, config.evaluate.compile)
     arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs, "compiled": compiled})
     # a bundle from elsewhere says itself how images are normalised before its networks see them
     normalisation = contest.distilled[name].normalisation if name in contest.distilled else data.normalisation
@@ -150,12 +150,12 @@ def _trained(
         )
 
 
-def _pays(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
+def _compilation_pays_off(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
     """Whether compiling is repaid by the training of all networks of a cell; library networks train eagerly."""
     if network.name != "convnet" or arm.fit is not None:
         return False
     trainings = [training for _, training in arm.options()]
-    choosing = CHOOSING_NETWORKS if len(trainings) > 1 else 0
+    choosing = SELECTION_NETWORKS if len(trainings) > 1 else 0
     steps = [networks * trainings[0].steps, *(choosing * one.steps for one in trainings)]
     batch = min(arm.candidates[0].batch_size, len(arm.images))
     return should_compile(mode, sum(steps) * batch * network.width * arm.images[0, 0].numel())

@@ -21,8 +21,8 @@ from medidistill.evaluate.clinical import (
     subgroups_csv,
 )
 from medidistill.files import write_json, write_text
-from medidistill.pipeline.prepared import Prepared
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.pipeline.work import RunContext
 
 __all__ = ["clinical_settings", "write_clinical"]
 
@@ -44,7 +44,7 @@ def clinical_settings(config: RunConfig, arms: Sequence[str]) -> ClinicalSetting
 
 
 def write_clinical(
-    run: Run, data: Prepared, scored: LabelledImages, runs: Sequence[ArmRun], folder: Path
+    run: RunContext, data: PreparedData, scored: LabelledImages, runs: Sequence[ArmRun], folder: Path
 ) -> ClinicalComparison:
     """Compute the clinical figures of `runs` on the images `scored`; leave JSON, CSV and the checklists in `folder`.
 
@@ -85,7 +85,7 @@ def _subgroups(images: LabelledImages) -> Mapping[str, Sequence[Any]]:
     return known
 
 
-def _probe(data: Prepared, scored: LabelledImages) -> tuple[ProbeData, ProbeData] | None:
+def _probe(data: PreparedData, scored: LabelledImages) -> tuple[ProbeData, ProbeData] | None:
     """Return what the source probe looks at: the images as the networks see them; None where no site is known."""
     if not any(data.train.sites) or not any(scored.sites):
         return None

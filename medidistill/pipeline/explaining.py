@@ -17,20 +17,22 @@ from medidistill.evaluate.protocol import train_network
 from medidistill.evaluate.saliency import draw_cases, grad_cam, outcomes
 from medidistill.networks import predict
 from medidistill.pipeline.arms import cell_file, chosen_form, make_arm
-from medidistill.pipeline.cells import Contest, make_contest
+from medidistill.pipeline.cells import ComparisonInputs, comparison_inputs
 from medidistill.pipeline.clinical import clinical_settings
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.progress import say
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 from medidistill.report import ExplainedCase, Explanations
 from medidistill.words import arm_words
 
 __all__ = ["explanations"]
 
-_RULE = "Cases were drawn by lot among the test images of each outcome (left), one a patient, before any map was made."
+_RULE = (
+    "Cases were drawn at random among the test images of each outcome (left), one a patient, before any map was made."
+)
 
 
-def explanations(run: Run, data: Prepared) -> Explanations | None:
+def explanations(run: RunContext, data: PreparedData) -> Explanations | None:
     """Return what `evaluate.saliency` asks for, None where it asks for nothing. What it returns shows patients.
 
     Network 0 of each arm is trained again from the same streams: on a CPU the very network that the comparison
@@ -42,7 +44,7 @@ def explanations(run: Run, data: Prepared) -> Explanations | None:
     asked = run.config.evaluate.saliency
     if not asked.cases:
         return None
-    contest = make_contest(run, data, None)
+    contest = comparison_inputs(run, data, None)
     arms = _arms(run, contest)
     architecture, names = run.config.evaluate.architectures[0], data.test.class_names
     probabilities, networks, inputs = {}, {}, {}
@@ -80,7 +82,7 @@ def explanations(run: Run, data: Prepared) -> Explanations | None:
     return Explanations(architecture, _RULE, {name: len(found) for name, found in by_outcome.items()}, cases)
 
 
-def _originals(run: Run, keys: Sequence[str]) -> Mapping[str, npt.NDArray[np.floating[Any]]]:
+def _originals(run: RunContext, keys: Sequence[str]) -> Mapping[str, npt.NDArray[np.floating[Any]]]:
     """Return the films of some prepared images at the resolution of their files, as far as these are still there."""
     source, table = run.folder.noted_source(), run.folder.ingest / "manifest.csv"
     if source is None or not table.is_file():
@@ -94,7 +96,7 @@ def _originals(run: Run, keys: Sequence[str]) -> Mapping[str, npt.NDArray[np.flo
     return original_squares(source, run.config.ingest, wanted, run.folder.ingest)
 
 
-def _arms(run: Run, contest: Contest) -> Sequence[str]:
+def _arms(run: RunContext, contest: ComparisonInputs) -> Sequence[str]:
     reference = clinical_settings(run.config, contest.arms).reference
     wanted = run.config.evaluate.saliency.arms or (reference, *contest.distilled)
     arms = tuple(dict.fromkeys(wanted))
@@ -112,7 +114,7 @@ def _arms(run: Run, contest: Contest) -> Sequence[str]:
     return arms
 
 
-def _network(run: Run, contest: Contest, name: str, architecture: str) -> torch.nn.Module:
+def _network(run: RunContext, contest: ComparisonInputs, name: str, architecture: str) -> torch.nn.Module:
     cell = ArmRun.load(cell_file(run.folder, name, architecture))
     arm = make_arm(name, run.config, contest.data, contest.distilled, contest.experts)
     return train_network(

@@ -11,14 +11,14 @@ from medidistill.distilled_set import LabelledImages
 from medidistill.errors import IngestError
 from medidistill.files import read_json, write_json
 from medidistill.patient_units import PatientUnits
-from medidistill.pipeline.prepared import Prepared, load_split, private_folder, save_split
+from medidistill.pipeline.prepared import PreparedData, load_split, private_folder, save_split
 from medidistill.pipeline.progress import say
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
 __all__ = ["external_set", "external_units"]
 
 
-def external_set(run: Run, data: Prepared) -> LabelledImages | None:
+def external_set(run: RunContext, data: PreparedData) -> LabelledImages | None:
     """Return the images of `evaluate.external`, None where it is empty. They are read once and kept with the others.
 
     Raises:
@@ -55,7 +55,7 @@ def external_set(run: Run, data: Prepared) -> LabelledImages | None:
     return result.test
 
 
-def external_units(run: Run) -> PatientUnits:
+def external_units(run: RunContext) -> PatientUnits:
     """Return what stands for a patient in the external test set, which has been read."""
     with open(run.folder.ingest / "external" / "manifest.csv", encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))

@@ -37,7 +37,7 @@ from medidistill.pipeline.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.runner import run
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.status import State, read_status
-from medidistill.pipeline.stopping import Stop
+from medidistill.pipeline.stopping import GracefulShutdown
 from medidistill.pipeline.withholding import full_text, make_public
 from medidistill.record import RunRecord
 
@@ -106,7 +106,7 @@ def process(
     settings: IntakeSettings,
     *,
     progress: bool = True,
-    stop: Stop | None = None,
+    stop: GracefulShutdown | None = None,
     command: str = "",
     sinks: tuple[Sink, ...] = (),
 ) -> Pass:
@@ -129,7 +129,7 @@ def process(
     with private_umask(), folder.locked("processor") as mine:
         if not mine:
             return Pass(("another process is at work on this intake",), 0)
-        return _Processor(folder, settings, progress, stop or Stop(), command, sinks).go()
+        return _Processor(folder, settings, progress, stop or GracefulShutdown(), command, sinks).go()
 
 
 def purge(folder: IntakeFolder, name: str) -> list[str]:
@@ -153,7 +153,7 @@ class _Processor:
     folder: IntakeFolder
     settings: IntakeSettings
     progress: bool
-    stop: Stop
+    stop: GracefulShutdown
     command: str
     sinks: tuple[Sink, ...]
 

@@ -23,7 +23,7 @@ from medidistill.pipeline.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.runner import run
 from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.status import State, read_status
-from medidistill.pipeline.stopping import Stop
+from medidistill.pipeline.stopping import GracefulShutdown
 from medidistill.pipeline.support import make_support_package
 from medidistill.record import RunRecord
 
@@ -54,7 +54,7 @@ def run_night(
     config: RunConfig,
     *,
     progress: bool = True,
-    stop: Stop | None = None,
+    stop: GracefulShutdown | None = None,
     command: str = "",
     sinks: tuple[Sink, ...] = (),
 ) -> Night:
@@ -89,7 +89,7 @@ class _Runner:
     notes: Notes
     config: RunConfig
     progress: bool
-    stop: Stop | None
+    stop: GracefulShutdown | None
     command: str
     sinks: tuple[Sink, ...]
 

@@ -20,7 +20,7 @@ from medidistill.files import load_tensors, private_folder, save_tensors
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
 
-__all__ = ["Prepared", "load_split", "private_folder", "save_split"]
+__all__ = ["PreparedData", "load_split", "private_folder", "save_split"]
 
 _SPLITS = ("train", "val", "test")
 _TENSORS = ("images", "labels")
@@ -45,7 +45,7 @@ def load_split(path: Path) -> tuple[LabelledImages, dict[str, Any], dict[str, Te
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """The three splits with what turns their intensities into network input.
 
     Args:
@@ -67,12 +67,12 @@ class Prepared:
         """Images of all splits."""
         return len(self.train) + len(self.val) + len(self.test)
 
-    def to_learn_from(self) -> tuple[Tensor, Tensor]:
+    def training_tensors(self) -> tuple[Tensor, Tensor]:
         """Return the training images as networks see them, (N, C, H, W), and their labels, (N,) int64."""
         return self.normalisation.apply(self.train.images), self.train.labels
 
     @classmethod
-    def write(cls, result: IngestResult, folder: Path) -> Prepared:
+    def write(cls, result: IngestResult, folder: Path) -> PreparedData:
         """Keep what `ingest` returned in `folder`: one tensor file a split, manifest and quarantine list."""
         cls(result.train, result.val, result.test, result.normalisation, result.digest).save(folder)
         result.write_tables(folder)
@@ -87,7 +87,7 @@ class Prepared:
             save_split(folder / f"{split}.safetensors", getattr(self, split), header, more)
 
     @classmethod
-    def read(cls, folder: Path) -> Prepared:
+    def read(cls, folder: Path) -> PreparedData:
         """Read what `write` kept. Raises `IngestError` when it is missing, damaged or mixed."""
         splits, headers = [], []
         kept: dict[str, Tensor] = {}

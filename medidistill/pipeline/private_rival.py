@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from medidistill.config import RunConfig, TrainingConfig
 from medidistill.evaluate import Arm
 from medidistill.networks import PatientGradient, noised_class_counts, secret_generator, train_private
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 
 __all__ = ["COUNTS_SHARE", "NAME", "fit_private", "private_rival"]
 
@@ -28,7 +28,7 @@ NAME = "dp_full"
 COUNTS_SHARE = 0.05  # of the budget, for the classes' numbers of patients
 
 
-def private_rival(config: RunConfig, data: Prepared) -> Arm:
+def private_rival(config: RunConfig, data: PreparedData) -> Arm:
     """Return the arm of a network trained on all real images by DP-SGD. Raises `ConfigError`."""
     from medidistill.privacy.accounting import calibrate_noise_jointly
 

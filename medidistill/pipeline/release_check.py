@@ -24,7 +24,7 @@ from medidistill.privacy.shadows import planted_canaries
 
 if TYPE_CHECKING:
     from medidistill.ingest.sources import Record
-    from medidistill.pipeline.work import Run
+    from medidistill.pipeline.work import RunContext
 
 __all__ = [
     "ReleaseCheck",
@@ -192,7 +192,7 @@ def count_splits(records: list[Record], config: RunConfig, *, phantom: bool = Fa
     )
 
 
-def check_after_ingest(run: Run, profile: str = "") -> ReleaseCheck:
+def check_after_ingest(run: RunContext, profile: str = "") -> ReleaseCheck:
     """Check the release of a run whose images are read, and keep the result as `OUT/release-check.json`.
 
     Raises:

@@ -19,7 +19,7 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator
 from medidistill.pipeline.arms import method_config
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
 __all__ = ["distil_released", "release_noise"]
 
@@ -35,13 +35,13 @@ def release_noise(dp: DPConfig) -> float:
     return dp.noise_multiplier or calibrate_noise(dp.epsilon, dp.delta, sampling_rate=1.0, steps=1)
 
 
-def distil_released(run: Run, method: str) -> None:
+def distil_released(run: RunContext, method: str) -> None:
     """Release the statistics of the training split unless that was done, and make the images of them."""
     data, config, stage = run.data(), method_config(run.config, method), f"distill/{method}"
     dp, small, folder = run.config.experts.dp, run.config.evaluate.small, run.folder.distill(method)
     release = digest("moments", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
     inputs = digest("distill", method, release, config, run.config.network, small, run.config.seed)
-    if run.finished(stage, inputs, folder / "distilled.safetensors"):
+    if run.is_up_to_date(stage, inputs, folder / "distilled.safetensors"):
         return
     statistics = _release(run, folder / "statistics.safetensors", release)
     entries: list[dict[str, Any]] = []
@@ -72,10 +72,10 @@ def distil_released(run: Run, method: str) -> None:
     summary = {"status": "completed", "best_step": config.outer_steps, "entries": entries, "events": []}
     write_json(folder / "history.json", summary)
     made.save(folder / "distilled.safetensors")
-    run.note(stage, inputs, best_step=config.outer_steps, alpha=made.alpha)
+    run.mark_finished(stage, inputs, best_step=config.outer_steps, alpha=made.alpha)
 
 
-def _release(run: Run, file: Path, name: str) -> FeatureStatistics:
+def _release(run: RunContext, file: Path, name: str) -> FeatureStatistics:
     try:
         tensors, header = load_tensors(file)
         if header.get("release") == name:
@@ -85,7 +85,9 @@ def _release(run: Run, file: Path, name: str) -> FeatureStatistics:
     data, dp = run.data(), run.config.experts.dp
     sigma = release_noise(dp)
     parameters = {"noise_multiplier": sigma, "delta": dp.delta}
-    run.touch("feature_statistics", digest(name, secrets.token_hex(8)), "gaussian", parameters, train=data.train)
+    run.record_data_access(
+        "feature_statistics", digest(name, secrets.token_hex(8)), "gaussian", parameters, train=data.train
+    )
     statistics = noised_statistics(
         features_of(data.normalisation.apply(data.train.images)),
         data.train.labels,

@@ -24,7 +24,7 @@ from medidistill.patient_units import PatientUnits
 from medidistill.pipeline import release_log
 from medidistill.pipeline.config_file import load_section
 from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 from medidistill.privacy import Claim, ProvenanceLog, set_digest
 from medidistill.privacy.accounting import SubsampledGaussian, epsilon_spent, mechanisms_of
 from medidistill.privacy.gate import (
@@ -128,7 +128,7 @@ class _Entry:
         return self.ledger.add(self.patients, self.facts["set"], self.mechanisms, **facts)
 
 
-def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Sequence[Override] = ()) -> Release:
+def release(run: RunContext, distilled: DistilledSet, *, wanted: bool, overrides: Sequence[Override] = ()) -> Release:
     """Decide whether a set may leave; without `wanted` only describe it.
 
     Args:
@@ -202,7 +202,7 @@ def release(run: Run, distilled: DistilledSet, *, wanted: bool, overrides: Seque
 
 
 @contextlib.contextmanager
-def only_release(run: Run) -> Iterator[None]:
+def only_release(run: RunContext) -> Iterator[None]:
     """Let no other run that shares the ledger decide a release inside the block."""
     with Ledger(_ledger_file(run)).exclusive():
         yield
@@ -247,11 +247,11 @@ def _budget(claim: Claim, ledger: Ledger, patients: Sequence[str], name: str) ->
     return Budget(epsilon_spent([*mechanisms_of(claim.events), *earlier], delta), delta)
 
 
-def _ledger_file(run: Run) -> Path:
+def _ledger_file(run: RunContext) -> Path:
     return release_log.ledger_of(run.folder, run.config.privacy.ledger)
 
 
-def _log(run: Run, overridden: Sequence[Verdict], name: str) -> None:
+def _log(run: RunContext, overridden: Sequence[Verdict], name: str) -> None:
     """Append each override to audit/overrides.jsonl."""
     if not overridden:
         return

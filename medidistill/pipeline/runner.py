@@ -22,8 +22,8 @@ from medidistill.pipeline.sinks import Sink
 from medidistill.pipeline.stages import position, stage_names, stages_of
 from medidistill.pipeline.stages.experts import experts
 from medidistill.pipeline.stages.ingest import source_of
-from medidistill.pipeline.stopping import Stop
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.stopping import GracefulShutdown
+from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 
 __all__ = ["plan", "run", "train_shard", "working"]
@@ -33,14 +33,14 @@ __all__ = ["plan", "run", "train_shard", "working"]
 def working(
     folder: RunFolder,
     *,
-    stop: Stop | None = None,
+    stop: GracefulShutdown | None = None,
     progress: bool = True,
     command: str = "",
     sinks: tuple[Sink, ...] = (),
     ranks: Ranks | None = None,
     settings: Sequence[str] = (),
     source: Path | None = None,
-) -> Iterator[Run]:
+) -> Iterator[RunContext]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
     The folder is closed to everybody but its owner, at the beginning and at the end; see `RunFolder`.
@@ -67,13 +67,15 @@ def working(
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
-        stop = stop or Stop()
+        stop = stop or GracefulShutdown()
         name = "".join(command.split()[1:2])
         journal = Journal(folder, name, stage_names(config), sinks, silent=not ranks.writes)
         journal.begin(tuple(record.stages))
         try:
             with ranks.propagate_errors():
-                yield Run(folder, config, record, stop, journal, progress and ranks.writes, ranks, device, source)
+                yield RunContext(
+                    folder, config, record, stop, journal, progress and ranks.writes, ranks, device, source
+                )
             if ranks.writes:
                 folder.close()  # a library that copies a file may copy its mode
         except BaseException as error:
@@ -102,7 +104,7 @@ def run(
     from_stage: str | None = None,
     until: str | None = None,
     progress: bool = True,
-    stop: Stop | None = None,
+    stop: GracefulShutdown | None = None,
     command: str = "",
     sinks: tuple[Sink, ...] = (),
 ) -> Comparison | None:
@@ -164,7 +166,7 @@ def train_shard(
     folder: RunFolder,
     shard: tuple[int, int],
     *,
-    stop: Stop | None = None,
+    stop: GracefulShutdown | None = None,
     progress: bool = True,
     settings: Sequence[str] = (),
 ) -> None:
@@ -182,4 +184,4 @@ def train_shard(
     with folder.locked(shared=True):
         record = RunRecord.load(folder.record_file) if folder.record_file.exists() else RunRecord()
         journal = Journal(folder, silent=True)
-        experts(Run(folder, config, record, stop or Stop(), journal, progress, device=device), shard)
+        experts(RunContext(folder, config, record, stop or GracefulShutdown(), journal, progress, device=device), shard)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medidistill.pipeline.memory import Need
     from medidistill.pipeline.run_folder import RunFolder
     from medidistill.pipeline.survey import Survey
-    from medidistill.pipeline.work import Run
+    from medidistill.pipeline.work import RunContext
 
 __all__ = ["Estimate", "Stage"]
 
@@ -53,15 +53,15 @@ class Stage(abc.ABC):
         return (cls(),)
 
     @abc.abstractmethod
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of all that the result rests on. Raises `ConfigError` where an earlier stage is missing."""
 
     @abc.abstractmethod
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the files without which the stage has not finished."""
 
     @abc.abstractmethod
-    def run(self, run: Run) -> Any:
+    def run(self, run: RunContext) -> Any:
         """Do the stage as a part of a whole run, unless it was done with the same inputs; note it in the record.
 
         Returns:

@@ -11,12 +11,12 @@ from typing import Any
 
 from medidistill.errors import StoppedError
 
-__all__ = ["Stop"]
+__all__ = ["GracefulShutdown"]
 
 _GRACE = 5.0  # seconds that a stage may take to reach a checkpoint
 
 
-class Stop:
+class GracefulShutdown:
     """Listens for a request to stop.
 
     Outside of `deferred` a signal raises `KeyboardInterrupt` at once: files are written atomically, so
@@ -34,7 +34,7 @@ class Stop:
         self._alarm: Any = None
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Stop]:
+    def install_handlers(self) -> Iterator[GracefulShutdown]:
         """Install the handlers inside the block (main thread only) and turn interrupts into `StoppedError`."""
         here = threading.current_thread() is threading.main_thread()
         old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM) if here}

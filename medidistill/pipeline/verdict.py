@@ -22,8 +22,8 @@ from medidistill.evaluate.verdict_figures import VerdictData, VerdictSettings, c
 from medidistill.files import read_json, write_json
 from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.arms import Delivery, candidate_methods, delivery
-from medidistill.pipeline.prepared import Prepared
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.pipeline.work import RunContext
 from medidistill.results.verdict import FORMAT, REFERENCE, Verdict
 from medidistill.words import arm_words, method_words
 
@@ -38,7 +38,7 @@ _LOW_BAR = (
 
 def write_verdicts(
     config: RunConfig,
-    data: Prepared,
+    data: PreparedData,
     scored: LabelledImages,
     runs: Sequence[ArmRun],
     comparison: Comparison,
@@ -115,7 +115,7 @@ def _low_bar(comparison: Comparison, architecture: str, ipc: int) -> list[str]:
     return [_LOW_BAR.format(few=arm_words(better[0], ipc))] if better else []
 
 
-def images_by_site(data: Prepared) -> dict[str, dict[str, int]]:
+def images_by_site(data: PreparedData) -> dict[str, dict[str, int]]:
     """Return site -> class -> number of images in all splits; images of unknown site are left out."""
     counts: dict[str, Counter[str]] = {}
     for part in (data.train, data.val, data.test):
@@ -125,7 +125,7 @@ def images_by_site(data: Prepared) -> dict[str, dict[str, int]]:
     return {site: dict(found) for site, found in sorted(counts.items())}
 
 
-def keep_delivered_verdict(run: Run) -> Verdict | None:
+def keep_delivered_verdict(run: RunContext) -> Verdict | None:
     """Write the verdict of the method that is delivered as `verdict.json` of the run, and return it.
 
     None, and no file, where that method was not compared.

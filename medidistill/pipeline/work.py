@@ -17,19 +17,19 @@ from medidistill.files import sha256_file
 from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.memory import Need, check
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.progress import Bar, say
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stage import Stage
-from medidistill.pipeline.stopping import Stop
+from medidistill.pipeline.stopping import GracefulShutdown
 from medidistill.privacy import Event, ProvenanceLog, cohort
 from medidistill.record import RunRecord
 
-__all__ = ["Run"]
+__all__ = ["RunContext"]
 
 
 @dataclass
-class Run:
+class RunContext:
     """One run in work.
 
     Args:
@@ -47,7 +47,7 @@ class Run:
     folder: RunFolder
     config: RunConfig
     record: RunRecord
-    stop: Stop
+    stop: GracefulShutdown
     journal: Journal
     progress: bool = True
     ranks: Ranks = field(default_factory=Ranks)
@@ -58,17 +58,17 @@ class Run:
         """Return a progress bar that also tells the journal; see `Bar`."""
         return Bar(title, total, unit, self.progress, self.journal, part)
 
-    def fits(self, need: Need) -> None:
+    def require_memory(self, need: Need) -> None:
         """Raise `ResourceError` where the memory of this machine will not hold what a stage needs."""
         if self.config.memory_check:
             check(need, self.device)
 
-    def data(self) -> Prepared:
+    def data(self) -> PreparedData:
         """Return the prepared images. Raises `ConfigError` when `ingest` has not finished."""
         self.require("ingest", "medidistill ingest")
-        return Prepared.read(self.folder.ingest)
+        return PreparedData.read(self.folder.ingest)
 
-    def touch(
+    def record_data_access(
         self,
         kind: str,
         inputs: str,
@@ -105,26 +105,26 @@ class Run:
             raise ConfigError(f"{self.folder.path}: stage {stage} has not finished; run `{command}` first")
         return str(self.record.stages[stage]["inputs"])
 
-    def finished(self, stage: str, inputs: str, *outputs: Path) -> bool:
+    def is_up_to_date(self, stage: str, inputs: str, *outputs: Path) -> bool:
         """Whether `stage` was done with the same inputs and its files are there, unchanged; if not, it begins now."""
         if self.ranks.broadcast_bool(lambda: self._is_whole(stage, inputs, outputs)):
             say(self.progress, f"{stage}: finished before, kept")
             self.journal.stage_finished(stage, kept=True)
         else:
-            self.begin(stage)
+            self.mark_started(stage)
             return False
         return True
 
     def _is_whole(self, stage: str, inputs: str, outputs: Iterable[Path]) -> bool:
         if self.record.stages.get(stage, {}).get("inputs") != inputs or not all(path.exists() for path in outputs):
             return False
-        changed = self.changed(stage)
+        changed = self.first_modified_output(stage)
         if changed:
             say(self.progress, f"{stage}: {changed} is not what was written (checksum differs); done again")
             self.journal.event("file_changed", stage=stage, file=changed)
         return not changed
 
-    def changed(self, stage: str) -> str:
+    def first_modified_output(self, stage: str) -> str:
         """Return the first file of `stage` that is missing or is not what was written; empty where all are."""
         written: dict[str, str] = self.record.stages.get(stage, {}).get("written", {})
         for name, digest in written.items():
@@ -133,7 +133,7 @@ class Run:
                 return name
         return ""
 
-    def begin(self, stage: str) -> None:
+    def mark_started(self, stage: str) -> None:
         """Note that `stage` is in work: from now on the record does not take its old files for finished ones."""
         self.journal.stage_started(stage)
         if self.record.stages.pop(stage, None) is not None and self.ranks.writes:
@@ -145,7 +145,7 @@ class Run:
             self.record.save(self.folder.record_file)
         stage.discard(self.folder)
 
-    def note(self, stage: str, inputs: str, written: Iterable[Path] = (), **facts: Any) -> None:
+    def mark_finished(self, stage: str, inputs: str, written: Iterable[Path] = (), **facts: Any) -> None:
         """Write into the record that `stage` has finished.
 
         Args:

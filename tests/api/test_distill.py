@@ -17,7 +17,7 @@ import medidistill
 from medidistill.config import PhantomConfig
 from medidistill.distilled_set import LabelledImages
 from medidistill.ingest import generate_phantom
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 
 from .api_example import CLASSES, EVALUATED, FAST, patients, stripes
 
@@ -82,7 +82,7 @@ def test_distils_a_folder_of_dicom_with_its_table(tmp_path):
 def test_patients_are_disjoint_over_splits(tmp_path):
     images, labels = stripes()
     found = medidistill.distill(images, labels=labels, groups=patients(), folder=tmp_path / "run", **FAST)
-    data = Prepared.read(tmp_path / "run" / "ingest")
+    data = PreparedData.read(tmp_path / "run" / "ingest")
     parts = [set(part.patient_ids) for part in (data.train, data.val, data.test)]
     assert all(parts)
     assert sum(map(len, parts)) == len(set.union(*parts)) == 30
@@ -94,7 +94,7 @@ def test_same_pixels_share_a_split_where_patients_are_unknown(tmp_path):
     images, labels = stripes(30)
     twice, names = np.concatenate([images, images]), np.concatenate([labels, labels])
     medidistill.distill(twice, labels=names, folder=tmp_path / "run", **FAST)
-    data = Prepared.read(tmp_path / "run" / "ingest")
+    data = PreparedData.read(tmp_path / "run" / "ingest")
     parts = [set(part.patient_ids) for part in (data.train, data.val, data.test)]
     assert sum(map(len, parts)) == 30
     assert len(data.train) + len(data.val) + len(data.test) == 60

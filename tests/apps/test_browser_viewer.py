@@ -21,10 +21,10 @@ def test_a_file_is_excluded_with_a_reason_and_taken_back(seen: Any, address: str
     page.get_by_text("Show these patients' images").click()
     page.get_by_role("button", name="View").first.click()
     page.get_by_role("textbox", name="Reason to exclude this file").fill("cut off at the left")
-    page.get_by_role("button", name="Exclude this file").click()
+    page.get_by_role("button", name="Exclude this file", exact=True).click()
     page.get_by_text("Excluded by hand (1)").click()
     page.get_by_text("cut off at the left").wait_for()
     settle(page)
-    page.get_by_role("button", name="Use it again").click()
+    page.get_by_role("button", name="Use it again", exact=True).click()
     page.get_by_text("Excluded by hand").wait_for(state="detached")
     assert seen.hosts == {"localhost"}

@@ -269,12 +269,12 @@ def test_clicks_do_not_search_the_libraries_for_garbage(open_page, monkeypatch):
 
     test = open_page("receive")
     assert gc.get_freeze_count() > 100_000
-    collecting.leave_modules_alone()  # what the page itself loaded
+    collecting.freeze_imported_objects()  # what the page itself loaded
     monkeypatch.setattr(gc, "collect", lambda *_: pytest.fail("nothing was loaded since"))
-    assert not collecting.leave_modules_alone()
+    assert not collecting.freeze_imported_objects()
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "a_module_that_is_new", ModuleType("a_module_that_is_new"))
-    assert collecting.leave_modules_alone()
+    assert collecting.freeze_imported_objects()
     test.run()
     assert not test.exception
 

@@ -159,7 +159,7 @@ def test_damaged_archive_is_one_sentence_on_both_pages(packing, made, tmp_path, 
     [b"", b"[]", b"null", b"1", b"\xff", b'{"format": 3}', b'{"evaluation": {"rows": 3}}', b'{"name": ["x"]}'],
 )
 @pytest.mark.parametrize("name", ["recipe.json", "SHA256SUMS", "distilled.safetensors"])
-def test_whatever_a_stranger_wrote_into_a_bundle_is_a_problem_and_no_error_page(name, content, came, open_page):
+def test_untrusted_content_of_a_bundle_is_a_problem_and_no_error_page(name, content, came, open_page):
     (came / name).write_bytes(content)
     test = open_page("receive")  # asserts that the page drew
     assert "not as it was written" in test.error[0].value

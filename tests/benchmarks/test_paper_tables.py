@@ -22,7 +22,7 @@ from medidistill.evaluate import ArmRun
 from medidistill.files import read_json, write_json
 from medidistill.normalisation import Normalisation
 from medidistill.pipeline import load_config
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.seeding import stream
 
 LABELS = np.array([0, 0, 1, 1])
@@ -147,7 +147,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> paper_tables.Work:
         images = torch.rand(count, 1, 16, 16, generator=stream(0, name)) * 0.5 + labels.view(-1, 1, 1, 1) * 0.2
         return LabelledImages(images, labels, ("a", "b", "c"), tuple(f"{name}-{i}" for i in range(count)))
 
-    data = Prepared(split("train", 60), split("val", 12), split("test", 12), Normalisation(), "d")
+    data = PreparedData(split("train", 60), split("val", 12), split("test", 12), Normalisation(), "d")
     monkeypatch.setattr(paper_tables, "load", lambda *a, **k: data)
     monkeypatch.setitem(paper_tables.TABLES, "covid", Table("covid-cxr", {1: "paper/covid-ipc1"}, ("convnet",)))
     return paper_tables.Work("covid", "smoke", "covid-cxr", tmp_path, tmp_path / "work", "cpu")

@@ -19,7 +19,7 @@ from medidistill.files import write_text
 from medidistill.networks import ParameterLayout
 from medidistill.normalisation import Normalisation
 from medidistill.pipeline import RunFolder, dump_config
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.seeding import stream
 
 LAYOUT = ParameterLayout.of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))
@@ -84,7 +84,7 @@ def test_a_run_is_analysed_from_end_to_end(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     parts = {name: split(name, count) for name, count in (("train", 24), ("val", 6), ("test", 6))}
     read = SimpleNamespace(**parts, digest="d", normalisation=Normalisation(), write_tables=lambda folder: None)
-    data = Prepared.write(read, folder.ingest)  # type: ignore[arg-type]
+    data = PreparedData.write(read, folder.ingest)  # type: ignore[arg-type]
     write_text(folder.config_file, dump_config(config))
     with pytest.raises(ConfigError, match="holds no set of iadd"):
         analyse(folder, 1, 1, 0)

@@ -34,9 +34,9 @@ class Count(Stage):
 
     def run(self, run):
         (file,) = self.outputs(run)
-        if not run.finished(self.name, self.inputs(run), file):
+        if not run.is_up_to_date(self.name, self.inputs(run), file):
             write_text(file, str(len(list(run.folder.bundle.rglob("*")))))
-            run.note(self.name, self.inputs(run), [file])
+            run.mark_finished(self.name, self.inputs(run), [file])
 
     def estimate(self, survey):
         return Estimate(61.0, 1.0)

@@ -341,7 +341,7 @@ def test_start_from_real_images_is_asked_for_and_recorded(make: Make) -> None:
         make(real, real=(IMAGES[..., :8, :8], LABELS))
 
 
-def test_set_carries_what_a_stranger_needs(make: Make) -> None:
+def test_set_carries_what_a_receiver_needs(make: Make) -> None:
     result = make()
     ours = result.distilled
     assert ours.training.lr == ours.alpha == pytest.approx(result.history[result.best_step - 1]["alpha"])

@@ -11,7 +11,7 @@ import torch
 from medidistill.config import NetworkConfig, TrainingConfig, as_dict
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.evaluate.metrics import balanced_accuracy_score
-from medidistill.evaluate.protocol import CHOOSING_NETWORKS, Arm, ArmRun, run_arm
+from medidistill.evaluate.protocol import SELECTION_NETWORKS, Arm, ArmRun, run_arm
 from medidistill.files import save_tensors
 from medidistill.seeding import stream
 
@@ -90,7 +90,7 @@ def test_best_candidate_on_validation_wins_and_every_trial_is_counted():
     result = run(arm, on_network=lambda *now: seen.append(now))
     assert result.chosen == GOOD
     assert result.candidate_scores[1] > result.candidate_scores[0]
-    assert seen[-1] == (2 * CHOOSING_NETWORKS + 2, 2 * CHOOSING_NETWORKS + 2)
+    assert seen[-1] == (2 * SELECTION_NETWORKS + 2, 2 * SELECTION_NETWORKS + 2)
 
 
 def test_the_best_candidate_wins_wherever_it_stands():

@@ -1,4 +1,4 @@
-"""Bundles from strangers: whatever is in them, reading ends in a set or in one line.
+"""Untrusted bundles: whatever is in them, reading ends in a set or in one line.
 
 `pytest tests/export/test_fuzz.py --hypothesis-profile=long` goes on for as long as it is let.
 """

@@ -312,7 +312,7 @@ def test_a_privacy_section_that_says_too_little_is_not_written(tmp_path: Path) -
 
 @EASY
 @given(data=st.data())
-def test_a_stranger_s_tensors_never_end_in_a_traceback(written: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_untrusted_tensors_never_end_in_a_traceback(written: Path, tmp_path: Path, data: st.DataObject) -> None:
     whole = (written / "distilled.safetensors").read_bytes()
     place = data.draw(st.integers(0, 2500))
     file = tmp_path / "x.safetensors"

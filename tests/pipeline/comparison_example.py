@@ -21,10 +21,10 @@ from medidistill.config import (
 )
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.export import write_bundle
-from medidistill.pipeline import RunFolder, Stop
+from medidistill.pipeline import GracefulShutdown, RunFolder
 from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.prepared import save_split
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 
 NAMES = ("COVID-19", "Normal")
@@ -53,7 +53,9 @@ def squares(n: int, size: int, seed: int, site_shift: float = 0.0) -> LabelledIm
     )
 
 
-def ready_run(folder: Path, *, size: int = 16, images: int = 48, site_shift: float = 0.0, **evaluate: object) -> Run:
+def ready_run(
+    folder: Path, *, size: int = 16, images: int = 48, site_shift: float = 0.0, **evaluate: object
+) -> RunContext:
     """Return a run whose ingest has finished; `evaluate` changes `EvaluateConfig`."""
     fields: dict = {"arms": ("full", "random"), "networks": 1, "full_epochs": 1, "bootstrap": 100, "small": SMALL}
     fields["adaptive"] = AdaptiveTraining(steps=4, batch_size=8)
@@ -64,8 +66,13 @@ def ready_run(folder: Path, *, size: int = 16, images: int = 48, site_shift: flo
     )
     config = dataclasses.replace(config, distill=dataclasses.replace(config.distill, ipc=2))
     place = RunFolder.create(folder, config)
-    run = Run(
-        place, config, RunRecord(config=as_dict(config)), Stop(), Journal(place, "evaluate", ("evaluate",)), False
+    run = RunContext(
+        place,
+        config,
+        RunRecord(config=as_dict(config)),
+        GracefulShutdown(),
+        Journal(place, "evaluate", ("evaluate",)),
+        False,
     )
     header = {"digest": "0" * 16, "normalisation": as_dict(Normalisation())}
     run.folder.ingest.mkdir()

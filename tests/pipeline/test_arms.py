@@ -64,7 +64,7 @@ def test_validation_chooses_the_form_and_the_result_says_which(run):
 def pool(run, tmp_path):
     data = run.data()
     files = train_experts(
-        *data.to_learn_from(),
+        *data.training_tensors(),
         num_classes=data.train.num_classes,
         network=run.config.network,
         config=ExpertConfig(count=2, epochs=2),

@@ -1,4 +1,4 @@
-"""Explanations of a run: the networks that were scored, cases drawn by lot, and a page that says what it shows."""
+"""Explanations of a run: the networks that were scored, cases drawn at random, and a page that says what it shows."""
 
 from __future__ import annotations
 

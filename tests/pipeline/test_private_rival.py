@@ -10,12 +10,12 @@ from torch import nn
 from medidistill.config import DPConfig, ExpertConfig, NetworkConfig
 from medidistill.evaluate import run_arm
 from medidistill.pipeline.private_rival import _hold_equally_likely, private_rival
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
 from .comparison_example import ready_run
 
 
-def _scored(run: Run, sigma: float) -> float:
+def _scored(run: RunContext, sigma: float) -> float:
     dp = DPConfig(
         enabled=True,
         noise_multiplier=sigma,

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from medidistill.errors import StoppedError
-from medidistill.pipeline.stopping import Stop
+from medidistill.pipeline.stopping import GracefulShutdown
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -16,7 +16,7 @@ def test_signal_ends_the_block_with_its_code_and_advice(number):
     before = signal.getsignal(number)
     with (
         pytest.raises(StoppedError, match=f"{number.name}.*continue with --resume") as caught,
-        Stop("continue with --resume").listening(),
+        GracefulShutdown("continue with --resume").install_handlers(),
     ):
         os.kill(os.getpid(), number)
     assert caught.value.exit_code == 128 + number
@@ -24,7 +24,7 @@ def test_signal_ends_the_block_with_its_code_and_advice(number):
 
 
 def _work(stop, reached, *steps):
-    with stop.listening(), stop.deferred():
+    with stop.install_handlers(), stop.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         for name, step in steps:
             reached.append(name)
@@ -33,19 +33,19 @@ def _work(stop, reached, *steps):
 
 
 def test_deferred_signal_waits_for_the_check():
-    stop, reached = Stop(), []
+    stop, reached = GracefulShutdown(), []
     with pytest.raises(StoppedError):
         _work(stop, reached, ("checkpoint", stop.check))
     assert reached == ["checkpoint"]
 
 
 def test_second_signal_does_not_wait():
-    stop, reached = Stop(), []
+    stop, reached = GracefulShutdown(), []
     with pytest.raises(StoppedError):
         _work(stop, reached, ("first", lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert reached == ["first"]
 
 
 def test_deferred_signal_is_not_forgotten_without_a_check():
-    with pytest.raises(StoppedError), Stop().listening() as stop, stop.deferred():
+    with pytest.raises(StoppedError), GracefulShutdown().install_handlers() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)

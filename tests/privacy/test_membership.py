@@ -129,7 +129,7 @@ def test_the_high_pass_removes_what_is_smooth() -> None:
     assert high_pass(fine).std() > 0.9 * fine.std()
 
 
-def test_copies_are_found_and_strangers_are_not() -> None:
+def test_copies_are_found_and_non_members_are_not() -> None:
     members, others, third = pictures(100, 0), pictures(100, 1), pictures(30, 2)
     copied = linkage_audit(members[:30] + 0.1 * torch.randn(30, 1, 32, 32), members, others)
     honest = linkage_audit(third, members, others)

@@ -110,7 +110,7 @@ def test_an_attack_that_guesses_has_the_rate_it_is_judged_at_on_average() -> Non
     assert np.mean(rates) < 0.0115  # the third highest of 240 would give 0.0124
 
 
-def test_too_few_strangers_are_not_resolvable() -> None:
+def test_too_few_non_members_are_not_resolvable() -> None:
     point = attack(np.ones(50), np.zeros(50)).at(0.01)
     assert (point.resolvable, point.needs_nonmembers) == (False, 200)
     assert isinstance(point, UnresolvedPoint)

@@ -155,7 +155,7 @@ def explained() -> Explanations:
         maps={arm: rng.random((16, 16)) for arm in arms},
         called={"full": ("Normal", 0.8), "iadd": ("Pneumonia", 0.6)},
     )
-    return Explanations("convnet", "Cases were drawn by lot.", {"only full is right": 7}, [case, case])
+    return Explanations("convnet", "Cases were drawn at random.", {"only full is right": 7}, [case, case])
 
 
 def test_a_page_with_patients_is_marked_and_others_are_not(page):
@@ -166,7 +166,7 @@ def test_a_page_with_patients_is_marked_and_others_are_not(page):
     assert "What to do next" not in shown.text  # what the other report tells is not told twice
     assert "saliency" in shown.ids
     assert "only full is right: 7" in shown.text
-    assert "Cases were drawn by lot." in shown.text
+    assert "Cases were drawn at random." in shown.text
     for mark in ("do not share", "DO NOT SHARE"):
         assert mark not in page.text
     assert "This page holds no X-ray of a patient" in page.text

@@ -10,7 +10,7 @@ from medidistill.cli.options import add_command
 from medidistill.cli.private_output import IN_RUN
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         commands,
         "audit",
         "attack the distilled set and measure what it gives away",
-        "Compares the distilled images with members and strangers, distils again and again without half of the "
+        "Compares the distilled images with members and non-members, distils repeatedly without half of the "
         "patients (shadow runs) to see whether membership shows, plants canaries, and tries to recognise patients. "
         "Writes OUT/audit/audit.json, which the gate of `export --release` reads. Finished shadow runs are kept. "
         "`quick` caps the experts of a shadow run at three; `full` does what the run did, 64 times. A set that passes "
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_audit, private=IN_RUN)
 
 
-def _audit(arguments: Namespace, stop: Stop) -> None:
+def _audit(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.errors import ConfigError
     from medidistill.pipeline import RunFolder, working
     from medidistill.pipeline.stages.audit import AuditEstimate, audit

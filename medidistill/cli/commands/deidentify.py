@@ -11,7 +11,7 @@ from medidistill.cli.private_output import beside
 from medidistill.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_deidentify, resume_hint="", private=beside("output"))
 
 
-def _deidentify(arguments: Namespace, stop: Stop) -> None:
+def _deidentify(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.ingest import deidentify as clean
 
     key = clean.load_key(arguments.key_file)

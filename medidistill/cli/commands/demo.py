@@ -11,7 +11,7 @@ from medidistill.cli.private_output import IN_RUN
 from medidistill.cli.shared import make_phantoms, resume_hint, run_all_stages, settings_of
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_demo, resume_hint=resume_hint, private=IN_RUN)
 
 
-def _demo(arguments: Namespace, stop: Stop) -> None:
+def _demo(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.config import PhantomConfig
     from medidistill.files import private_umask
     from medidistill.pipeline import load_config

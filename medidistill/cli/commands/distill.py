@@ -11,7 +11,7 @@ from medidistill.cli.shared import open_run
 from medidistill.config import METHODS
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_distill, private=IN_RUN, shares_ranks=True)
 
 
-def _distill(arguments: Namespace, stop: Stop) -> None:
+def _distill(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.pipeline import methods
     from medidistill.pipeline.stages.distill import distill
 

@@ -10,7 +10,7 @@ from medidistill.cli.private_output import IN_RUN
 from medidistill.cli.shared import open_run, print_verdict
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_evaluate, private=IN_RUN)
 
 
-def _evaluate(arguments: Namespace, stop: Stop) -> None:
+def _evaluate(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.pipeline.stages.evaluate import evaluate
 
     with open_run(arguments, stop) as run:

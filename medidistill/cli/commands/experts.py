@@ -12,7 +12,7 @@ from medidistill.cli.shared import open_run
 from medidistill.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_experts, private=IN_RUN, shares_ranks=True)
 
 
-def _experts(arguments: Namespace, stop: Stop) -> None:
+def _experts(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.pipeline import RunFolder, train_shard
     from medidistill.pipeline.stages.experts import experts
 

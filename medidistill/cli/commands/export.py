@@ -9,7 +9,7 @@ from medidistill.cli.options import add_command, add_output
 from medidistill.cli.private_output import IN_RUN
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_export, private=IN_RUN)
 
 
-def _export(arguments: Namespace, stop: Stop) -> None:
+def _export(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.errors import ConfigError
     from medidistill.pipeline import RunFolder, working
     from medidistill.pipeline.releasing import Override

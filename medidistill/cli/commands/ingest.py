@@ -11,7 +11,7 @@ from medidistill.cli.private_output import IN_RUN
 from medidistill.cli.shared import check_input, config_of, record_of, resume_hint
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_ingest, resume_hint=resume_hint, private=IN_RUN)
 
 
-def _ingest(arguments: Namespace, stop: Stop) -> None:
+def _ingest(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.pipeline import RunFolder, working
     from medidistill.pipeline.stages.ingest import ingest, source_of
 

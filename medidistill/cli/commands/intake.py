@@ -12,7 +12,7 @@ from medidistill.cli.private_output import Private
 from medidistill.errors import ConfigError, MedidistillError
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -80,13 +80,13 @@ def _sources(arguments: argparse.Namespace) -> list[Path]:
     return [arguments.root / "spool", *arguments.root.glob("batches/*/identified")]
 
 
-def _intake(arguments: argparse.Namespace, stop: Stop) -> None:
+def _intake(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
     if arguments.batch is not None and arguments.action != "purge":
         raise ConfigError(f"intake {arguments.action}: takes no BATCH")
     {"listen": _listen, "process": _process, "purge": _purge}[arguments.action](arguments, stop)
 
 
-def _listen(arguments: argparse.Namespace, stop: Stop) -> None:
+def _listen(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
     load_pacs()
     from medidistill.files import private_umask
     from medidistill.ingest.pacs.receive import Receiver
@@ -104,7 +104,7 @@ def _listen(arguments: argparse.Namespace, stop: Stop) -> None:
     print(f"received: {spool.count} objects in {spool.folder}")
 
 
-def _process(arguments: argparse.Namespace, stop: Stop) -> None:
+def _process(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
     from medidistill.cli.shared import settings_of
     from medidistill.pipeline import load_config, make_sinks
     from medidistill.pipeline.intake import IntakeSettings, process
@@ -144,7 +144,7 @@ def _process(arguments: argparse.Namespace, stop: Stop) -> None:
         raise error
 
 
-def _purge(arguments: argparse.Namespace, stop: Stop) -> None:
+def _purge(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
     from medidistill.pipeline.intake import purge
     from medidistill.pipeline.intake_folder import IntakeFolder
 

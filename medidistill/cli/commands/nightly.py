@@ -10,7 +10,7 @@ from medidistill.cli.options import add_command, add_machine, add_settings
 from medidistill.cli.private_output import Private
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -45,7 +45,7 @@ def _errors(arguments: Namespace) -> Path:
     return Path(arguments.runs / FOLDER / DETAILS)
 
 
-def _nightly(arguments: Namespace, stop: Stop) -> None:
+def _nightly(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.cli.shared import settings_of
     from medidistill.errors import MedidistillError
     from medidistill.pipeline import load_config, make_sinks

@@ -11,7 +11,7 @@ from medidistill.cli.shared import make_phantoms
 from medidistill.config import PhantomConfig
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_phantom, resume_hint="")
 
 
-def _phantom(arguments: Namespace, stop: Stop) -> None:
+def _phantom(arguments: Namespace, stop: GracefulShutdown) -> None:
     config = PhantomConfig(
         patients_per_class=arguments.patients_per_class,
         images_per_patient=arguments.images_per_patient,

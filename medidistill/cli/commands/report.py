@@ -10,7 +10,7 @@ from medidistill.cli.private_output import IN_RUN
 from medidistill.cli.shared import open_run
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_report, private=IN_RUN)
 
 
-def _report(arguments: Namespace, stop: Stop) -> None:
+def _report(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.pipeline.stages.report import report
 
     with open_run(arguments, stop) as run:

@@ -20,7 +20,7 @@ from medidistill.cli.shared import check_input, config_of, resume_hint, run_all_
 from medidistill.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
-    from medidistill.pipeline import Stop
+    from medidistill.pipeline import GracefulShutdown
 
 __all__ = ["add"]
 
@@ -59,7 +59,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=_run, resume_hint=resume_hint, private=IN_RUN)
 
 
-def _run(arguments: Namespace, stop: Stop) -> None:
+def _run(arguments: Namespace, stop: GracefulShutdown) -> None:
     check_input(arguments)
     if arguments.dry_run:
         from medidistill.pipeline import plan

@@ -138,7 +138,7 @@ def _explanations(record: RunRecord) -> str:
     cases = record.config.get("evaluate", {}).get("saliency", {}).get("cases", 0)
     if not cases:
         return ""
-    return f"Grad-CAM of up to {cases} test images of each outcome, drawn by lot; not validated."
+    return f"Grad-CAM of up to {cases} test images of each outcome, drawn at random; not validated."
 
 
 def _flow(record: RunRecord, test: ScoredImages) -> str:

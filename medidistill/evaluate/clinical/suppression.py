@@ -47,7 +47,7 @@ def suppress(counts: npt.ArrayLike, small: npt.ArrayLike, width: int) -> BoolArr
         open_cells = np.argwhere(hidden & (high - low < width))
         if len(open_cells) == 0:
             break
-        # the loneliest first: its lack of company is what gives the others away
+        # the least protected cell first: with few others in its row or column it discloses them
         company = [min(_company(whole, hidden, int(i), int(j))) for i, j in open_cells]
         row, column = (int(place) for place in open_cells[int(np.argmin(company))])
         hidden[_companion(whole, hidden, row, column, width)] = True

@@ -10,14 +10,14 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.files import read_json, write_json, write_text
 from medidistill.machine import available_cores
 from medidistill.pipeline.arms import candidate_methods, delivery
-from medidistill.pipeline.auditing import outsiders, procedure_of
+from medidistill.pipeline.auditing import non_members, procedure_of
 from medidistill.pipeline.prepared import private_folder
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.release_check import check_after_ingest
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.survey import Survey
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 from medidistill.privacy import audit as attack
 from medidistill.privacy import profile_named
 from medidistill.privacy.dpo_report import dpo_report_html, dpo_report_markdown
@@ -37,15 +37,15 @@ class Audit(Stage):
         """Return the one stage, none without a profile."""
         return () if config.privacy.audit == "none" else (cls(),)
 
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of the set and of the configured profile."""
         return _inputs(run, run.config.privacy.audit)
 
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the document."""
         return (audit_file(run),)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: RunContext) -> None:
         """Attack by the configured profile; finished shadow runs are kept."""
         audit(run, run.config.privacy.audit)
 
@@ -96,7 +96,9 @@ class AuditEstimate:
     release_check: tuple[str, ...]
 
 
-def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = False) -> AuditDocument | AuditEstimate:
+def audit(
+    run: RunContext, profile_name: str, *, workers: int = 0, estimate: bool = False
+) -> AuditDocument | AuditEstimate:
     """Attack the set that this run would export; returns the document, also kept as audit/audit.json.
 
     Args:
@@ -117,9 +119,9 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
     for line in check.lines() if not estimate else ():
         say(run.progress, line)
     inputs = _inputs(run, profile.name)
-    if run.finished("audit", inputs, audit_file(run)):
+    if run.is_up_to_date("audit", inputs, audit_file(run)):
         return AuditDocument.from_dict(read_json(audit_file(run)))
-    run.touch("audit", inputs, train=data.train, val=data.val, test=data.test)
+    run.record_data_access("audit", inputs, train=data.train, val=data.val, test=data.test)
     folder = private_folder(run.folder.audit)
     procedure = procedure_of(run, profile, data, private_folder(folder / "work"), workers)
     release = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
@@ -139,7 +141,7 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
             document = attack(
                 release,
                 data.train,
-                outsiders(data),
+                non_members(data),
                 procedure,
                 profile,
                 procedure=procedure.digest,
@@ -159,16 +161,16 @@ def audit(run: Run, profile_name: str, *, workers: int = 0, estimate: bool = Fal
     write_text(folder / "privacy-report.md", dpo_report_markdown(document), mode=0o600)
     write_text(folder / "privacy-report.html", dpo_report_html(document), mode=0o600)
     written = [audit_file(run), *folder.glob("privacy-report.*")]
-    run.note("audit", inputs, written, profile=profile.name, set=document.set, seconds=document.seconds)
+    run.mark_finished("audit", inputs, written, profile=profile.name, set=document.set, seconds=document.seconds)
     return document
 
 
-def audit_file(run: Run) -> Path:
+def audit_file(run: RunContext) -> Path:
     """Return the file of the run's audit."""
     return run.folder.audit / "audit.json"
 
 
-def _inputs(run: Run, profile: str) -> str:
+def _inputs(run: RunContext, profile: str) -> str:
     method = delivery(run.config, run.folder).method
     basis = run.require(f"distill/{method}", f"medidistill distill --method {method}")
     return digest("audit", basis, vars(profile_named(profile)), run.config.seed)

@@ -21,7 +21,7 @@ from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.stages.experts import at_side, expert_files, pool_stage, train_pool
 from medidistill.pipeline.survey import Survey
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
 __all__ = ["Distill", "distill"]
 
@@ -61,21 +61,21 @@ class Distill(Stage):
         """Return a stage for each method of the run."""
         return tuple(cls(method) for method in methods(config))
 
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of the experts that are matched, the set that is begun with, and the settings."""
         return digest("distill", self.method, self._basis(run), self._settings(run), *self._rest(run))
 
-    def resumable_inputs(self, run: Run) -> str:
+    def resumable_inputs(self, run: RunContext) -> str:
         """Return the digest of what a checkpoint rests on: more outer steps, or more checkpoints, go on from it."""
         settings = as_dict(self._settings(run))
         kept = {key: value for key, value in settings.items() if key not in ("outer_steps", "checkpoint_every")}
         return digest("distill", self.method, self._basis(run), kept, *self._rest(run))
 
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the distilled set."""
         return (run.folder.distill(self.method) / "distilled.safetensors",)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: RunContext) -> None:
         """Distil, from the checkpoint where there is one."""
         distill(run, self.method)
 
@@ -95,23 +95,23 @@ class Distill(Stage):
         """Remove the set, its history and its checkpoint."""
         folder.remove_entry(folder.distill(self.method))
 
-    def _settings(self, run: Run) -> DistillConfig:
+    def _settings(self, run: RunContext) -> DistillConfig:
         return method_config(run.config, self.method)
 
-    def _basis(self, run: Run) -> str:
+    def _basis(self, run: RunContext) -> str:
         pool, coarse = run.config.experts_by(self.method), self._settings(run).coarse
         basis = run.require(pool_stage(run, pool), "medidistill experts")
         if coarse > 1:
             basis = digest(basis, run.require(pool_stage(run, pool, coarse), "medidistill experts"))
         return basis
 
-    def _rest(self, run: Run) -> list[object]:
+    def _rest(self, run: RunContext) -> list[object]:
         start = self._settings(run).start_from
         before = [run.require(f"distill/{start}", f"medidistill distill --method {start}")] if start else []
         return [training_of(run.config, self.method), run.config.seed, *before]
 
 
-def distill(run: Run, method: str) -> None:
+def distill(run: RunContext, method: str) -> None:
     """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
     if not config.matches_experts:
@@ -124,21 +124,21 @@ def distill(run: Run, method: str) -> None:
     if coarse > 1:
         train_pool(run, pool, coarse=coarse)
     inputs, folder, start = stage.inputs(run), run.folder.distill(method), config.start_from
-    if run.finished(stage.name, inputs, *stage.outputs(run)):
+    if run.is_up_to_date(stage.name, inputs, *stage.outputs(run)):
         return
     data = run.data()
-    run.fits(distill_need(run.config, method, data.num_images, data.train.num_classes))
+    run.require_memory(distill_need(run.config, method, data.num_images, data.train.num_classes))
     resume = run.ranks.broadcast_bool(lambda: _reset_if_stale(folder, stage.resumable_inputs(run)))
     first = DistilledSet.load(run.folder.distill(start) / "distilled.safetensors") if start else None
     if coarse > 1:
         first = _distilled(run, method, config.at_coarse_side(), folder / "coarse", coarse, first, resume=True)
     result = _distilled(run, method, config, folder, 1, first, resume=resume)
     curves = [folder / "history.json"]
-    run.note(stage.name, inputs, curves, best_step=result.recipe["outer_step"], alpha=result.alpha)
+    run.mark_finished(stage.name, inputs, curves, best_step=result.recipe["outer_step"], alpha=result.alpha)
 
 
 def _distilled(
-    run: Run,
+    run: RunContext,
     method: str,
     config: DistillConfig,
     folder: Path,
@@ -160,12 +160,12 @@ def _distilled(
     blind = run.config.experts.dp.enabled or not config.validate_every
     score = None if blind else validation_score(run.config, data, device=run.device)
     if score is not None:
-        run.touch("select_step", name, val=data.val)
+        run.record_data_access("select_step", name, val=data.val)
     elif coarse == 1 and _needs_validation_selection(config.importance):
         say(run.progress, f"distill {method}: {_UNWATCHED}")
     real = at_side(data, coarse) if config.reads_real else None
-    if real is not None:  # of several uses the gravest
-        run.touch(_use_of(config), name, train=train)
+    if real is not None:  # the most privacy-relevant use alone
+        run.record_data_access(_use_of(config), name, train=train)
     label = f"distill {method}" if coarse == 1 else f"distill {method}, {train.images.shape[-1] // coarse} pixels"
     with run.bar(label, config.outer_steps, "step") as bar, run.stop.deferred():
 
@@ -200,7 +200,7 @@ def _distilled(
 
 
 def _use_of(config: DistillConfig) -> str:
-    """Return the kind of event that reading real images is; of several uses the gravest."""
+    """Return the kind of event that reading real images is; of several uses the most privacy-relevant."""
     if config.init == "real":
         return "start_from_real"
     if config.objective == "snapshots":

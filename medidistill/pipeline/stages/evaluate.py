@@ -9,20 +9,20 @@ from pathlib import Path
 from medidistill.config import RunConfig, digest
 from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun, Comparison, compare
-from medidistill.evaluate.protocol import CHOOSING_NETWORKS
+from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.files import read_json, write_json, write_text
 from medidistill.pipeline.arms import compared, delivery
-from medidistill.pipeline.cells import Contest, fingerprint, make_contest, run_cells
+from medidistill.pipeline.cells import ComparisonInputs, comparison_inputs, fingerprint, run_cells
 from medidistill.pipeline.clinical import write_clinical
 from medidistill.pipeline.external import external_set, external_units
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.private_rival import NAME as DP_FULL
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.scored_labels import save_scored_labels
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.verdict import keep_delivered_verdict, write_verdicts
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
 __all__ = ["Evaluate", "evaluate"]
 
@@ -33,17 +33,17 @@ class Evaluate(Stage):
     kind = "evaluate"
     title = "Train fresh networks and compare"
 
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of the data, of every arm, and of the rules."""
         data = run.data()
         external = external_set(run, data)
-        return _inputs(run, data, make_contest(run, data, external))
+        return _inputs(run, data, comparison_inputs(run, data, external))
 
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the comparison."""
         return (run.folder.evaluate / "comparison.json",)
 
-    def run(self, run: Run) -> Comparison:
+    def run(self, run: RunContext) -> Comparison:
         """Compare; finished cells are kept."""
         return evaluate(run)
 
@@ -52,8 +52,8 @@ class Evaluate(Stage):
         rules, arms = survey.config.evaluate, compared(survey.config)
         small, adaptive = survey.small_training, survey.adaptive_training
         # the longer training counts for the networks that count; four ways by SGD and two by AdamW are tried
-        each = rules.networks * max(small, adaptive) + CHOOSING_NETWORKS * (4 * small + 2 * adaptive)
-        full = (2 * rules.networks + 4 * CHOOSING_NETWORKS) * rules.full_epochs * survey.epoch
+        each = rules.networks * max(small, adaptive) + SELECTION_NETWORKS * (4 * small + 2 * adaptive)
+        full = (2 * rules.networks + 4 * SELECTION_NETWORKS) * rules.full_epochs * survey.epoch
         others = {"full": full, DP_FULL: rules.networks * survey.experts}
         seconds = len(rules.architectures) * sum(others.get(arm, each) for arm in arms)
         scored = survey.images - survey.training_images
@@ -65,14 +65,14 @@ class Evaluate(Stage):
         folder.remove_entry(folder.evaluate)
 
 
-def evaluate(run: Run) -> Comparison:
+def evaluate(run: RunContext) -> Comparison:
     """Train fresh networks on every arm, score the test split, compare. Finished cells are kept."""
     data = run.data()
     external = external_set(run, data)
-    contest = make_contest(run, data, external)
+    contest = comparison_inputs(run, data, external)
     inputs = _inputs(run, data, contest)
     (table,) = Evaluate().outputs(run)
-    if run.finished("evaluate", inputs, table):
+    if run.is_up_to_date("evaluate", inputs, table):
         keep_delivered_verdict(run)
         return Comparison.from_dict(read_json(table))
     run.folder.verdict.unlink(missing_ok=True)
@@ -80,26 +80,26 @@ def evaluate(run: Run) -> Comparison:
         run.record.open_test("evaluate", inputs)
         run.record.save(run.folder.record_file)
     if set(contest.arms) - set(contest.distilled):
-        run.touch("train_rivals", inputs, train=data.train)
-    run.touch("score", inputs, val=data.val, test=data.test)
+        run.record_data_access("train_rivals", inputs, train=data.train)
+    run.record_data_access("score", inputs, val=data.val, test=data.test)
     if not run.config.experts.dp.enabled:  # otherwise the configured training ships with the set
-        run.touch("choose_training", inputs, val=data.val)
+        run.record_data_access("choose_training", inputs, val=data.val)
     runs = run_cells(run, contest)
     save_scored_labels(run.folder, data.test, data.val)
     if delivery(run.config, run.folder).scores:
-        run.touch("choose_method", inputs, val=data.val)
+        run.record_data_access("choose_method", inputs, val=data.val)
     if external is not None:
         save_scored_labels(run.folder, external, data.val, elsewhere=True)
         elsewhere = [dataclasses.replace(one, test_probabilities=one.external_probabilities) for one in runs]
         _write_tables(run, data, external, elsewhere, run.folder.evaluate / "external")
     comparison = _write_tables(run, data, data.test, runs, run.folder.evaluate)
     tables = [path for path in run.folder.evaluate.rglob("*") if path.is_file() and path.parent.name != "cells"]
-    run.note("evaluate", inputs, tables, cells=len(runs), deliver=run.config.deliver)
+    run.mark_finished("evaluate", inputs, tables, cells=len(runs), deliver=run.config.deliver)
     keep_delivered_verdict(run)
     return comparison
 
 
-def _inputs(run: Run, data: Prepared, contest: Contest) -> str:
+def _inputs(run: RunContext, data: PreparedData, contest: ComparisonInputs) -> str:
     external = None if contest.external is None else fingerprint(contest.external)
     return digest("evaluate", data.digest, dict(contest.basis), external, _rules(run.config))
 
@@ -118,7 +118,9 @@ def _rules(config: RunConfig) -> list[object]:
     ]
 
 
-def _write_tables(run: Run, data: Prepared, scored: LabelledImages, runs: Sequence[ArmRun], folder: Path) -> Comparison:
+def _write_tables(
+    run: RunContext, data: PreparedData, scored: LabelledImages, runs: Sequence[ArmRun], folder: Path
+) -> Comparison:
     """Compare `runs` on the images `scored`; leave the tables and the clinical figures in `folder`."""
     config = run.config
     comparison = compare(

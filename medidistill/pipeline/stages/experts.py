@@ -13,11 +13,11 @@ from medidistill.distillation import at_coarse_side, expert_file, finished_exper
 from medidistill.errors import ConfigError
 from medidistill.pipeline.arms import check_ipc, method_config, methods
 from medidistill.pipeline.memory import Need, experts_need
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.survey import Survey
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
 __all__ = ["Experts", "at_side", "expert_files", "experts", "pool_folder", "pool_stage", "train_pool", "with_noise"]
 
@@ -28,7 +28,7 @@ class Experts(Stage):
     kind = "experts"
     title = "Train experts on the real X-rays"
 
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of the run's main pool, or of none where no method matches experts."""
         return (
             pool_inputs(run, run.data().digest, run.config.experts)
@@ -36,11 +36,11 @@ class Experts(Stage):
             else digest("experts", "none")
         )
 
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the files of the run's main pool."""
         return tuple(expert_files(run, run.config.experts)) if pools_of(run.config) else ()
 
-    def run(self, run: Run) -> None:
+    def run(self, run: RunContext) -> None:
         """Train what is not there yet."""
         experts(run)
 
@@ -58,7 +58,7 @@ class Experts(Stage):
         folder.remove_entry(folder.experts)
 
 
-def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
+def experts(run: RunContext, shard: tuple[int, int] | None = None) -> None:
     """Train the experts that the compared methods match, on the training split; finished ones are kept.
 
     Args:
@@ -71,7 +71,7 @@ def experts(run: Run, shard: tuple[int, int] | None = None) -> None:
     for pool in pools:
         train_pool(run, pool, shard)
     if not pools and shard is None:
-        run.note("experts", Experts().inputs(run), files=0)
+        run.mark_finished("experts", Experts().inputs(run), files=0)
 
 
 def pools_of(config: RunConfig) -> tuple[ExpertConfig, ...]:
@@ -80,37 +80,37 @@ def pools_of(config: RunConfig) -> tuple[ExpertConfig, ...]:
     return tuple(dict.fromkeys(config.experts_by(method) for method in needed))
 
 
-def pool_inputs(run: Run, data: str, pool: ExpertConfig, coarse: int = 1) -> str:
+def pool_inputs(run: RunContext, data: str, pool: ExpertConfig, coarse: int = 1) -> str:
     """Return the digest of all that a pool of experts at side / `coarse` rests on; `data`: the digest of the images."""
     small = [coarse] if coarse > 1 else []
     return digest("experts", data, run.config.network, pool, run.config.seed, *small)
 
 
-def pool_stage(run: Run, pool: ExpertConfig, coarse: int = 1) -> str:
+def pool_stage(run: RunContext, pool: ExpertConfig, coarse: int = 1) -> str:
     """Return the name in the record of a pool of experts at side / `coarse`: `experts`, `experts/flat`, ..."""
     flat = () if pool == run.config.experts else ("flat",)
     small = () if coarse == 1 else (f"coarse-{coarse}",)
     return "/".join(("experts", *flat, *small))
 
 
-def pool_folder(run: Run, pool: ExpertConfig, coarse: int = 1) -> Path:
+def pool_folder(run: RunContext, pool: ExpertConfig, coarse: int = 1) -> Path:
     """Return the folder of a pool of experts."""
     return run.folder.experts.joinpath(*pool_stage(run, pool, coarse).split("/")[1:])
 
 
-def at_side(data: Prepared, coarse: int) -> tuple[Tensor, Tensor]:
+def at_side(data: PreparedData, coarse: int) -> tuple[Tensor, Tensor]:
     """Return normalised training images averaged down to side / coarse, and their labels."""
-    images, labels = data.to_learn_from()
+    images, labels = data.training_tensors()
     return at_coarse_side(images, coarse, data.normalisation), labels
 
 
-def train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = None, coarse: int = 1) -> None:
+def train_pool(run: RunContext, pool: ExpertConfig, shard: tuple[int, int] | None = None, coarse: int = 1) -> None:
     """Train a pool of experts, on images at side / `coarse`, unless that was done; see `experts` for `shard`."""
     data, config, stage = run.data(), run.config, pool_stage(run, pool, coarse)
     inputs = pool_inputs(run, data.digest, pool, coarse)
-    if shard is None and run.finished(stage, inputs, *expert_files(run, pool, coarse)):
+    if shard is None and run.is_up_to_date(stage, inputs, *expert_files(run, pool, coarse)):
         return
-    run.fits(experts_need(config, data.num_images, data.train.num_classes))
+    run.require_memory(experts_need(config, data.num_images, data.train.num_classes))
     images, labels = (part.to(run.device) for part in at_side(data, coarse))
     if shard is None:
         settings = _calibrate_and_record_dp(run, data, images, inputs, pool, coarse)
@@ -137,18 +137,18 @@ def train_pool(run: Run, pool: ExpertConfig, shard: tuple[int, int] | None = Non
             )
     if shard is None:
         ranks.wait()
-        run.note(stage, inputs, files=pool.count)
+        run.mark_finished(stage, inputs, files=pool.count)
 
 
 def _calibrate_and_record_dp(
-    run: Run, data: Prepared, images: Tensor, inputs: str, pool: ExpertConfig, coarse: int
+    run: RunContext, data: PreparedData, images: Tensor, inputs: str, pool: ExpertConfig, coarse: int
 ) -> ExpertConfig:
     """Return the experts' settings with their noise, and note what the missing experts will cost.
 
     DP experts draw fresh noise whenever they are trained, so each training is an event of its own.
     """
     if not pool.dp.enabled:
-        run.touch("train_experts", inputs, train=data.train)
+        run.record_data_access("train_experts", inputs, train=data.train)
         return pool
     private = with_noise(pool)
     done = finished_experts(
@@ -168,7 +168,9 @@ def _calibrate_and_record_dp(
             "steps": missing * pool.epochs * private.dp.steps_per_epoch,
             "delta": private.dp.delta,
         }
-        run.touch("train_experts", digest(inputs, secrets.token_hex(8)), "dp_sgd", parameters, train=data.train)
+        run.record_data_access(
+            "train_experts", digest(inputs, secrets.token_hex(8)), "dp_sgd", parameters, train=data.train
+        )
     return private
 
 
@@ -183,6 +185,6 @@ def with_noise(experts: ExpertConfig) -> ExpertConfig:
     return dataclasses.replace(experts, dp=dataclasses.replace(dp, noise_multiplier=sigma))
 
 
-def expert_files(run: Run, pool: ExpertConfig, coarse: int = 1) -> list[Path]:
+def expert_files(run: RunContext, pool: ExpertConfig, coarse: int = 1) -> list[Path]:
     """Return the files of a pool of experts."""
     return [expert_file(pool_folder(run, pool, coarse), number) for number in range(pool.count)]

@@ -23,7 +23,7 @@ from medidistill.pipeline.stages import kinds_before
 from medidistill.pipeline.stages.report import report
 from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.verdict import keep_delivered_verdict
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 from medidistill.results.comparison import Comparison
 from medidistill.results.serialise import json_object
@@ -38,16 +38,16 @@ class Export(Stage):
     kind = "export"
     title = "Write the bundle"
 
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of the set, its figures and its words; a decision of the gate comes on top."""
         method = delivery(run.config, run.folder).method
         return _inputs(run, method, keep_delivered_verdict(run))
 
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the checksums of the bundle, which are written last."""
         return (run.folder.bundle / "SHA256SUMS",)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: RunContext) -> None:
         """Write the bundle; where the gate refuses, the report is written before the run ends."""
         try:
             export(run, wanted=release_wanted(run.config))
@@ -64,7 +64,7 @@ class Export(Stage):
         folder.remove_entry(folder.bundle)
 
 
-def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()) -> Path:
+def export(run: RunContext, *, wanted: bool = False, overrides: Sequence[Override] = ()) -> Path:
     """Write the bundle of the run's method, with the training that validation chose.
 
     Args:
@@ -91,7 +91,7 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     work = _inputs(run, method, verdict)
     before = run.record.stages.get("export", {})
     if not wanted and before.get("released") and before.get("work") == work and (folder / "SHA256SUMS").exists():
-        if changed := run.changed("export"):
+        if changed := run.first_modified_output("export"):
             raise IngestError(
                 f"{run.folder.path / changed}: not what was released (checksum differs); release it again with "
                 "`medidistill export --release`"
@@ -103,14 +103,14 @@ def export(run: Run, *, wanted: bool = False, overrides: Sequence[Override] = ()
     return folder
 
 
-def _inputs(run: Run, method: str, verdict: Verdict | None) -> str:
+def _inputs(run: RunContext, method: str, verdict: Verdict | None) -> str:
     basis, config = run.require("evaluate", "medidistill evaluate"), run.config
     told = None if verdict is None else verdict.to_dict()
     return digest("export", basis, method, config.name, config.notice, as_dict(config)["sources"], told)
 
 
 def _write_bundle(
-    run: Run,
+    run: RunContext,
     distilled: DistilledSet,
     decided: Release,
     verdict: Verdict | None,
@@ -121,7 +121,7 @@ def _write_bundle(
 ) -> None:
     """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
     folder, inputs = run.folder.bundle, digest(work, json_object(decided.section))
-    if run.finished("export", inputs, folder / "SHA256SUMS"):
+    if run.is_up_to_date("export", inputs, folder / "SHA256SUMS"):
         return
     comparison = Comparison.from_dict(read_json(run.folder.evaluate / "comparison.json"))
     if decided.claim.kind == "dp":  # digests of the patients' images are no output of the mechanism
@@ -140,7 +140,7 @@ def _write_bundle(
         publishing=decided.publishing,
     )
     files = [path for path in folder.rglob("*") if path.is_file()]
-    run.note("export", inputs, files, method=method, released=released, work=work)
+    run.mark_finished("export", inputs, files, method=method, released=released, work=work)
 
 
 def _rounded(chosen: Delivery) -> dict[str, float]:

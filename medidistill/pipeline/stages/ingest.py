@@ -9,13 +9,13 @@ from medidistill.config import digest
 from medidistill.errors import ConfigError
 from medidistill.files import translate_os_errors
 from medidistill.patient_units import FACT
-from medidistill.pipeline.prepared import Prepared
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.release_check import check_after_ingest
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.survey import Survey
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
@@ -29,15 +29,15 @@ class Ingest(Stage):
     kind = "ingest"
     title = "Read the X-rays"
 
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of how images are read; the images themselves are named by what comes out."""
         return digest("ingest", run.config.ingest)
 
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the prepared training split."""
         return (run.folder.ingest / "train.safetensors",)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: RunContext) -> None:
         """Read the images; a release that the gate would refuse whatever the audit finds ends the run here."""
         ingest(run, run.source)
         if run.config.privacy.release_check and not run.record.stages.get("export", {}).get("released"):
@@ -64,12 +64,12 @@ def source_of(folder: RunFolder, source: Path | None) -> Path:
     return source.resolve() if source is not None else Path(before or "")
 
 
-def ingest(run: Run, source: Path | None) -> None:
+def ingest(run: RunContext, source: Path | None) -> None:
     """Read, split and prepare the images of `source`; `None` continues with the source of the first call."""
     stage = Ingest()
     inputs = stage.inputs(run)
     source = source_of(run.folder, source)
-    if not run.finished(stage.name, inputs, *stage.outputs(run)):
+    if not run.is_up_to_date(stage.name, inputs, *stage.outputs(run)):
         _read(run, source, inputs)
     check = check_after_ingest(run)
     if check.wanted or check.unresolvable:
@@ -77,7 +77,7 @@ def ingest(run: Run, source: Path | None) -> None:
             say(run.progress, line)
 
 
-def ingest_images(run: Run, result: IngestResult) -> None:
+def ingest_images(run: RunContext, result: IngestResult) -> None:
     """Take images that are in memory already as the ingest of a run, in place of a folder.
 
     Raises:
@@ -85,14 +85,14 @@ def ingest_images(run: Run, result: IngestResult) -> None:
     """
     stage = Ingest()
     inputs = stage.inputs(run)
-    if run.finished(stage.name, inputs, *stage.outputs(run)):
+    if run.is_up_to_date(stage.name, inputs, *stage.outputs(run)):
         if run.data().digest != result.digest:
             raise ConfigError(f"{run.folder.path}: this run was begun with other images; name another folder")
         return
     _keep(run, result, inputs)
 
 
-def _read(run: Run, source: Path, inputs: str) -> None:
+def _read(run: RunContext, source: Path, inputs: str) -> None:
     folder = run.folder.ingest
     say(run.progress, f"ingest: reading {source}")
     # MONAI takes seconds to load, and a run that resumes later stages has no use for it
@@ -103,10 +103,10 @@ def _read(run: Run, source: Path, inputs: str) -> None:
     _keep(run, result, inputs)
 
 
-def _keep(run: Run, result: IngestResult, inputs: str) -> None:
+def _keep(run: RunContext, result: IngestResult, inputs: str) -> None:
     """Keep images that were read, and note the stage as finished."""
     folder = run.folder.ingest
-    data = Prepared.write(result, folder)
+    data = PreparedData.write(result, folder)
     counts = {split: getattr(data, split).counts() for split in ("train", "val", "test")}
     patients = {split: len(set(getattr(data, split).patient_ids)) for split in ("train", "val", "test")}
     aside = {"quarantined": len(result.quarantine), "warned": len(result.warned), "excluded": len(result.excluded)}
@@ -115,7 +115,7 @@ def _keep(run: Run, result: IngestResult, inputs: str) -> None:
         say(run.progress, f"ingest: {note}")
     origin = "phantom" if result.synthetic else "patients"
     tables = [path for path in folder.iterdir() if path.suffix in (".csv", ".html")]
-    run.note("ingest", inputs, tables, data=data.digest, origin=origin, **facts)
-    run.touch("read", inputs, train=data.train, val=data.val, test=data.test)
+    run.mark_finished("ingest", inputs, tables, data=data.digest, origin=origin, **facts)
+    run.record_data_access("read", inputs, train=data.train, val=data.val, test=data.test)
     if run.config.ingest.normalisation == "zca":
-        run.touch("fit_normalisation", inputs, train=data.train)
+        run.record_data_access("fit_normalisation", inputs, train=data.train)

@@ -30,13 +30,13 @@ from medidistill.files import (
 )
 from medidistill.pipeline.arms import delivery
 from medidistill.pipeline.explaining import explanations
-from medidistill.pipeline.prepared import Prepared, private_folder
+from medidistill.pipeline.prepared import PreparedData, private_folder
 from medidistill.pipeline.releasing import release
 from medidistill.pipeline.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.verdict import images_by_site, keep_delivered_verdict
-from medidistill.pipeline.work import Run
+from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 from medidistill.report import (
     ExplainedCase,
@@ -64,19 +64,19 @@ class Report(Stage):
     kind = "report"
     title = "Write the report"
 
-    def inputs(self, run: Run) -> str:
+    def inputs(self, run: RunContext) -> str:
         """Return the digest of what the page shows: the record, configuration included, without this stage."""
         run.require("evaluate", "medidistill evaluate")
         others = {name: facts for name, facts in run.record.stages.items() if name != self.kind}
         return digest("report", version("medidistill"), {**vars(run.record), "stages": others})
 
-    def outputs(self, run: Run) -> tuple[Path, ...]:
+    def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the page and its summary."""
         return (run.folder.report, run.folder.summary)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: RunContext) -> None:
         """Write both, unless they show what they would show now."""
-        if not run.finished(self.kind, self.inputs(run), *self.outputs(run)):
+        if not run.is_up_to_date(self.kind, self.inputs(run), *self.outputs(run)):
             _write(run)
 
     def estimate(self, survey: Survey) -> Estimate:
@@ -88,17 +88,17 @@ class Report(Stage):
         folder.remove_entry(folder.report)
 
 
-def report(run: Run) -> Path:
+def report(run: RunContext) -> Path:
     """Write the report from what the other stages left, also where it is there. Returns its file.
 
     What `evaluate.saliency` asks for shows patients: it becomes a page of its own among the patients' pixels.
     """
     run.require("evaluate", "medidistill evaluate")
-    run.begin("report")
+    run.mark_started("report")
     return _write(run)
 
 
-def _write(run: Run) -> Path:
+def _write(run: RunContext) -> Path:
     inputs = Report().inputs(run)
     method, data, config = delivery(run.config, run.folder).method, run.data(), run.config
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
@@ -108,7 +108,7 @@ def _write(run: Run) -> Path:
         title=config.name,
         notice=config.notice,
         class_names=data.train.class_names,
-        record=_without_places(run.record),
+        record=_redact_paths(run.record),
         comparison=Comparison.from_dict(read_json(run.folder.evaluate / "comparison.json")),
         clinical=ClinicalComparison.from_dict(read_json(run.folder.evaluate / "clinical.json")),
         verdict=keep_delivered_verdict(run),
@@ -129,11 +129,11 @@ def _write(run: Run) -> Path:
     write_text(run.folder.report, render(page))
     write_bytes(run.folder.summary, summary_pdf(page))
     written = (run.folder.report, run.folder.summary, run.folder.verdict)
-    run.note("report", inputs, (path for path in written if path.is_file()))
+    run.mark_finished("report", inputs, (path for path in written if path.is_file()))
     return run.folder.report
 
 
-def _privacy(run: Run, method: str) -> PrivacySection:
+def _privacy(run: RunContext, method: str) -> PrivacySection:
     """Return what is known of the privacy of the set: what its bundle says, else what a bundle would."""
     recipe = run.folder.bundle / "recipe.json"
     if recipe.is_file():
@@ -142,7 +142,7 @@ def _privacy(run: Run, method: str) -> PrivacySection:
     return release(run, distilled, wanted=False).section
 
 
-def _explain(run: Run, found: Explanations | None) -> None:
+def _explain(run: RunContext, found: Explanations | None) -> None:
     """Keep Grad-CAM where patients' pixels are kept; without `found`, or without a case in it, remove it."""
     folder, config = run.folder.explained, run.config
     if folder.is_dir():
@@ -175,7 +175,7 @@ def _explain(run: Run, found: Explanations | None) -> None:
         title=config.name,
         notice=config.notice,
         class_names=run.data().train.class_names,
-        record=_without_places(run.record),
+        record=_redact_paths(run.record),
         explanations=found,
     )
     write_text(folder / "explained.html", render(page), mode=0o600)
@@ -188,8 +188,8 @@ def _pictures(case: ExplainedCase) -> dict[str, npt.NDArray[Any]]:
     return {"film": np.rint(np.clip(film, 0, 1) * 255).astype(np.uint8), **maps}
 
 
-def _without_places(record: RunRecord) -> RunRecord:
-    """Return the record with folders by their last name only: where data lie is nobody's business elsewhere."""
+def _redact_paths(record: RunRecord) -> RunRecord:
+    """Return the record with folders by their last name only: absolute paths stay inside."""
     config = copy.deepcopy(record.config)
     rules = config.get("evaluate", {})
     rules["bundles"] = [Path(place).name for place in rules.get("bundles", ())]
@@ -200,12 +200,12 @@ def _without_places(record: RunRecord) -> RunRecord:
     return dataclasses.replace(record, config=config)
 
 
-def _evolution(run: Run, method: str) -> list[tuple[int, Tensor]]:
+def _evolution(run: RunContext, method: str) -> list[tuple[int, Tensor]]:
     images, _ = load_tensors(run.folder.distill(method) / "evolution.safetensors")
     return [(int(name.rpartition("-")[2]), one) for name, one in sorted(images.items())]
 
 
-def _external(run: Run) -> ExternalResults | None:
+def _external(run: RunContext) -> ExternalResults | None:
     folder = run.folder.evaluate / "external"
     if not run.config.evaluate.external:
         return None
@@ -215,14 +215,14 @@ def _external(run: Run) -> ExternalResults | None:
     )
 
 
-def _histories(run: Run) -> dict[str, Any]:
+def _histories(run: RunContext) -> dict[str, Any]:
     files = {method: run.folder.distill(method) / "history.json" for method in METHODS}
     return {
         method: read_json(file)["entries"] for method, file in files.items() if f"distill/{method}" in run.record.stages
     }
 
 
-def _quarantine(run: Run) -> list[tuple[str, str]]:
+def _quarantine(run: RunContext) -> list[tuple[str, str]]:
     table = pandas.read_csv(run.folder.ingest / "quarantine.csv", dtype=str, keep_default_na=False)
     return list(zip(table["key"], table["reason"], strict=True))
 
@@ -232,7 +232,7 @@ def _by_class(images: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, in
     return {name: {split: counts[name] for split, counts in images.items()} for name in images["train"]}
 
 
-def _sites(run: Run, data: Prepared) -> dict[str, dict[str, int | str]]:
+def _sites(run: RunContext, data: PreparedData) -> dict[str, dict[str, int | str]]:
     """Return the images of all splits by site and class; counts of few patients are hidden."""
     parts = (data.train, data.val, data.test)
     sites = [site for part in parts for site in part.sites]
