@@ -24,12 +24,12 @@ locked = $(BIN)/python tools/locked.py $(1) > $(VENV)/locked.txt && \
 editable = $(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 
 $(VENV)/.installed: pyproject.toml $(LOCK) | $(BIN)/python
-	$(call locked,runtime build)
+	$(call locked,core app build)
 	$(editable)
 	@touch $@
 
 $(VENV)/.installed-checks: pyproject.toml $(LOCK) | $(BIN)/python
-	$(call locked,runtime build test lint)
+	$(call locked,test lint)
 	$(editable)
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-build
 
@@ -56,7 +56,7 @@ lint: $(VENV)/.installed-checks
 WORKERS ?= 2
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # make faults run the fault campaign (hours; root, for its small file systems) and write its counts into docs/reliability.md
 faults: $(VENV)/.installed-checks
@@ -98,7 +98,7 @@ lock: $(VENV)/.installed-supply
 	 } > $(LOCK).new && mv $(LOCK).new $(LOCK)
 	@$(BIN)/python tools/locked.py --pins > constraints.txt.new && mv constraints.txt.new constraints.txt
 
-# make sbom   write the bill of materials (CycloneDX) of the locked runtime packages, as the wheel carries it, to sbom.json
+# make sbom   write the bill of materials (CycloneDX) of the core and every extra of use, as the wheel carries it, to sbom.json
 sbom: $(VENV)/.installed-build
 	$(BIN)/python tools/sbom.py > sbom.json.new && mv sbom.json.new sbom.json
 

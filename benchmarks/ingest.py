@@ -31,6 +31,7 @@ from pydicom.uid import UID
 from medidistill.config import IngestConfig, PhantomConfig
 from medidistill.files import write_json
 from medidistill.ingest import generate_phantom, ingest
+from medidistill.machine import available_cores
 
 RESULT = Path(__file__).parent / "results" / "ingest.json"
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1200, help="films")
     parser.add_argument("--side", type=int, default=1024, help="rows and columns of each")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--output", type=Path, default=RESULT)
     arguments = parser.parse_args()
     config = IngestConfig(image_size=64)
@@ -111,7 +112,7 @@ def main() -> None:
             "ratio_to_plain_loop": {name: rate / rates["plain loop"] for name, rate in rates.items()},
             "processor_ms_per_image": {name: 1000 * used / len(paths) for name, (_, used) in seconds.items()},
             "load_average": os.getloadavg()[0],
-            "cpus": len(os.sched_getaffinity(0)),
+            "cpus": available_cores(),
             "machine": platform.machine(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in ("medidistill", "pydicom", "monai", "numpy", "torch")},

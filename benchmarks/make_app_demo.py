@@ -3,17 +3,26 @@
     python -m benchmarks.make_app_demo --work DIR
 
 Runs the ready-made configuration `demo` in DIR, on phantoms of patients who do not exist, and packs
-what the pages read into `apps/demo.zip`. What only a run that goes on would need is left out.
+what the pages read into `apps/demo.zip`. What only a run that goes on would need is left out, and the pixels of the
+prepared phantoms and of images on their way are rounded: pages draw them, nothing is trained with them.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from PIL import Image
+from torch import Tensor
+
 from medidistill.cli import main as medidistill
+from medidistill.files import load_tensors, save_tensors
 from medidistill.pipeline import RunFolder, app_file
 
 _PATIENTS, _ELSEWHERE = 60, 30  # in each class
@@ -23,7 +32,12 @@ _SETTINGS = (
     "evaluate.saliency.cases=2",
 )
 _SHOWN = "iadd"  # the method whose way from noise the page Progress draws
-_LEFT_OUT = ("experts", "ingest/source.json", "ingest/external", "ingest/test", ".lock")
+# read by a run that goes on, or offered as a file where it is there; the report is drawn again by `medidistill report`
+_LEFT_OUT = (
+    *("experts", "ingest/source.json", "ingest/external", "ingest/test", ".lock"),
+    *("report.html", "ingest/explained/explained.html", "ingest/explained/cases.safetensors"),
+    *("evaluate/curves.csv", "evaluate/external/curves.csv"),
+)
 
 
 def _call(*arguments: str) -> None:
@@ -47,24 +61,58 @@ def main() -> None:
     _pack(Path("demo"), app_file().parent / "demo.zip", str(work))
 
 
-def _only_for_going_on(name: str) -> bool:
-    """Whether a file of a distillation is read by nothing but a run that goes on."""
+def _shown(name: str, file: Path) -> bytes | None:
+    """Return what a page reads of a file of the run, None where no page reads it."""
     parts = name.split("/")
-    if parts[0] != "distill" or len(parts) < 3:
-        return False
-    return parts[-1] == "evolution.safetensors" or (parts[-1] == "checkpoint.safetensors" and parts[1] != _SHOWN)
+    if name.startswith(_LEFT_OUT):
+        return None
+    if parts[0] == "distill" and len(parts) > 2:
+        if parts[-1] == "evolution.safetensors":
+            return None
+        if parts[-1] == "checkpoint.safetensors":
+            return _images_of_checkpoint(file) if parts[1] == _SHOWN else None
+    if name in ("ingest/train.safetensors", "ingest/val.safetensors"):
+        return _rewritten(file, lambda key, one: torch.round(255 * one) / 255 if key == "images" else one)
+    if name == "ingest/explained/picture.png":
+        return _in_colours(file, 64)
+    return file.read_bytes()
+
+
+def _images_of_checkpoint(file: Path) -> bytes:
+    """Return a checkpoint with the images that Progress draws, and nothing that a run would go on from."""
+    return _rewritten(
+        file,
+        lambda key, one: torch.round(64 * one) / 64 if key.startswith("evolution/") or key == "now/images" else None,
+    )
+
+
+def _rewritten(file: Path, change: Callable[[str, Tensor], Tensor | None]) -> bytes:
+    """Return a file of `save_tensors` with changed tensors, without those of which `change` leaves None."""
+    tensors, header = load_tensors(file)
+    changed = {key: new for key, one in tensors.items() if (new := change(key, one)) is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy")
+        save_tensors(copy, changed, header)
+        return copy.read_bytes()
+
+
+def _in_colours(file: Path, colours: int) -> bytes:
+    data = io.BytesIO()
+    Image.open(file).convert("RGB").quantize(colours).save(data, "PNG", optimize=True)
+    return data.getvalue()
 
 
 def _pack(run: Path, archive: Path, private: str) -> None:
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as packed:
         for file in sorted(one for one in run.rglob("*") if one.is_file()):
-            name, content = file.relative_to(run).as_posix(), file.read_bytes()
-            if name.startswith(_LEFT_OUT) or _only_for_going_on(name):
+            name = file.relative_to(run).as_posix()
+            content = _shown(name, file)
+            if content is None:
                 continue
             if private.encode() in content:
                 raise SystemExit(f"{name}: names a folder of this machine")
-            packed.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
-        print(f"{archive}: {len(packed.namelist())} files")
+            packed.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_LZMA)
+        print(f"{archive}: {len(packed.namelist())} files, {archive.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medidistill.api import Result, distill
     from medidistill.config import RunConfig
     from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
-    from medidistill.errors import ArgumentError, ArgumentTypeError, MedidistillError
+    from medidistill.errors import ArgumentError, ArgumentTypeError, MedidistillError, MissingExtraError
     from medidistill.export import Bundle, load
     from medidistill.networks import make_network, predict, register_network, train, train_on_distilled
     from medidistill.pipeline import load_config, run
@@ -34,6 +34,7 @@ __all__ = [
     "DistilledSet",
     "LabelledImages",
     "MedidistillError",
+    "MissingExtraError",
     "Normalisation",
     "Result",
     "RunConfig",
@@ -55,6 +56,7 @@ _HOME = {
     "DistilledSet": "medidistill.distilled_set",
     "LabelledImages": "medidistill.distilled_set",
     "MedidistillError": "medidistill.errors",
+    "MissingExtraError": "medidistill.errors",
     "Normalisation": "medidistill.distilled_set",
     "Result": "medidistill.api",
     "RunConfig": "medidistill.config",

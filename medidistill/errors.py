@@ -4,6 +4,7 @@
 |---|---|---|
 | 2 | `ConfigError` (a `ValueError`) | a setting or argument is wrong |
 | 2 | `ArgumentError`, `ArgumentTypeError` | an argument of the Python library is wrong; value, or type |
+| 2 | `MissingExtraError` (an `ImportError`) | a package of an extra is not installed |
 | 3 | `IngestError` | the input data are missing, unreadable or inconsistent |
 | 4 | `PrivacyGateError` | the export was refused by policy |
 | 5 | `ResourceError` | disk, memory or permission |
@@ -19,7 +20,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ArgumentError",
@@ -28,6 +29,7 @@ __all__ = [
     "DivergedError",
     "IngestError",
     "MedidistillError",
+    "MissingExtraError",
     "PrivacyGateError",
     "QuarantineError",
     "ResourceError",
@@ -105,6 +107,25 @@ class ArgumentTypeError(ArgumentError, TypeError):
         allowed: what may be given, without a full stop.
         remedy: what to do, where `allowed` does not say it.
     """
+
+
+class MissingExtraError(ConfigError, ImportError):
+    """Packages that this part of medidistill needs are not installed.
+
+    Args:
+        extra: that installs them.
+        what: what needs them.
+        packages: the missing ones, by the name under which they are installed.
+        module: the first of them that could not be imported, kept as `ImportError.name`.
+    """
+
+    def __init__(self, extra: str, what: str, packages: Sequence[str], module: str) -> None:
+        self.extra, self.what, self.packages = extra, what, tuple(packages)
+        super().__init__(f"{what} needs {', '.join(packages)}: pip install 'medidistill[{extra}]'")
+        self.name = module
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, tuple[str, ...], str]]:
+        return type(self), (self.extra, self.what, self.packages, self.name or "")
 
 
 class IngestError(MedidistillError):

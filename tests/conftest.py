@@ -14,6 +14,32 @@ import torch
 torch.set_num_threads(1)
 
 
+# files that make whole runs; they begin first, so that none of them is still at work when the other workers have ended
+_LONG = (
+    "pipelines/test_intake.py",
+    "pipelines/test_nightly.py",
+    "cli/test_merge.py",
+    "pipeline/test_explaining.py",
+    "cli/test_bad_input.py",
+    "cli/test_staged_run.py",
+    "cli/test_run.py",
+    "cli/test_guarantee.py",
+    "cli/test_packed_run.py",
+    "pipeline/test_comparing.py",
+    "pipeline/test_private_rival.py",
+    "pipeline/test_permissions.py",
+    "cli/test_release.py",
+    "apps/test_pages.py",
+    "api/test_distill.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first; with `--no-loadscope-reorder` the workers of pytest-xdist take files in this order."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture(autouse=True)
 def same_umask() -> Iterator[None]:
     """Fail the test that leaves the process with another umask: whatever runs after it would write other modes."""

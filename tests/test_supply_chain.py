@@ -34,20 +34,22 @@ def test_the_hashes_are_of_the_pinned_versions(root: Path) -> None:
 
 def test_the_lock_has_a_way_to_each_requirement_of_the_project(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    groups = ["runtime", *project["optional-dependencies"]]
+    groups = ["core", *project["optional-dependencies"]]
     lock = locked.read_lock(root)
     assert {one.name for one in locked.select(groups, root)} == lock.keys(), "run `make lock`"
-    for requirement in map(Requirement, project["dependencies"]):
+    for requirement in map(Requirement, locked.requirement_texts(groups, root)):
         one = lock[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(one.version), f"{requirement}: run `make lock`"
         assert "medidistill" in one.needed_by
-    runtime = {one.name for one in locked.select(["runtime"], root)}
-    assert {"torch", "numpy", "pydicom", "sympy"} <= runtime  # sympy: by way of torch alone
-    assert not runtime & {"pytest", "ruff", "mypy", "hatchling"}
+    core, app = ({one.name for one in locked.select(groups, root)} for groups in (["core"], ["core", "app"]))
+    assert {"torch", "numpy", "safetensors", "sympy"} <= core  # sympy: by way of torch alone
+    assert not core & {"pydicom", "scikit-learn", "streamlit", "monai"}
+    assert core | {"pydicom", "scikit-learn", "streamlit", "monai", "psutil"} <= app  # by way of other extras
+    assert not app & {"pytest", "ruff", "mypy", "hatchling", "opacus"}
 
 
 def test_what_a_group_needs_is_what_pip_takes(root: Path) -> None:
-    text = "\n".join(one.line() for one in locked.select(["runtime"], root))
+    text = "\n".join(one.line() for one in locked.select(["core", "app"], root))
     for block in re.split(r"(?m)^(?=[a-z0-9])", text)[1:]:
         assert re.match(r"[a-z0-9.-]+==\S+( ; [^\\]+)? \\\n    --hash=sha256:[0-9a-f]{64}", block), block
 

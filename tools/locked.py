@@ -1,12 +1,12 @@
 """Read the lock: which packages, with which hashes, a group of dependencies needs. Standard library alone.
 
-    python tools/locked.py runtime             what `pip install --require-hashes --no-deps -r` takes for the program
-    python tools/locked.py runtime test lint   the same for several groups together
-    python tools/locked.py --pins              every pin without its hashes: constraints.txt
+    python tools/locked.py core app    what `pip install --require-hashes --no-deps -r` takes for the program
+    python tools/locked.py test lint   the same for the checks
+    python tools/locked.py --pins      every pin without its hashes: constraints.txt
 
 The lock is constraints-hashes.txt, written by `make lock` (uv): one pinned version of each package for every platform
 and Python version, the SHA-256 of each of its files, and a comment that says which packages need it. A group is
-`runtime` or the name of an extra in pyproject.toml.
+`core`, what every install needs, or the name of an extra in pyproject.toml; an extra may name others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LOCK", "Pinned", "read_lock", "requirements", "select"]
+__all__ = ["LOCK", "Pinned", "read_lock", "requirement_texts", "requirements", "select"]
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "constraints-hashes.txt"
@@ -80,10 +80,33 @@ def read_lock(root: Path = ROOT) -> dict[str, Pinned]:
 
 def requirements(groups: Iterable[str], root: Path = ROOT) -> set[str]:
     """Return the packages that pyproject.toml itself asks for in `groups`. Raises `KeyError` for an unknown one."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    known = {"runtime": project["dependencies"], **project["optional-dependencies"]}
-    texts = [text for group in groups for text in known[group]]
+    texts = requirement_texts(groups, root)
     return {normalised(re.match(r"[A-Za-z0-9._-]+", text)[0]) for text in texts}  # type: ignore[index]
+
+
+def requirement_texts(groups: Iterable[str], root: Path = ROOT) -> list[str]:
+    """Return what pyproject.toml writes for `groups`, and for the extras that they name; sorted, each once.
+
+    An extra that names others needs the core too.
+
+    Raises:
+        KeyError: an unknown group.
+    """
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = {"core": project["dependencies"], **project["optional-dependencies"]}
+    found: set[str] = set()
+    queue, seen = list(groups), set()
+    while queue:
+        group = queue.pop()
+        if group in seen:
+            continue
+        seen.add(group)
+        for text in known[group]:
+            if inner := re.match(rf"{re.escape(project['name'])}\[([^\]]*)\]$", text):
+                queue += ["core", *inner[1].replace(" ", "").split(",")]
+            else:
+                found.add(text)
+    return sorted(found)
 
 
 def select(groups: Sequence[str], root: Path = ROOT) -> list[Pinned]:

@@ -17,8 +17,8 @@ __all__ = ["bill_of_materials"]
 
 
 def bill_of_materials(root: Path, version: str) -> dict[str, Any]:
-    """Return the CycloneDX 1.6 document: the project and the packages that its lock pins for `runtime`."""
-    packages = select(["runtime"], root)
+    """Return the CycloneDX 1.6 document: the project and what its lock pins for the core and extra `all`."""
+    packages = select(["core", "all"], root)
     known = {one.name for one in packages}
     purl = {one.name: f"pkg:pypi/{one.name}@{one.version}" for one in packages}
     project = f"pkg:pypi/medidistill@{version}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from medidistill.extras import require_extra
+
 if TYPE_CHECKING:
     from medidistill.api.distilling import distill
     from medidistill.api.result import Result
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["Result", "distill"]
 
 _HOME = {"Result": "result", "distill": "distilling"}
+
+require_extra("run")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from medidistill.cli.parser import make_parser
+from medidistill.errors import MissingExtraError
 
 __all__ = ["main", "run"]
 
@@ -17,7 +18,11 @@ _STOPPED = (130, 143)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `medidistill.errors`)."""
     typed = sys.argv[1:] if argv is None else list(argv)
-    arguments = make_parser().parse_args(typed)
+    try:
+        arguments = make_parser().parse_args(typed)
+    except MissingExtraError as error:  # of the core alone; its library needs no more, the command does
+        print(f"medidistill: error: {error}", file=sys.stderr)
+        return error.exit_code
     from medidistill.cli.private_output import fail, keep_library_messages
 
     try:

@@ -76,7 +76,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add what a machine decides and results do not rest on, but for rounding."""
     group = parser.add_argument_group("this machine")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads; 0: leave to torch")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU cores used at once; 0: each stage chooses")
     group.add_argument("--device", choices=("cpu", "cuda", "auto"), metavar="NAME", help="cpu, cuda or auto")
     group.add_argument("--deterministic", action="store_const", const="true", help="repeat bit for bit, on a GPU too")
 

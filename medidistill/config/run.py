@@ -26,7 +26,13 @@ class RunConfig(Validated):
     name: str = text("medidistill run", "title of the report")
     notice: str = text("", "a caution shown beside every result, for example a known confounder")
     seed: int = number(0, "seed of every random decision", 0)
-    threads: int = number(0, "CPU threads; 0: leave to torch", 0, 4096)
+    threads: int = number(
+        0,
+        "CPU cores used at once: threads of torch, or processes of one thread that read images or audit; "
+        "0: as many as torch and each stage choose",
+        0,
+        4096,
+    )
     device: str = choice("cpu", "where networks are trained; auto: a GPU where there is one", "cpu", "cuda", "auto")
     deterministic: bool = flag(
         False, "use only bit-for-bit reproducible algorithms: slower on a GPU, and some augmentation is refused there"

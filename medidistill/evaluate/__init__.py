@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from medidistill.evaluate.comparison import ResampledScores, compare, compare_scores, resample_scores
-from medidistill.evaluate.protocol import Arm, ArmRun, run_arm
-from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset
-from medidistill.results.comparison import Comparison
+from medidistill.extras import require_extra
+
+require_extra("evaluate")
+
+from medidistill.evaluate.comparison import (  # noqa: E402
+    ResampledScores,
+    compare,
+    compare_scores,
+    resample_scores,
+)
+from medidistill.evaluate.protocol import Arm, ArmRun, run_arm  # noqa: E402
+from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset  # noqa: E402
+from medidistill.results.comparison import Comparison  # noqa: E402
 
 __all__ = [
     "Arm",

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from medidistill.errors import ConfigError
+from medidistill.extras import require_extra
 from medidistill.seeding import stream
 
 __all__ = ["draw_cases", "grad_cam", "outcomes"]
@@ -41,6 +42,7 @@ def grad_cam(network: nn.Module, images: Tensor, classes: Sequence[int]) -> npt.
     Raises:
         ConfigError: the network has no convolution, or the counts differ.
     """
+    require_extra("networks", "an explanation", "monai")
     from monai.visualize.class_activation_maps import GradCAM
 
     if len(classes) != len(images):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from medidistill.extras import require_extra
+
 if TYPE_CHECKING:
     from medidistill.export.bundle import write_bundle
     from medidistill.export.reading import Bundle, load
@@ -31,4 +33,6 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOME[name] in ("bundle", "verifying"):
+        require_extra("export")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

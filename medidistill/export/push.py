@@ -17,6 +17,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from medidistill.errors import ConfigError, IngestError, ResourceError
+from medidistill.extras import require_extra
 from medidistill.tls import Tls
 
 __all__ = ["Peer", "Sent", "dicom_part", "push_dicomweb", "push_dimse"]
@@ -102,10 +103,9 @@ def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> 
         ConfigError: pynetdicom is not installed.
         ResourceError: no association, or the archive refused a file; what it had accepted by then is said.
     """
-    try:
-        from pynetdicom import AE
-    except ImportError as error:
-        raise _absent("pynetdicom") from error
+    require_extra("pacs", "sending by C-STORE", "pynetdicom")
+    from pynetdicom import AE
+
     ae = AE(ae_title=peer.calling)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout
     ae.add_requested_context(SecondaryCaptureImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
@@ -171,11 +171,10 @@ def push_dicomweb(
         raise ConfigError(f"--dicomweb {url}: must be an address that starts with https://")
     if token and not local and not url.startswith("https://"):
         raise ConfigError(f"--dicomweb {url}: a token is only sent over https")
-    try:
-        import requests
-        from dicomweb_client.api import DICOMwebClient
-    except ImportError as error:
-        raise _absent("dicomweb-client") from error
+    require_extra("pacs", "sending by DICOMweb", "dicomweb_client", "requests")
+    import requests
+    from dicomweb_client.api import DICOMwebClient
+
     session = requests.Session()
     session.hooks["response"].append(_plain_media_type)
     if token:
@@ -250,7 +249,3 @@ def _warned(answer: Dataset) -> list[str]:
 
 def _stopped(where: str, file: Path, sent: int, reason: str) -> str:
     return f"{where}: {file.name}: {reason}; {sent} file(s) before it are stored, sending again is safe"
-
-
-def _absent(package: str) -> ConfigError:
-    return ConfigError(f"sending needs the package {package}: pip install 'medidistill[pacs]'")

@@ -16,6 +16,7 @@ from typing import Any
 from medidistill.config import SourceConfig, as_dict, combine, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
+from medidistill.extras import require_extra
 from medidistill.jsontypes import (  # recipes; their type is the JSON Schema of each format
     JsonObject,
     ReadOnlyJsonObject,
@@ -120,6 +121,7 @@ def _schema(number: int) -> Any:
 
 def schema_problems(recipe: Any) -> list[str]:
     """Return one line for each place where a recipe departs from the schema of the format that it states."""
+    require_extra("export", "checking a bundle", "jsonschema")
     from jsonschema import Draft202012Validator  # reading a set for training does without it
 
     number = recipe.get("format") if isinstance(recipe, dict) else None

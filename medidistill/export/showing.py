@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from medidistill.errors import ArgumentError
+from medidistill.extras import require_extra
 from medidistill.files import sha256_file, translate_os_errors
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def read_pictures(paths: Sequence[Path], image_size: int) -> Tensor:
 
 def contact_sheet(distilled: DistilledSet, most: int) -> Figure:
     """Draw up to `most` images of each class, one row a class."""
+    require_extra("export", "a contact sheet", "matplotlib")
     from medidistill.export.notebook_figure import NotebookFigure
 
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:

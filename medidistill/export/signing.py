@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from medidistill.errors import ConfigError
 from medidistill.export.sums import SIGNATURE, SUMS
+from medidistill.extras import require_extra
 from medidistill.files import write_bytes
 
 if TYPE_CHECKING:
@@ -90,12 +91,11 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     data = _read(path)
     if path.stat().st_mode & 0o077:
         raise ConfigError(f"{path}: others than its owner can read this key; run: chmod 600 {path}")
-    try:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    except ImportError as error:
-        raise _absent() from error
+    require_extra("sign")
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     passphrase = os.environ.get(PASSPHRASE, "").encode() or None
     try:
         key = serialization.load_pem_private_key(data, passphrase)
@@ -112,12 +112,11 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
 
 def _public_key(path: Path) -> Ed25519PublicKey:
     data = _read(path)
-    try:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    except ImportError as error:
-        raise _absent() from error
+    require_extra("sign")
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -128,7 +127,3 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 
 
 _HOW = "; make one with: openssl genpkey -algorithm ed25519 -out KEY"
-
-
-def _absent() -> ConfigError:
-    return ConfigError("signatures need the package cryptography: pip install 'medidistill[sign]'")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from medidistill.extras import require_extra
+
 if TYPE_CHECKING:
     from medidistill.ingest.phantom import generate_phantom
     from medidistill.ingest.stage import IngestResult, ingest
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["IngestResult", "generate_phantom", "ingest"]
 
 _HOME = {"IngestResult": "stage", "generate_phantom": "phantom", "ingest": "stage"}
+
+
+require_extra("ingest")
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from medidistill.files import sha256_file
 from medidistill.ingest.dicom import address
 from medidistill.ingest.sources.record import Record
 from medidistill.ingest.transforms import Loader
+from medidistill.machine import available_cores
 
 __all__ = ["LoadedImage", "load_images", "worker_count"]
 
@@ -74,7 +75,7 @@ _Task = tuple[str, int | None]
 
 def worker_count(files: int) -> int:
     """Return the fastest number of processes for `files` files: one for a small source, at most one a CPU."""
-    return max(1, min(len(os.sched_getaffinity(0)), files // _PER_WORKER, _MOST_WORKERS))
+    return max(1, min(available_cores(), files // _PER_WORKER, _MOST_WORKERS))
 
 
 def load_images(

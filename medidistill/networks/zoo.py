@@ -12,6 +12,7 @@ from torch import nn
 
 from medidistill.config import NetworkConfig
 from medidistill.errors import ConfigError
+from medidistill.extras import require_extra
 from medidistill.networks.adapting import RepeatChannel
 from medidistill.networks.convnet import ConvNet, default_depth
 from medidistill.networks.custom import custom_network, is_custom
@@ -19,6 +20,7 @@ from medidistill.seeding import global_seed
 
 __all__ = ["make_network"]
 
+_LIBRARIES = {"densenet121": "monai"}
 _SMALLEST = {"resnet18": 32, "vgg11": 32, "alexnet": 16, "densenet121": 32, "vit": 16}
 # a vision transformer of 0.8 million parameters: an eighth of the side as patch, six layers of four heads
 _VIT = {"num_layers": 6, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 256}
@@ -40,8 +42,9 @@ def make_network(
         A network from (N, channels, image_size, image_size) to (N, num_classes) logits, on the CPU.
 
     Raises:
-        ConfigError: the images are too small for the network, torchvision or MONAI is not installed, or the network was
-            defined in Python and is not registered in this process.
+        ConfigError: the images are too small for the network, or it was defined in Python and is not registered in this
+            process.
+        MissingExtraError: torchvision or MONAI is not installed.
     """
     if is_custom(config.name):
         return custom_network(
@@ -67,11 +70,9 @@ def make_network(
         raise ConfigError(
             f"network.name={config.name!r} needs images of at least {_SMALLEST[config.name]} pixels, got {image_size}"
         )
-    try:
-        with global_seed(generator):
-            return _library_network(config.name, channels, image_size, num_classes)
-    except ImportError as error:
-        raise ConfigError(f"network.name={config.name!r} needs a package that is not installed: {error}") from error
+    require_extra("networks", f"network.name={config.name!r}", _LIBRARIES.get(config.name, "torchvision"))
+    with global_seed(generator):
+        return _library_network(config.name, channels, image_size, num_classes)
 
 
 def _library_network(name: str, channels: int, image_size: int, num_classes: int) -> nn.Module:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from medidistill.extras import require_extra
+
 if TYPE_CHECKING:
     from medidistill.pipeline.arms import methods
     from medidistill.pipeline.cleaning import clean
@@ -69,6 +71,9 @@ _HOME = {
     "train_shard": "runner",
     "working": "runner",
 }
+
+
+require_extra("run")
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from medidistill.config import RunConfig
 from medidistill.errors import ConfigError
 from medidistill.networks import raise_malloc_thresholds
 
-__all__ = ["available_cores", "device_named", "set_up"]
+__all__ = ["device_named", "set_up"]
 
 
 def set_up(config: RunConfig) -> torch.device:
@@ -39,8 +39,3 @@ def device_named(name: str) -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % count)
     torch.cuda.set_device(device)
     return device
-
-
-def available_cores() -> int:
-    """Return the CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))

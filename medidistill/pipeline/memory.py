@@ -18,6 +18,7 @@ import torch
 from medidistill.config import NetworkConfig, RunConfig
 from medidistill.distillation.trajectory import Architecture
 from medidistill.errors import ResourceError
+from medidistill.machine import free_memory, virtual_memory
 from medidistill.networks import ParameterLayout, cross_entropy
 from medidistill.seeding import stream
 
@@ -107,19 +108,17 @@ def _network(network: NetworkConfig, side: int, classes: int) -> tuple[float, in
     return sum(size for place, size in kept.items() if place not in own) / batch, len(ParameterLayout.of(model))
 
 
-def available(device: torch.device) -> float | None:
-    """Return the bytes that this process may still take on `device`; None where the system does not say."""
+def available(device: torch.device) -> float:
+    """Return the bytes that this process may still take on `device`."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    return min(_limits(), default=None)
+    return min(_limits())
 
 
 def _limits() -> Iterator[float]:
     """Yield what the machine has free, what the container or the job leaves, and what `ulimit -v` does."""
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemAvailable:"):
-            yield 1024.0 * int(line.split()[1])
-    for line in _lines(Path("/proc/self/cgroup")):
+    yield float(free_memory())
+    for line in _lines(Path("/proc/self/cgroup")):  # Linux alone has one
         if line.startswith("0::"):
             group = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
             for folder in (group, *group.parents):
@@ -128,9 +127,8 @@ def _limits() -> Iterator[float]:
                     files = [one for one in _lines(folder / "memory.stat") if one.startswith("inactive_file ")]
                     yield float(int(most) - int(now) + sum(int(one.split()[1]) for one in files))
     most_addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
-    held = _lines(Path("/proc/self/statm"))
-    if most_addresses != resource.RLIM_INFINITY and held:
-        yield float(most_addresses - int(held[0].split()[0]) * os.sysconf("SC_PAGE_SIZE"))
+    if most_addresses != resource.RLIM_INFINITY:
+        yield float(most_addresses - virtual_memory())
 
 
 def _lines(file: Path) -> list[str]:
@@ -147,7 +145,7 @@ def check(need: Need, device: torch.device) -> None:
     """
     free = available(device)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
-    if free is None or need.bytes * here <= free:
+    if need.bytes * here <= free:
         return
     helps = max(need.parts, key=lambda name: need.parts[name])
     where = "" if device.type == "cpu" else f" on {device}"

@@ -6,13 +6,13 @@ Nothing is written into the output. Each stage estimates itself from a `Survey` 
 from __future__ import annotations
 
 import dataclasses
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medidistill.config import RunConfig
 from medidistill.jsontypes import JsonObject  # JSON types for a terminal
+from medidistill.machine import peak_memory
 from medidistill.pipeline.release_check import ReleaseCheck, check_release
 from medidistill.pipeline.stages import stages_of
 from medidistill.pipeline.status import duration
@@ -95,6 +95,5 @@ def make_plan(config: RunConfig, source: Path, actions: Mapping[str, str]) -> Pl
         found = stage.estimate(survey)
         stages.append(PlannedStage(stage.name, actions[stage.name], round(found.seconds, 1), int(found.disk)))
         needs += [need.bytes for need in stage.needs(config, survey.images, survey.classes)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     counts = dict(sorted(survey.counts.items()))
-    return Plan(counts, survey.set_aside, tuple(stages), peak + round(max(needs)), release)
+    return Plan(counts, survey.set_aside, tuple(stages), peak_memory() + round(max(needs)), release)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medidistill.errors import ConfigError, MedidistillError
+from medidistill.extras import require_extra
 from medidistill.files import write_text
 from medidistill.results.run_status import RunStatus
 
@@ -88,10 +89,9 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError as error:
-            raise ConfigError("--tensorboard: not installed; pip install 'medidistill[track]'") from error
+        require_extra("track")
+        from torch.utils.tensorboard.writer import SummaryWriter
+
         self._writer: Any = SummaryWriter(str(folder))
 
     def step(self, stage: str, step: int, figures: Mapping[str, float]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from medidistill.privacy.audit import PROFILES, audit, profile_named, set_digest
-from medidistill.privacy.describe import ATTACKS, audit_text
-from medidistill.privacy.events import Claim, Event, ProvenanceLog, cohort
-from medidistill.results.audit import AuditProfile
+from medidistill.extras import require_extra
+
+require_extra("privacy")
+
+from medidistill.privacy.audit import PROFILES, audit, profile_named, set_digest  # noqa: E402
+from medidistill.privacy.describe import ATTACKS, audit_text  # noqa: E402
+from medidistill.privacy.events import Claim, Event, ProvenanceLog, cohort  # noqa: E402
+from medidistill.results.audit import AuditProfile  # noqa: E402
 
 __all__ = [
     "ATTACKS",

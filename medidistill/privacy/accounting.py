@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medidistill.errors import ConfigError
+from medidistill.extras import require_extra
 from medidistill.privacy.events import Event
 
 __all__ = ["SubsampledGaussian", "calibrate_noise", "calibrate_noise_jointly", "epsilon_spent", "mechanisms_of"]
 
 _MAX_RELATIVE_DIFFERENCE = 0.05
-_INSTALL = "the accountants are not installed; pip install 'medidistill[dp]'"
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,8 @@ def epsilon_spent(mechanisms: Sequence[SubsampledGaussian], delta: float) -> flo
         raise ConfigError(
             f"accounting needs at least one mechanism and 0 < delta < 1, got {len(mechanisms)}, delta={delta}"
         )
-    try:
-        found = (_prv(mechanisms, delta), _pld(mechanisms, delta))
-    except ImportError as error:
-        raise ConfigError(_INSTALL) from error
+    require_extra("dp")
+    found = (_prv(mechanisms, delta), _pld(mechanisms, delta))
     if not all(map(math.isfinite, found)) or max(found) > min(found) * (1 + _MAX_RELATIVE_DIFFERENCE) + 0.01:
         raise ConfigError(
             f"the accountants disagree: epsilon={found[0]:.3f} by PRV, {found[1]:.3f} by PLD; no guarantee is claimed"
@@ -104,19 +102,17 @@ def calibrate_noise(epsilon: float, delta: float, *, sampling_rate: float, steps
     def spent(sigma: float) -> float:
         return _pld([SubsampledGaussian(sigma, sampling_rate, steps)], delta)
 
-    try:
-        low, high = 0.1, 1.0
-        while spent(high) > epsilon:
-            low, high = high, 2 * high
-            if high > 1e4:
-                raise ConfigError(
-                    f"epsilon={epsilon:g}: no noise multiplier up to 10,000 meets it in {steps} steps; use fewer steps"
-                )
-        while high / low > 1.005:
-            middle = math.sqrt(low * high)
-            low, high = (middle, high) if spent(middle) > epsilon else (low, middle)
-    except ImportError as error:
-        raise ConfigError(_INSTALL) from error
+    require_extra("dp")
+    low, high = 0.1, 1.0
+    while spent(high) > epsilon:
+        low, high = high, 2 * high
+        if high > 1e4:
+            raise ConfigError(
+                f"epsilon={epsilon:g}: no noise multiplier up to 10,000 meets it in {steps} steps; use fewer steps"
+            )
+    while high / low > 1.005:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if spent(middle) > epsilon else (low, middle)
     while epsilon_spent([SubsampledGaussian(high, sampling_rate, steps)], delta) > epsilon:
         high *= 1.005
     return high

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from medidistill.report.data import ExplainedCase, Explanations, ExternalResults, ReportData
-from medidistill.report.figures_saliency import saliency
-from medidistill.report.page import render
-from medidistill.report.summary import summary_pdf
-from medidistill.report.wording import confounded_sites
+from medidistill.extras import require_extra
+
+require_extra("report")
+
+from medidistill.report.data import ExplainedCase, Explanations, ExternalResults, ReportData  # noqa: E402
+from medidistill.report.figures_saliency import saliency  # noqa: E402
+from medidistill.report.page import render  # noqa: E402
+from medidistill.report.summary import summary_pdf  # noqa: E402
+from medidistill.report.wording import confounded_sites  # noqa: E402
 
 __all__ = [
     "ExplainedCase",

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from medidistill.jsontypes import JsonObject  # settings of matplotlib
@@ -97,7 +98,9 @@ class Picture:
             if pixels:
                 figure.savefig(data, format="png", dpi=130, facecolor="white", metadata={"Software": None})
             else:
-                figure.savefig(data, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+                # what `savefig` does, but for a drawing of everything beforehand that only a tight box needs
+                figure.set_facecolor("white")
+                FigureCanvasSVG(figure).print_svg(data, metadata={"Date": None, "Creator": None})
         kind = "png" if pixels else "svg+xml"
         return cls(name, title, alt, caption, f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}")
 

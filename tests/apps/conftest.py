@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from medidistill.cli import main
 from medidistill.pipeline import app_file
+from tests.support.made_once import made_once
 
 CONFIG = """\
 name: tiny
@@ -42,14 +43,20 @@ class Made:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    root = tmp_path_factory.mktemp("app")
-    parts = Made(root, root / "tiny.yaml", root / "phantoms", root / "first")
+    return _made(made_once(tmp_path_factory, "app", _make))
+
+
+def _made(root: Path) -> Made:
+    return Made(root, root / "tiny.yaml", root / "phantoms", root / "first")
+
+
+def _make(root: Path) -> None:
+    parts = _made(root)
     parts.config.write_text(CONFIG)
     phantoms = ["phantom", str(parts.phantoms), "--patients-per-class", "8", "--images-per-patient", "2"]
     assert main([*phantoms, "--size", "64", "--quiet"]) == 0
     whole = ["run", "--config", str(parts.config), "--input", str(parts.phantoms), "--output", str(parts.run)]
     assert main([*whole, "--quiet"]) == 0
-    return parts
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from medidistill.cli import main
+from tests.support.made_once import made_once
 
 CONFIG = """\
 name: tiny
@@ -50,13 +51,19 @@ class Tiny:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    root = tmp_path_factory.mktemp("tiny")
-    parts = Tiny(root / "tiny.yaml", root / "phantoms", root / "finished")
+    return _tiny(made_once(tmp_path_factory, "tiny", _make_tiny))
+
+
+def _tiny(root: Path) -> Tiny:
+    return Tiny(root / "tiny.yaml", root / "phantoms", root / "finished")
+
+
+def _make_tiny(root: Path) -> None:
+    parts = _tiny(root)
     parts.config.write_text(CONFIG)
     made = ["phantom", str(parts.phantoms), "--patients-per-class", "8", "--images-per-patient", "2", "--size", "64"]
     assert main([*made, "--quiet"]) == 0
     assert main([*parts.arguments(parts.finished), "--quiet"]) == 0
-    return parts
 
 
 @pytest.fixture

@@ -192,6 +192,6 @@ def test_full_disk(tiny, tmp_path, fails):
         assert not list(disk.rglob("*.part"))
         # more room, and the same command goes on
         subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
-        assert main([*tiny.arguments(disk / "out", "--resume"), "--quiet"]) == 0
+        assert main([*tiny.arguments(disk / "out", "--resume", "--until", "export"), "--quiet"]) == 0
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)  # a mapped tensor may still be alive

@@ -29,7 +29,7 @@ def bundle(tiny: Tiny) -> Path:
 def second(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of another run on the same phantoms."""
     output = tmp_path_factory.mktemp("second") / "run"
-    assert main([*tiny.arguments(output, "--set", "seed=4", "--quiet")]) == 0
+    assert main([*tiny.arguments(output, "--set", "seed=4", "--until", "export", "--quiet")]) == 0
     return output / "bundle"
 
 

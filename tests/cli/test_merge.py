@@ -54,7 +54,7 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config.write_text(CONFIG.format(site=site, seed=seed))
         source = films(root / f"films-{site}", classes, seed)
         run = ["run", "--config", str(config), "--input", str(source), "--output", str(root / site), "--quiet"]
-        assert main(run) == 0
+        assert main([*run, "--until", "export"]) == 0
     (root / "mapping.yaml").write_text(MAPPING)
     return root
 

@@ -80,12 +80,15 @@ def test_stages_one_by_one_give_the_same_bytes(tiny, tmp_path, capsys):
 
 def test_resume_of_a_finished_run_does_no_work(tiny, finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    before |= {path: path.stat().st_mtime_ns for path in (finished / "report.html", finished / "summary.pdf")}
     assert main(["run", "--output", str(finished), "--resume"]) == 0
     shown = capsys.readouterr()
     assert "iadd - mtt" in shown.out
     assert shown.out.rstrip().endswith(f"report: {finished}/report.html")
     assert "evaluate: finished before, kept" in shown.err
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")} == before
+    assert "report: finished before, kept" in shown.err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert set(finished.rglob("*.safetensors")) < set(before)
 
 
 def test_lost_cell_is_computed_again_without_opening_the_test_split_again(finished):
@@ -94,7 +97,7 @@ def test_lost_cell_is_computed_again_without_opening_the_test_split_again(finish
     before = {path.name: path.stat().st_mtime_ns for path in cells.iterdir()}
     (cells / "random-convnet.safetensors").unlink()
     (finished / "evaluate" / "comparison.json").unlink()
-    assert main(["run", "--output", str(finished), "--resume", "--quiet"]) == 0
+    assert main(["run", "--output", str(finished), "--resume", "--until", "evaluate", "--quiet"]) == 0
     after = {path.name: path.stat().st_mtime_ns for path in cells.iterdir()}
     assert [name for name in before if before[name] != after[name]] == ["random-convnet.safetensors"]
     assert (finished / "evaluate" / "comparison.json").read_bytes() == comparison
@@ -142,7 +145,7 @@ def test_killed_run_resumes_to_the_same_bytes(tiny, tmp_path, number, code):
         assert message.startswith("medidistill: error: stopped by SIGTERM; finished work is kept")
         assert message.endswith(f"medidistill run --output {out} --resume")
         assert b"Traceback" not in errors
-    assert main(["run", "--output", str(out), "--resume", "--quiet"]) == 0
+    assert main(["run", "--output", str(out), "--resume", "--until", "distill", "--quiet"]) == 0
     assert _distilled(out) == _distilled(tiny.finished)
 
 

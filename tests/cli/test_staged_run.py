@@ -47,7 +47,9 @@ def test_until_ends_early_and_resume_reaches_the_same_bytes(tiny, tmp_path, caps
 def test_from_does_a_stage_and_what_follows_anew(finished):
     before = _bytes(finished)
     times = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
-    assert main(["run", "--output", str(finished), "--resume", "--from", "evaluate", "--quiet"]) == 0
+    assert (
+        main(["run", "--output", str(finished), "--resume", "--from", "evaluate", "--until", "export", "--quiet"]) == 0
+    )
     after = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
     changed = {path.relative_to(finished).parts[0] for path in after if after[path] != times[path]}
     assert changed == {"evaluate", "bundle"}
@@ -116,7 +118,7 @@ def test_a_damaged_cell_is_computed_again(finished):
     whole = cell.read_bytes()
     _flip(cell)
     (finished / "evaluate" / "comparison.json").unlink()
-    assert main(["run", "--output", str(finished), "--resume", "--quiet"]) == 0
+    assert main(["run", "--output", str(finished), "--resume", "--until", "evaluate", "--quiet"]) == 0
     assert cell.read_bytes() == whole
 
 

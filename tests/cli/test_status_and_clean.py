@@ -67,7 +67,22 @@ def test_clean_removes_pixels_and_says_what(finished, tiny, capsys):
     assert main(["run", "--output", str(finished), "--resume", "--quiet"]) == 2
     assert "name the images with --input" in capsys.readouterr().err
     kept = (finished / "experts" / "expert-0000.safetensors").stat().st_mtime_ns
-    assert main(["run", "--output", str(finished), "--resume", "--input", str(tiny.phantoms), "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "run",
+                "--output",
+                str(finished),
+                "--resume",
+                "--input",
+                str(tiny.phantoms),
+                "--until",
+                "export",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert (finished / "experts" / "expert-0000.safetensors").stat().st_mtime_ns == kept
 
 

@@ -41,7 +41,7 @@ def test_a_run_ends_with_its_verdict_and_a_damaged_one_does_not_stop_a_status(fi
 
 
 def test_another_method_is_delivered_without_training_or_scoring_again(finished, capsys):
-    before = read(finished / "record.json")
+    before, page = read(finished / "record.json"), (finished / "report.html").read_text()
     cells = {path: path.stat().st_mtime_ns for path in (finished / "evaluate" / "cells").iterdir()}
     assert main(["run", "--output", str(finished), "--resume", "--set", "deliver=mtt", "--quiet"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (finished / "evaluate" / "cells").iterdir()} == cells
@@ -52,8 +52,13 @@ def test_another_method_is_delivered_without_training_or_scoring_again(finished,
     assert "the method was named after the test patients had been scored" in stored["missing"]
     assert "after the test patients had been scored (deliver: mtt)" in stored["chosen_by"]
     assert stored["sentence"] in (finished / "bundle" / "README.md").read_text()
+    assert stored["chosen_by"] in (finished / "report.html").read_text()
+    assert stored["chosen_by"] not in page
     # and back: what was named beforehand is no choice afterwards
-    assert main(["run", "--output", str(finished), "--resume", "--set", "deliver=iadd", "--quiet"]) == 0
+    assert (
+        main(["run", "--output", str(finished), "--resume", "--set", "deliver=iadd", "--until", "export", "--quiet"])
+        == 0
+    )
     assert "after" not in read(finished / "verdict.json")["chosen_by"]
 
 

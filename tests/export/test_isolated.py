@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +33,9 @@ sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.Fro
 """
 
 
-def run(code: str, folder: Path, *options: str) -> None:
-    subprocess.run([sys.executable, *options, "-c", GUARD + code], cwd=folder, check=True, timeout=280)
+def run(code: str, folder: Path, *options: str, path: str = "") -> None:
+    command = [sys.executable, *options, "-c", GUARD + code]
+    subprocess.run(command, cwd=folder, check=True, timeout=280, env=os.environ | {"PYTHONPATH": path})
 
 
 def test_the_printed_code_reaches_the_recorded_accuracy(tmp_path: Path) -> None:
@@ -69,15 +71,14 @@ assert kept["low"] <= accuracy <= kept["high"], (accuracy, kept)
 
 
 def test_load_and_train_need_no_more_either(written: Path, root: Path) -> None:
-    code = f"""
-sys.path.insert(0, {str(root)!r})
+    code = """
 import medidistill, torch
 bundle = medidistill.load(".")
 network = bundle.train()
 assert bundle.predict(network, torch.rand(2, 1, 16, 16)).shape == (2, 3)
 assert bundle.facts["name"] == "Phantom Run 1"
 """
-    run(code, written)
+    run(code, written, path=str(root))
 
 
 def test_the_guard_guards(written: Path) -> None:

@@ -40,11 +40,13 @@ def compared(tmp_path_factory):
     return run
 
 
-def test_nothing_is_explained_unless_it_is_asked_for(compared):
+def test_nothing_is_explained_unless_it_is_asked_for_and_folders_are_called_by_their_last_name(compared):
     run = _asked(compared, cases=0)
     assert explanations(run, run.data()) is None
-    report(run)
+    text = report(run).read_text()
     assert not run.folder.explained.exists()
+    assert str(run.folder.path.parent) not in text
+    assert "elsewhere" in text
 
 
 def test_the_networks_explained_are_those_that_were_scored(compared):
@@ -105,12 +107,6 @@ def test_pictures_may_be_asked_for_after_the_run(compared):
     other = dataclasses.replace(config, seed=config.seed + 1)
     with pytest.raises(ConfigError, match="seed"):
         RunFolder.create(folder.path, other, resume=True)
-
-
-def test_folders_are_called_by_their_last_name_only(compared):
-    text = report(_asked(compared, cases=0)).read_text()
-    assert str(compared.folder.path.parent) not in text
-    assert "elsewhere" in text
 
 
 def test_arms_that_cannot_be_shown_side_by_side_are_refused(compared):

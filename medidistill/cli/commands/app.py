@@ -94,12 +94,12 @@ def give_demo(root: Path) -> None:
 
 
 def _app(arguments: Namespace, stop: Any) -> None:
-    import importlib.util
     import os
     import subprocess
     import sys
 
     from medidistill.errors import ConfigError
+    from medidistill.extras import require_extra
     from medidistill.files import translate_os_errors
     from medidistill.pipeline import app_file
 
@@ -111,8 +111,8 @@ def _app(arguments: Namespace, stop: Any) -> None:
             raise ConfigError(f"--images {folder}: no such folder")
     if arguments.host and not arguments.login:
         raise ConfigError("--host: would show patients' images to everyone in reach; it needs --login")
-    if arguments.login and importlib.util.find_spec("authlib") is None:
-        raise ConfigError("--login: needs Authlib; install it with: pip install 'medidistill[login]'")
+    if arguments.login:
+        require_extra("login")
     with translate_os_errors(root):
         root.mkdir(mode=0o700, exist_ok=True)
     give_demo(root)

@@ -30,7 +30,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("output", type=Path, metavar="OUT", help="the run folder")
     parser.add_argument("--profile", default="quick", metavar="NAME", help="quick or full (default: quick)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one for each core)")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes (default: --threads, or one a core)"
+    )
     parser.add_argument("--estimate", action="store_true", help="do one shadow run, say how long the rest takes, stop")
     parser.set_defaults(handler=_audit, private=IN_RUN)
 

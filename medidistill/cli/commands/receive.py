@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from medidistill.cli.options import add_command, add_tls, tls_of
 from medidistill.cli.private_output import beside
-from medidistill.errors import ConfigError, ResourceError
+from medidistill.errors import ResourceError
+from medidistill.extras import require_extra
 
 if TYPE_CHECKING:
     from medidistill.ingest.pacs.receive import Receiver
@@ -19,12 +20,8 @@ __all__ = ["add", "add_listening", "listen", "load_pacs"]
 
 
 def load_pacs() -> None:
-    """Check that the extra `pacs` is there. Raises `ConfigError` with how to install it."""
-    try:
-        import dicomweb_client  # noqa: F401
-        import pynetdicom  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"{error.name} is not installed: pip install 'medidistill[pacs]'") from error
+    """Check that the extra `pacs` is there. Raises `MissingExtraError`."""
+    require_extra("pacs")
 
 
 def add(commands: Any) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from medidistill.config import RunConfig, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.files import read_json, write_json, write_text
+from medidistill.machine import available_cores
 from medidistill.pipeline.arms import candidate_methods, delivery
 from medidistill.pipeline.auditing import non_members, procedure_of
-from medidistill.pipeline.machine import available_cores
 from medidistill.pipeline.prepared import private_folder
 from medidistill.pipeline.progress import say
 from medidistill.pipeline.release_check import check_after_ingest
@@ -23,7 +23,7 @@ from medidistill.privacy import profile_named
 from medidistill.privacy.dpo_report import dpo_report_html, dpo_report_markdown
 from medidistill.results.audit import AuditDocument
 
-__all__ = ["Audit", "audit"]
+__all__ = ["Audit", "audit", "audit_processes"]
 
 
 class Audit(Stage):
@@ -58,12 +58,17 @@ class Audit(Stage):
         profile, pool = profile_named(config.privacy.audit), config.experts
         share = min(pool.count, profile.experts or pool.count) / pool.count
         longest = max(survey.outer_steps(method) for method in candidate_methods(config))
-        seconds = profile.shadows * (share * survey.experts / 2 + longest) / available_cores()
+        seconds = profile.shadows * (share * survey.experts / 2 + longest) / audit_processes(config)
         return Estimate(seconds, profile.shadows * survey.images * survey.classes * 4)
 
     def discard(self, folder: RunFolder) -> None:
         """Remove the findings and the shadow runs."""
         folder.remove_entry(folder.audit)
+
+
+def audit_processes(config: RunConfig, workers: int = 0) -> int:
+    """Return how many processes share the shadow runs: `workers`, else `threads`, else one for each available core."""
+    return workers or config.threads or available_cores()
 
 
 class _EstimateReady(Exception):  # noqa: N818 (a result, not an error)
@@ -99,7 +104,7 @@ def audit(
     Args:
         run: a run whose distillation has finished.
         profile_name: `quick` or `full`.
-        workers: processes for the shadow runs; 0: one for each core.
+        workers: processes for the shadow runs; 0: `threads` of the configuration, else one for each core.
         estimate: do one shadow run, say how long the rest takes, and stop there.
 
     Raises:
@@ -109,7 +114,7 @@ def audit(
     method = delivery(run.config, run.folder).method
     run.require(f"distill/{method}", f"medidistill distill --method {method}")
     data = run.data()
-    workers = workers or available_cores()
+    workers = audit_processes(run.config, workers)
     check = check_after_ingest(run, profile.name)
     for line in check.lines() if not estimate else ():
         say(run.progress, line)

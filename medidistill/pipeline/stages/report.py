@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import shutil
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,19 @@ class Report(Stage):
     title = "Write the report"
 
     def inputs(self, run: RunContext) -> str:
-        """Return the digest of the comparison; the page is written anew each time."""
-        return digest("report", run.require("evaluate", "medidistill evaluate"))
+        """Return the digest of what the page shows: the record, configuration included, without this stage."""
+        run.require("evaluate", "medidistill evaluate")
+        others = {name: facts for name, facts in run.record.stages.items() if name != self.kind}
+        return digest("report", version("medidistill"), {**vars(run.record), "stages": others})
 
     def outputs(self, run: RunContext) -> tuple[Path, ...]:
         """Return the page and its summary."""
         return (run.folder.report, run.folder.summary)
 
     def run(self, run: RunContext) -> None:
-        """Write both."""
-        report(run)
+        """Write both, unless they show what they would show now."""
+        if not run.is_up_to_date(self.kind, self.inputs(run), *self.outputs(run)):
+            _write(run)
 
     def estimate(self, survey: Survey) -> Estimate:
         """Return a few seconds, and the size of a page."""
@@ -86,13 +90,18 @@ class Report(Stage):
 
 
 def report(run: RunContext) -> Path:
-    """Write the report from what the other stages left. Returns its file.
+    """Write the report from what the other stages left, also where it is there. Returns its file.
 
     What `evaluate.saliency` asks for shows patients: it becomes a page of its own among the patients' pixels.
     """
+    run.require("evaluate", "medidistill evaluate")
+    run.mark_started("report")
+    return _write(run)
+
+
+def _write(run: RunContext) -> Path:
     inputs = Report().inputs(run)
     method, data, config = delivery(run.config, run.folder).method, run.data(), run.config
-    run.mark_started("report")
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
     made = f"distill/{method}" in run.record.stages  # a comparison of bundles from elsewhere distils nothing itself
     _explain(run, explanations(run, data))
@@ -120,7 +129,8 @@ def report(run: RunContext) -> Path:
     )
     write_text(run.folder.report, render(page))
     write_bytes(run.folder.summary, summary_pdf(page))
-    run.mark_finished("report", inputs)
+    written = (run.folder.report, run.folder.summary, run.folder.verdict)
+    run.mark_finished("report", inputs, (path for path in written if path.is_file()))
     return run.folder.report
 
 
