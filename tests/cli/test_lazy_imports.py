@@ -15,7 +15,7 @@ from medidistill.pipeline.intake_folder import IntakeFolder
 from medidistill.pipeline.journal import Journal
 
 HEAVY = ["torch", "numpy", "pandas", "scipy", "monai", "pydicom", "pynetdicom", "PIL", "matplotlib", "sklearn", "tqdm"]
-HEAVY += ["pydantic", "streamlit", "safetensors", "highdicom", "torchvision"]
+HEAVY += ["cattrs", "pydantic", "streamlit", "safetensors", "highdicom", "torchvision"]
 COMMANDS = list(make_parser()._subparsers._group_actions[0].choices)
 
 PROGRAM = """\
