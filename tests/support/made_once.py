@@ -20,8 +20,8 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     session = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         session = session.parent
-    folder, done = session / f"shared-{name}", session / f"shared-{name}.done"
-    with FileLock(session / f"shared-{name}.lock"):
+    folder, done = session / f"{name}_shared", session / f"{name}_shared.done"
+    with FileLock(session / f"{name}_shared.lock"):
         if not done.is_file():
             folder.mkdir()  # one that a failed worker has left is not made again in silence
             make(folder)
