@@ -116,9 +116,7 @@ def test_operating_point_takes_the_threshold_from_validation_alone():
     }
     assert point.sensitivity.estimate == pytest.approx(called[truth == 1].mean())
     assert point.sensitivity_by_patient.estimate == point.sensitivity.estimate
-    assert point.lr_positive.estimate == pytest.approx(
-        point.sensitivity.estimate / (1 - point.specificity.estimate)
-    )
+    assert point.lr_positive.estimate == pytest.approx(point.sensitivity.estimate / (1 - point.specificity.estimate))
 
 
 def test_operating_point_marks_what_is_undefined():
