@@ -61,6 +61,7 @@ def test_make_it_attack_write_again_and_release_keep_the_chosen_run(
     page.get_by_role("link", name="Export").first.click()
     page.get_by_text("Release it in spite of failed rules").click()
     settle(page)
+    page.wait_for_timeout(3000)  # a redraw closes an open list
     page.get_by_role("combobox", name="Rules that failed").click()
     page.get_by_role("option", name="Select all").click()
     page.keyboard.press("Escape")
