@@ -119,9 +119,9 @@ def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: PreparedData) 
     """Return the bytes that an arm is trained from: the stored images and soft labels of a set, 8 bits a real value."""
     if arm in METHODS:
         return DistilledSet.load(folder.distill(arm) / "distilled.safetensors").stored_bytes
-    factor = int(one.info.get("factor", 1))
+    factor, bits = int(one.info.get("factor", 1)), int(one.info.get("bits", 8))
     labels = 4 * one.num_classes * one.training_images if one.info.get("labels") else 0
-    return one.training_images * data.train.images[0].numel() // factor**2 + labels
+    return one.training_images * data.train.images[0].numel() * bits // (8 * factor**2) + labels
 
 
 def score_bits(cell: Cell, work: Path, method: str = "kernel_warm") -> None:
@@ -199,6 +199,7 @@ def collect(work: Path) -> dict[str, Any]:
             row["share_of_full"] = row["balanced_accuracy"]["estimate"] / full
             row["stored_bytes"] = _stored_bytes(folders[0], row["arm"], found[0], data)
             row["factor"] = [one.info.get("factor") for one in found]
+            row["bits"] = [one.info.get("bits") for one in found]
             row["validation_by_seed"] = [one.val_score for one in found]
             row["chosen"] = [f"{one.chosen.optimizer}, {one.chosen.steps} steps" for one in found]
         control = np.array([one.val_score for one in runs[PACKED]])

@@ -115,7 +115,9 @@ class DistillConfig(Validated):
         "kernel",
         "statistics",
     )
-    ipc: int = number(5, "stored images per class; `factor` makes more training images of them", 1, 100_000)
+    ipc: int = number(
+        5, "stored images per class; `factor` and `bits` make more training images of their bytes", 1, 100_000
+    )
     factor: int = number(
         1,
         "f: the bytes of one image hold f x f small ones, each decoded to a training image of full size; must divide "
@@ -181,7 +183,11 @@ class DistillConfig(Validated):
     )
     spectrum: float = number(1.0, "cosine: the amplitude falls as 1 / frequency to this power", 0.0, 4.0)
     bits: int = number(
-        0, "bits of a stored value: 32, 8, 4 or 2; 0: 8 where images are packed (`factor` above 1), else 32", 0, 32
+        0,
+        "bits of a stored value: 32, 8, 4 or 2; 0: 8 where images are packed (`factor` above 1), else 32. The bytes of "
+        "an image hold two in 4 bits and four in 2 bits, which are distilled as they are stored, rounded",
+        0,
+        32,
     )
     lr_images: float = number(0.05, "learning rate of the images", 0.0, 1e6)
     lr_schedule: str = choice(
@@ -257,8 +263,16 @@ class DistillConfig(Validated):
 
     @property
     def images_per_class(self) -> int:
-        """Training images of each class that the stored ones decode to."""
-        return self.ipc * self.factor**2
+        """Training images of each class that the stored ones decode to: as many as fit the bytes of `ipc` images.
+
+        An image of full size counts 8 bits a value, or 32 where `bits` is 32; half the bits hold twice the images.
+        """
+        return self.ipc * self.factor**2 * (8 // self.stored_bits if self.few_levels else 1)
+
+    @property
+    def few_levels(self) -> bool:
+        """Whether a stored value has so few bits that the objective must see it rounded."""
+        return self.stored_bits < 8
 
     @property
     def learns_alpha(self) -> bool:

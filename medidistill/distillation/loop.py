@@ -260,7 +260,7 @@ class _Loop:
             state.coordinates.copy_(maps.coordinates(stored))
             if start.soft_labels is not None and self.config.soft_labels:
                 state.logits.copy_(start.soft_labels.clamp_min(_SMALLEST_LABEL).log())
-        state.images = maps.images(state.coordinates)
+        state.images = state.shown()
         state.average = state.stored()
         self.init = str(start.recipe.get("init", self.config.init))
         self.good = self._capture()
@@ -395,7 +395,7 @@ class _Loop:
         weights.load_state(learned["s"])
         soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
         maps = self.state.parameterization
-        if config.factor > 1:
+        if config.factor > 1 or config.few_levels:
             stored = learned["average"] if config.ema else maps.stored(learned["coordinates"])
         else:
             stored = learned["average" if config.ema else "images"]

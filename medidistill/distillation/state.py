@@ -16,6 +16,7 @@ from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.parameterization import Parameterization
 from medidistill.errors import ConfigError
 from medidistill.jsontypes import JsonObject  # the header of a checkpoint
+from medidistill.packed_images import PackedImages
 from medidistill.results.history import HistoryEntry, RollBack
 from medidistill.seeding import stream
 
@@ -63,7 +64,7 @@ def initial_images(
         seed: stream (seed, "init").
 
     Returns:
-        (K * n, C, H / f, W / f), class by class, n = ipc * f^2 with f the factor.
+        (K * n, C, H / f, W / f), class by class, n = `config.images_per_class`, f the factor.
 
     Raises:
         ConfigError: `init="real"` without real images or with images of another shape, or more images than a class has.
@@ -134,7 +135,7 @@ class DistillState:
         self.config = config
         self.parameterization = parameterization(config, side, stored.device)
         self.coordinates = self.parameterization.coordinates(stored)
-        self.images = images = self.parameterization.images(self.coordinates)
+        self.images = images = self.shown()
         self.average = self.stored()
         one_hot = torch.nn.functional.one_hot(labels, num_classes).to(images.dtype)
         smooth = one_hot * (1 - config.label_smoothing) + config.label_smoothing / num_classes
@@ -164,9 +165,21 @@ class DistillState:
 
     def stored(self) -> Tensor:
         """Return the stored images (S, C, h, h), a copy; where nothing is packed, the training images."""
-        if self.config.factor == 1:
+        if self.config.factor == 1 and not self.config.few_levels:
             return self.images.clone()
         return self.parameterization.stored(self.coordinates)
+
+    def shown(self) -> Tensor:
+        """Return the training images (S, C, side, side) as a receiver of the set decodes them.
+
+        Stored values of fewer than 8 bits are rounded as `PackedImages.quantised` rounds them, so that the objective
+        sees what leaves. The gradient passes the rounding as if it were the identity (straight-through estimator,
+        Bengio et al. 2013, arXiv 1308.3432).
+        """
+        maps, bits = self.parameterization, self.config.stored_bits
+        if not self.config.few_levels:
+            return maps.images(self.coordinates)
+        return maps.decode(PackedImages(maps.stored(self.coordinates).float(), maps.side).quantised(bits).values())
 
     def targets(self) -> Tensor:
         """Label probabilities (S, K)."""
@@ -184,7 +197,7 @@ class DistillState:
             value.grad = gradients[name].to(value.dtype)
             optimizer.step()
             value.grad = None
-        self.images = self.parameterization.images(self.coordinates)
+        self.images = self.shown()
         # a short memory at first, or a run of a few hundred steps would deliver its start
         decay = min(self.config.ema, (1 + self.progress.step) / (10 + self.progress.step))
         self.average = torch.lerp(self.stored(), self.average, decay)
@@ -232,7 +245,7 @@ class DistillState:
         with torch.no_grad():
             for name in ("coordinates", "logits", "log_alpha"):
                 getattr(self, name).copy_(groups["now"][name])
-        self.images = self.parameterization.images(self.coordinates)
+        self.images = self.shown()
         self.average = groups["now"].get("average", self.stored()).clone()
         self.weights.load_state(groups["now"]["s"])
         self.best = groups["best"]

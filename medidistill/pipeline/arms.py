@@ -246,31 +246,37 @@ def chosen_form(arm: Arm, cell: ArmRun) -> Arm:
         ConfigError: no form has them; the cell is of another configuration.
     """
     for form in (arm, *arm.forms):
-        if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "labels")):
+        if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "bits", "labels")):
             return form
-    raise ConfigError(f"arm {arm.name}: no form with factor {cell.info.get('factor')}; run the evaluation again")
+    raise ConfigError(
+        f"arm {arm.name}: no form with factor {cell.info.get('factor')}, bits {cell.info.get('bits')}; run the evaluation again"
+    )
 
 
 def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: Experts | None) -> Arm:
     """Return random real images in the bytes of `ipc` a class: few of full size, or more of them averaged down.
 
-    Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; how many
+    Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; where the
+    distilled sets have fewer than 8 bits a value, so have these in further forms, which hold as many more. How many
     there are is limited by the smallest class. Each has a form with the experts' labels. Validation chooses.
     """
     side, ipc = images.shape[-1], config.distill.ipc
     adaptive = config.evaluate.adaptive.plain_training()
     smallest = int(torch.bincount(train.labels).min())
+    sets = [method_config(config, method) for method in methods(config)]
     forms = []
-    for factor in PACKING_FACTORS:
-        if side % factor or side // factor < _SMALLEST_SIDE:
-            continue
-        count = min(ipc * factor**2, smallest)
-        index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
-        stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
-        shown = PackedImages(stored.contiguous(), side).decode()
-        info = {"ipc": ipc, "factor": factor, "decoded": count}
-        form = Arm(PACKED, shown, train.labels[index], (adaptive,), info)
-        forms += [form, *_labelled_by_experts(form, experts, train, adaptive)]
+    for bits in (8, *sorted({one.stored_bits for one in sets if one.few_levels}, reverse=True)):
+        for factor in PACKING_FACTORS:
+            if side % factor or side // factor < _SMALLEST_SIDE:
+                continue
+            count = min(ipc * factor**2 * (8 // bits), smallest)
+            index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
+            stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
+            packed = PackedImages(stored.contiguous(), side)
+            shown = packed.decode() if bits == 8 else packed.quantised(bits).decode()
+            info = {"ipc": ipc, "factor": factor, "decoded": count} | ({} if bits == 8 else {"bits": bits})
+            form = Arm(PACKED, shown, train.labels[index], (adaptive,), info)
+            forms += [form, *_labelled_by_experts(form, experts, train, adaptive)]
     return dataclasses.replace(forms[0], forms=tuple(forms[1:]))
 
 

@@ -29,6 +29,16 @@ def ended(page: Any) -> None:  # noqa: F811
     assert parse_qs(urlsplit(page.url).query)["run"] == [run_key("first")]
 
 
+def open_list(page: Any, name: str) -> None:  # noqa: F811
+    """Open a list of options; again where a redraw of the page has closed it."""
+    for _ in range(20):
+        page.get_by_role("combobox", name=name).click()
+        page.wait_for_timeout(3000)
+        if page.get_by_role("option").count():
+            return
+    raise AssertionError(f"the list {name!r} does not stay open")
+
+
 def test_make_it_attack_write_again_and_release_keep_the_chosen_run(
     page: Any,  # noqa: F811
     address: str,  # noqa: F811
@@ -61,8 +71,7 @@ def test_make_it_attack_write_again_and_release_keep_the_chosen_run(
     page.get_by_role("link", name="Export").first.click()
     page.get_by_text("Release it in spite of failed rules").click()
     settle(page)
-    page.wait_for_timeout(3000)  # a redraw closes an open list
-    page.get_by_role("combobox", name="Rules that failed").click()
+    open_list(page, "Rules that failed")
     page.get_by_role("option", name="Select all").click()
     page.keyboard.press("Escape")
     settle(page)
