@@ -249,7 +249,8 @@ def chosen_form(arm: Arm, cell: ArmRun) -> Arm:
         if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "bits", "labels")):
             return form
     raise ConfigError(
-        f"arm {arm.name}: no form with factor {cell.info.get('factor')}, bits {cell.info.get('bits')}; run the evaluation again"
+        f"arm {arm.name}: no form with factor {cell.info.get('factor')} and bits {cell.info.get('bits')}; "
+        "run the evaluation again"
     )
 
 

@@ -94,3 +94,23 @@ def test_the_form_of_a_cell_is_found_again(run, pool):
         assert chosen_form(arm, cell) is form
     with pytest.raises(ConfigError, match="factor 8"):
         chosen_form(arm, ArmRun("packed", "convnet", 0, arm.candidates[0], 1, 2, (0.5,), info={"factor": 8}))
+
+
+def test_packed_control_holds_as_many_images_in_few_bits_as_the_distilled_sets(run):
+    coarse = dataclasses.replace(run.config.distill, bits=2)
+    arm = make_arm("packed", dataclasses.replace(run.config, distill=coarse), run.data(), {})
+    smallest = min(run.data().train.counts().values())
+    forms = [(form.info.get("bits", 8), form.info["factor"], form.info["decoded"]) for form in (arm, *arm.forms)]
+    ipc = run.config.distill.ipc
+    whole = [(8, factor, min(ipc * factor**2, smallest)) for factor in (1, 2, 4)]
+    assert forms == whole + [(2, factor, min(4 * ipc * factor**2, smallest)) for factor in (1, 2, 4)]
+    two_bits = arm.forms[2]
+    assert len(two_bits.images.unique()) <= 4  # full size: what is decoded are the four levels
+
+
+def test_chosen_form_tells_bits_apart(run):
+    coarse = dataclasses.replace(run.config.distill, bits=4)
+    arm = make_arm("packed", dataclasses.replace(run.config, distill=coarse), run.data(), {})
+    for form in (arm, *arm.forms):
+        cell = ArmRun("packed", "convnet", 0, form.candidates[0], 1, 2, (0.5,), info=form.info)
+        assert chosen_form(arm, cell) is form
