@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from medidistill.dimse import end_when_silent
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.extras import require_extra
 from medidistill.tls import Tls
@@ -133,7 +134,8 @@ def push_dimse(files: list[Path], peer: Peer, on_sent: OnSent | None = None) -> 
 def _association(ae: Any, peer: Peer, where: str) -> Iterator[Any]:
     context = peer.tls.client()
     tls = (context, peer.host) if context is not None else None
-    association = ae.associate(peer.host, peer.port, ae_title=peer.called, tls_args=tls)
+    limits = [end_when_silent(peer.timeout)]
+    association = ae.associate(peer.host, peer.port, ae_title=peer.called, tls_args=tls, evt_handlers=limits)
     if association.rejected_contexts and not association.accepted_contexts:
         raise ResourceError(f"{where}: does not store Secondary Capture images")
     if not association.is_established:

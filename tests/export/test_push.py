@@ -138,6 +138,28 @@ def test_a_peer_that_does_not_take_them_is_told_apart(files: list[Path]) -> None
             push_dimse(files, Peer("127.0.0.1", free.getsockname()[1], timeout=2))
 
 
+def test_an_archive_that_falls_silent_within_an_answer_is_given_up(files: list[Path]) -> None:
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held: list[socket.socket] = []
+
+        def answer_by_half() -> None:
+            caller, _ = listener.accept()
+            held.append(caller)
+            caller.recv(4096)
+            caller.sendall(b"\x02\x00\x00\x00\x01\x00" + bytes(10))  # an A-ASSOCIATE-AC of 256 bytes, begun
+
+        threading.Thread(target=answer_by_half, daemon=True).start()
+        peer = Peer("127.0.0.1", listener.getsockname()[1], timeout=1.0)
+        with pytest.raises(ResourceError, match="cannot be reached"):
+            push_dimse(files, peer)
+        for thread in (one for one in set(threading.enumerate()) - before if not one.daemon):
+            thread.join(15)
+            assert not thread.is_alive(), thread
+        for caller in held:
+            caller.close()
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

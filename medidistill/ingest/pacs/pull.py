@@ -13,6 +13,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from medidistill.dimse import end_when_silent
 from medidistill.errors import ConfigError, IngestError
 from medidistill.ingest.pacs.query import Query
 from medidistill.ingest.pacs.receive import Receiver, check_title
@@ -81,7 +82,8 @@ def pull(
     context = peer.tls.client()
     tls = (context, peer.host) if context is not None else None
     with silence_pydicom():
-        link = entity.associate(peer.host, peer.port, ae_title=peer.title, tls_args=tls)
+        limits = [end_when_silent()]
+        link = entity.associate(peer.host, peer.port, ae_title=peer.title, tls_args=tls, evt_handlers=limits)
         if not link.is_established:
             reason = "it refused the AE titles or the kind of query" if link.is_rejected else "no answer"
             raise IngestError(f"PACS {peer.title} at {peer.host}:{peer.port}: no association ({reason})")

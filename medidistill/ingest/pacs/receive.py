@@ -16,6 +16,7 @@ from pynetdicom.sop_class import (
 )
 from pynetdicom.transport import ThreadedAssociationServer
 
+from medidistill.dimse import SILENCE, end_when_silent
 from medidistill.errors import ConfigError, ResourceError
 from medidistill.ingest.pacs.spool import Spool
 from medidistill.tls import Tls
@@ -52,6 +53,8 @@ class Receiver:
         bind: address to listen on.
         callers: AE titles that may send; empty: any.
         tls: with a certificate calls are taken by TLS alone, with an authority from those that it vouches for.
+        silence: seconds without a byte within a message after which a caller is taken for gone.
+        failed: the last reason why an object could not be stored; empty: none.
     """
 
     spool: Spool
@@ -60,6 +63,7 @@ class Receiver:
     bind: str = "127.0.0.1"
     callers: Sequence[str] = ()
     tls: Tls = Tls()
+    silence: float = SILENCE
     failed: str = ""
 
     def __enter__(self) -> Receiver:
@@ -75,7 +79,11 @@ class Receiver:
                 (self.bind, self.port),
                 block=False,
                 ssl_context=context,
-                evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, self._closed)],
+                evt_handlers=[
+                    (evt.EVT_C_STORE, self._store),
+                    (evt.EVT_CONN_CLOSE, self._closed),
+                    end_when_silent(self.silence),
+                ],
             )
         except OSError as error:
             raise ResourceError(

@@ -85,6 +85,19 @@ def test_a_peer_that_went_without_a_word_keeps_no_thread(tmp_path):
             assert not thread.is_alive(), thread
 
 
+def test_a_peer_that_falls_silent_within_a_message_is_dropped_and_others_are_served(tmp_path, send, films):
+    before = set(threading.enumerate())
+    with Receiver(Spool(tmp_path / "in"), port=0, silence=0.5) as one:
+        with socket.create_connection(("127.0.0.1", one.port)) as peer:
+            peer.settimeout(30)
+            peer.sendall(b"\x01\x00\x00\x00\x01\x00" + bytes(10))  # an A-ASSOCIATE-RQ of 256 bytes, begun
+            assert send(one.port, films[:1]) == [0x0000]
+            assert peer.recv(1) == b""  # the receiver has closed the connection
+        for thread in (one for one in set(threading.enumerate()) - before if not one.daemon):
+            thread.join(15)
+            assert not thread.is_alive(), thread
+
+
 def test_a_port_in_use_is_one_line(receiver, tmp_path):
     with pytest.raises(ResourceError, match="cannot listen"), Receiver(Spool(tmp_path / "b"), port=receiver.port):
         pass
