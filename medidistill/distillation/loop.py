@@ -119,6 +119,7 @@ def distill(
     result = loop.result(status)
     if folder is not None and ranks.writes:
         _write(result, folder)
+        (folder / STOPPED).unlink(missing_ok=True)  # of an earlier stop; the whole set is there now
     return result
 
 

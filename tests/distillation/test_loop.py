@@ -120,11 +120,13 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(
 
     with pytest.raises(StoppedError):
         make(config, folder=tmp_path / "cut", on_step=stop)
+    assert (tmp_path / "cut" / "stopped.safetensors").is_file()
     steps: list[int] = []
     make(config, folder=tmp_path / "cut", resume=True, on_step=lambda entry: steps.append(entry["step"]))
     assert steps == list(range(stop_at + 1, 13))
     for name in ("distilled.safetensors", "evolution.safetensors"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "cut" / "stopped.safetensors").exists()
 
 
 def test_resume_refuses_the_checkpoint_of_another_configuration(make: Make, tmp_path: Path) -> None:
