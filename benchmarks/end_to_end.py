@@ -38,7 +38,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.measuring import Team, facts, options_of
+from benchmarks.measuring import WorkerGroup, facts, options_of
 from medidistill.config import AugmentConfig, DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig
 from medidistill.distillation import Callbacks, DistillProblem, distill, train_experts
 from medidistill.distillation.trajectory import Architecture, expert_file
@@ -249,7 +249,7 @@ def compare(scale: str, data: str, device: str, threads: int) -> dict[str, Any]:
             compile="off",
         )
         asked = {"scale": scale, "data": data, "device": device, "threads": threads, "folder": place}
-        teams = {kind: stack.enter_context(Team("end_to_end", [{**asked, "kind": kind}])) for kind in KINDS}
+        teams = {kind: stack.enter_context(WorkerGroup("end_to_end", [{**asked, "kind": kind}])) for kind in KINDS}
         curves: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         for turn in range(work.distil.outer_steps // work.distil.validate_every):
             for kind, team in teams.items():

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from benchmarks.measuring import Team, answer, facts, options_of
+from benchmarks.measuring import WorkerGroup, answer, facts, options_of
 from medidistill.config import ExpertConfig, NetworkConfig
 from medidistill.distillation import train_experts
 from medidistill.distillation.trajectory import Architecture, Expert, expert_file
@@ -142,7 +142,7 @@ def _trainer(
             folder=folder,
             compile="on" if work.compile else "off",
             shard=shard,
-            together=stack,
+            stack_size=stack,
         )
 
     return ours
@@ -194,7 +194,7 @@ def compare(work: Work, device: str, threads: int, rounds: int) -> dict[str, Any
             name, stack, processes = kind
             one = {**asked, "kind": name, "stack": stack, "folder": str(folders[kind])}
             each = [{**one, "shard": [i, processes], "threads": threads // processes} for i in range(processes)]
-            teams[kind] = stacked.enter_context(Team("experts", each))
+            teams[kind] = stacked.enter_context(WorkerGroup("experts", each))
         found = [{kind: team.work() for kind, team in teams.items()} for _ in range(rounds)]
         rows = [_row(work, kind, [turn[kind] for turn in found], [turn[kinds[0]] for turn in found]) for kind in kinds]
         for kind, row in zip(kinds[1:], rows[1:], strict=True):

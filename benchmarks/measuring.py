@@ -23,7 +23,7 @@ import torch
 from medidistill.files import write_json
 from medidistill.record import hardware, versions
 
-__all__ = ["Team", "answer", "facts", "options_of"]
+__all__ = ["WorkerGroup", "answer", "facts", "options_of"]
 
 _SHOWN = ("scale", "device", "threads", "rounds", "data", "series")
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +42,7 @@ def answer(prepare: Callable[[], Callable[[], Mapping[str, Any]]]) -> None:
         print(json.dumps(took | found), flush=True)
 
 
-class Team:
+class WorkerGroup:
     """Processes that run `python -m benchmarks.MODULE --measure ASKED` and work when they are told to.
 
     Args:

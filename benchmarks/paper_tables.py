@@ -354,7 +354,7 @@ def _places(runs: Sequence[ArmRun]) -> list[dict[str, Any]]:
     return [{"device": device, "torch": version, "cells": n} for (device, version), n in sorted(counts.items())]
 
 
-def work_off(work: Work, cells: list[Cell], until: float = math.inf) -> None:
+def run_pending_cells(work: Work, cells: list[Cell], until: float = math.inf) -> None:
     """Do all cells, beside any number of other processes; start none after `until` (`time.monotonic`)."""
     while cells:
         left = []
@@ -428,7 +428,9 @@ def main() -> None:
         if options.ipc:
             work.only(options.ipc)
         if not options.collect:
-            work_off(work, list(work.cells(arms, table.architectures))[options.shard[0] :: options.shard[1]], until)
+            run_pending_cells(
+                work, list(work.cells(arms, table.architectures))[options.shard[0] :: options.shard[1]], until
+            )
         result = work.result(arms, table.architectures)
     except MedidistillError as error:
         raise SystemExit(f"benchmarks.paper_tables: {error}") from error

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import Team, answer, facts, options_of
+from benchmarks.measuring import WorkerGroup, answer, facts, options_of
 from medidistill.config import AugmentConfig, DistillConfig, NetworkConfig, TrainingConfig
 from medidistill.distillation import DistillProblem, distill, join_ranks
 from medidistill.distillation.trajectory import Architecture, expert_file, write_expert
@@ -157,7 +157,7 @@ def run(series: Series, device: str, threads: int, rounds: int) -> dict[str, Any
             asked = {"point": dataclasses.asdict(point), "device": device, "folder": str(folder), "steps": _STEPS}
             asked["threads"] = 1 if series.field == "ranks" else threads
             launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={point.ranks}"]
-            teams.append(stack.enter_context(Team("scaling", [asked], launcher if point.ranks > 1 else ())))
+            teams.append(stack.enter_context(WorkerGroup("scaling", [asked], launcher if point.ranks > 1 else ())))
         found = [[team.work()[0] for team in teams] for _ in range(rounds)]
     rows = []
     for point, turns in zip(points, zip(*found, strict=True), strict=True):

@@ -64,7 +64,7 @@ def train_experts(
     on_epoch: Callable[[int, int], None] | None = None,
     compile: str = "auto",
     shard: tuple[int, int] = (0, 1),
-    together: int = 1,
+    stack_size: int = 1,
     patients: Sequence[str] = (),
     facts: ReadOnlyJsonObject | None = None,
 ) -> list[Path]:
@@ -85,7 +85,7 @@ def train_experts(
         compile: "auto", "on" or "off".
         shard: (i, n): train only the experts whose number is i modulo n, and return only theirs; n processes
             that share `folder` train the pool together.
-        together: experts in one stack, each with its own parameters, batches and augmentation; equal to one after
+        stack_size: experts in one stack, each with its own parameters, batches and augmentation; equal to one after
             another but for rounding. What a stop costs grows with it, and so does the memory.
         patients: N identifiers; needed for `config.dp`, whose unit is the patient. With it an expert's sampling and
             noise are secret, so that no seed repeats it.
@@ -95,7 +95,7 @@ def train_experts(
         DivergedError: an expert's loss is not finite.
         ConfigError: no images, labels that do not fit them, or a network that is not a function of its parameters.
     """
-    _check(images, labels, num_classes, config, shard, together)
+    _check(images, labels, num_classes, config, shard, stack_size)
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
     name = expert_digest(images, labels, architecture, config, seed)
     numbers = range(shard[0], config.count, shard[1])
@@ -103,7 +103,7 @@ def train_experts(
     steps = total * math.ceil(len(images) / config.batch_size)
     compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
     missing = [number for number in numbers if not _is_finished(expert_file(folder, number), name, config.epochs)]
-    stack = 1 if config.dp.enabled else together
+    stack = 1 if config.dp.enabled else stack_size
     for first in range(0, len(missing), stack):
         members = missing[first : first + stack]
 
@@ -134,7 +134,7 @@ def train_experts(
 
 
 def _check(
-    images: Tensor, labels: Tensor, num_classes: int, config: ExpertConfig, shard: tuple[int, int], together: int
+    images: Tensor, labels: Tensor, num_classes: int, config: ExpertConfig, shard: tuple[int, int], stack_size: int
 ) -> None:
     """Raise `ConfigError` where arguments of `train_experts` do not go together."""
     if len(images) == 0:
@@ -146,8 +146,8 @@ def _check(
         )
     if not 0 <= shard[0] < shard[1]:
         raise ConfigError(f"shard={shard}: must be (i, n) with 0 <= i < n")
-    if together < 1:
-        raise ConfigError(f"together={together}: must be >= 1")
+    if stack_size < 1:
+        raise ConfigError(f"stack_size={stack_size}: must be >= 1")
     if config.dp.enabled and config.rho:
         raise ConfigError(f"experts.rho={config.rho:g}: not with experts.dp; its inner step would be a second touch")
 

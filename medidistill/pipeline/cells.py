@@ -112,7 +112,7 @@ def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
     ]
     for architecture, name in pieces:
         file, inputs = cell_file(run.folder, name, architecture), contest.inputs(run, name, architecture)
-        cell = _kept(file, inputs)
+        cell = _load_cached(file, inputs)
         if cell is None:
             network = dataclasses.replace(run.config.network, name=architecture)
             cell = _trained(run, contest, name, network, inputs, (len(runs), len(pieces)))
@@ -161,7 +161,7 @@ def _compilation_pays_off(arm: Arm, network: NetworkConfig, networks: int, mode:
     return should_compile(mode, sum(steps) * batch * network.width * arm.images[0, 0].numel())
 
 
-def _kept(file: Path, inputs: str) -> ArmRun | None:
+def _load_cached(file: Path, inputs: str) -> ArmRun | None:
     try:
         kept = ArmRun.load(file)
     except IngestError:

@@ -89,7 +89,7 @@ class Journal:
             "error": "",
             "exit_code": None,
         }
-        self._no_progress()
+        self._reset_progress()
         self.event("run_started", command=self.command, pid=os.getpid(), finished=self.status["finished"])
         self._write()
 
@@ -99,7 +99,7 @@ class Journal:
         self.status["stage"] = stage
         if stage in self.status.get("finished", []):
             self.status["finished"].remove(stage)
-        self._no_progress()
+        self._reset_progress()
         self.event("stage_started", stage=stage)
         self._write()
 
@@ -112,7 +112,7 @@ class Journal:
             self.event("stage_kept", stage=stage)
         else:
             self.event("stage_finished", stage=stage, seconds=round(time.monotonic() - self._stage_began, 3))
-        self._no_progress()
+        self._reset_progress()
         self._write()
 
     def at(
@@ -134,8 +134,8 @@ class Journal:
             self._ticks.clear()
         self._ticks.append((now, share))
         self.status |= {"step": step, "total": total, "unit": unit, "piece": piece, "figures": figures}
-        self._tell(lambda sink: sink.step(self.status.get("stage", ""), step, figures))
-        self.status["eta_seconds"] = self._left()
+        self._notify_sinks(lambda sink: sink.step(self.status.get("stage", ""), step, figures))
+        self.status["eta_seconds"] = self._eta()
         self.status["elapsed_seconds"] = round(now - self._stage_began, 1)
         last = bool(total) and step == total
         if now - self._told >= _EVENT_EVERY or last:
@@ -146,7 +146,7 @@ class Journal:
         if now - self._written >= _EVERY:
             self._write()
 
-    def _left(self) -> float | None:
+    def _eta(self) -> float | None:
         """Return the seconds left in the stage at the pace of the last ticks; None before there is a pace."""
         if len(self._ticks) < 2:
             return None
@@ -195,12 +195,12 @@ class Journal:
         with contextlib.suppress(OSError), open(self.folder.events_file, "ab") as file:
             file.write(line.encode())
 
-    def _no_progress(self) -> None:
+    def _reset_progress(self) -> None:
         self._ticks.clear()
         self.status |= {"step": 0, "total": 0, "unit": "", "piece": "", "figures": {}}
         self.status |= {"eta_seconds": None, "elapsed_seconds": 0.0}
 
-    def _tell(self, say: Callable[[Sink], None]) -> None:
+    def _notify_sinks(self, say: Callable[[Sink], None]) -> None:
         for sink in self.sinks:
             try:
                 say(sink)
@@ -212,7 +212,7 @@ class Journal:
         self._written = time.monotonic()
         if self.silent:
             return
-        self._tell(lambda sink: sink.status(self.status))
+        self._notify_sinks(lambda sink: sink.status(self.status))
         # a full disk is reported by the stage that meets it
         with contextlib.suppress(MedidistillError):
             write_json(self.folder.status_file, {**_plain(self.status), "updated": _now()})

@@ -65,10 +65,10 @@ def fit_private(
         noise_multiplier=of_counts,
         generator=gradient.generator,
     )
-    _hold_equally_likely(network, counts)
+    _subtract_log_prior(network, counts)
 
 
-def _hold_equally_likely(network: nn.Module, counts: Tensor) -> None:
+def _subtract_log_prior(network: nn.Module, counts: Tensor) -> None:
     """Take the classes' shares out of what the last linear layer says."""
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():

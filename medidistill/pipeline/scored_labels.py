@@ -60,7 +60,7 @@ def save_scored_labels(
         ResourceError: the file cannot be written.
     """
     codes = patient_codes(test.patient_ids)
-    kept = _kept(folder, elsewhere)
+    kept = _load_cached(folder, elsewhere)
     if kept is not None and kept.class_names == test.class_names:
         now = (test.labels.numpy(), codes, val.labels.numpy())
         if all(np.array_equal(*pair) for pair in zip((kept.test, kept.patients, kept.val), now, strict=True)):
@@ -70,7 +70,7 @@ def save_scored_labels(
     save_tensors(_file(folder, elsewhere), tensors, header, mode=0o600)
 
 
-def _kept(folder: RunFolder, elsewhere: bool) -> ScoredLabels | None:
+def _load_cached(folder: RunFolder, elsewhere: bool) -> ScoredLabels | None:
     try:
         return load_scored_labels(folder, elsewhere=elsewhere)
     except IngestError:

@@ -72,10 +72,10 @@ class GracefulShutdown:
     def _arm(self) -> None:
         """Interrupt again, and again: the step at work may be long, and an interrupt in a finaliser is swallowed."""
         if self._alarm is None:
-            self._alarm = signal.signal(signal.SIGALRM, self._overdue)
+            self._alarm = signal.signal(signal.SIGALRM, self._force_exit)
         signal.setitimer(signal.ITIMER_REAL, _GRACE, 1.0)
 
-    def _overdue(self, number: int, frame: FrameType | None) -> None:
+    def _force_exit(self, number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     def disarm(self) -> None:

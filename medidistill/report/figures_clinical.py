@@ -11,11 +11,11 @@ from medidistill.report.arm_labels import arm_label, arm_labels, drawn_label
 from medidistill.report.drawing import Picture, new_figure, style_of
 from medidistill.report.panels import (
     against_the_rest,
+    annotate_undefined,
     arm_legend,
     arms_of,
     class_panels,
     labelled,
-    say_undefined,
     wrapped,
 )
 from medidistill.results.clinical import ClinicalComparison
@@ -53,7 +53,7 @@ def calibration(clinical: ClinicalComparison, architecture: str | None = None) -
         if len(missing) < len(arms):
             legend = axes.legend(fontsize=7, title="calibration error", title_fontsize=7, loc="upper center", ncols=3)
             legend.set_bbox_to_anchor((0.5, -0.2))  # below: curves may be anywhere inside
-        say_undefined(axes, missing)
+        annotate_undefined(axes, missing)
         if k % 3 == 0:
             axes.set_ylabel("observed share")
     arm_legend(figure, clinical, arms)
@@ -91,7 +91,7 @@ def decision_curves(clinical: ClinicalComparison, architecture: str | None = Non
         axes.axhline(0, color="#777777", lw=1, ls="--", label="act on none")
         against_the_rest(axes, names[k])
         axes.set(xlabel="threshold probability", xlim=(0, _HIGHEST_THRESHOLD))
-        say_undefined(axes, missing)
+        annotate_undefined(axes, missing)
         if k % 3 == 0:
             axes.set_ylabel("net benefit")
     arm_legend(figure, clinical, arms, labelled(panels))

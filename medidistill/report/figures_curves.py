@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from medidistill.report.arm_labels import arm_label, arm_labels
 from medidistill.report.drawing import Picture, style_of
-from medidistill.report.panels import against_the_rest, arm_legend, arms_of, class_panels, say_undefined
+from medidistill.report.panels import against_the_rest, annotate_undefined, arm_legend, arms_of, class_panels
 from medidistill.results.clinical import ClinicalComparison
 from medidistill.results.clinical_figures import Curve
 from medidistill.statistics import Interval, Undefined, point_estimate
@@ -86,4 +86,4 @@ def _draw(
         axes.plot(points.x, points.y, color=style.color, linestyle=style.line, lw=1.5, label=label)
     if len(missing) < len(curves):
         axes.legend(fontsize=7, loc=place, title=title, title_fontsize=7)
-    say_undefined(axes, missing)
+    annotate_undefined(axes, missing)

@@ -22,8 +22,8 @@ from medidistill.report.figures_saliency import saliency
 from medidistill.report.figures_training import curves, importance
 from medidistill.report.tables import (
     Table,
-    agreement_table,
-    areas_table,
+    auroc_table,
+    calibration_table,
     differences_table,
     operating_table,
     probe_table,
@@ -75,11 +75,11 @@ def render(data: ReportData) -> str:
         findings=wording.findings(comparison) if comparison else [],
         split_names=_columns(data.splits.values()),
         results=_results(data),
-        judged=_judged(data.clinical) if data.clinical else [],
+        judged=_clinical_blocks(data.clinical) if data.clinical else [],
         groups=_groups(data.clinical) if data.clinical else [],
-        elsewhere=_elsewhere(data),
+        elsewhere=_external_blocks(data),
         explained=saliency(data.explanations) if data.explanations and data.explanations.cases else None,
-        making=_making(data),
+        making=_distillation_blocks(data),
         opened=opened,
         opened_often=opened_often,
         quarantine=wording.quarantine_by_reason(data.quarantine),
@@ -98,16 +98,16 @@ def _results(data: ReportData) -> list[Block]:
     return blocks
 
 
-def _judged(clinical: ClinicalComparison) -> list[Block]:
+def _clinical_blocks(clinical: ClinicalComparison) -> list[Block]:
     """One model an arm, as a clinician would meet it."""
     blocks = [
-        Block(areas(clinical), areas_table(clinical)),
+        Block(areas(clinical), auroc_table(clinical)),
         Block(differences(clinical), differences_table(clinical) if clinical.differences else None),
         Block(mcnemar(clinical)),
         Block(operating_points(clinical), operating_table(clinical)),
         Block(precision_recall_curves(clinical)),
         Block(calibration(clinical)),
-        Block(brier_scores(clinical), agreement_table(clinical)),
+        Block(brier_scores(clinical), calibration_table(clinical)),
         Block(decision_curves(clinical)),
         Block(distributions(clinical)),
     ]
@@ -122,20 +122,20 @@ def _groups(clinical: ClinicalComparison) -> list[Block]:
     return blocks
 
 
-def _elsewhere(data: ReportData) -> list[Block]:
+def _external_blocks(data: ReportData) -> list[Block]:
     """The second test set."""
     if data.external is None:
         return []
     clinical = with_images_per_class(data.external.clinical, data.external.comparison)
     return [
-        Block(roc_curves(clinical, name="external-roc"), areas_table(clinical)),
+        Block(roc_curves(clinical, name="external-roc"), auroc_table(clinical)),
         Block(None, operating_table(clinical)),
-        Block(None, agreement_table(clinical)),
+        Block(None, calibration_table(clinical)),
         *(Block(None, subgroups_table(clinical, column)) for column in clinical.subgroups),
     ]
 
 
-def _making(data: ReportData) -> list[Picture]:
+def _distillation_blocks(data: ReportData) -> list[Picture]:
     pictures: list[Picture | None] = []
     if data.distilled is not None and data.may_show_images:
         pictures.append(distilled_images(data.distilled))

@@ -14,7 +14,7 @@ from medidistill.report.arm_labels import arm_label, drawn_label
 from medidistill.report.drawing import new_figure, style_of
 from medidistill.results.clinical import ArmFigures, ClinicalComparison
 
-__all__ = ["against_the_rest", "arm_legend", "arms_of", "class_panels", "labelled", "say_undefined", "wrapped"]
+__all__ = ["against_the_rest", "annotate_undefined", "arm_legend", "arms_of", "class_panels", "labelled", "wrapped"]
 
 _COLUMNS = 3
 _LEGEND_COLUMNS = 4
@@ -55,7 +55,7 @@ def against_the_rest(axes: Axes, name: str) -> None:
     axes.set_title(wrapped(f"{name} against the rest"), fontsize=10)
 
 
-def say_undefined(axes: Axes, missing: Sequence[str]) -> None:
+def annotate_undefined(axes: Axes, missing: Sequence[str]) -> None:
     """Name in the panel what could not be drawn."""
     if missing:
         text = textwrap.fill("undefined: " + ", ".join(missing), 34)

@@ -13,8 +13,8 @@ from medidistill.textio import Limits, interval_text
 
 __all__ = [
     "Table",
-    "agreement_table",
-    "areas_table",
+    "auroc_table",
+    "calibration_table",
     "differences_table",
     "operating_table",
     "probe_table",
@@ -53,7 +53,7 @@ def _name(clinical: ClinicalComparison, arm: ArmFigures, several: bool) -> str:
     return model_label(clinical, f"{arm.arm}, {arm.architecture}" if several else arm.arm)
 
 
-def areas_table(clinical: ClinicalComparison) -> Table:
+def auroc_table(clinical: ClinicalComparison) -> Table:
     """AUROC by both methods, average precision, prevalence."""
     table = Table(
         "Each class against the rest. AUROC by DeLong with patients as clusters, and by drawing patients anew; average "
@@ -116,7 +116,7 @@ def operating_table(clinical: ClinicalComparison) -> Table:
     return table
 
 
-def agreement_table(clinical: ClinicalComparison) -> Table:
+def calibration_table(clinical: ClinicalComparison) -> Table:
     """Brier score with its parts, calibration error, intercept and slope."""
     table = Table(
         "Brier score = miscalibration + refinement; refinement is compared with the score of always saying the share "

@@ -216,7 +216,7 @@ def test_two_processes_make_each_set_once(work: paper_tables.Work) -> None:
         assert mine
         assert not work.attempt(cells[1])  # the set is in other hands, the cell waits
         assert work.attempt(cells[0])
-    paper_tables.work_off(work, cells)
+    paper_tables.run_pending_cells(work, cells)
     assert work.result(("random", "mtt"), ("convnet",))["missing"] == []
 
 
@@ -231,8 +231,8 @@ def test_a_diverged_cell_is_named_and_not_tried_again(
         raise DivergedError("not finite")
 
     monkeypatch.setattr(work, "distilled", diverge)
-    paper_tables.work_off(work, cells)
-    paper_tables.work_off(work, cells)
+    paper_tables.run_pending_cells(work, cells)
+    paper_tables.run_pending_cells(work, cells)
     assert tried == cells
     result = work.result(("mtt",), ("convnet",))
     assert (result["diverged"], result["missing"]) == (["mtt-noise-ipc1-convnet-seed0"], [])

@@ -175,7 +175,7 @@ def test_a_stack_trains_the_experts_that_one_after_another_trains(tmp_path: Path
     alone = Experts(make(tmp_path / "alone", config))
     told: list[tuple[int, int]] = []
     # 2 + 2 + 1: the last one alone
-    stacked = Experts(make(tmp_path / "stacked", config, together=2, on_epoch=lambda *at: told.append(at)))
+    stacked = Experts(make(tmp_path / "stacked", config, stack_size=2, on_epoch=lambda *at: told.append(at)))
     assert told == sorted(told)
     assert told[-1] == (15, 15)
     for one, other in zip(alone.members, stacked.members, strict=True):
@@ -192,6 +192,6 @@ def test_a_stack_names_the_expert_that_diverged(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, epochs=1)
     arguments = {"num_classes": 3, "network": NETWORK, "config": config, "seed": 0, "folder": tmp_path}
     with pytest.raises(DivergedError, match="expert 1: loss nan"):
-        train_experts(images, labels, **arguments, together=3)
-    with pytest.raises(ConfigError, match="together=0"):
-        train_experts(images, labels, **arguments, together=0)
+        train_experts(images, labels, **arguments, stack_size=3)
+    with pytest.raises(ConfigError, match="stack_size=0"):
+        train_experts(images, labels, **arguments, stack_size=0)

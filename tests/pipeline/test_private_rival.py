@@ -9,7 +9,7 @@ from torch import nn
 
 from medidistill.config import DPConfig, ExpertConfig, NetworkConfig
 from medidistill.evaluate import run_arm
-from medidistill.pipeline.private_rival import _hold_equally_likely, private_rival
+from medidistill.pipeline.private_rival import _subtract_log_prior, private_rival
 from medidistill.pipeline.work import RunContext
 
 from .comparison_example import ready_run
@@ -54,6 +54,6 @@ def test_a_rare_class_is_held_to_be_as_likely_as_any_other():
     x = torch.randn(5, 1, 2, 2)
     before = network(x).detach()
     counts = torch.tensor([10.0, 30.0, 60.0])
-    _hold_equally_likely(network, counts)
+    _subtract_log_prior(network, counts)
     shares = torch.softmax(network(x).detach(), 1) * counts
     torch.testing.assert_close(shares / shares.sum(1, keepdim=True), torch.softmax(before, 1))

@@ -19,8 +19,8 @@ from medidistill.report.figures_groups import source_probe, subgroups
 from medidistill.report.figures_points import areas, brier_scores, differences, mcnemar, operating_points
 from medidistill.report.panels import wrapped
 from medidistill.report.tables import (
-    agreement_table,
-    areas_table,
+    auroc_table,
+    calibration_table,
     differences_table,
     operating_table,
     probe_table,
@@ -99,7 +99,7 @@ def test_undefined_parts_are_said_not_drawn():
             one |= {part: {"undefined": "no positives"} for part in parts} | {"recalibration": {"undefined": "apart"}}
     for draw in drawn:
         svg(draw(read(data)))
-    for table in (areas_table(read(data)), operating_table(read(data)), agreement_table(read(data))):
+    for table in (auroc_table(read(data)), operating_table(read(data)), calibration_table(read(data))):
         assert "no positives" in table.reasons
         assert any("undefined (1)" in cell for row in table.rows for cell in row)
     for gap in data["differences"]:
@@ -135,11 +135,11 @@ def test_the_verdict_and_the_margin_are_in_words():
 def test_tables_hold_the_numbers_of_the_comparison():
     data = clinical()
     arm, one = data.arms[4], data.arms[4].classes[1]
-    (line,) = [row for row in areas_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
+    (line,) = [row for row in auroc_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
     assert line[2].startswith(f"{one.auroc.estimate:.3f} [{one.auroc.low:.3f}")
     (line,) = [row for row in operating_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
     assert line[-4:] == [str(getattr(one.operating_point.counts, name)) for name in ("tp", "fn", "fp", "tn")]
-    (line,) = [row for row in agreement_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
+    (line,) = [row for row in calibration_table(data).rows if row[:2] == [WORDS["iadd"], "Normal"]]
     assert line[-1].startswith(f"{one.recalibration.slope.estimate:.2f}")
     (line,) = [
         row
@@ -147,11 +147,13 @@ def test_tables_hold_the_numbers_of_the_comparison():
         if row[:2] == ["distilled images (IADD) minus all real X-rays", "macro"]
     ]
     assert line[4] == data.differences[3].macro.verdict
-    assert len({len(row) for table in (areas_table, operating_table, agreement_table) for row in table(data).rows}) == 3
-    for table in (areas_table, operating_table, agreement_table, differences_table):
+    assert (
+        len({len(row) for table in (auroc_table, operating_table, calibration_table) for row in table(data).rows}) == 3
+    )
+    for table in (auroc_table, operating_table, calibration_table, differences_table):
         assert {len(row) for row in table(data).rows} == {len(table(data).head)}
     assert arm.arm == "iadd"
-    assert "distilled images (IADD), vgg11" in {row[0] for row in areas_table(clinical(several=True)).rows}
+    assert "distilled images (IADD), vgg11" in {row[0] for row in auroc_table(clinical(several=True)).rows}
 
 
 def test_small_groups_stay_hidden_in_pictures_and_tables():

@@ -48,13 +48,13 @@ def suppress(counts: npt.ArrayLike, small: npt.ArrayLike, width: int) -> BoolArr
         if len(open_cells) == 0:
             break
         # the least protected cell first: with few others in its row or column it discloses them
-        company = [min(_company(whole, hidden, int(i), int(j))) for i, j in open_cells]
-        row, column = (int(place) for place in open_cells[int(np.argmin(company))])
-        hidden[_companion(whole, hidden, row, column, width)] = True
+        lines = [min(_line_sums(whole, hidden, int(i), int(j))) for i, j in open_cells]
+        row, column = (int(place) for place in open_cells[int(np.argmin(lines))])
+        hidden[_complementary_cell(whole, hidden, row, column, width)] = True
     return hidden
 
 
-def _company(whole: IntArray, hidden: BoolArray, row: int, column: int) -> tuple[int, int]:
+def _line_sums(whole: IntArray, hidden: BoolArray, row: int, column: int) -> tuple[int, int]:
     """Return the sum of the hidden cells in the row and in the column, 0 where the cell is the only one.
 
     The sum is what shown numbers tell; the more there is to share out, the less a single cell is known.
@@ -64,13 +64,13 @@ def _company(whole: IntArray, hidden: BoolArray, row: int, column: int) -> tuple
     return in_row, in_column
 
 
-def _companion(whole: IntArray, hidden: BoolArray, row: int, column: int, width: int) -> tuple[int, int]:
+def _complementary_cell(whole: IntArray, hidden: BoolArray, row: int, column: int, width: int) -> tuple[int, int]:
     """Return the shown cell to hide for the sake of (row, column): large enough to hide behind, then few and small.
 
     Company is sought in the row or column that has less of it; a cell that shares its other line with a hidden cell
     closes a rectangle, after which nothing more is needed.
     """
-    in_row, in_column = _company(whole, hidden, row, column)
+    in_row, in_column = _line_sums(whole, hidden, row, column)
     line = np.zeros_like(hidden)
     if in_row <= in_column:
         line[row] = True
