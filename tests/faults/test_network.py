@@ -18,6 +18,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage
 
 from medidistill.config import PhantomConfig
+from medidistill.dimse import end_when_silent
 from medidistill.errors import IngestError, ResourceError
 from medidistill.export.push import Peer, dicom_part, push_dicomweb, push_dimse
 from medidistill.ingest import generate_phantom
@@ -142,7 +143,8 @@ def test_a_line_that_breaks_while_a_bundle_goes(pushed):
     entity = AE(ae_title="ARCHIVE")
     entity.maximum_associations = 100  # those that broke linger for a while
     entity.add_supported_context(SecondaryCaptureImageStorage)
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    handlers = [(evt.EVT_C_STORE, store), end_when_silent(5)]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     port, size = server.socket.getsockname()[1], sum(path.stat().st_size for path in pushed)
     cuts = [round(size * share) for share in (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85)]
     try:
