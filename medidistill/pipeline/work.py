@@ -74,6 +74,7 @@ class RunContext:
         inputs: str,
         mechanism: str = "none",
         parameters: Mapping[str, float] | None = None,
+        origin: str = "",
         **splits: LabelledImages,
     ) -> None:
         """Write into the provenance that images are about to be used, before they are.
@@ -83,12 +84,13 @@ class RunContext:
             inputs: digest of the work; the same work again is no new event.
             mechanism: that protects the patients.
             parameters: of the mechanism.
+            origin: "patients" or "phantom"; empty: as the ingest noted it.
             splits: the images, by name of their split.
         """
         if not self.ranks.writes:
             return
         manifest = ProvenanceLog.load(self.folder.provenance)
-        origin = str(self.record.stages.get("ingest", {}).get("origin", "patients"))
+        origin = origin or str(self.record.stages.get("ingest", {}).get("origin", "patients"))
         for split, images in splits.items():
             number, name = cohort(images.patient_ids)
             manifest.add(Event(kind, split, number, name, mechanism, parameters or {}, origin, inputs))

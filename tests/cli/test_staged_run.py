@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from medidistill.cli import main
+from medidistill.errors import ResourceError
 from medidistill.pipeline import RunFolder, load_config
+from medidistill.privacy import ProvenanceLog
 
 
 def _stages(folder):
@@ -55,6 +57,21 @@ def test_from_does_a_stage_and_what_follows_anew(finished):
     assert changed == {"evaluate", "bundle"}
     for name in map(Path, ("evaluate/comparison.json", "bundle/distilled.safetensors")):
         assert (finished / name).read_bytes() == before[name]
+
+
+def test_a_run_that_could_not_note_its_reading_reads_again_and_notes_it(tiny, tmp_path, monkeypatch):
+    """As on a disk that is full just then: who was read must not be missing from what the bundle says."""
+    out = tmp_path / "out"
+
+    def full(log, path):
+        raise ResourceError(f"cannot write {path.name}: the disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(ProvenanceLog, "save", full)
+        assert main([*tiny.arguments(out, "--until", "ingest"), "--quiet"]) == 5
+    assert main(["run", "--output", str(out), "--resume", "--until", "ingest", "--quiet"]) == 0
+    noted = [(event.kind, event.split) for event in ProvenanceLog.load(out / "provenance.json").events]
+    assert noted == [("read", "train"), ("read", "val"), ("read", "test")]
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ def _keep(run: RunContext, result: IngestResult, inputs: str) -> None:
         say(run.progress, f"ingest: {note}")
     origin = "phantom" if result.synthetic else "patients"
     tables = [path for path in folder.iterdir() if path.suffix in (".csv", ".html")]
-    run.mark_finished("ingest", inputs, tables, data=data.digest, origin=origin, **facts)
-    run.record_data_access("read", inputs, train=data.train, val=data.val, test=data.test)
+    # before the stage counts as finished: a run that ends between the two would never note who was read
+    run.record_data_access("read", inputs, origin=origin, train=data.train, val=data.val, test=data.test)
     if run.config.ingest.normalisation == "zca":
-        run.record_data_access("fit_normalisation", inputs, train=data.train)
+        run.record_data_access("fit_normalisation", inputs, origin=origin, train=data.train)
+    run.mark_finished("ingest", inputs, tables, data=data.digest, origin=origin, **facts)
