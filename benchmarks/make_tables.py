@@ -168,7 +168,7 @@ def main() -> None:
     filled = fill(filled, "quick-audit", quick_audit.table(read_json(quick_audit.RESULT)))
     worth, text = read_json(value.RESULT), VALUE.read_text(encoding="utf-8")
     new = fill(old, "value-short", value.short_table(worth))
-    tables = fill(text, "value", value.table(worth))
+    tables = fill(fill(text, "value", value.table(worth)), "value-bits", value.bits_table(worth))
     pages = {
         VALUE: (text, tables),
         README: (old, new),
