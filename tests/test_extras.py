@@ -29,7 +29,7 @@ PARTS = {
     "report": ["medidistill/report", *RESULTS],
     "run": ["medidistill/api", "medidistill/cli", "medidistill/pipeline", "medidistill/machine.py"],
     "app": ["apps"],
-    "pacs": ["medidistill/ingest/pacs", "medidistill/export/push.py"],
+    "pacs": ["medidistill/dimse.py", "medidistill/ingest/pacs", "medidistill/export/push.py"],
     "sign": ["medidistill/export/signing.py"],
     "dp": ["medidistill/privacy/accounting.py"],
     "slurm": ["pipelines/slurm"],

@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import math
 import multiprocessing
-import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -317,7 +316,7 @@ def _in_processes(job: _Job, missing: list[int], workers: int, count: Callable[[
     # spawned, not forked: a forked child inherits torch's thread pools in a state that can hang
     context = multiprocessing.get_context("spawn")
     with (
-        _Handout(pickle.dumps(_plain(job))) as handout,
+        _Handout(_plain(job)) as handout,
         ProcessPoolExecutor(
             min(workers, len(missing)), mp_context=context, initializer=_start, initargs=(handout.address,)
         ) as pool,
@@ -351,7 +350,7 @@ class _Handout:
     objects take this way instead.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: object) -> None:
         self._content, self._ended, self.taken = content, False, 0
         self._listener = Listener(authkey=multiprocessing.current_process().authkey)
         self.address = self._listener.address
@@ -370,7 +369,7 @@ class _Handout:
         while not self._ended:
             with contextlib.suppress(OSError, EOFError, AuthenticationError), self._listener.accept() as one:
                 if not self._ended:
-                    one.send_bytes(self._content)
+                    one.send(self._content)
                     one.recv_bytes()  # or the process could not use it
                     self.taken += 1
 
@@ -384,7 +383,7 @@ def _plain(job: _Job) -> tuple[_Job, npt.NDArray[np.float32], npt.NDArray[np.int
 def _start(address: str) -> None:
     global _JOB
     with Client(address, authkey=multiprocessing.current_process().authkey) as handout:
-        job, images, labels = pickle.loads(handout.recv_bytes())  # noqa: S301 (from our own parent, authenticated)
+        job, images, labels = handout.recv()  # from our own parent, authenticated
         handout.send_bytes(b"taken")
     torch.set_num_threads(1)
     filled = dataclasses.replace(job.pool, images=torch.from_numpy(images), labels=torch.from_numpy(labels))

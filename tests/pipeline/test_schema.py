@@ -57,7 +57,9 @@ def test_the_template_reads_back_and_explains(tmp_path):
     file.write_text(config_template(config, "schema.json"))
     assert load_config(file) == config
     assert file.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
-    line = "ipc: 7  # stored images per class; `factor` makes more training images of them [1 to 100000]"
+    line = (
+        "ipc: 7  # stored images per class; `factor` and `bits` make more training images of their bytes [1 to 100000]"
+    )
     assert line in file.read_text()
 
 
