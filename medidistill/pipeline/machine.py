@@ -21,7 +21,8 @@ def set_up(config: RunConfig) -> torch.device:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(config.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != config.deterministic:  # the call imports torch's compiler
+        torch.use_deterministic_algorithms(config.deterministic)
     return device_named(config.device)
 
 
