@@ -275,6 +275,11 @@ class DistillConfig(Validated):
         return self.stored_bits < 8
 
     @property
+    def packed(self) -> bool:
+        """Whether what is stored differs from the training images that it decodes to."""
+        return self.factor > 1 or self.few_levels
+
+    @property
     def learns_alpha(self) -> bool:
         """Whether the inner learning rate alpha is learned: matching at fixed networks has none."""
         return self.objective not in ("snapshots", "kernel")

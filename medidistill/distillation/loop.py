@@ -396,7 +396,7 @@ class _Loop:
         weights.load_state(learned["s"])
         soft = torch.softmax(learned["logits"], dim=1).cpu() if config.soft_labels else None
         maps = self.state.parameterization
-        if config.factor > 1 or config.few_levels:
+        if config.packed:
             stored = learned["average"] if config.ema else maps.stored(learned["coordinates"])
         else:
             stored = learned["average" if config.ema else "images"]

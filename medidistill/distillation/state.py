@@ -165,7 +165,7 @@ class DistillState:
 
     def stored(self) -> Tensor:
         """Return the stored images (S, C, h, h), a copy; where nothing is packed, the training images."""
-        if self.config.factor == 1 and not self.config.few_levels:
+        if not self.config.packed:
             return self.images.clone()
         return self.parameterization.stored(self.coordinates)
 

@@ -270,7 +270,8 @@ def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: E
         for factor in PACKING_FACTORS:
             if side % factor or side // factor < _SMALLEST_SIDE:
                 continue
-            count = min(ipc * factor**2 * (8 // bits), smallest)
+            fitting = dataclasses.replace(config.distill, factor=factor, bits=bits).images_per_class
+            count = min(fitting, smallest)
             index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
             stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
             packed = PackedImages(stored.contiguous(), side)

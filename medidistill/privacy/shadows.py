@@ -260,9 +260,7 @@ def run_shadows(
             on_estimate((time.perf_counter() - started) * (rounds - 1))
         rounds = 0
 
-    if workers > 1:
-        _in_processes(job, missing, workers, count)
-    else:
+    if workers == 1 or not _in_processes(job, missing, workers, count):
         for run in missing:
             job(run)
             count()
@@ -307,8 +305,8 @@ def _work(run: int) -> int:
     return run
 
 
-def _in_processes(job: _Job, missing: list[int], workers: int, count: Callable[[], None]) -> None:
-    """Run the missing shadows in processes; in this one where none can start, as in a script without a main guard.
+def _in_processes(job: _Job, missing: list[int], workers: int, count: Callable[[], None]) -> bool:
+    """Run the missing shadows in processes; returns False where none can start, as in a script without a main guard.
 
     Raises:
         ResourceError: a process ended before its shadow was done.
@@ -332,14 +330,11 @@ def _in_processes(job: _Job, missing: list[int], workers: int, count: Callable[[
                     "a process of the audit ended before its shadow was done, most often for lack of memory; take "
                     "fewer workers, or go on: finished shadows stay"
                 ) from error
+            return False
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        else:
-            return
-    for run in missing:
-        job(run)
-        count()
+    return True
 
 
 class _Handout:

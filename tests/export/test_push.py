@@ -24,6 +24,7 @@ from pynetdicom.sop_class import SecondaryCaptureImageStorage, Verification
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.export.push import Peer, Sent, dicom_part, push_dicomweb, push_dimse
 from medidistill.tls import Tls
+from tests.support.threads import assert_threads_end
 
 from .bundle_example import write
 
@@ -153,9 +154,7 @@ def test_an_archive_that_falls_silent_within_an_answer_is_given_up(files: list[P
         peer = Peer("127.0.0.1", listener.getsockname()[1], timeout=1.0)
         with pytest.raises(ResourceError, match="cannot be reached"):
             push_dimse(files, peer)
-        for thread in (one for one in set(threading.enumerate()) - before if not one.daemon):
-            thread.join(15)
-            assert not thread.is_alive(), thread
+        assert_threads_end(before)
         for caller in held:
             caller.close()
 

@@ -20,6 +20,7 @@ from medidistill.ingest.pacs import Query, Spool
 from medidistill.ingest.pacs.pull import Peer, pull
 from medidistill.ingest.pacs.query import read_accessions
 from medidistill.ingest.pacs.receive import Receiver
+from tests.support.threads import assert_threads_end
 
 
 @pytest.fixture
@@ -80,9 +81,7 @@ def test_a_peer_that_went_without_a_word_keeps_no_thread(tmp_path):
                 assert time.monotonic() < until
                 time.sleep(0.01)
         # its own timeout is 30 seconds, and a thread that is no daemon would hold the end of the process as long
-        for thread in (one for one in set(threading.enumerate()) - before if not one.daemon):
-            thread.join(15)
-            assert not thread.is_alive(), thread
+        assert_threads_end(before)
 
 
 def test_a_peer_that_falls_silent_within_a_message_is_dropped_and_others_are_served(tmp_path, send, films):
@@ -93,9 +92,7 @@ def test_a_peer_that_falls_silent_within_a_message_is_dropped_and_others_are_ser
             peer.sendall(b"\x01\x00\x00\x00\x01\x00" + bytes(10))  # an A-ASSOCIATE-RQ of 256 bytes, begun
             assert send(one.port, films[:1]) == [0x0000]
             assert peer.recv(1) == b""  # the receiver has closed the connection
-        for thread in (one for one in set(threading.enumerate()) - before if not one.daemon):
-            thread.join(15)
-            assert not thread.is_alive(), thread
+        assert_threads_end(before)
 
 
 def test_a_port_in_use_is_one_line(receiver, tmp_path):
