@@ -25,12 +25,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, RunConfig, as_dict
+from medidistill.config import AugmentConfig, DistillConfig, ImportanceConfig, RunConfig, as_dict, with_settings
 from medidistill.distillation import Callbacks, DistillProblem, distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun, compare, run_arm
@@ -61,7 +61,7 @@ LEARNED = {
     "fisher-descend": ImportanceConfig(start="fisher", direction="descend"),
 }
 VARIANTS = {
-    f"{granularity}-{name}": dataclasses.replace(importance, granularity=granularity)
+    f"{granularity}-{name}": with_settings(importance, {"granularity": granularity})
     for granularity, (name, importance) in itertools.product(("tensor", "element"), LEARNED.items())
 }
 BFLOAT16 = "mtt-bfloat16"  # what rounding the tangents costs in accuracy, beside what W changes
@@ -73,7 +73,9 @@ class Bench:
 
     def __init__(self, data: Path, work: Path, shard: tuple[int, int], device: str) -> None:
         self.work, self.shard, self.device = work, shard, device
-        self.compile = "on" if device == "cpu" else "off"  # replayed kernels of a small network need no compiler
+        self.compile: Literal["on", "off"] = (
+            "on" if device == "cpu" else "off"
+        )  # replayed kernels of a small network need no compiler
         self.config = load_config(CONFIG)
         self.data = self._prepare(data)
 

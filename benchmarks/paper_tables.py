@@ -40,7 +40,7 @@ from benchmarks.claims import claim
 from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
 from benchmarks.paper_scales import CPU_ONLY, SCALES, SMALL_SIDE, TABLES
-from medidistill.config import METHODS, RunConfig, as_dict, digest
+from medidistill.config import METHODS, RunConfig, as_dict, digest, with_settings
 from medidistill.distillation import Callbacks, DistillProblem, DistillStatus, distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, MedidistillError, did_you_mean
@@ -134,7 +134,7 @@ class Work:
     def config(self, cell: Cell) -> RunConfig:
         """Return the run configuration of a cell."""
         recipe = self.recipes[cell.ipc or min(self.recipes)]
-        start = dataclasses.replace(recipe.distill, init=cell.start or "noise", ipc=cell.ipc or 1)
+        start = with_settings(recipe.distill, {"init": cell.start or "noise", "ipc": cell.ipc or 1})
         return dataclasses.replace(recipe, seed=cell.seed, distill=start)
 
     def data(self, config: RunConfig) -> PreparedData:
@@ -210,7 +210,7 @@ class Work:
                 real=None if images is None else (images, train.labels.to(self.device)),
                 recipe={"method": cell.arm, "data": data.digest},
             ),
-            dataclasses.replace(settings, compile=self.compile),
+            with_settings(settings, {"compile": self.compile}),
             callbacks=Callbacks(score=self._score(config, data)),
             folder=folder,
             resume=True,

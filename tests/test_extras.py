@@ -41,7 +41,7 @@ INDIRECT = {
     "login": {"Authlib", "httpx"},  # Streamlit's st.login
     "track": {"tensorboard"},  # torch.utils.tensorboard
 }
-MODULE_OF = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml", "dicom-anonymizer": "dicomanonymizer"}
+MODULE_OF = {"scikit-learn": "sklearn", "pillow": "PIL", "ruamel.yaml": "ruamel", "dicom-anonymizer": "dicomanonymizer"}
 NOT_OURS = {"airflow", "mlflow"}  # of the engine, or of a tracker that a site brings
 
 
@@ -146,7 +146,7 @@ REFUSED = {
     "import medidistill.evaluate": "comparing training sets needs scipy, scikit-learn, cattrs: pip install",
     "import medidistill.privacy.linkage": "measuring privacy needs scipy, scikit-learn, cattrs: pip install",
     "import medidistill.report": "writing a report needs matplotlib",
-    "medidistill.distill": "a run needs pyyaml, pandas, psutil, tqdm: pip install 'medidistill[run]'",
+    "medidistill.distill": "a run needs pandas, psutil, pydantic, ruamel.yaml, tqdm: pip install 'medidistill[run]'",
     "medidistill.export.write_bundle": "writing a bundle or checking one needs pydicom, highdicom,",
     "medidistill.load(bundle).show()": "a contact sheet needs matplotlib: pip install 'medidistill[export]'",
     "medidistill.export.verify(bundle)": "writing a bundle or checking one needs pydicom, highdicom,",
@@ -155,7 +155,8 @@ REFUSED = {
 }
 PROGRAM = """
 import importlib.util, sys, torch
-assert [name for name in ("pydicom", "scipy", "yaml", "pandas", "tqdm", "PIL") if importlib.util.find_spec(name)] == []
+extras = ("pydicom", "scipy", "pydantic", "ruamel", "pandas", "tqdm", "PIL")
+assert [name for name in extras if importlib.util.find_spec(name)] == []
 import medidistill, medidistill.config, medidistill.export
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig
 from medidistill.distillation import DistillProblem, distill, train_experts
@@ -236,4 +237,4 @@ def test_the_wheel_distils_and_trains_from_a_bundle_with_the_core_alone(core_alo
         check=False,
     )
     assert (shown.returncode, len(shown.stderr.splitlines())) == (2, 1), shown.stderr
-    assert re.search(r"a run needs pyyaml.*pip install 'medidistill\[run\]'", shown.stderr)
+    assert re.search(r"a run needs pandas.*pip install 'medidistill\[run\]'", shown.stderr)

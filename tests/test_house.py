@@ -26,13 +26,14 @@ BLOCKED = [
     "monai",
     "pandas",
     "PIL",
+    "pydantic",
     "pydicom",
+    "ruamel",
     "scipy",
     "sklearn",
     "streamlit",
     "torchvision",
     "tqdm",
-    "yaml",
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import functools
 import time
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, TrainingConfig
+from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, TrainingConfig, with_settings
 from medidistill.networks import make_network
 from medidistill.pipeline import preset_files
 from medidistill.pipeline.release_check import SplitCounts
@@ -155,7 +154,7 @@ def estimate_stages(
         audit: profile of the audit; empty: as the configuration says.
     """
     if audit:
-        config = dataclasses.replace(config, privacy=dataclasses.replace(config.privacy, audit=audit))
+        config = with_settings(config, {"privacy": {"audit": audit}})
     counts = {str(k): images // classes + (k < images % classes) for k in range(classes)}
     pace = _Pace(config, classes, step, image)
     survey = Survey(config, counts, SplitCounts(classes, {}, {}), 0, _READING, pace)

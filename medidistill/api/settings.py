@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, with_settings
+from medidistill.config.fields import rules
 from medidistill.errors import ArgumentError, ArgumentTypeError, ConfigError, did_you_mean
 from medidistill.jsontypes import (  # settings as the caller gave them, before they are checked
     JsonObject,
@@ -25,7 +26,7 @@ from medidistill.seeding import stream
 __all__ = ["check_network", "run_config"]
 
 _REAL_ARMS = ("full", "packed", "random", "kmeans", "herding")
-_NAMES = tuple(NetworkConfig.__dataclass_fields__["name"].metadata["options"])
+_NAMES = rules(NetworkConfig)["name"].options
 _DEVICES = ("cpu", "cuda", "auto")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
-from medidistill.config.fields import Validated, choice, flag, number, part, text
+from medidistill.config.fields import Help, Range, Section, Validated
 from medidistill.config.training import AugmentConfig
 from medidistill.errors import ConfigError
 
@@ -15,59 +16,62 @@ __all__ = ["DistillConfig", "ImportanceConfig"]
 class ImportanceConfig(Validated):
     """Weights W on network parameters in the matching loss: learned, w = exp(s), or a mask or control instead."""
 
-    enabled: bool = flag(True, "use W (IADD where it is learned); false keeps w = 1, which is MTT")
-    kind: str = choice(
-        "learned",
-        "learned: w = exp(s) (IADD); prune: 0 for the hardest parameters of each step, 1 otherwise (PP); progressive: "
-        "0 until a parameter has been matched once (HoP-TM's mask); random: drawn once and frozen, a control",
-        "learned",
-        "prune",
-        "progressive",
-        "random",
+    enabled: Annotated[bool, Help("use W (IADD where it is learned); false keeps w = 1, which is MTT")] = True
+    kind: Annotated[
+        Literal["learned", "prune", "progressive", "random"],
+        Help(
+            "learned: w = exp(s) (IADD); prune: 0 for the hardest parameters of each step, 1 otherwise (PP); "
+            "progressive: 0 until a parameter has been matched once (HoP-TM's mask); random: drawn once and frozen, a "
+            "control"
+        ),
+    ] = "learned"
+    granularity: Annotated[
+        Literal["element", "tensor"], Help("one weight for each parameter, or one for each tensor")
+    ] = "element"
+    constraint: Annotated[
+        Literal["unit_mean_square", "balanced", "entropic", "none"],
+        Help(
+            "unit_mean_square: hold mean(w^2) = 1 within [w_min, w_max]; balanced: that, and every group ends with an "
+            "equal share of the loss; entropic: that, with w^2 regularised towards uniform; none: unconstrained"
+        ),
+    ] = "unit_mean_square"
+    direction: Annotated[
+        Literal["ascend", "descend"],
+        Help("ascend: raise the weight of parameters that are hard to match; descend: lower it"),
+    ] = "ascend"
+    start: Annotated[
+        Literal["ones", "fisher"],
+        Help(
+            "learned: initial W. ones: uniform; fisher: w^2 proportional to the experts' Fisher information on real "
+            "images, so that parameters that determine predictions weigh most (reads real training images once)"
+        ),
+    ] = "ones"
+    lr: Annotated[float, Range(0.0, 1e6), Help("learning rate of s; 0: W keeps its initial values")] = 0.01
+    w_min: Annotated[float, Range(1e-6, 1.0), Help("smallest weight")] = 0.1
+    w_max: Annotated[float, Range(1.0, 1e6), Help("largest weight")] = 10.0
+    tau: Annotated[
+        float,
+        Range(1e-6, 1e6),
+        Help("entropic: strength of the entropic regularisation; w^2 converges to exp(-P d^2 / (tau Z))"),
+    ] = 1.0
+    prune_by: Annotated[
+        Literal["residual", "movement"],
+        Help("prune: which parameters are pruned, those of largest residual d^2 or of smallest movement"),
+    ] = "residual"
+    prune_share: Annotated[float, Range(0.0, 0.99), Help("prune: share of the moving parameters that is pruned")] = 0.1
+    threshold: Annotated[
+        float,
+        Range(1e-9, 1e9),
+        Help("progressive: d^2 below this many mean squared movements counts as matched, initially"),
+    ] = 0.1
+    growth: Annotated[float, Range(1.0, 1e3), Help("progressive: the threshold is multiplied by this ...")] = 2.0
+    growth_every: Annotated[int, Range(1, 1_000_000), Help("progressive: ... each time after so many outer steps")] = 20
+    spread: Annotated[
+        float, Range(0.0, 10.0), Help("random: standard deviation of log w before it is rescaled to mean(w^2) = 1")
+    ] = 0.5
+    keep_scale: Annotated[bool, Help("divide the loss for images and alpha by sum(w^2 d^2) / sum(d^2), detached")] = (
+        True
     )
-    granularity: str = choice("element", "one weight for each parameter, or one for each tensor", "element", "tensor")
-    constraint: str = choice(
-        "unit_mean_square",
-        "unit_mean_square: hold mean(w^2) = 1 within [w_min, w_max]; balanced: that, and every group ends with an "
-        "equal share of the loss; entropic: that, with w^2 regularised towards uniform; none: unconstrained",
-        "unit_mean_square",
-        "balanced",
-        "entropic",
-        "none",
-    )
-    direction: str = choice(
-        "ascend",
-        "ascend: raise the weight of parameters that are hard to match; descend: lower it",
-        "ascend",
-        "descend",
-    )
-    start: str = choice(
-        "ones",
-        "learned: initial W. ones: uniform; fisher: w^2 proportional to the experts' Fisher information on real "
-        "images, so that parameters that determine predictions weigh most (reads real training images once)",
-        "ones",
-        "fisher",
-    )
-    lr: float = number(0.01, "learning rate of s; 0: W keeps its initial values", 0.0, 1e6)
-    w_min: float = number(0.1, "smallest weight", 1e-6, 1.0)
-    w_max: float = number(10.0, "largest weight", 1.0, 1e6)
-    tau: float = number(
-        1.0, "entropic: strength of the entropic regularisation; w^2 converges to exp(-P d^2 / (tau Z))", 1e-6, 1e6
-    )
-    prune_by: str = choice(
-        "residual",
-        "prune: which parameters are pruned, those of largest residual d^2 or of smallest movement",
-        "residual",
-        "movement",
-    )
-    prune_share: float = number(0.1, "prune: share of the moving parameters that is pruned", 0.0, 0.99)
-    threshold: float = number(
-        0.1, "progressive: d^2 below this many mean squared movements counts as matched, initially", 1e-9, 1e9
-    )
-    growth: float = number(2.0, "progressive: the threshold is multiplied by this ...", 1.0, 1e3)
-    growth_every: int = number(20, "progressive: ... each time after so many outer steps", 1, 1_000_000)
-    spread: float = number(0.5, "random: standard deviation of log w before it is rescaled to mean(w^2) = 1", 0.0, 10.0)
-    keep_scale: bool = flag(True, "divide the loss for images and alpha by sum(w^2 d^2) / sum(d^2), detached")
 
     @property
     def reads_real(self) -> bool:
@@ -97,150 +101,177 @@ class ImportanceConfig(Validated):
 class DistillConfig(Validated):
     """One distillation: objective, parameterization, expert segments and optimisation."""
 
-    objective: str = choice(
-        "trajectory",
-        "loss of an outer step: trajectory, the distance to an expert's later snapshot (MTT, IADD); "
-        "student_loss, the real images' loss of a student trained on the set (needs no expert, reads real images); "
-        "gradient, the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
-        "distribution, the distance of mean features of random networks (DM; reads real images); "
-        "snapshots, the distance of mean features at the experts' snapshots (reads real images once a snapshot); "
-        "kernel, the real images' loss of a ridge regression on features of networks trained on the set (reads real "
-        "images); "
-        "statistics, the distance to moments of public features, released once with noise (dp_stats; no expert)",
-        "trajectory",
-        "student_loss",
-        "gradient",
-        "distribution",
-        "snapshots",
-        "kernel",
-        "statistics",
+    objective: Annotated[
+        Literal["trajectory", "student_loss", "gradient", "distribution", "snapshots", "kernel", "statistics"],
+        Help(
+            "loss of an outer step: trajectory, the distance to an expert's later snapshot (MTT, IADD); student_loss, "
+            "the real images' loss of a student trained on the set (needs no expert, reads real images); gradient, "
+            "the distance of real and distilled gradients at an expert's snapshot (DC, DSA; reads real images); "
+            "distribution, the distance of mean features of random networks (DM; reads real images); snapshots, the "
+            "distance of mean features at the experts' snapshots (reads real images once a snapshot); kernel, the "
+            "real images' loss of a ridge regression on features of networks trained on the set (reads real images); "
+            "statistics, the distance to moments of public features, released once with noise (dp_stats; no expert)"
+        ),
+    ] = "trajectory"
+    ipc: Annotated[
+        int,
+        Range(1, 100_000),
+        Help("stored images per class; `factor` and `bits` make more training images of their bytes"),
+    ] = 5
+    factor: Annotated[
+        int,
+        Range(1, 64),
+        Help(
+            "f: the bytes of one image hold f x f small ones, each decoded to a training image of full size; must "
+            "divide the side"
+        ),
+    ] = 1
+    decoder: Annotated[Literal["bilinear", "dct"], Help("how a small stored image becomes a training image")] = (
+        "bilinear"
     )
-    ipc: int = number(
-        5, "stored images per class; `factor` and `bits` make more training images of their bytes", 1, 100_000
+    init: Annotated[
+        Literal["noise", "real"], Help("initial images; `real` copies patients' images and is recorded in the set")
+    ] = "noise"
+    start_from: Annotated[
+        str,
+        Help(
+            "warm start: images of another method's set, for example snapshots, which must be compared too; "
+            "empty: as `init`"
+        ),
+    ] = ""
+    coarse: Annotated[
+        int,
+        Range(1, 8),
+        Help(
+            "distil first at an image side of 1 / coarse, with experts trained at that side, then upsample and refine; "
+            "1: at full side only"
+        ),
+    ] = 1
+    coarse_steps: Annotated[
+        int,
+        Range(0, 10_000_000),
+        Help("coarse: outer steps at the small side before the `outer_steps` at full side; 0: as many"),
+    ] = 0
+    noise: Annotated[float, Range(1e-3, 10.0), Help("standard deviation of the initial noise, in normalised units")] = (
+        0.2
     )
-    factor: int = number(
-        1,
-        "f: the bytes of one image hold f x f small ones, each decoded to a training image of full size; must divide "
-        "the side",
-        1,
-        64,
+    outer_steps: Annotated[int, Range(1, 10_000_000), Help("updates of images, labels, alpha and W")] = 200
+    inner_steps: Annotated[int, Range(1, 10_000), Help("student steps J in each outer step")] = 10
+    expert_epochs: Annotated[int, Range(1, 10_000), Help("expert epochs K between start and target")] = 2
+    min_start: Annotated[int, Range(0, 10_000), Help("first start epoch")] = 0
+    max_start: Annotated[int, Range(1, 10_000), Help("start epochs are drawn below this number")] = 8
+    start_growth: Annotated[
+        float,
+        Range(0.0, 1.0),
+        Help("share of the outer steps over which the largest start epoch grows from min_start to max_start"),
+    ] = 0.0
+    first_max_start: Annotated[
+        int, Range(0, 10_000), Help("start_growth: begin with starts below this one; 0: min_start + 1")
+    ] = 0
+    batch_size: Annotated[int, Range(0, 100_000), Help("distilled images in an inner step; 0: all")] = 0
+    warmup_steps: Annotated[
+        int, Range(0, 10_000), Help("student_loss: at most this many student steps before the J")
+    ] = 60
+    real_batch: Annotated[
+        int,
+        Range(1, 100_000),
+        Help("real images in the loss of an objective that reads them, equally many of each class"),
+    ] = 126
+    max_snapshot: Annotated[
+        int,
+        Range(0, 10_000),
+        Help("snapshots: features are matched after 0, 1, 2, 4, 8, ... epochs of an expert, up to this one"),
+    ] = 16
+    class_weight: Annotated[
+        float, Range(0.0, 1e3), Help("snapshots: weight of the cross-entropy of the images under later snapshots")
+    ] = 1.0
+    spread_weight: Annotated[
+        float,
+        Range(0.0, 1e3),
+        Help("snapshots: weight of the distance of the features' standard deviations within a class"),
+    ] = 0.0
+    match_batch: Annotated[int, Range(0, 100_000), Help("snapshots: images of each class in an outer step; 0: all")] = 0
+    pool_networks: Annotated[int, Range(1, 1000), Help("kernel: networks trained on the set at the same time")] = 10
+    pool_steps: Annotated[
+        int, Range(1, 100_000), Help("kernel: steps after which a network of the pool is re-initialised")
+    ] = 100
+    ridge: Annotated[float, Range(1e-12, 1e3), Help("kernel: ridge, as a share of the mean eigenvalue")] = 1e-6
+    kernel_loss: Annotated[Literal["squared", "softmax"], Help("kernel: loss of the regression on real images")] = (
+        "squared"
     )
-    decoder: str = choice("bilinear", "how a small stored image becomes a training image", "bilinear", "dct")
-    init: str = choice(
-        "noise", "initial images; `real` copies patients' images and is recorded in the set", "noise", "real"
+    segments: Annotated[int, Range(1, 1000), Help("expert segments averaged in one outer step")] = 1
+    image_optimizer: Annotated[Literal["adam", "sgd"], Help("optimiser of the images")] = "adam"
+    basis: Annotated[
+        Literal["cosine", "pixels"],
+        Help("parameterization of the images: cosine coefficients scaled to the spectrum of natural images, or pixels"),
+    ] = "cosine"
+    spectrum: Annotated[float, Range(0.0, 4.0), Help("cosine: the amplitude falls as 1 / frequency to this power")] = (
+        1.0
     )
-    start_from: str = text(
-        "",
-        "warm start: images of another method's set, for example snapshots, which must be compared too; "
-        "empty: as `init`",
-    )
-    coarse: int = number(
-        1,
-        "distil first at an image side of 1 / coarse, with experts trained at that side, then upsample and refine; "
-        "1: at full side only",
-        1,
-        8,
-    )
-    coarse_steps: int = number(
-        0, "coarse: outer steps at the small side before the `outer_steps` at full side; 0: as many", 0, 10_000_000
-    )
-    noise: float = number(0.2, "standard deviation of the initial noise, in normalised units", 1e-3, 10.0)
-    outer_steps: int = number(200, "updates of images, labels, alpha and W", 1, 10_000_000)
-    inner_steps: int = number(10, "student steps J in each outer step", 1, 10_000)
-    expert_epochs: int = number(2, "expert epochs K between start and target", 1, 10_000)
-    min_start: int = number(0, "first start epoch", 0, 10_000)
-    max_start: int = number(8, "start epochs are drawn below this number", 1, 10_000)
-    start_growth: float = number(
-        0.0, "share of the outer steps over which the largest start epoch grows from min_start to max_start", 0.0, 1.0
-    )
-    first_max_start: int = number(0, "start_growth: begin with starts below this one; 0: min_start + 1", 0, 10_000)
-    batch_size: int = number(0, "distilled images in an inner step; 0: all", 0, 100_000)
-    warmup_steps: int = number(60, "student_loss: at most this many student steps before the J", 0, 10_000)
-    real_batch: int = number(
-        126, "real images in the loss of an objective that reads them, equally many of each class", 1, 100_000
-    )
-    max_snapshot: int = number(
-        16, "snapshots: features are matched after 0, 1, 2, 4, 8, ... epochs of an expert, up to this one", 0, 10_000
-    )
-    class_weight: float = number(
-        1.0, "snapshots: weight of the cross-entropy of the images under later snapshots", 0.0, 1e3
-    )
-    spread_weight: float = number(
-        0.0, "snapshots: weight of the distance of the features' standard deviations within a class", 0.0, 1e3
-    )
-    match_batch: int = number(0, "snapshots: images of each class in an outer step; 0: all", 0, 100_000)
-    pool_networks: int = number(10, "kernel: networks trained on the set at the same time", 1, 1000)
-    pool_steps: int = number(100, "kernel: steps after which a network of the pool is re-initialised", 1, 100_000)
-    ridge: float = number(1e-6, "kernel: ridge, as a share of the mean eigenvalue", 1e-12, 1e3)
-    kernel_loss: str = choice("squared", "kernel: loss of the regression on real images", "squared", "softmax")
-    segments: int = number(1, "expert segments averaged in one outer step", 1, 1000)
-    image_optimizer: str = choice("adam", "optimiser of the images", "adam", "sgd")
-    basis: str = choice(
-        "cosine",
-        "parameterization of the images: cosine coefficients scaled to the spectrum of natural images, or pixels",
-        "cosine",
-        "pixels",
-    )
-    spectrum: float = number(1.0, "cosine: the amplitude falls as 1 / frequency to this power", 0.0, 4.0)
-    bits: int = number(
-        0,
-        "bits of a stored value: 32, 8, 4 or 2; 0: 8 where images are packed (`factor` above 1), else 32. The bytes of "
-        "an image hold two in 4 bits and four in 2 bits, which are distilled as they are stored, rounded",
-        0,
-        32,
-    )
-    lr_images: float = number(0.05, "learning rate of the images", 0.0, 1e6)
-    lr_schedule: str = choice(
-        "constant", "rate of the images over the outer steps: constant, or cosine to 0", "constant", "cosine"
-    )
-    alpha: float = number(0.03, "initial inner learning rate", 1e-6, 5.0)
-    lr_alpha: float = number(0.01, "learning rate of log alpha (Adam)", 0.0, 100.0)
-    soft_labels: bool = flag(False, "learn soft labels too")
-    label_smoothing: float = number(0.1, "label smoothing of the initial soft labels", 1e-6, 0.99)
-    label_init: str = choice(
-        "smoothing",
-        "soft labels start near one-hot, or at an expert's outputs for the real images of the start (noise start: the "
-        "mean output for each class); `expert` reads real images",
-        "smoothing",
-        "expert",
-    )
-    expert_labels: bool = flag(
-        False,
-        "label the finished images with the experts' predictions, corrected for the class frequencies of their "
-        "training images; learned labels then serve the distillation alone",
-    )
-    lr_labels: float = number(0.02, "learning rate of the label logits (Adam)", 0.0, 1e6)
-    ema: float = number(
-        0.0,
-        "export an exponential moving average of the images with this decay (shorter at first); 0: the images",
-        0.0,
-        0.999999,
-    )
-    importance: ImportanceConfig = part(ImportanceConfig, "self-adaptive importance weights W")
-    augment: AugmentConfig = part(AugmentConfig, "siamese augmentation in the inner loop")
-    gradient: str = choice(
-        "adjoint", "adjoint: exact, memory independent of J; stored: plain unrolling", "adjoint", "stored"
-    )
-    precision: str = choice(
-        "float32",
-        "bfloat16: the adjoint's convolutions, but for those that decide a ReLU, in bfloat16; faster on processors "
-        "with AVX512-BF16 or AMX, off by about half a per cent (networks with instance norm)",
-        "float32",
-        "bfloat16",
-    )
-    keep_maps: float = number(
-        512.0,
-        "MB of activations that an inner loop may keep for its backward pass, which then takes a fifth less time; "
-        "loops that need more keep none",
-        0.0,
-        1e6,
-    )
-    checkpoint_every: int = number(10, "outer steps between checkpoints", 1, 1_000_000)
-    validate_every: int = number(20, "outer steps between validations; 0: never, keep the last step", 0, 1_000_000)
-    compile: str = choice(
-        "auto", "torch.compile of the inner step; auto: where the run is long enough to repay it", "auto", "on", "off"
-    )
-    max_rollbacks: int = number(5, "roll-backs to the last good step before giving up", 0, 1000)
+    bits: Annotated[
+        Literal[0, 2, 4, 8, 32],
+        Help(
+            "bits of a stored value; 0: 8 where images are packed (`factor` above 1), else 32. The bytes of an image "
+            "hold two in 4 bits and four in 2 bits, which are distilled as they are stored, rounded"
+        ),
+    ] = 0
+    lr_images: Annotated[float, Range(0.0, 1e6), Help("learning rate of the images")] = 0.05
+    lr_schedule: Annotated[
+        Literal["constant", "cosine"], Help("rate of the images over the outer steps: constant, or cosine to 0")
+    ] = "constant"
+    alpha: Annotated[float, Range(1e-6, 5.0), Help("initial inner learning rate")] = 0.03
+    lr_alpha: Annotated[float, Range(0.0, 100.0), Help("learning rate of log alpha (Adam)")] = 0.01
+    soft_labels: Annotated[bool, Help("learn soft labels too")] = False
+    label_smoothing: Annotated[float, Range(1e-6, 0.99), Help("label smoothing of the initial soft labels")] = 0.1
+    label_init: Annotated[
+        Literal["smoothing", "expert"],
+        Help(
+            "soft labels start near one-hot, or at an expert's outputs for the real images of the start (noise start: "
+            "the mean output for each class); `expert` reads real images"
+        ),
+    ] = "smoothing"
+    expert_labels: Annotated[
+        bool,
+        Help(
+            "label the finished images with the experts' predictions, corrected for the class frequencies of their "
+            "training images; learned labels then serve the distillation alone"
+        ),
+    ] = False
+    lr_labels: Annotated[float, Range(0.0, 1e6), Help("learning rate of the label logits (Adam)")] = 0.02
+    ema: Annotated[
+        float,
+        Range(0.0, 0.999999),
+        Help("export an exponential moving average of the images with this decay (shorter at first); 0: the images"),
+    ] = 0.0
+    importance: Annotated[ImportanceConfig, Section("self-adaptive importance weights W")] = ImportanceConfig()
+    augment: Annotated[AugmentConfig, Section("siamese augmentation in the inner loop")] = AugmentConfig()
+    gradient: Annotated[
+        Literal["adjoint", "stored"], Help("adjoint: exact, memory independent of J; stored: plain unrolling")
+    ] = "adjoint"
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Help(
+            "bfloat16: the adjoint's convolutions, but for those that decide a ReLU, in bfloat16; faster on processors "
+            "with AVX512-BF16 or AMX, off by about half a per cent (networks with instance norm)"
+        ),
+    ] = "float32"
+    keep_maps: Annotated[
+        float,
+        Range(0.0, 1e6),
+        Help(
+            "MB of activations that an inner loop may keep for its backward pass, which then takes a fifth less time; "
+            "loops that need more keep none"
+        ),
+    ] = 512.0
+    checkpoint_every: Annotated[int, Range(1, 1_000_000), Help("outer steps between checkpoints")] = 10
+    validate_every: Annotated[
+        int, Range(0, 1_000_000), Help("outer steps between validations; 0: never, keep the last step")
+    ] = 20
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        Help("torch.compile of the inner step; auto: where the run is long enough to repay it"),
+    ] = "auto"
+    max_rollbacks: Annotated[int, Range(0, 1000), Help("roll-backs to the last good step before giving up")] = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -251,8 +282,6 @@ class DistillConfig(Validated):
                 f"DistillConfig.first_max_start={self.first_max_start}: must be 0 or in "
                 f"[{self.min_start + 1}, {self.max_start}]"
             )
-        if self.bits not in (0, 2, 4, 8, 32):
-            raise ConfigError(f"DistillConfig.bits={self.bits}: must be 0, 2, 4, 8 or 32")
         if self.expert_labels and self.objective in ("trajectory", "student_loss", "statistics"):
             raise ConfigError(
                 f"DistillConfig.expert_labels=True with objective={self.objective!r}: must be snapshots, kernel, "

@@ -1,116 +1,231 @@
-"""Metadata of configuration fields, and the base class that validates them."""
+"""What a configuration field may hold, said in its annotation, and the base class that checks it.
+
+A field reads `ipc: Annotated[int, Range(1, 100_000), Help("stored images per class")] = 5`. The same annotations are
+checked here when a configuration is made in Python, which needs nothing but the standard library, and read by
+pydantic where configurations are files (`medidistill.pipeline.config_file`), which also writes their JSON Schema.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import typing
 from collections.abc import Mapping
-from dataclasses import field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a configuration of any kind
 
 __all__ = [
+    "NOT_DIGESTED",
+    "Formerly",
+    "Help",
+    "OneOf",
+    "Range",
+    "Rule",
+    "Section",
     "Validated",
     "as_dict",
-    "choice",
     "digest",
-    "file_name",
-    "flag",
-    "names",
-    "number",
-    "part",
-    "text",
+    "rules",
     "with_settings",
 ]
 
 
-def number(default: float, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Return a field for a number within [low, high]; `int` or `float` by its annotation."""
-    return field(default=default, metadata={"help": text, "low": low, "high": high})
+@dataclass(frozen=True)
+class Help:
+    """What a field means, for `--help`, templates and editors."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> JsonObject:
+        """Return the JSON Schema of the field with its description."""
+        return {**handler(schema), "description": self.text}
 
 
-def flag(default: bool, text: str) -> Any:
-    """Return a field for true or false."""
-    return field(default=default, metadata={"help": text})
+@dataclass(frozen=True)
+class Section(Help):
+    """The same for a field that holds keys of its own; a file may name it and leave it empty."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> JsonObject:
+        """Return the JSON Schema of the section or null."""
+        return {"anyOf": [handler(schema), {"type": "null"}], "description": self.text}
 
 
-def choice(default: str, text: str, *options: str, prefix: str = "") -> Any:
-    """Return a field for one of `options`, or for any name that begins with `prefix`."""
-    return field(default=default, metadata={"help": text, "options": options, "prefix": prefix})
+@dataclass(frozen=True)
+class Range:
+    """A number within [low, high], finite."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> JsonObject:
+        """Return the schema of the number with its bounds."""
+        bounds = {"ge": self.low, "le": self.high}
+        return {**handler(source), **{key: bound for key, bound in bounds.items() if math.isfinite(bound)}}
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f">= {self.low:g}"
+        return f"<= {self.high:g}" if math.isinf(self.low) else f"in [{self.low:g}, {self.high:g}]"
 
 
-def text(default: str, text: str) -> Any:
-    """Return a field for free text."""
-    return field(default=default, metadata={"help": text})
+@dataclass(frozen=True, init=False)
+class OneOf:
+    """One of some words that are known at run time alone (`Literal` says the others), or one with a prefix."""
+
+    options: tuple[str, ...]
+    prefix: str = ""
+
+    def __init__(self, *options: str, prefix: str = "") -> None:
+        """Take the words."""
+        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "prefix", prefix)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> JsonObject:
+        """Return the schema of the words."""
+        words: JsonObject = {"type": "literal", "expected": list(self.options)}
+        if not self.prefix:
+            return words
+        return {"type": "union", "choices": [words, {"type": "str", "pattern": f"^{self.prefix}"}]}
 
 
-def file_name(default: str, text: str) -> Any:
-    """Return a field for a file that `digest` leaves out: what it does shows in the data, which have a digest."""
-    return field(default=default, metadata={"help": text, "digested": False})
+@dataclass(frozen=True)
+class Formerly:
+    """The field's name before it was renamed: files that hold it are read, and digests still use it."""
+
+    name: str
 
 
-def names(default: tuple[str, ...], text: str, *options: str, prefix: str = "") -> Any:
-    """Return a field for a list of names, each one of `options`, where there are any, or beginning with `prefix`."""
-    each: JsonObject = {"each": options, "prefix": prefix} if options else {}
-    return field(default=default, metadata={"help": text, **each})
+@dataclass(frozen=True)
+class _NotDigested:
+    """What `digest` leaves out: what the field does shows in the data, which have a digest of their own."""
 
 
-def part(factory: Any, text: str) -> Any:
-    """Return a field for a section of its own."""
-    return field(default_factory=factory, metadata={"help": text})
+NOT_DIGESTED = _NotDigested()
 
 
-def parts(text: str) -> Any:
-    """Return a field for a list of sections of one kind, empty unless given."""
-    return field(default=(), metadata={"help": text})
+@dataclass(frozen=True)
+class Rule:
+    """What one field may hold.
+
+    Args:
+        kind: type of the value, of each one where `listed`.
+        listed: whether the field holds a tuple of them.
+        range: of a number.
+        options: the words to choose from; none: any.
+        prefix: of further words that may be chosen.
+        help: what the field means.
+        digested: whether `digest` counts it.
+        formerly: its former name, empty where it has none.
+    """
+
+    kind: Any
+    listed: bool = False
+    range: Range | None = None
+    options: tuple[Any, ...] = ()
+    prefix: str = ""
+    help: str = ""
+    digested: bool = True
+    formerly: str = ""
+
+    @classmethod
+    def of(cls, hint: Any) -> Rule:
+        """Return the rule that an annotation states."""
+        kind, extra = _unwrapped(hint)
+        listed = typing.get_origin(kind) is tuple
+        if listed:
+            kind, inner = _unwrapped(typing.get_args(kind)[0])
+            extra = (*extra, *inner)
+        options: tuple[Any, ...] = ()
+        if typing.get_origin(kind) is Mapping:
+            kind = Mapping
+        elif typing.get_origin(kind) is Literal:
+            options = typing.get_args(kind)
+            kind = type(options[0])
+        words = next((one for one in extra if isinstance(one, OneOf)), OneOf())
+        return cls(
+            kind,
+            listed,
+            next((one for one in extra if isinstance(one, Range)), None),
+            options or words.options,
+            words.prefix,
+            next((one.text for one in extra if isinstance(one, Help)), ""),
+            NOT_DIGESTED not in extra,
+            next((one.name for one in extra if isinstance(one, Formerly)), ""),
+        )
+
+    @property
+    def is_section(self) -> bool:
+        """Whether the field holds keys of its own."""
+        return dataclasses.is_dataclass(self.kind) and not self.listed
+
+    def problem(self, value: Any) -> str:
+        """Return what is wrong with a value and what is allowed instead; empty where it is good."""
+        if self.kind is Mapping:
+            sections = isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values())
+            return "" if sections else "must be a section for each name, as {bptt: {ipc: 5}}"
+        if not self.listed:
+            return self._problem(value)
+        if not isinstance(value, tuple | list) or (self.kind is str and not all(isinstance(one, str) for one in value)):
+            return "must be a list of names, for example [a, b]; quote numbers"
+        return next(filter(None, map(self._problem, value)), "")
+
+    def _problem(self, value: Any) -> str:
+        if self.kind in (int, float):
+            kinds = int if self.kind is int else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+                return f"must be {'a whole' if self.kind is int else 'a finite'} number"
+            if self.range and not self.range.low <= value <= self.range.high:
+                return f"must be {self.range}"
+        elif self.kind is bool and not isinstance(value, bool):
+            return "must be true or false"
+        elif self.kind is str and not self.options and not isinstance(value, str):
+            return "must be text"
+        named = bool(self.prefix) and isinstance(value, str) and value.startswith(self.prefix)
+        if self.options and value not in self.options and not named:
+            words = [str(option) for option in self.options]
+            return f"must be one of {', '.join(words)}{did_you_mean(str(value), words)}"
+        return ""
 
 
-def _range(low: float, high: float) -> str:
-    if math.isinf(high):
-        return f">= {low:g}"
-    return f"<= {high:g}" if math.isinf(low) else f"in [{low:g}, {high:g}]"
+def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    if typing.get_origin(hint) is Annotated:
+        kind, *extra = typing.get_args(hint)
+        return kind, tuple(extra)
+    return hint, ()
+
+
+def rules(kind: Any) -> Mapping[str, Rule]:
+    """Return the rule of every field of a configuration class, in order."""
+    return _rules(kind)
+
+
+@functools.cache
+def _rules(kind: Any) -> Mapping[str, Rule]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {item.name: Rule.of(hints[item.name]) for item in fields(kind)}
 
 
 class Validated:
-    """Checks each field's type, range and choices as its metadata state them."""
+    """Checks each field when an instance is made. Raises `ConfigError` with name, value and what is allowed."""
+
+    # how pydantic reads the subclasses: nothing is converted, and an unknown key is an error
+    __pydantic_config__: typing.ClassVar[JsonObject] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            where = f"{type(self).__name__}.{item.name}={value!r}"
+        for name, rule in rules(type(self)).items():
+            value = getattr(self, name)
+            if problem := rule.problem(value):
+                raise ConfigError(f"{type(self).__name__}.{name}={value!r}: {problem}")
             if isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, item.name, value)
-            if isinstance(value, bool) and {"on", "off"} <= set(item.metadata.get("options", ())):
-                value = "on" if value else "off"  # YAML 1.1 reads the bare words so
-                object.__setattr__(self, item.name, value)
-            if "low" in item.metadata:
-                self._check_number(item, value, where)
-            elif item.type == "bool" and not isinstance(value, bool):
-                raise ConfigError(f"{where}: must be true or false")
-            elif item.type == "str" and not isinstance(value, str):
-                raise ConfigError(f"{where}: must be text")
-            for one in value if "each" in item.metadata else (value,):
-                options = item.metadata.get("each") or item.metadata.get("options")
-                prefix = item.metadata.get("prefix", "")
-                named = bool(prefix) and isinstance(one, str) and one.startswith(prefix)
-                if options and one not in options and not named:
-                    guess = did_you_mean(str(one), options)
-                    raise ConfigError(f"{where}: must be one of {', '.join(options)}{guess}")
-
-    def _check_number(self, item: dataclasses.Field[Any], value: Any, where: str) -> None:
-        low, high = item.metadata["low"], item.metadata["high"]
-        kinds = (int,) if item.type == "int" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-            raise ConfigError(f"{where}: must be {'a whole' if item.type == 'int' else 'a finite'} number")
-        if not low <= value <= high:
-            raise ConfigError(f"{where}: must be {_range(low, high)}")
-        if item.type == "float":
-            object.__setattr__(self, item.name, float(value))
+                object.__setattr__(self, name, tuple(value))
+            elif rule.kind is float:
+                object.__setattr__(self, name, float(value))
 
 
 def as_dict(config: Any) -> JsonObject:
@@ -122,11 +237,13 @@ def as_dict(config: Any) -> JsonObject:
 
 def with_settings(config: Any, settings: ReadOnlyJsonObject) -> Any:
     """Return `config` with some settings changed; a mapping changes a section. Raises `ConfigError`."""
-    known = {item.name for item in fields(config)}
+    known = {rule.formerly or name: name for name, rule in rules(type(config)).items()}
+    known |= {name: name for name in rules(type(config))}
     changed = {}
-    for name, value in settings.items():
-        if name not in known:
-            raise ConfigError(f"unknown key {name!r}{did_you_mean(name, known)}")
+    for key, value in settings.items():
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}{did_you_mean(key, known)}")
+        name = known[key]
         old = getattr(config, name)
         if dataclasses.is_dataclass(old) and not isinstance(value, Mapping):
             raise ConfigError(f"{name}={value!r}: must be a section of keys")
@@ -136,12 +253,14 @@ def with_settings(config: Any, settings: ReadOnlyJsonObject) -> Any:
 
 def _digested(config: Any) -> JsonObject:
     plain = as_dict(config)
-    for item in fields(config) if not hasattr(config, "plain") else ():  # what describes itself says all there is
-        if not item.metadata.get("digested", True):
-            plain.pop(item.name, None)
-        elif dataclasses.is_dataclass(inner := getattr(config, item.name)) and item.name in plain:
-            plain[item.name] = _digested(inner)
-    return plain
+    if hasattr(config, "plain") or not isinstance(config, Validated):  # what describes itself says all there is
+        return plain
+    found: JsonObject = {}
+    for name, rule in rules(type(config)).items():
+        if rule.digested:
+            inner = getattr(config, name)
+            found[rule.formerly or name] = _digested(inner) if rule.is_section else plain[name]
+    return found
 
 
 def digest(*parts: Any) -> str:

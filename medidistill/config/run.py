@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 from medidistill.config.data import IngestConfig
 from medidistill.config.distillation import DistillConfig
 from medidistill.config.evaluation import EvaluateConfig
-from medidistill.config.fields import Validated, choice, flag, number, part, parts, text, with_settings
+from medidistill.config.fields import Help, OneOf, Range, Section, Validated, with_settings
 from medidistill.config.methods import METHODS
 from medidistill.config.privacy import PrivacyConfig
 from medidistill.config.sources import SourceConfig, combine
@@ -23,40 +24,46 @@ __all__ = ["RunConfig"]
 class RunConfig(Validated):
     """A whole run, from files to report."""
 
-    name: str = text("medidistill run", "title of the report")
-    notice: str = text("", "a caution shown beside every result, for example a known confounder")
-    seed: int = number(0, "seed of every random decision", 0)
-    threads: int = number(
-        0,
-        "CPU cores used at once: threads of torch, or processes of one thread that read images or audit; "
-        "0: as many as torch and each stage choose",
-        0,
-        4096,
-    )
-    device: str = choice("cpu", "where networks are trained; auto: a GPU where there is one", "cpu", "cuda", "auto")
-    deterministic: bool = flag(
-        False, "use only bit-for-bit reproducible algorithms: slower on a GPU, and some augmentation is refused there"
-    )
-    memory_check: bool = flag(True, "refuse at once a run that does not fit into memory")
-    sources: tuple[SourceConfig, ...] = parts("where the images come from, and their licences; named in the card")
-    ingest: IngestConfig = part(IngestConfig, "reading, splitting, normalising")
-    network: NetworkConfig = part(NetworkConfig, "network of experts and students")
-    experts: ExpertConfig = part(ExpertConfig, "expert trajectories")
-    distill: DistillConfig = part(DistillConfig, "distillation")
-    deliver: str = choice(
-        "auto",
-        "method whose set is audited and exported; auto: the one whose set trains the best networks on validation, "
-        "where differential privacy is off",
-        "auto",
-        *METHODS,
-    )
-    methods: Mapping[str, ReadOnlyJsonObject] = field(
-        default_factory=dict,
-        hash=False,
-        metadata={"help": "settings of `distill` that one method has of its own: {bptt: {lr_images: 0.02}}"},
-    )
-    evaluate: EvaluateConfig = part(EvaluateConfig, "comparison of diagnostic models")
-    privacy: PrivacyConfig = part(PrivacyConfig, "audit, policy and recipient of a release")
+    name: Annotated[str, Help("title of the report")] = "medidistill run"
+    notice: Annotated[str, Help("a caution shown beside every result, for example a known confounder")] = ""
+    seed: Annotated[int, Range(0), Help("seed of every random decision")] = 0
+    threads: Annotated[
+        int,
+        Range(0, 4096),
+        Help(
+            "CPU cores used at once: threads of torch, or processes of one thread that read images or audit; "
+            "0: as many as torch and each stage choose"
+        ),
+    ] = 0
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"], Help("where networks are trained; auto: a GPU where there is one")
+    ] = "cpu"
+    deterministic: Annotated[
+        bool,
+        Help("use only bit-for-bit reproducible algorithms: slower on a GPU, and some augmentation is refused there"),
+    ] = False
+    memory_check: Annotated[bool, Help("refuse at once a run that does not fit into memory")] = True
+    sources: Annotated[
+        tuple[SourceConfig, ...], Help("where the images come from, and their licences; named in the card")
+    ] = ()
+    ingest: Annotated[IngestConfig, Section("reading, splitting, normalising")] = IngestConfig()
+    network: Annotated[NetworkConfig, Section("network of experts and students")] = NetworkConfig()
+    experts: Annotated[ExpertConfig, Section("expert trajectories")] = ExpertConfig()
+    distill: Annotated[DistillConfig, Section("distillation")] = DistillConfig()
+    deliver: Annotated[
+        str,
+        OneOf("auto", *METHODS),
+        Help(
+            "method whose set is audited and exported; auto: the one whose set trains the best networks on validation, "
+            "where differential privacy is off"
+        ),
+    ] = "auto"
+    methods: Annotated[
+        Mapping[str, ReadOnlyJsonObject],
+        Section("settings of `distill` that one method has of its own: {bptt: {lr_images: 0.02}}"),
+    ] = field(default_factory=dict, hash=False)
+    evaluate: Annotated[EvaluateConfig, Section("comparison of diagnostic models")] = EvaluateConfig()
+    privacy: Annotated[PrivacyConfig, Section("audit, policy and recipient of a release")] = PrivacyConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from medidistill.config.fields import Validated, text
+from medidistill.config.fields import Help, Validated
 from medidistill.errors import ConfigError, did_you_mean
 
 __all__ = ["Licence", "SourceConfig", "combine"]
@@ -35,10 +35,10 @@ _OWN = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 class SourceConfig(Validated):
     """One source of images, as the card of the bundle will name it."""
 
-    name: str = text("", "what the source is called")
-    licence: str = text("", "SPDX identifier; LicenseRef-NAME for terms of its own; empty: not stated")
-    url: str = text("", "its address")
-    citation: str = text("", "what to cite")
+    name: Annotated[str, Help("what the source is called")] = ""
+    licence: Annotated[str, Help("SPDX identifier; LicenseRef-NAME for terms of its own; empty: not stated")] = ""
+    url: Annotated[str, Help("its address")] = ""
+    citation: Annotated[str, Help("what to cite")] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

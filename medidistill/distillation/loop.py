@@ -183,7 +183,8 @@ class _Loop:
         shape = experts.architecture
         self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
         self.class_names, self.normalisation = tuple(problem.class_names), problem.normalisation
-        self.training, self.recipe, self.ranks, self.init = problem.training, dict(problem.recipe), ranks, config.init
+        self.training, self.recipe, self.ranks = problem.training, dict(problem.recipe), ranks
+        self.init: str = config.init
         self.labels = torch.arange(shape.num_classes).repeat_interleave(config.images_per_class)
         real = problem.real
         network = shape.make_network(stream(seed, "layout")).to(self.device)

@@ -12,7 +12,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from medidistill.config import DEFAULT_METHOD, METHODS, DistillConfig, RunConfig, TrainingConfig, preferred_method
+from medidistill.config import (
+    DEFAULT_METHOD,
+    METHODS,
+    DistillConfig,
+    RunConfig,
+    TrainingConfig,
+    preferred_method,
+    with_settings,
+)
 from medidistill.distillation import Experts, expert_labels
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
@@ -270,7 +278,7 @@ def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: E
         for factor in PACKING_FACTORS:
             if side % factor or side // factor < _SMALLEST_SIDE:
                 continue
-            fitting = dataclasses.replace(config.distill, factor=factor, bits=bits).images_per_class
+            fitting = with_settings(config.distill, {"factor": factor, "bits": bits}).images_per_class
             count = min(fitting, smallest)
             index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
             stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class Procedure:
         folder: Path,
         start: DistilledSet | None,
     ) -> DistilledSet:
-        mode = "on" if self.compile else "off"
+        mode: Literal["on", "off"] = "on" if self.compile else "off"
         experts = dataclasses.replace(self.experts, epochs=self._epochs)
         files = train_experts(
             images,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import io
+import json
 import re
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from medidistill.config import RunConfig, as_dict
+from medidistill.config.fields import rules
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.jsontypes import JsonObject  # YAML that a user wrote, before it is checked
 from medidistill.pipeline.resources import preset_files
@@ -52,27 +57,11 @@ class Setting(str):
         return made
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its two traps: `1e-3` is a number here, and a repeated key is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key_node.value!r} is given twice", problem_mark=node.end_mark)
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 def _parse(text: str, origin: str) -> Any:
+    """Return what YAML 1.2 text holds; a key that is given twice is an error."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (derives from SafeLoader)
-    except yaml.YAMLError as error:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
         problem = getattr(error, "problem", None) or str(error)
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -100,65 +89,76 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-class _Builder:
-    """Builds nested dataclasses from a mapping; knows which keys were set outside of the file, and by what."""
+class _Reader:
+    """Makes configurations from what was read; knows which keys were set outside of the file, and by what."""
 
     def __init__(self, origin: str, from_outside: Mapping[str, str]) -> None:
         self.origin = origin
         self.from_outside = from_outside
 
+    def read(self, kind: Any, raw: Any) -> Any:
+        """Return a `kind`. Raises `ConfigError` that names the place, the dotted key and the remedy."""
+        if not isinstance(raw, Mapping | None):
+            raise self._error("", f"the file: {_must_be_section(kind)}")
+        plain = json.dumps(_current(kind, raw or {}), default=str)  # dates and the like become text
+        try:
+            return _adapter(kind).validate_json(plain)
+        except ValidationError as error:
+            raise self._refusal(kind, json.loads(plain), error) from error
+
+    def _refusal(self, kind: Any, raw: Any, error: ValidationError) -> ConfigError:
+        """Return the error of the first fault that pydantic found, in the words of the field's rule."""
+        found = error.errors(include_url=False)[0]
+        key, rule = "", None
+        for number, part in enumerate(found["loc"]):
+            if isinstance(part, int):
+                key += f"[{part}]"
+            elif part not in rules(kind):
+                return self._unknown(kind, f"{key}.{part}".lstrip("."), str(part))
+            else:
+                key, rule = f"{key}.{part}".lstrip("."), rules(kind)[part]
+                kind = rule.kind
+            raw = raw[part] if number < len(found["loc"]) else raw
+            if rule is not None and not dataclasses.is_dataclass(kind):
+                return self._error(key, f"{key}={raw!r}: {rule.problem(raw) or found['msg']}")
+        cause = found.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):  # what several fields together decide
+            message = str(cause).replace(f"{kind.__name__}.", f"{key}." if key else "")
+            return self._error(re.split(r"[=:]", message)[0], message)
+        if rule is not None and rule.listed and not key.endswith("]"):
+            return self._error(key, f"{key}={raw!r}: must be a list of sections ({', '.join(rules(kind))})")
+        return self._error(key, f"{key}={raw!r}: {_must_be_section(kind)}")
+
+    def _unknown(self, kind: Any, key: str, last: str) -> ConfigError:
+        guess = did_you_mean(last, rules(kind)) or f"; known here: {', '.join(rules(kind))}"
+        return self._error(key, f"unknown key {key!r}{guess}")
+
     def _error(self, key: str, message: str) -> ConfigError:
         below = (origin for one, origin in self.from_outside.items() if one == key or one.startswith(f"{key}."))
         return ConfigError(f"{next(below, self.origin) if key else self.origin}: {message}")
 
-    def build(self, kind: Any, raw: Any, prefix: str = "") -> Any:
-        section = prefix.rstrip(".")
-        raw = {} if raw is None else raw
-        if not isinstance(raw, Mapping):
-            what = f"{section}={raw!r}" if section else "the file"
-            raise self._error(section, f"{what}: must be a section of keys ({', '.join(_names(kind)[:4])}, ...)")
-        types = typing.get_type_hints(kind)
-        values: JsonObject = {}
-        for key, value in raw.items():
-            name = f"{prefix}{key}"
-            if key not in types:
-                guess = did_you_mean(str(key), _names(kind)) or f"; known here: {', '.join(_names(kind))}"
-                raise self._error(name, f"unknown key {name!r}{guess}")
-            if dataclasses.is_dataclass(types[key]):
-                values[key] = self.build(types[key], value, f"{name}.")
-            elif typing.get_origin(types[key]) is tuple:
-                (one, *_) = typing.get_args(types[key])
-                listed = self._list_of_sections if dataclasses.is_dataclass(one) else self._list_of_text
-                values[key] = listed(value, name, one)
-            elif typing.get_origin(types[key]) is Mapping:
-                values[key] = self._sections_by_name(value, name)
-            else:
-                values[key] = value
-        try:
-            return kind(**values)
-        except ConfigError as error:
-            message = str(error).replace(f"{kind.__name__}.", prefix)
-            raise self._error(re.split(r"[=:]", message)[0], message) from error
 
-    def _sections_by_name(self, value: Any, name: str) -> JsonObject:
-        value = {} if value is None else value
-        if not isinstance(value, Mapping) or not all(isinstance(one, Mapping) for one in value.values()):
-            raise self._error(name, f"{name}={value!r}: must be a section for each name, as {{bptt: {{ipc: 5}}}}")
-        return dict(value)
-
-    def _list_of_sections(self, value: Any, name: str, kind: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise self._error(name, f"{name}={value!r}: must be a list of sections ({', '.join(_names(kind))})")
-        return tuple(self.build(kind, one, f"{name}[{number}].") for number, one in enumerate(value))
-
-    def _list_of_text(self, value: Any, name: str, _: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise self._error(name, f"{name}={value!r}: must be a list of names, for example [a, b]; quote yes and no")
-        return tuple(value)
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
-def _names(kind: Any) -> list[str]:
-    return [item.name for item in dataclasses.fields(kind)]
+def _must_be_section(kind: Any) -> str:
+    return f"must be a section of keys ({', '.join(list(rules(kind))[:4])}, ...)"
+
+
+def _current(kind: Any, raw: Mapping[Any, Any]) -> JsonObject:
+    """Return `raw` with present names for former ones, and with a section of defaults for each that is left empty."""
+    known = rules(kind)
+    present = {rule.formerly: name for name, rule in known.items() if rule.formerly}
+    found: JsonObject = {}
+    for key, value in raw.items():
+        name = str(present.get(key, key))
+        rule = known.get(name)
+        empty = value is None and rule is not None and (rule.is_section or rule.kind is Mapping)
+        section = rule is not None and rule.is_section and isinstance(value, Mapping)
+        found[name] = {} if empty else _current(rule.kind, value) if rule is not None and section else value
+    return found
 
 
 def _override(raw: JsonObject, option: str) -> str:
@@ -218,9 +218,9 @@ def _spelled(name: str) -> str:
 
 def _keys(kind: Any, prefix: str = "") -> Iterable[str]:
     """Yield the dotted key of every setting."""
-    for key, inner in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(inner):
-            yield from _keys(inner, f"{prefix}{key}.")
+    for key, rule in rules(kind).items():
+        if rule.is_section:
+            yield from _keys(rule.kind, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
 
@@ -240,7 +240,7 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -
     from_outside: dict[str, str] = {}
     if isinstance(raw, dict):
         from_outside = {_override(raw, option): _origin(option) for option in overrides}
-    config = _Builder(str(path) if path is not None else "defaults", from_outside).build(RunConfig, raw)
+    config = _Reader(str(path) if path is not None else "defaults", from_outside).read(RunConfig, raw)
     assert isinstance(config, RunConfig)
     return config
 
@@ -270,14 +270,18 @@ def load_section(path: str, kind: type, ready: Iterable[str]) -> Any:
         names = list(ready)
         raise ConfigError(f"{path}: no such file; ready-made: {', '.join(names)}{did_you_mean(path, names)}")
     try:
-        return _Builder(path, {}).build(kind, _not_empty(_parse(file.read_text(encoding="utf-8"), path), path))
+        return _Reader(path, {}).read(kind, _not_empty(_parse(file.read_text(encoding="utf-8"), path), path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from error
 
 
 def dump_config(config: RunConfig) -> str:
     """Return the whole configuration, defaults included, as YAML that `load_config` reads back."""
-    return HEADER + yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True, width=100)
+    writer: Any = YAML(typ="safe", pure=True)
+    text = io.StringIO()
+    writer.default_flow_style, writer.width, writer.sort_base_mapping_type_on_output = False, 100, False
+    writer.dump(as_dict(config), text)
+    return HEADER + text.getvalue()
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:

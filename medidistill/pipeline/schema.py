@@ -5,62 +5,34 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import typing
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
 from medidistill.config import RunConfig
+from medidistill.config.fields import Rule, rules
 from medidistill.jsontypes import JsonObject  # JSON Schema
 
 __all__ = ["config_schema", "config_template"]
 
-_KINDS = {"int": "integer", "float": "number", "bool": "boolean", "str": "string"}
+
+class _Untitled(GenerateJsonSchema):
+    """Without a title that repeats the name of each field."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
 
 def config_schema(kind: Any = RunConfig) -> JsonObject:
     """Return the JSON Schema of a configuration dataclass: types, ranges, choices, help, defaults.
 
-    It is of draft 7, which the language servers of editors know. What only several fields together decide (enough
+    It uses what draft 7 knows, as the language servers of editors do. What only several fields together decide (enough
     expert epochs for the segments, say) is beyond a schema; `medidistill config check` knows it.
     """
-    schema = _section(kind)
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "medidistill run",
-        **schema,
-    }
-
-
-def _section(kind: Any) -> JsonObject:
-    hints = typing.get_type_hints(kind)
-    properties = {item.name: _field(item, hints[item.name]) for item in dataclasses.fields(kind)}
-    text = " ".join((kind.__doc__ or "").split())
-    # a section that is named but left empty is all defaults
-    return {"description": text, "type": ["object", "null"], "additionalProperties": False, "properties": properties}
-
-
-def _field(item: dataclasses.Field[Any], hint: Any) -> JsonObject:
-    schema: JsonObject = {"description": item.metadata.get("help", "")}
-    if dataclasses.is_dataclass(hint):
-        return {**_section(hint), **schema}
-    if item.default is not dataclasses.MISSING:
-        schema["default"] = list(item.default) if isinstance(item.default, tuple) else item.default
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        inner = typing.get_args(hint)[0]
-        each: JsonObject = _section(inner) if dataclasses.is_dataclass(inner) else {"type": "string"}
-        if "each" in item.metadata:
-            each["enum"] = list(item.metadata["each"])
-        return {**schema, "type": "array", "items": each}
-    if origin is not None:  # a mapping from names to sections
-        return {**schema, "type": "object", "additionalProperties": {"type": "object"}}
-    schema["type"] = _KINDS[hint.__name__]
-    if "options" in item.metadata:
-        schema["enum"] = list(item.metadata["options"])
-    for key, word in (("low", "minimum"), ("high", "maximum")):
-        if math.isfinite(item.metadata.get(key, math.inf)):
-            schema[word] = item.metadata[key]
-    return schema
+    schema = TypeAdapter(kind).json_schema(schema_generator=_Untitled)
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "medidistill run"}
 
 
 def config_template(config: RunConfig, schema: str = "") -> str:
@@ -79,21 +51,20 @@ def config_template(config: RunConfig, schema: str = "") -> str:
 
 def _template(config: Any, depth: int) -> list[str]:
     indent, lines = "  " * depth, []
-    for item in dataclasses.fields(config):
-        value, text = getattr(config, item.name), item.metadata.get("help", "")
-        if dataclasses.is_dataclass(value):
-            lines += [f"{indent}{item.name}:  # {text}", *_template(value, depth + 1)]
+    for name, rule in rules(type(config)).items():
+        value = getattr(config, name)
+        if rule.is_section:
+            lines += [f"{indent}{name}:  # {rule.help}", *_template(value, depth + 1)]
         else:
-            lines.append(f"{indent}{item.name}: {_scalar(value)}  # {text}{_range(item)}")
+            lines.append(f"{indent}{name}: {_scalar(value)}  # {rule.help}{_allowed(rule)}")
     return lines
 
 
-def _range(item: dataclasses.Field[Any]) -> str:
-    low, high = item.metadata.get("low", -math.inf), item.metadata.get("high", math.inf)
-    if math.isfinite(low) or math.isfinite(high):
+def _allowed(rule: Rule) -> str:
+    if rule.range is not None:
+        low, high = rule.range.low, rule.range.high
         return f" [{low:g} to {high:g}]" if math.isfinite(high) else f" [{low:g} or more]"
-    options = item.metadata.get("options") or item.metadata.get("each")
-    return f" [{', '.join(options)}]" if options else ""
+    return f" [{', '.join(map(str, rule.options))}]" if rule.options else ""
 
 
 def _scalar(value: Any) -> str:

@@ -7,7 +7,6 @@ stay out, whatever they say.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import platform
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.config import RunConfig, as_dict
+from medidistill.config.fields import rules
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.files import read_json, write_bytes
 from medidistill.jsontypes import JsonObject  # settings and facts of any version, redacted
@@ -74,14 +74,14 @@ def make_support_package(folder: RunFolder, target: Path) -> list[str]:
 def _settings(config: Any) -> JsonObject:
     """Return the settings; text that may say anything, a path among it, becomes its length."""
     plain: JsonObject = {}
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            plain[item.name] = _settings(value)
-        elif isinstance(value, str | tuple) and not {"options", "each"} & item.metadata.keys():
-            plain[item.name] = f"({len(value)} withheld)"
+    for name, rule in rules(type(config)).items():
+        value = getattr(config, name)
+        if rule.is_section:
+            plain[name] = _settings(value)
+        elif isinstance(value, str | tuple) and not rule.options:
+            plain[name] = f"({len(value)} withheld)"
         else:
-            plain[item.name] = dict(value) if isinstance(value, Mapping) else value
+            plain[name] = dict(value) if isinstance(value, Mapping) else value
     return plain
 
 

@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 
 from medidistill.config import METHODS, DistillConfig, ImportanceConfig, RunConfig
+from medidistill.config.fields import rules
 from medidistill.distillation.objectives import OBJECTIVES, objective_kind
 from medidistill.errors import ConfigError
 
-CHOICES = DistillConfig.__dataclass_fields__["objective"].metadata["options"]
+CHOICES = rules(DistillConfig)["objective"].options
 
 
 def test_every_choice_but_released_statistics_is_an_objective():

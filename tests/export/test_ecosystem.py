@@ -32,9 +32,9 @@ def test_datasets_reads_labels_as_a_class_label_in_the_order_of_the_set(bundle: 
 
 
 def test_the_card_has_what_the_hub_asks_for(bundle: Path):
-    import yaml
+    from ruamel.yaml import YAML
 
-    front = yaml.safe_load((bundle / "README.md").read_text().split("---\n")[1])
+    front = YAML(typ="safe").load((bundle / "README.md").read_text().split("---\n")[1])
     assert front["pretty_name"] == "Phantom Run 1"
     assert front["size_categories"] == ["n<1K"]
     assert front["license"] == "unknown"

@@ -49,9 +49,18 @@ def test_presets_are_valid(name):
         ("distill: 3", "distill=3: must be a section of keys"),
         ("distill: {soft_labels: 1}", "distill.soft_labels=1: must be true or false"),
         ("distill: {importance: {direction: descent}}", "did you mean 'descend'?"),
-        ("ingest: {classes: [yes, no]}", "ingest.classes=[True, False]: must be a list of names"),
+        ("ingest: {classes: [1, 2]}", "ingest.classes=[1, 2]: must be a list of names"),
+        ("ingest: {classes: a}", "ingest.classes='a': must be a list of names"),
+        ("distill: {importance: {tau: .nan}}", "distill.importance.tau=nan: must be a finite number"),
+        ("distill: {importance: {tau: .inf}}", "distill.importance.tau=inf: must be a finite number"),
+        ("memory_check: yes", "memory_check='yes': must be true or false"),
+        ("evaluate: {arms: [ful]}", "evaluate.arms=['ful']: must be one of full, random"),
+        ("distill: {bits: 3}", "distill.bits=3: must be one of 0, 2, 4, 8, 32"),
+        ("seed: 2026-01-02", "seed='2026-01-02': must be a whole number"),
+        ("methods: {iadd: 3}", "methods={'iadd': 3}: must be a section for each name, as {bptt: {ipc: 5}}"),
+        ("methods: 3", "methods=3: must be a section for each name"),
         ("ingest: {labels: 3}", "ingest.labels=3: must be text"),
-        ("seed: 1\nseed: 2", "key 'seed' is given twice"),
+        ("seed: 1\nseed: 2", 'line 2: not valid YAML (found duplicate key "seed"'),
         ("seed: [1", "not valid YAML"),
         ("- a\n- b", "the file: must be a section of keys"),
         ("distill: {max_start: 30}", "distill.max_start=30 with expert_epochs=2 needs snapshot 31"),
@@ -72,7 +81,7 @@ def test_refusals_name_file_key_and_remedy_in_one_line(tmp_path, text, expected)
     ("option", "expected"),
     [
         ("distill.ipc", "--set distill.ipc: must look like distill.ipc=10"),
-        ("distill.ipc=no", "--set: distill.ipc=False: must be a whole number"),
+        ("distill.ipc=no", "--set: distill.ipc='no': must be a whole number"),
         ("distill.icp=1", "--set: unknown key 'distill.icp' (did you mean 'ipc'?)"),
         ("distill.ipc=[1", "--set distill.ipc, line 1: not valid YAML"),
     ],
@@ -93,6 +102,15 @@ def test_differences_name_the_keys():
     new = load_config(None, ["distill.ipc=6", "ingest.classes=[a]"])
     assert differences(old, new) == ["ingest.classes: [] -> ['a']", "distill.ipc: 5 -> 6"]
     assert differences(old, old) == []
+
+
+def test_yaml_1_2_has_fewer_traps(tmp_path):
+    config = load_config(_write(tmp_path, "name: no\ningest: {classes: [yes, no, off]}\ndistill: {lr_images: 1e-3}\n"))
+    assert (config.name, config.ingest.classes, config.distill.lr_images) == ("no", ("yes", "no", "off"), 0.001)
+
+
+def test_a_section_that_is_left_empty_is_all_defaults(tmp_path):
+    assert load_config(_write(tmp_path, "distill:\nmethods:\nevaluate: {small: }\n")) == RunConfig()
 
 
 def test_on_and_off_are_words(tmp_path):

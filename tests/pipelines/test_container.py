@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 
@@ -156,7 +156,9 @@ def test_what_the_dockerfile_starts(root, films):
 
 def test_what_the_manifests_start(root, films):
     jobs = [
-        one for one in yaml.safe_load_all((root / "pipelines/kubernetes/job.yaml").read_text()) if one["kind"] == "Job"
+        one
+        for one in YAML(typ="safe").load_all((root / "pipelines/kubernetes/job.yaml").read_text())
+        if one["kind"] == "Job"
     ]
     assert [job["metadata"]["labels"]["stage"] for job in jobs] == ["ingest", "experts", "rest"]
     for job in jobs:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from medidistill.cli.parser import make_parser
 from medidistill.errors import MedidistillError, ResourceError, StoppedError
@@ -97,7 +97,7 @@ def test_the_container_is_not_root_and_copies_no_data(pipelines):
 
 def test_kubernetes_accepts_the_manifests(pipelines):
     checker = pytest.importorskip("kubernetes_validate")
-    documents = list(yaml.safe_load_all((pipelines / "kubernetes" / "job.yaml").read_text()))
+    documents = list(YAML(typ="safe").load_all((pipelines / "kubernetes" / "job.yaml").read_text()))
     assert [one["kind"] for one in documents] == ["Job", "Job", "Job", "NetworkPolicy"]
     for one in documents:
         checker.validate(one, "1.30", strict=True)
@@ -136,7 +136,7 @@ def test_every_engine_tries_again_the_same_exit_codes(pipelines, submit):
     assert transient == submit.TRANSIENT
     (line,) = re.findall(r"FINAL = (.*?)  #", (pipelines / "airflow" / "medidistill_dag.py").read_text())
     assert set(range(1, 256)) - eval(line, {"frozenset": frozenset, "range": range}) == transient
-    for job in yaml.safe_load_all((pipelines / "kubernetes" / "job.yaml").read_text()):
+    for job in YAML(typ="safe").load_all((pipelines / "kubernetes" / "job.yaml").read_text()):
         if job["kind"] == "Job":
             taken_away, exited = job["spec"]["podFailurePolicy"]["rules"]
             assert taken_away["action"] == "Ignore"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medidistill.cli.options import add_command
 from medidistill.cli.shared import make_phantoms
 from medidistill.config import PhantomConfig
+from medidistill.config.fields import rules
 
 if TYPE_CHECKING:
     from medidistill.pipeline import GracefulShutdown
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
     defaults = PhantomConfig()
     for name in ("patients_per_class", "images_per_patient", "size", "monochrome1_share", "seed"):
         default = getattr(defaults, name)
-        text = PhantomConfig.__dataclass_fields__[name].metadata["help"]
+        text = rules(PhantomConfig)[name].help
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             type=type(default),

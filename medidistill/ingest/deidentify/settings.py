@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from medidistill.errors import ConfigError, did_you_mean
 
@@ -129,10 +130,10 @@ def load_recipe(path: Path) -> DeidentifyConfig:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such recipe") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise ConfigError(f"{path}: not a readable YAML file ({type(error).__name__})") from error
     if content is None:
         raise ConfigError(f"{path}: is empty, or holds comments alone; leave --recipe out to use the defaults")
