@@ -128,7 +128,7 @@ def _arm(name: str, test: np.ndarray[Any, Any], val: np.ndarray[Any, Any], rng: 
         arm=name,
         architecture="convnet",
         seed=0,
-        chosen=RunConfig().evaluate.small,
+        chosen=RunConfig().evaluate.small_set_training,
         training_images=TRAIN if name == "full" else 3 * IPC,
         num_classes=len(NAMES),
         val_balanced_accuracy=(0.7,) * 5,
@@ -152,7 +152,7 @@ def _distilled(folder: RunFolder, method: str, config: RunConfig) -> None:
         class_names=NAMES,
         normalisation=Normalisation(),
         network=config.network,
-        training=config.evaluate.small,
+        training=config.evaluate.small_set_training,
         recipe={"method": method, "init": "noise", "seed": 0, "data": "0", "image_size": SIZE},
     ).save(target / "distilled.safetensors")
 

@@ -114,7 +114,8 @@ def _grouped(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 def _settings(result: Mapping[str, Any]) -> str:
     """Return one line on what was distilled from what; the JSON holds the rest."""
     recipe = next(iter(result["recipes"].values()))
-    distill, experts, small = recipe["distill"], recipe["experts"], recipe["evaluate"]["small"]
+    distill, experts, small = recipe["distill"], recipe["experts"], recipe["evaluate"].get("small_set_training")
+    small = small or recipe["evaluate"]["small"]  # results of before the setting was renamed
     return (
         f"ConvNet of width {recipe['network']['width']}, {recipe['ingest']['image_size']} x "
         f"{recipe['ingest']['image_size']} pixels; {experts['count']} experts of {experts['epochs']} epochs; "

@@ -137,9 +137,9 @@ class Bench:
                     self.expert_files(),
                     class_names=self.data.train.class_names,
                     normalisation=self.data.normalisation,
-                    training=run.evaluate.small,
+                    training=run.evaluate.small_set_training,
                     seed=run.seed,
-                    real=self.data.training_tensors() if settings.reads_real else None,
+                    real=self.data.training_tensors() if settings.requires_real else None,
                 ),
                 settings,
                 callbacks=Callbacks(
@@ -152,7 +152,7 @@ class Bench:
             )
         made = DistilledSet.load(file)
         if _settings_of(made) != _settings(settings) or made.training != dataclasses.replace(
-            run.evaluate.small, lr=made.alpha
+            run.evaluate.small_set_training, lr=made.alpha
         ):
             raise SystemExit(f"{file}: made with other settings; delete {folder} and the cells scored from it")
         return made

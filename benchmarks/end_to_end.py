@@ -87,7 +87,7 @@ FOLDER = Work(
     _FOLDER.network.width,
     _FOLDER.ingest.image_size,
     10_000,
-    _FOLDER.evaluate.small.steps,
+    _FOLDER.evaluate.small_set_training.steps,
 )
 SCALES = {
     "smoke": Work(

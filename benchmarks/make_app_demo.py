@@ -27,7 +27,7 @@ from medidistill.pipeline import RunFolder, app_file
 
 _PATIENTS, _ELSEWHERE = 60, 30  # in each class
 _SETTINGS = (
-    "evaluate.networks=3",
+    "evaluate.num_networks=3",
     "evaluate.external=elsewhere",
     "evaluate.saliency.cases=2",
 )

@@ -199,13 +199,13 @@ class Work:
         if file.is_file():
             return DistilledSet.load(file)
         files, train = self.experts(config, cell.arm), data.train
-        images = self._images(config, "train") if settings.reads_real else None
+        images = self._images(config, "train") if settings.requires_real else None
         result = distill(
             DistillProblem(
                 files,
                 class_names=train.class_names,
                 normalisation=data.normalisation,
-                training=config.evaluate.small,
+                training=config.evaluate.small_set_training,
                 seed=cell.seed,
                 real=None if images is None else (images, train.labels.to(self.device)),
                 recipe={"method": cell.arm, "data": data.digest},
@@ -223,7 +223,7 @@ class Work:
     def _set(self, cell: Cell) -> Path:
         config = self.config(cell)
         settings = method_config(config, cell.arm)
-        parts = (config.network, config.experts_by(cell.arm), settings, config.evaluate.small)
+        parts = (config.network, config.experts_by(cell.arm), settings, config.evaluate.small_set_training)
         name = digest(self.data(config).digest, *parts)
         return self.folder / "distilled" / f"{cell.arm}-{cell.start}-ipc{cell.ipc}-seed{cell.seed}-{name}"
 
@@ -283,7 +283,7 @@ class Work:
             dataclasses.replace(arm, info={**arm.info, **made}),
             config,
             data,
-            config.evaluate.networks,
+            config.evaluate.num_networks,
             config.seed,
             True,
             cell.architecture,

@@ -109,8 +109,9 @@ _SECTIONS: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], str]]] = {
         "What an outer step costs as the work grows, uncompiled. Memory is the peak of the process above its size "
         "before the distillation began, its libraries' first use included. CPU seconds are those of a whole turn, its "
         "set-up included, over its outer steps; read them, not the clock, where the load is above the number of cores. "
-        "The peak grows with J because the way out keeps maps while they fit into `keep_maps`: 1.2 MB a step at the "
-        "sizes below, 86 MB from J = 10 to 80; most of the rest are images that are augmented many steps at once.",
+        "The peak grows with J because the backward pass keeps activations while they fit into `activation_cache_mb`: "
+        "1.2 MB a step at the sizes below, 86 MB from J = 10 to 80; most of the rest are images that are augmented "
+        "many steps at once.",
         scaling,
     ),
     "end_to_end": (

@@ -85,9 +85,9 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     assert len(set(made.values())) == len(METHODS)
     flat = {name for name, (_, experts) in made.items() if experts.rho > 0}
     assert flat == {name for name, method in METHODS.items() if method.flat_experts}
-    reads_real = {name for name, (distill, _) in made.items() if distill.reads_real}
+    requires_real = {name for name, (distill, _) in made.items() if distill.requires_real}
     by_batches = {"dc", "dsa", "dm", "kernel", "kernel_warm", "bptt", "bptt_soft"}
-    assert reads_real == by_batches | {"snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
+    assert requires_real == by_batches | {"snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
 
 
 def test_a_method_that_begins_with_anothers_set_needs_that_method():
@@ -156,7 +156,7 @@ def test_a_method_reads_what_its_settings_read(method):
     by_batches = settings.objective not in ("trajectory", "statistics", "snapshots")
     assert (method.reads is RealData.BATCHES) == by_batches
     assert (method.reads is RealData.ONCE_WITH_NOISE) == (not settings.matches_experts) == method.needs_dp
-    assert (method.reads in (RealData.ONCE, RealData.ONCE_A_SNAPSHOT, RealData.BATCHES)) == settings.reads_real
+    assert (method.reads in (RealData.ONCE, RealData.ONCE_A_SNAPSHOT, RealData.BATCHES)) == settings.requires_real
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from medidistill.config.fields import Help, Range, Section, Validated
+from medidistill.config.fields import Formerly, Help, Range, Section, Validated
 from medidistill.config.training import AugmentConfig
 from medidistill.errors import ConfigError
 
@@ -74,7 +74,7 @@ class ImportanceConfig(Validated):
     )
 
     @property
-    def reads_real(self) -> bool:
+    def requires_real(self) -> bool:
         """Whether W is initialised from real images."""
         return self.enabled and self.kind == "learned" and self.start == "fisher"
 
@@ -152,9 +152,12 @@ class DistillConfig(Validated):
         Range(0, 10_000_000),
         Help("coarse: outer steps at the small side before the `outer_steps` at full side; 0: as many"),
     ] = 0
-    noise: Annotated[float, Range(1e-3, 10.0), Help("standard deviation of the initial noise, in normalised units")] = (
-        0.2
-    )
+    init_std: Annotated[
+        float,
+        Range(1e-3, 10.0),
+        Formerly("noise"),
+        Help("standard deviation of the initial noise, in normalised units"),
+    ] = 0.2
     outer_steps: Annotated[int, Range(1, 10_000_000), Help("updates of images, labels, alpha and W")] = 200
     inner_steps: Annotated[int, Range(1, 10_000), Help("student steps J in each outer step")] = 10
     expert_epochs: Annotated[int, Range(1, 10_000), Help("expert epochs K between start and target")] = 2
@@ -255,8 +258,9 @@ class DistillConfig(Validated):
             "with AVX512-BF16 or AMX, off by about half a per cent (networks with instance norm)"
         ),
     ] = "float32"
-    keep_maps: Annotated[
+    activation_cache_mb: Annotated[
         float,
+        Formerly("keep_maps"),
         Range(0.0, 1e6),
         Help(
             "MB of activations that an inner loop may keep for its backward pass, which then takes a fifth less time; "
@@ -338,11 +342,11 @@ class DistillConfig(Validated):
         return self.bits or (8 if self.factor > 1 else 32)
 
     @property
-    def fits_real(self) -> bool:
+    def optimizes_on_real(self) -> bool:
         """Whether images or labels are fitted to real training images."""
         return self.objective not in ("trajectory", "statistics") or self.label_init == "expert"
 
     @property
-    def reads_real(self) -> bool:
+    def requires_real(self) -> bool:
         """Whether the distillation reads real training images other than through experts or noised statistics."""
-        return self.init == "real" or self.fits_real or self.importance.reads_real
+        return self.init == "real" or self.optimizes_on_real or self.importance.requires_real

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from medidistill.config.fields import Help, OneOf, Range, Section, Validated
+from medidistill.config.fields import Formerly, Help, OneOf, Range, Section, Validated
 from medidistill.config.methods import METHODS
 from medidistill.config.training import CUSTOM_PREFIX, AdaptiveTraining, TrainingConfig
 
@@ -79,16 +79,18 @@ class EvaluateConfig(Validated):
         ],
         Help("architectures to train"),
     ] = ("convnet",)
-    networks: Annotated[int, Range(1, 1000), Help("fresh networks for each arm and architecture")] = 5
+    num_networks: Annotated[
+        int, Range(1, 1000), Formerly("networks"), Help("fresh networks for each arm and architecture")
+    ] = 5
     full_epochs: Annotated[
         int,
         Range(1, 10_000),
         Help("epochs of the networks trained on all real data; twice as many are tried too, on validation"),
     ] = 20
     full_lr: Annotated[float, Range(0.0, 100.0), Help("learning rate of the networks trained on all real data")] = 0.01
-    small: Annotated[TrainingConfig, Section("training on a small set by SGD (random, k-means, distilled)")] = (
-        TrainingConfig()
-    )
+    small_set_training: Annotated[
+        TrainingConfig, Formerly("small"), Section("training on a small set by SGD (random, k-means, distilled)")
+    ] = TrainingConfig()
     adaptive: Annotated[
         AdaptiveTraining, Section("training by AdamW, tried beside SGD for every arm alike; validation chooses")
     ] = AdaptiveTraining()

@@ -31,6 +31,7 @@ __all__ = [
     "Validated",
     "as_dict",
     "digest",
+    "digested",
     "rules",
     "with_settings",
 ]
@@ -176,6 +177,12 @@ class Rule:
         return next(filter(None, map(self._problem, value)), "")
 
     def _problem(self, value: Any) -> str:
+        if self.options:
+            named = bool(self.prefix) and isinstance(value, str) and value.startswith(self.prefix)
+            if named or (type(value) is self.kind and value in self.options):
+                return ""
+            words = [str(option) for option in self.options]
+            return f"must be one of {', '.join(words)}{did_you_mean(str(value), words)}"
         if self.kind in (int, float):
             kinds = int if self.kind is int else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
@@ -184,12 +191,8 @@ class Rule:
                 return f"must be {self.range}"
         elif self.kind is bool and not isinstance(value, bool):
             return "must be true or false"
-        elif self.kind is str and not self.options and not isinstance(value, str):
+        elif self.kind is str and not isinstance(value, str):
             return "must be text"
-        named = bool(self.prefix) and isinstance(value, str) and value.startswith(self.prefix)
-        if self.options and value not in self.options and not named:
-            words = [str(option) for option in self.options]
-            return f"must be one of {', '.join(words)}{did_you_mean(str(value), words)}"
         return ""
 
 
@@ -251,7 +254,8 @@ def with_settings(config: Any, settings: ReadOnlyJsonObject) -> Any:
     return dataclasses.replace(config, **changed)
 
 
-def _digested(config: Any) -> JsonObject:
+def digested(config: Any) -> JsonObject:
+    """Return a configuration as `digest` counts it: under the names that its settings first had."""
     plain = as_dict(config)
     if hasattr(config, "plain") or not isinstance(config, Validated):  # what describes itself says all there is
         return plain
@@ -259,11 +263,11 @@ def _digested(config: Any) -> JsonObject:
     for name, rule in rules(type(config)).items():
         if rule.digested:
             inner = getattr(config, name)
-            found[rule.formerly or name] = _digested(inner) if rule.is_section else plain[name]
+            found[rule.formerly or name] = digested(inner) if rule.is_section else plain[name]
     return found
 
 
 def digest(*parts: Any) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of configurations or JSON values."""
-    plain = [_digested(part) if dataclasses.is_dataclass(part) else part for part in parts]
+    plain = [digested(part) if dataclasses.is_dataclass(part) else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

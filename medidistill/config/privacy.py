@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from medidistill.config.fields import Help, Range, Validated
+from medidistill.config.fields import Formerly, Help, Range, Validated
 from medidistill.errors import ConfigError
 
 __all__ = ["DPConfig", "PolicyConfig", "PrivacyConfig"]
@@ -20,39 +20,54 @@ class PolicyConfig(Validated):
         bool, Help("false: for phantom images only; no rule about patients is applied, and that is printed")
     ] = True
     linkage_p: Annotated[float, Range(1e-6, 0.5), Help("smallest p value of the linkage test that passes")] = 0.01
-    copies: Annotated[
-        int, Range(0, 1000), Help("images that may lie nearer to a member than 99 % of non-members do")
+    max_near_copies: Annotated[
+        int,
+        Formerly("copies"),
+        Range(0, 1000),
+        Help("images that may lie nearer to a member than 99 % of non-members do"),
     ] = 0
     fpr: Annotated[float, Range(1e-4, 0.2), Help("false-positive rate at which the attacks are judged")] = 0.01
-    natural_tpr: Annotated[
-        float, Range(1e-3, 1.0), Help("largest upper limit of the true-positive rate, real patients")
-    ] = 0.03
-    canary_tpr: Annotated[
-        float, Range(1e-3, 1.0), Help("largest upper limit of the true-positive rate, planted canaries")
-    ] = 0.10
-    proven_epsilon: Annotated[
+    max_member_tpr: Annotated[
         float,
+        Formerly("natural_tpr"),
+        Range(1e-3, 1.0),
+        Help("largest upper limit of the true-positive rate, real patients"),
+    ] = 0.03
+    max_canary_tpr: Annotated[
+        float,
+        Formerly("canary_tpr"),
+        Range(1e-3, 1.0),
+        Help("largest upper limit of the true-positive rate, planted canaries"),
+    ] = 0.10
+    max_epsilon_lower_bound: Annotated[
+        float,
+        Formerly("proven_epsilon"),
         Range(0, 30),
         Help(
             "largest lower bound on epsilon from the attacks on a set without a guarantee; at 0.5, 62 % of guesses are "
             "right"
         ),
     ] = 0.5
-    epsilon_open: Annotated[
-        float, Range(0.0, 100.0), Help("guarantees up to this epsilon need no agreement with the recipient")
+    max_epsilon_open: Annotated[
+        float,
+        Formerly("epsilon_open"),
+        Range(0.0, 100.0),
+        Help("guarantees up to this epsilon need no agreement with the recipient"),
     ] = 2.0
     epsilon_agreement: Annotated[float, Range(0.0, 100.0), Help("above this epsilon no guarantee is printed")] = 8.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for limit in ("natural_tpr", "canary_tpr"):
+        for limit in ("max_member_tpr", "max_canary_tpr"):
             if getattr(self, limit) <= self.fpr:
                 raise ConfigError(
                     f"PolicyConfig.{limit}={getattr(self, limit)!r}: must be > fpr={self.fpr:g}, the rate of an attack "
                     "that only guesses; no number of patients could show less"
                 )
-        if self.epsilon_open > self.epsilon_agreement:
-            raise ConfigError(f"PolicyConfig.epsilon_open={self.epsilon_open!r}: must be <= {self.epsilon_agreement:g}")
+        if self.max_epsilon_open > self.epsilon_agreement:
+            raise ConfigError(
+                f"PolicyConfig.max_epsilon_open={self.max_epsilon_open!r}: must be <= {self.epsilon_agreement:g}"
+            )
 
 
 @dataclass(frozen=True)

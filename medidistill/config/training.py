@@ -81,9 +81,9 @@ class AdaptiveTraining(TrainingConfig):
     steps: Annotated[int, Range(1, 10_000_000), Help("optimiser steps")] = 400
     lr: Annotated[float, Range(0.0, 100.0), Help("learning rate")] = 2e-3
     weight_decay: Annotated[float, Range(0.0, 1.0), Help("weight decay; adamw: decoupled from the gradient")] = 1e-2
-    schedule: Annotated[Literal["constant", "step", "cosine", "one_cycle"], Help("rate over time, as in `small`")] = (
-        "one_cycle"
-    )
+    schedule: Annotated[
+        Literal["constant", "step", "cosine", "one_cycle"], Help("rate over time, as in `small_set_training`")
+    ] = "one_cycle"
     augment: Annotated[MildAugmentation, Section("augmentation of each batch")] = MildAugmentation()
 
     def plain_training(self) -> TrainingConfig:

@@ -195,7 +195,7 @@ class _Loop:
             compile=compiled,
             learn_targets=config.soft_labels,
             adjoint_dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
-            activation_budget_bytes=config.keep_maps * 1e6,
+            activation_budget_bytes=config.activation_cache_mb * 1e6,
         )
         self.objective = make_objective(
             ObjectiveInputs(experts, config, step, layout, seed, self.device, compiled, real)
@@ -204,7 +204,7 @@ class _Loop:
         self.outer_step = OuterStep(self.objective, config, seed, ranks)
         stored, logits = first_images(experts, config, real, seed)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
-        if config.importance.reads_real:
+        if config.importance.requires_real:
             weights.init_from_fisher(self._information(network, real))
         self.state = DistillState(
             config,

@@ -73,7 +73,7 @@ def initial_images(
     maps = parameterization(config, shape[-1])
     count, size = config.images_per_class, (shape[0], maps.stored_side, maps.stored_side)
     if config.init == "noise":
-        return maps.stored(torch.randn(num_classes * count, *size, generator=generator) * config.noise)
+        return maps.stored(torch.randn(num_classes * count, *size, generator=generator) * config.init_std)
     if real is None:
         raise ConfigError("distill.init='real' needs the real images; use init='noise'")
     images, labels = real

@@ -242,7 +242,7 @@ def run_arm(
         if made.score is None:
             raise DivergedError(
                 f"arm {arm.name}, {network.name}, network {i}: predictions are not finite after {training.steps} steps "
-                f"at lr={training.lr:g}; lower evaluate.small.lr"
+                f"at lr={training.lr:g}; lower evaluate.small_set_training.lr"
             )
         for name, images in (("test", test_images), ("external", external_images)):
             if images is not None:

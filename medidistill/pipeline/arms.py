@@ -146,7 +146,7 @@ def method_config(config: RunConfig, method: str) -> DistillConfig:
 def training_of(config: RunConfig, method: str) -> TrainingConfig:
     """Return the training that a set of `method` carries: SGD at its alpha, or AdamW where it has no alpha."""
     rules = config.evaluate
-    return rules.small if method_config(config, method).learns_alpha else rules.adaptive.plain_training()
+    return rules.small_set_training if method_config(config, method).learns_alpha else rules.adaptive.plain_training()
 
 
 def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
@@ -185,7 +185,7 @@ def _full_trainings(config: RunConfig, images: int) -> tuple[TrainingConfig, ...
     rules, size = config.evaluate, min(config.experts.batch_size, images)
     steps = rules.full_epochs * math.ceil(images / size)
     by_sgd = dataclasses.replace(
-        rules.small, steps=steps, batch_size=size, lr=rules.full_lr, augment=config.experts.augment
+        rules.small_set_training, steps=steps, batch_size=size, lr=rules.full_lr, augment=config.experts.augment
     )
     adaptive = dataclasses.replace(rules.adaptive.plain_training(), batch_size=size)
     return (by_sgd, *(dataclasses.replace(adaptive, steps=times * steps) for times in (1, 2)))
@@ -209,7 +209,7 @@ def make_arm(
         distilled: the distilled set of each method, and of each bundle from elsewhere.
         experts: a pool that may label real images; None: real images have their class alone.
     """
-    small, ipc, train = config.evaluate.small, config.distill.ipc, data.train
+    small, ipc, train = config.evaluate.small_set_training, config.distill.ipc, data.train
     adaptive = config.evaluate.adaptive.plain_training()
     if name in distilled:
         chosen = distilled[name]

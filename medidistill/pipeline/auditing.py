@@ -108,7 +108,7 @@ class Procedure:
                 normalisation=self.normalisation,
                 training=self.training,
                 seed=seed,
-                real=(images, labels) if config.reads_real else None,
+                real=(images, labels) if config.requires_real else None,
                 start=start,
             ),
             dataclasses.replace(config, compile=mode),

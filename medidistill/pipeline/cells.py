@@ -61,8 +61,8 @@ class ComparisonInputs:
             dataclasses.replace(config.network, name=architecture),
             config.experts,
             None if name == FULL else config.distill.ipc,
-            [rules.networks, rules.full_epochs, rules.full_lr, rules.compile, self.experts is not None],
-            rules.small,
+            [rules.num_networks, rules.full_epochs, rules.full_lr, rules.compile, self.experts is not None],
+            rules.small_set_training,
             rules.adaptive,
             config.seed,
         )
@@ -128,7 +128,7 @@ def _trained(
 ) -> ArmRun:
     config, data = run.config, contest.data
     arm = make_arm(name, config, data, contest.distilled, contest.experts)
-    compiled = _compilation_pays_off(arm, network, config.evaluate.networks, config.evaluate.compile)
+    compiled = _compilation_pays_off(arm, network, config.evaluate.num_networks, config.evaluate.compile)
     arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs, "compiled": compiled})
     # a bundle from elsewhere says itself how images are normalised before its networks see them
     normalisation = contest.distilled[name].normalisation if name in contest.distilled else data.normalisation
@@ -140,7 +140,7 @@ def _trained(
             val_labels=data.val.labels,
             test_images=normalisation.apply(data.test.images).to(run.device),
             num_classes=data.train.num_classes,
-            networks=config.evaluate.networks,
+            networks=config.evaluate.num_networks,
             seed=config.seed,
             external_images=None
             if contest.external is None

@@ -37,7 +37,7 @@ def load_class_mapping(path: Path, bundles: Sequence[Path]) -> list[ClassMapping
         raise ConfigError(f"{path}: must have the keys classes (a list of names) and bundles (a section for each)")
     classes = plain["classes"]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ConfigError(f"{path}: classes={classes!r}: must be a list of names; quote numbers, yes and no")
+        raise ConfigError(f"{path}: classes={classes!r}: must be a list of names; quote numbers")
     sections = plain.get("bundles") or {}
     if not isinstance(sections, Mapping):
         raise ConfigError(f"{path}: bundles={sections!r}: must be a section of class names for each bundle")
@@ -73,5 +73,5 @@ def _targets(section: Any) -> dict[str, str | None]:
         raise ConfigError(f"{section!r}: must be a section such as {{COVID: COVID-19, Other: null}}")
     for old, new in section.items():
         if not isinstance(old, str) or not (new is None or isinstance(new, str)):
-            raise ConfigError(f"{old!r}: {new!r}: must be names, or null as target; quote numbers, yes and no")
+            raise ConfigError(f"{old!r}: {new!r}: must be names, or null as target; quote numbers")
     return dict(section)

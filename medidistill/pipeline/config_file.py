@@ -7,6 +7,7 @@ import difflib
 import functools
 import io
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from medidistill.config import RunConfig, as_dict
-from medidistill.config.fields import rules
+from medidistill.config.fields import Rule, rules
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.jsontypes import JsonObject  # YAML that a user wrote, before it is checked
 from medidistill.pipeline.resources import preset_files
@@ -32,6 +33,9 @@ __all__ = [
     "load_section",
     "read_yaml",
 ]
+
+_LOGGER = logging.getLogger(__name__)
+_ANY = Rule(object)
 
 HEADER = "# medidistill run: the resolved configuration of this folder\n"
 
@@ -63,6 +67,8 @@ def _parse(text: str, origin: str) -> Any:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         problem = getattr(error, "problem", None) or str(error)
+        if twice := re.match('found duplicate key "(.*?)"', problem):
+            problem = f"key {twice[1]!r} is given twice"
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{origin}{line}: not valid YAML ({' '.join(problem.split())})") from error
@@ -100,7 +106,7 @@ class _Reader:
         """Return a `kind`. Raises `ConfigError` that names the place, the dotted key and the remedy."""
         if not isinstance(raw, Mapping | None):
             raise self._error("", f"the file: {_must_be_section(kind)}")
-        plain = json.dumps(_current(kind, raw or {}), default=str)  # dates and the like become text
+        plain = json.dumps(_filled(kind, raw or {}), default=str)  # dates and the like become text
         try:
             return _adapter(kind).validate_json(plain)
         except ValidationError as error:
@@ -147,17 +153,35 @@ def _must_be_section(kind: Any) -> str:
     return f"must be a section of keys ({', '.join(list(rules(kind))[:4])}, ...)"
 
 
-def _current(kind: Any, raw: Mapping[Any, Any]) -> JsonObject:
-    """Return `raw` with present names for former ones, and with a section of defaults for each that is left empty."""
+def _filled(kind: Any, raw: Mapping[Any, Any]) -> JsonObject:
+    """Return `raw` with an empty mapping for each section that was named and left empty."""
+    found: JsonObject = {}
+    for key, value in raw.items():
+        rule = rules(kind).get(str(key), _ANY)
+        filled = {} if value is None and (rule.is_section or rule.kind is Mapping) else value
+        found[str(key)] = _filled(rule.kind, filled) if rule.is_section and isinstance(filled, Mapping) else filled
+    return found
+
+
+def _renamed(kind: Any, raw: Any, origin: str, prefix: str = "") -> Any:
+    """Return `raw` under the present names of its settings, and log each that has a former one.
+
+    What a run wrote for itself is renamed without a word.
+    """
+    if not isinstance(raw, Mapping):
+        return raw
     known = rules(kind)
     present = {rule.formerly: name for name, rule in known.items() if rule.formerly}
     found: JsonObject = {}
     for key, value in raw.items():
         name = str(present.get(key, key))
-        rule = known.get(name)
-        empty = value is None and rule is not None and (rule.is_section or rule.kind is Mapping)
-        section = rule is not None and rule.is_section and isinstance(value, Mapping)
-        found[name] = {} if empty else _current(rule.kind, value) if rule is not None and section else value
+        if name in found or (name != key and name in raw):
+            names = " and ".join(prefix + one for one in (known[name].formerly, name))
+            raise ConfigError(f"{origin}: {names} are one setting; keep the second alone")
+        if name != key and origin:
+            _LOGGER.warning("%s: %s%s is called %s%s now", origin, prefix, key, prefix, name)
+        rule = known.get(name, _ANY)
+        found[name] = _renamed(rule.kind, value, origin, f"{prefix}{name}.") if rule.is_section else value
     return found
 
 
@@ -168,14 +192,18 @@ def _override(raw: JsonObject, option: str) -> str:
     if not sign or not re.fullmatch(r"\w+(\.\w+)*", key):
         raise ConfigError(f"{origin} {option}: must look like distill.ipc=10")
     *sections, last = key.split(".")
-    here = raw
-    for section in sections:
-        inner = here.get(section)
-        if not isinstance(inner, dict):
-            inner = here[section] = {}
-        here = inner
-    here[last] = _parse(text, f"{origin} {key}" if origin == "--set" else origin)
-    return key
+    given: JsonObject = {last: _parse(text, f"{origin} {key}" if origin == "--set" else origin)}
+    for section in reversed(sections):
+        given = {section: given}
+    here, given, path = raw, _renamed(RunConfig, given, origin), []
+    for _ in sections:
+        ((section, given),) = given.items()
+        path.append(section)
+        if not isinstance(here.get(section), dict):
+            here[section] = {}
+        here = here[section]
+    here.update(given)
+    return ".".join([*path, *given])
 
 
 def _origin(option: str) -> str:
@@ -237,12 +265,18 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -
         ConfigError: unreadable or empty file, invalid YAML, unknown key (the nearest is named), wrong type or range.
     """
     raw = {} if path is None else _not_empty(_read(Path(path)), str(path))
+    raw = _renamed(RunConfig, raw, str(path) if not _is_resolved(path) else "")
     from_outside: dict[str, str] = {}
     if isinstance(raw, dict):
         from_outside = {_override(raw, option): _origin(option) for option in overrides}
     config = _Reader(str(path) if path is not None else "defaults", from_outside).read(RunConfig, raw)
     assert isinstance(config, RunConfig)
     return config
+
+
+def _is_resolved(path: Path | str | None) -> bool:
+    """Whether a run wrote the file."""
+    return path is not None and Path(path).is_file() and Path(path).read_text(encoding="utf-8").startswith(HEADER)
 
 
 def _not_empty(raw: Any, path: str) -> Any:
@@ -270,7 +304,8 @@ def load_section(path: str, kind: type, ready: Iterable[str]) -> Any:
         names = list(ready)
         raise ConfigError(f"{path}: no such file; ready-made: {', '.join(names)}{did_you_mean(path, names)}")
     try:
-        return _Reader(path, {}).read(kind, _not_empty(_parse(file.read_text(encoding="utf-8"), path), path))
+        raw = _not_empty(_parse(file.read_text(encoding="utf-8"), path), path)
+        return _Reader(path, {}).read(kind, _renamed(kind, raw, path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from error
 

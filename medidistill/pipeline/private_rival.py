@@ -6,7 +6,7 @@ so that it costs the same (epsilon, delta). A twentieth of that goes to the clas
 taken out of what it predicts: DP-SGD counts patients, and a class with few of them and many images would hardly be
 predicted.
 
-It is trained to be measured and is released by nobody, as the networks of `full` are; each of `evaluate.networks`
+It is trained to be measured and is released by nobody, as the networks of `full` are; each of `evaluate.num_networks`
 networks would cost its epsilon anew.
 """
 

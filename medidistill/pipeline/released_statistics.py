@@ -38,7 +38,7 @@ def release_noise(dp: DPConfig) -> float:
 def distil_released(run: RunContext, method: str) -> None:
     """Release the statistics of the training split unless that was done, and make the images of them."""
     data, config, stage = run.data(), method_config(run.config, method), f"distill/{method}"
-    dp, small, folder = run.config.experts.dp, run.config.evaluate.small, run.folder.distill(method)
+    dp, small, folder = run.config.experts.dp, run.config.evaluate.small_set_training, run.folder.distill(method)
     release = digest("moments", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
     inputs = digest("distill", method, release, config, run.config.network, small, run.config.seed)
     if run.is_up_to_date(stage, inputs, folder / "distilled.safetensors"):

@@ -94,7 +94,7 @@ class Survey:
     @functools.cached_property
     def small_training(self) -> float:
         """Seconds of one training on a small set by SGD."""
-        return self._training(self.config.evaluate.small)
+        return self._training(self.config.evaluate.small_set_training)
 
     @functools.cached_property
     def adaptive_training(self) -> float:
@@ -114,7 +114,7 @@ class Survey:
         """Seconds of one epoch on all training images."""
         config = self.config
         rules = dataclasses.replace(
-            config.evaluate.small, batch_size=config.experts.batch_size, augment=config.experts.augment
+            config.evaluate.small_set_training, batch_size=config.experts.batch_size, augment=config.experts.augment
         )
         return self._batches * self.probe.step(rules, self.training_images)
 
@@ -251,7 +251,7 @@ class _Probe:
                         files,
                         class_names=[str(i) for i in range(self._classes)],
                         normalisation=Normalisation(),
-                        training=self._config.evaluate.small,
+                        training=self._config.evaluate.small_set_training,
                         seed=0,
                         real=(images, labels),
                     ),

@@ -136,8 +136,8 @@ def evaluate_policy(
         found = audit.audits
         assured = claim.kind == "dp" and not units.unresolved and (budget is None or guarantees(policy, budget))
         verdicts += _linkage(policy, found.linkage)
-        verdicts += [_rate(policy, rule, found.rate(rule), policy.natural_tpr) for rule in NATURAL_RULES]
-        verdicts.append(_rate(policy, "canaries", found.canaries, policy.canary_tpr))
+        verdicts += [_rate(policy, rule, found.rate(rule), policy.max_member_tpr) for rule in NATURAL_RULES]
+        verdicts.append(_rate(policy, "canaries", found.canaries, policy.max_canary_tpr))
         if not assured:
             verdicts.append(_epsilon_lower_bound_rule(policy, found.one_run))
         if budget is not None:
@@ -176,12 +176,12 @@ def _linkage(policy: PolicyConfig, found: Linkage) -> list[Verdict]:
     else:
         linkage = Verdict("linkage", worst >= policy.linkage_p, f"p = {worst:.3g}", limit, _LEAKS)
     near = max(view.nearer_than_limit for view in found.views)
-    allowed = f"at most {policy.copies} images nearer than the holdout's 1st percentile"
+    allowed = f"at most {policy.max_near_copies} images nearer than the holdout's 1st percentile"
     if found.others < COPY_HOLDOUT_IMAGES:
         figure = f"not resolvable: {found.others} images of non-members are too few for a 1st percentile"
         remedy = f"needs {COPY_HOLDOUT_IMAGES} images of non-members"
         return [linkage, Verdict("copies", False, figure, allowed, remedy)]
-    return [linkage, Verdict("copies", near <= policy.copies, f"{near} images nearer", allowed, _LEAKS)]
+    return [linkage, Verdict("copies", near <= policy.max_near_copies, f"{near} images nearer", allowed, _LEAKS)]
 
 
 def _rate(policy: PolicyConfig, rule: str, found: AttackSummary | CanaryAttack | Unmeasured, largest: float) -> Verdict:
@@ -209,15 +209,15 @@ def _rate(policy: PolicyConfig, rule: str, found: AttackSummary | CanaryAttack |
 
 def _epsilon_lower_bound_rule(policy: PolicyConfig, found: OneRunBound | Unmeasured) -> Verdict:
     """Apply the rule on the one-run bound, which catches what TPR at a low FPR misses: many small shifts."""
-    limit = f"<= {policy.proven_epsilon:g}, without a guarantee"
+    limit = f"<= {policy.max_epsilon_lower_bound:g}, without a guarantee"
     if isinstance(found, Unmeasured):
         return Verdict("one_run", False, f"not measured: {found.reason}", limit, "plant canaries: audit again")
-    if found.ceiling <= policy.proven_epsilon:
+    if found.ceiling <= policy.max_epsilon_lower_bound:
         figure = f"not resolvable: {found.guesses} guesses cannot prove more than {found.ceiling:.2f}"
         return Verdict("one_run", False, figure, limit, "needs more canaries: use --profile quick or full")
     lower = found.epsilon_lower
     figure = f"the attacks prove epsilon >= {lower:.2f} ({found.right} of {found.guesses} guesses right)"
-    return Verdict("one_run", lower <= policy.proven_epsilon, figure, limit, _LEAKS)
+    return Verdict("one_run", lower <= policy.max_epsilon_lower_bound, figure, limit, _LEAKS)
 
 
 def guarantees(policy: PolicyConfig, budget: Budget | None) -> bool:
@@ -241,7 +241,7 @@ def terms(policy: PolicyConfig, claim: Claim, budget: Budget | None) -> str:
     if claim.kind == "no_patients":
         return "phantom images"
     if claim.kind == "dp" and budget is not None and budget.by_patient:
-        if budget.epsilon <= policy.epsilon_open:
+        if budget.epsilon <= policy.max_epsilon_open:
             return "open"
         if guarantees(policy, budget):
             return "under agreement with the recipient"

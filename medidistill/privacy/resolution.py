@@ -95,14 +95,14 @@ def rate_needs(policy: PolicyConfig, limit: float) -> tuple[int, int]:
 
 @functools.cache
 def canaries_needed(policy: PolicyConfig) -> int | None:
-    """Return how many canaries let the one-run bound exceed `policy.proven_epsilon`; None above a million.
+    """Return how many canaries let the one-run bound exceed `policy.max_epsilon_lower_bound`; None above a million.
 
     A bound that cannot exceed its limit cannot fail, and passing it would be uninformative.
     """
 
     def resolves(canaries: int) -> bool:
         guesses = guess_count(canaries)
-        return one_run_epsilon(canaries, guesses, guesses) > policy.proven_epsilon
+        return one_run_epsilon(canaries, guesses, guesses) > policy.max_epsilon_lower_bound
 
     if not resolves(_MOST_CANARIES):
         return None
@@ -135,9 +135,9 @@ def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[Unres
     # a patient is in half of the shadow runs and out of the others: member and non-member of the procedure
     pairs = {"membership_release": patients, "lira": patients[:1] * 2, "rmia": patients[:1] * 2}
     for rule in NATURAL_RULES:
-        found += _rate(policy, rule, policy.natural_tpr, *pairs[rule], "patients")
+        found += _rate(policy, rule, policy.max_member_tpr, *pairs[rule], "patients")
     inside = counts.canaries // 2
-    found += _rate(policy, "canaries", policy.canary_tpr, inside, counts.canaries - inside, "canaries")
+    found += _rate(policy, "canaries", policy.max_canary_tpr, inside, counts.canaries - inside, "canaries")
     if not counts.guaranteed:
         found += _one_run(policy, counts.canaries)
     if counts.patients_unknown:
@@ -189,14 +189,14 @@ def _rate(
 def _one_run(policy: PolicyConfig, canaries: int) -> list[UnresolvableRule]:
     guesses = guess_count(canaries)
     ceiling = one_run_epsilon(canaries, guesses, guesses) if canaries else 0.0
-    if ceiling > policy.proven_epsilon:
+    if ceiling > policy.max_epsilon_lower_bound:
         return []
     needed = canaries_needed(policy)
     return [
         UnresolvableRule(
             "one_run",
             f"{canaries} canaries cannot prove more than epsilon {ceiling:.2f}",
-            "a smaller proven_epsilon in the policy" if needed is None else f"{needed} canaries",
+            "a smaller max_epsilon_lower_bound in the policy" if needed is None else f"{needed} canaries",
         )
     ]
 
@@ -210,10 +210,10 @@ def false_alarm_rates(policy: PolicyConfig, counts: AuditCounts) -> Mapping[str,
         return {}
     stuck = {one.rule for one in unresolvable_rules(policy, counts)}
     sizes = {
-        "membership_release": (policy.natural_tpr, counts.member_patients, counts.other_patients),
-        "lira": (policy.natural_tpr, counts.member_patients, counts.member_patients),
-        "rmia": (policy.natural_tpr, counts.member_patients, counts.member_patients),
-        "canaries": (policy.canary_tpr, counts.canaries // 2, counts.canaries - counts.canaries // 2),
+        "membership_release": (policy.max_member_tpr, counts.member_patients, counts.other_patients),
+        "lira": (policy.max_member_tpr, counts.member_patients, counts.member_patients),
+        "rmia": (policy.max_member_tpr, counts.member_patients, counts.member_patients),
+        "canaries": (policy.max_canary_tpr, counts.canaries // 2, counts.canaries - counts.canaries // 2),
     }
     rates = {
         rule: 1 - passes_by_chance(limit, policy.fpr, members, others)

@@ -163,11 +163,11 @@ def _measurements(found: AuditFindings, policy: PolicyConfig, guaranteed: bool) 
         p, near = view.p_value, view.nearer_than_limit
         rows.append(Measurement("linkage", f"p, {title}", p, policy.linkage_p, p >= policy.linkage_p))
         measure = f"images nearer than non-members, {title}"
-        rows.append(Measurement("copies", measure, near, policy.copies, near <= policy.copies))
-    rows += [_rate(title, found.rate(name), policy.natural_tpr, policy.fpr) for name, title in _NATURAL.items()]
-    rows.append(_rate("planted canaries", found.canaries, policy.canary_tpr, policy.fpr))
+        rows.append(Measurement("copies", measure, near, policy.max_near_copies, near <= policy.max_near_copies))
+    rows += [_rate(title, found.rate(name), policy.max_member_tpr, policy.fpr) for name, title in _NATURAL.items()]
+    rows.append(_rate("planted canaries", found.canaries, policy.max_canary_tpr, policy.fpr))
     if isinstance(found.one_run, OneRunBound):
-        proven, limit = found.one_run.epsilon_lower, None if guaranteed else policy.proven_epsilon
+        proven, limit = found.one_run.epsilon_lower, None if guaranteed else policy.max_epsilon_lower_bound
         passed = None if limit is None else proven <= limit
         rows.append(Measurement("one-run bound", "epsilon at least", proven, limit, passed))
     again = found.reidentification

@@ -25,7 +25,13 @@ TINY: dict[str, Any] = {
     "experts": {"count": 2, "epochs": 3},
 }
 EVALUATED: dict[str, Any] = TINY | {
-    "evaluate": {"networks": 2, "full_epochs": 1, "bootstrap": 100, "small": {"steps": 5}, "adaptive": {"steps": 5}}
+    "evaluate": {
+        "num_networks": 2,
+        "full_epochs": 1,
+        "bootstrap": 100,
+        "small_set_training": {"steps": 5},
+        "adaptive": {"steps": 5},
+    }
 }
 FAST: dict[str, Any] = TINY | {"evaluate": False}
 

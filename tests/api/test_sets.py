@@ -206,8 +206,12 @@ class Small(nn.Module):
 def test_a_users_network_distils_evaluates_and_is_named_by_its_source(form, tmp_path):
     images, labels = stripes()
     settings = FAST | {"network": Small if form == "class" else Small(), "evaluate": True}
-    settings |= {"evaluate.networks": 1, "evaluate.full_epochs": 1, "evaluate.bootstrap": 100}
-    settings |= {"evaluate.small": {"steps": 3}, "evaluate.adaptive": {"steps": 3}, "evaluate.arms": ["full", "iadd"]}
+    settings |= {"evaluate.num_networks": 1, "evaluate.full_epochs": 1, "evaluate.bootstrap": 100}
+    settings |= {
+        "evaluate.small_set_training": {"steps": 3},
+        "evaluate.adaptive": {"steps": 3},
+        "evaluate.arms": ["full", "iadd"],
+    }
     del settings["evaluate"]
     found = medidistill.distill(images, labels=labels, class_names=CLASSES, **settings)
     assert found.set.network.name.startswith("custom-Small-")

@@ -28,7 +28,7 @@ CONFIG = RunConfig(
     distill=DistillConfig(ipc=1, outer_steps=2, inner_steps=2, max_start=1, validate_every=1),
     evaluate=EvaluateConfig(
         full_epochs=1,
-        small=TrainingConfig(steps=2, batch_size=4),
+        small_set_training=TrainingConfig(steps=2, batch_size=4),
         adaptive=AdaptiveTraining(steps=2, batch_size=4),
         bootstrap=100,
     ),
@@ -88,7 +88,7 @@ def test_a_cell_of_other_settings_is_refused(bench: covid_cxr.Bench, monkeypatch
     bench.ablate(0, "mtt")
     for part, change in (
         ("distill", {"lr_images": 0.5}),
-        ("evaluate", {"small": TrainingConfig(steps=3, batch_size=4)}),
+        ("evaluate", {"small_set_training": TrainingConfig(steps=3, batch_size=4)}),
     ):
         bench.config = dataclasses.replace(CONFIG, **{part: dataclasses.replace(getattr(CONFIG, part), **change)})
         with pytest.raises(SystemExit, match=r"mtt-ipc1-seed0.*other settings"):

@@ -79,7 +79,7 @@ def test_a_run_is_analysed_from_end_to_end(tmp_path: Path) -> None:
         distill=DistillConfig(
             ipc=1, outer_steps=4, inner_steps=2, max_start=2, expert_epochs=1, validate_every=2, compile="off"
         ),
-        evaluate=EvaluateConfig(small=TrainingConfig(steps=2), bootstrap=100),
+        evaluate=EvaluateConfig(small_set_training=TrainingConfig(steps=2), bootstrap=100),
     )
     folder = RunFolder(tmp_path / "run")
     parts = {name: split(name, count) for name, count in (("train", 24), ("val", 6), ("test", 6))}
@@ -93,7 +93,7 @@ def test_a_run_is_analysed_from_end_to_end(tmp_path: Path) -> None:
         images, data.train.labels, num_classes=2, network=config.network, config=config.experts, seed=0,
         folder=folder.experts,
     )  # fmt: skip
-    problem = DistillProblem(files, ("a", "b"), data.normalisation, training=config.evaluate.small, seed=0)
+    problem = DistillProblem(files, ("a", "b"), data.normalisation, training=config.evaluate.small_set_training, seed=0)
     calls = Callbacks(score=lambda made: 0.5)
     distill(problem, config.distill, callbacks=calls, folder=folder.distill("iadd"))
     result = {"name": "tiny", **analyse(folder, segments=2, fisher_images=3, seeds=1)}

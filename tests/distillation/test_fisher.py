@@ -110,4 +110,4 @@ def test_no_real_images_no_information(files: list[Path]) -> None:
     ],
 )
 def test_only_what_uses_it_reads_real_images(importance: ImportanceConfig, reads: bool) -> None:
-    assert DistillConfig(importance=importance).reads_real is reads
+    assert DistillConfig(importance=importance).requires_real is reads

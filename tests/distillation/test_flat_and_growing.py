@@ -166,7 +166,7 @@ def test_expert_labels_need_real_images_and_soft_labels(experts: list[Path]) -> 
     config = dataclasses.replace(CONFIG, soft_labels=True, label_init="expert")
     with pytest.raises(ConfigError, match="needs the real images"):
         make(experts, config, real=None)
-    assert config.reads_real
+    assert config.requires_real
     assert make(experts, config).distilled.soft_labels is not None
 
 

@@ -57,7 +57,13 @@ def ready_run(
     folder: Path, *, size: int = 16, images: int = 48, site_shift: float = 0.0, **evaluate: object
 ) -> RunContext:
     """Return a run whose ingest has finished; `evaluate` changes `EvaluateConfig`."""
-    fields: dict = {"arms": ("full", "random"), "networks": 1, "full_epochs": 1, "bootstrap": 100, "small": SMALL}
+    fields: dict = {
+        "arms": ("full", "random"),
+        "num_networks": 1,
+        "full_epochs": 1,
+        "bootstrap": 100,
+        "small_set_training": SMALL,
+    }
     fields["adaptive"] = AdaptiveTraining(steps=4, batch_size=8)
     config = RunConfig(
         ingest=IngestConfig(image_size=size),

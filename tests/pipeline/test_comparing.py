@@ -26,7 +26,7 @@ LEARNING = dataclasses.replace(SMALL, steps=40)
 
 def test_a_bundle_from_elsewhere_is_an_arm_in_the_order_of_this_run(tmp_path):
     path = bundle(tmp_path / "st-elsewhere", names=("normal", "Covid 19"))
-    run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small=LEARNING)
+    run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small_set_training=LEARNING)
     comparison = evaluate(run)
     rival = comparison.rows[1]
     assert (rival.arm, rival.training_images) == ("bundle-st-elsewhere", 8)
@@ -41,7 +41,7 @@ def test_soft_labels_of_a_bundle_are_reordered_too(tmp_path):
     covid = squares(8, 16, 77).labels == 0
     soft = torch.stack([0.1 + 0.8 * ~covid, 0.1 + 0.8 * covid], dim=1)
     path = bundle(tmp_path / "soft", names=("Normal", "COVID-19"), soft_labels=soft)
-    run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small=LEARNING)
+    run = ready_run(tmp_path / "run", arms=("full",), bundles=(str(path),), small_set_training=LEARNING)
     assert evaluate(run).rows[1].balanced_accuracy.estimate > 0.9
 
 
@@ -190,7 +190,7 @@ def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
         cells, "run_arm", lambda arm, **o: asked.append(o["compile"]) or real(arm, **o | {"compile": False})
     )
     monkeypatch.setattr(cells, "should_compile", lambda mode, work: (mode, work))
-    run = ready_run(tmp_path / "run", arms=("full",), architectures=("convnet",), networks=3)
+    run = ready_run(tmp_path / "run", arms=("full",), architectures=("convnet",), num_networks=3)
     comparison = evaluate(run)
     # an epoch is 1 step (48 images in a batch of 64): 3 networks that count, 2 for each of 1, 1 and 2 epochs to choose
     work = (3 * 1 + 2 * (1 + 1 + 2)) * 48 * 4 * 16 * 16
@@ -223,7 +223,7 @@ def test_all_architectures_and_arms_in_one_comparison(tmp_path):
     path = bundle(tmp_path / "one", size=64)
     arms = ("full", "random")
     run = ready_run(
-        tmp_path / "run", size=64, images=24, networks=2, arms=arms, bundles=(str(path),), architectures=ZOO
+        tmp_path / "run", size=64, images=24, num_networks=2, arms=arms, bundles=(str(path),), architectures=ZOO
     )
     comparison = evaluate(run)
     assert {(row.arm, row.architecture) for row in comparison.rows} == {

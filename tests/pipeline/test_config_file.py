@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from medidistill.config import RunConfig
+from medidistill.config import PolicyConfig, RunConfig, digest
+from medidistill.config.fields import digested
 from medidistill.errors import ConfigError
-from medidistill.pipeline.config_file import Setting, differences, dump_config, environment_settings, load_config
+from medidistill.pipeline.config_file import (
+    HEADER,
+    Setting,
+    differences,
+    dump_config,
+    environment_settings,
+    load_config,
+    load_section,
+)
 from medidistill.pipeline.resources import preset_files
 
 
@@ -17,13 +26,17 @@ def _write(tmp_path, text):
 
 
 def test_file_and_overrides_reach_the_nested_sections(tmp_path):
-    file = _write(tmp_path, "distill: {ipc: 7, importance: {granularity: element}}\nevaluate: {small: {lr: 5e-3}}\n")
-    config = load_config(file, ["distill.ipc=9", "ingest.classes=[a, b]", "evaluate.small.augment.shift=0.1"])
+    file = _write(
+        tmp_path, "distill: {ipc: 7, importance: {granularity: element}}\nevaluate: {small_set_training: {lr: 5e-3}}\n"
+    )
+    config = load_config(
+        file, ["distill.ipc=9", "ingest.classes=[a, b]", "evaluate.small_set_training.augment.shift=0.1"]
+    )
     assert config.distill.ipc == 9
     assert config.distill.importance.granularity == "element"
-    assert config.evaluate.small.lr == 0.005
+    assert config.evaluate.small_set_training.lr == 0.005
     assert config.ingest.classes == ("a", "b")
-    assert config.evaluate.small.augment.shift == 0.1
+    assert config.evaluate.small_set_training.augment.shift == 0.1
     assert config.experts == RunConfig().experts
 
 
@@ -60,7 +73,7 @@ def test_presets_are_valid(name):
         ("methods: {iadd: 3}", "methods={'iadd': 3}: must be a section for each name, as {bptt: {ipc: 5}}"),
         ("methods: 3", "methods=3: must be a section for each name"),
         ("ingest: {labels: 3}", "ingest.labels=3: must be text"),
-        ("seed: 1\nseed: 2", 'line 2: not valid YAML (found duplicate key "seed"'),
+        ("seed: 1\nseed: 2", "line 2: not valid YAML (key 'seed' is given twice)"),
         ("seed: [1", "not valid YAML"),
         ("- a\n- b", "the file: must be a section of keys"),
         ("distill: {max_start: 30}", "distill.max_start=30 with expert_epochs=2 needs snapshot 31"),
@@ -194,3 +207,44 @@ def test_other_variables_are_left_alone(name):
 def test_a_variable_is_a_setting_that_knows_its_name():
     (found,) = environment_settings({"MEDIDISTILL_SET__distill__importance__lr": "0.5"})
     assert (found, found.origin) == ("distill.importance.lr=0.5", "MEDIDISTILL_SET__distill__importance__lr")
+
+
+def test_a_former_name_is_read_and_the_present_one_is_said(tmp_path, caplog):
+    file = _write(tmp_path, "distill: {noise: 0.5}\nevaluate: {small: {steps: 7}, networks: 3}\n")
+    config = load_config(file, [Setting("evaluate.small.lr=0.5", "--lr")])
+    training = config.evaluate.small_set_training
+    assert (config.distill.init_std, training.steps, training.lr, config.evaluate.num_networks) == (0.5, 7, 0.5, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file}: distill.noise is called distill.init_std now",
+        f"{file}: evaluate.small is called evaluate.small_set_training now",
+        f"{file}: evaluate.networks is called evaluate.num_networks now",
+        "--lr: evaluate.small is called evaluate.small_set_training now",
+    ]
+
+
+def test_what_a_run_wrote_under_former_names_is_read_without_a_word(tmp_path, caplog):
+    file = _write(tmp_path, f"{HEADER}distill: {{keep_maps: 8.0}}\n")
+    assert load_config(file).distill.activation_cache_mb == 8.0
+    assert not caplog.records
+
+
+def test_a_setting_under_both_of_its_names_is_refused(tmp_path):
+    file = _write(tmp_path, "distill: {init_std: 0.5, noise: 0.2}\n")
+    with pytest.raises(ConfigError, match=r"distill\.noise and distill\.init_std are one setting"):
+        load_config(file)
+
+
+def test_digests_are_those_of_the_former_names():
+    assert digested(RunConfig().distill)["noise"] == RunConfig().distill.init_std
+    assert "init_std" not in digested(RunConfig())["distill"]
+    assert digest(RunConfig()) == digest(digested(RunConfig()))
+
+
+def test_a_site_policy_under_former_names_is_read(tmp_path):
+    file = _write(tmp_path, "natural_tpr: 0.05\nproven_epsilon: 1\ncopies: 2\n")
+    policy = load_section(str(file), PolicyConfig, [])
+    assert (policy.max_member_tpr, policy.max_epsilon_lower_bound, policy.max_near_copies) == (0.05, 1.0, 2)
+
+
+def test_a_method_takes_settings_under_former_names():
+    assert load_config(None, ["methods={bptt: {noise: 0.7}}"]).distill_by("bptt").init_std == 0.7

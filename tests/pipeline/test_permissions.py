@@ -79,7 +79,8 @@ network: {width: 4, depth: 1}
 experts: {count: 2, epochs: 3, batch_size: 8}
 distill:
   {ipc: 1, outer_steps: 4, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 2, checkpoint_every: 2}
-evaluate: {arms: [full, iadd], networks: 2, full_epochs: 1, bootstrap: 100, small: {steps: 2}, saliency: {cases: 1}}
+evaluate: {arms: [full, iadd], num_networks: 2, full_epochs: 1, bootstrap: 100, small_set_training: {steps: 2},\
+  saliency: {cases: 1}}
 """
 
 

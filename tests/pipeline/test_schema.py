@@ -84,5 +84,7 @@ def test_the_command_shows_checks_and_prints(tmp_path, capsys, monkeypatch):
 
 
 def test_environment_names_become_dotted_keys():
-    found = environment_settings({"MEDIDISTILL_SET__evaluate__small__lr": "0.1", "MEDIDISTILL_DATA": "/x", "PATH": ""})
-    assert found == ["evaluate.small.lr=0.1"]
+    found = environment_settings(
+        {"MEDIDISTILL_SET__evaluate__small_set_training__lr": "0.1", "MEDIDISTILL_DATA": "/x", "PATH": ""}
+    )
+    assert found == ["evaluate.small_set_training.lr=0.1"]

@@ -194,7 +194,7 @@ def test_an_override_needs_a_name_a_reason_and_a_failure() -> None:
 
 
 def test_a_policy_that_nothing_could_keep_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"natural_tpr=0\.01: must be >"):
-        PolicyConfig(natural_tpr=0.01)
-    with pytest.raises(ConfigError, match="epsilon_open=9"):
-        PolicyConfig(epsilon_open=9.0)
+    with pytest.raises(ConfigError, match=r"max_member_tpr=0\.01: must be >"):
+        PolicyConfig(max_member_tpr=0.01)
+    with pytest.raises(ConfigError, match="max_epsilon_open=9"):
+        PolicyConfig(max_epsilon_open=9.0)

@@ -86,18 +86,18 @@ def test_the_phantom_policy_asks_for_phantoms_alone() -> None:
 
 
 def test_with_a_guarantee_the_one_run_bound_is_no_rule() -> None:
-    strict = PolicyConfig(proven_epsilon=6)
+    strict = PolicyConfig(max_epsilon_lower_bound=6)
     assert set(rules(strict)) == {"one_run"}
     assert rules(strict, guaranteed=True) == {}
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.5, 3.0, 5.0])
 def test_the_canaries_asked_for_are_the_fewest_that_resolve(limit: float) -> None:
-    needed = canaries_needed(PolicyConfig(proven_epsilon=limit))
+    needed = canaries_needed(PolicyConfig(max_epsilon_lower_bound=limit))
     assert needed is not None
     ceilings = [one_run_epsilon(n, guess_count(n), guess_count(n)) for n in (needed - 1, needed)]
     assert ceilings[0] <= limit < ceilings[1]
-    assert canaries_needed(PolicyConfig(proven_epsilon=30.0)) is None
+    assert canaries_needed(PolicyConfig(max_epsilon_lower_bound=30.0)) is None
 
 
 def test_false_alarms_are_of_resolvable_rules_alone() -> None:
@@ -141,7 +141,7 @@ def _clean_audit(counts: AuditCounts) -> AuditDocument:
     )
 
 
-@pytest.mark.parametrize("policy", [POLICY, PolicyConfig(linkage_p=0.001, natural_tpr=0.02, canary_tpr=0.05)])
+@pytest.mark.parametrize("policy", [POLICY, PolicyConfig(linkage_p=0.001, max_member_tpr=0.02, max_canary_tpr=0.05)])
 @pytest.mark.parametrize(("released", "canaries"), [(1, 8), (7, 100), (12, 512), (13, 1024), (25, 14)])
 @pytest.mark.parametrize("patients", [(50, 50), (250, 199), (283, 200), (2000, 484)])
 def test_the_gate_fails_exactly_these_rules_of_an_audit_that_finds_nothing(
@@ -154,7 +154,7 @@ def test_the_gate_fails_exactly_these_rules_of_an_audit_that_finds_nothing(
 
 def test_limits_below_the_rate_of_guessing_stay_refused() -> None:
     with pytest.raises(ConfigError):
-        PolicyConfig(canary_tpr=0.01)
+        PolicyConfig(max_canary_tpr=0.01)
 
 
 def test_unknown_patients_resolve_no_rule_by_patient_whatever_the_counts() -> None:

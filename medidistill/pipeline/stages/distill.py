@@ -163,7 +163,7 @@ def _distilled(
         run.record_data_access("select_step", name, val=data.val)
     elif coarse == 1 and _needs_validation_selection(config.importance):
         say(run.progress, f"distill {method}: {_UNWATCHED}")
-    real = at_side(data, coarse) if config.reads_real else None
+    real = at_side(data, coarse) if config.requires_real else None
     if real is not None:  # the most privacy-relevant use alone
         run.record_data_access(_use_of(config), name, train=train)
     label = f"distill {method}" if coarse == 1 else f"distill {method}, {train.images.shape[-1] // coarse} pixels"
@@ -205,7 +205,7 @@ def _use_of(config: DistillConfig) -> str:
         return "start_from_real"
     if config.objective == "snapshots":
         return "match_features"
-    return "real_batches" if config.fits_real else "weigh_parameters"
+    return "real_batches" if config.optimizes_on_real else "weigh_parameters"
 
 
 def _reset_if_stale(folder: Path, inputs: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medidistill.config import RunConfig, digest
+from medidistill.config.fields import digested
 from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun, Comparison, compare_scores, resample_scores
 from medidistill.evaluate.protocol import SELECTION_NETWORKS
@@ -52,12 +53,12 @@ class Evaluate(Stage):
         rules, arms = survey.config.evaluate, compared(survey.config)
         small, adaptive = survey.small_training, survey.adaptive_training
         # the longer training counts for the networks that count; four ways by SGD and two by AdamW are tried
-        each = rules.networks * max(small, adaptive) + SELECTION_NETWORKS * (4 * small + 2 * adaptive)
-        full = (2 * rules.networks + 4 * SELECTION_NETWORKS) * rules.full_epochs * survey.epoch
-        others = {"full": full, DP_FULL: rules.networks * survey.experts}
+        each = rules.num_networks * max(small, adaptive) + SELECTION_NETWORKS * (4 * small + 2 * adaptive)
+        full = (2 * rules.num_networks + 4 * SELECTION_NETWORKS) * rules.full_epochs * survey.epoch
+        others = {"full": full, DP_FULL: rules.num_networks * survey.experts}
         seconds = len(rules.architectures) * sum(others.get(arm, each) for arm in arms)
         scored = survey.images - survey.training_images
-        return Estimate(seconds, len(arms) * rules.networks * scored * survey.classes * 4)
+        return Estimate(seconds, len(arms) * rules.num_networks * scored * survey.classes * 4)
 
     def discard(self, folder: RunFolder) -> None:
         """Remove cells, tables and the verdict."""
@@ -106,13 +107,13 @@ def _inputs(run: RunContext, data: PreparedData, contest: ComparisonInputs) -> s
 
 def _rules(config: RunConfig) -> list[object]:
     """Return the settings that a comparison rests on; how it is pictured is not among them."""
-    rules = dataclasses.asdict(config.evaluate)
+    rules = digested(config.evaluate)
     for name in ("saliency", "bundles", "external"):  # pictures; the others are named by what they hold
         del rules[name]
     return [
         rules,
-        dataclasses.asdict(config.network),
-        dataclasses.asdict(config.experts),
+        digested(config.network),
+        digested(config.experts),
         config.distill.ipc,
         config.seed,
     ]
