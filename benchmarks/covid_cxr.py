@@ -39,7 +39,7 @@ from medidistill.files import sha256_file, write_json
 from medidistill.ingest import ingest
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import load_config
-from medidistill.pipeline.arms import make_arm, method_config, validation_score
+from medidistill.pipeline.comparison.arms import make_arm, method_config, validation_score
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.results.history import HistoryEntry

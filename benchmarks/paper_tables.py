@@ -48,7 +48,7 @@ from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.files import write_json
 from medidistill.networks import raise_malloc_thresholds, should_compile
 from medidistill.pipeline import load_config
-from medidistill.pipeline.arms import SCORING_NETWORKS, make_arm, method_config
+from medidistill.pipeline.comparison.arms import SCORING_NETWORKS, make_arm, method_config
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.seeding import derive_seed

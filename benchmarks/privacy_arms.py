@@ -27,8 +27,8 @@ from medidistill.networks import (
     train,
     train_on_distilled,
 )
+from medidistill.pipeline.comparison.private_rival import COUNTS_SHARE, fit_private
 from medidistill.pipeline.prepared import PreparedData
-from medidistill.pipeline.private_rival import COUNTS_SHARE, fit_private
 from medidistill.privacy.accounting import calibrate_noise, calibrate_noise_jointly
 from medidistill.seeding import stream
 

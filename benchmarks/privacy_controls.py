@@ -28,7 +28,7 @@ from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, Networ
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.files import read_json, write_json
 from medidistill.ingest import IngestResult, ingest
-from medidistill.pipeline.auditing import Procedure, non_members
+from medidistill.pipeline.release.auditing import Procedure, non_members
 from medidistill.privacy import AuditProfile, Claim, audit, audit_text, set_digest
 from medidistill.privacy.gate import evaluate_policy
 from medidistill.record import hardware, versions

@@ -33,7 +33,7 @@ from medidistill.evaluate.intervals import Interval, paired_t_interval
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config, run
-from medidistill.pipeline.arms import FULL, PACKED, cell_file
+from medidistill.pipeline.comparison.arms import FULL, PACKED, cell_file
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.textio import interval_text

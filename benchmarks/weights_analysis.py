@@ -40,7 +40,7 @@ from medidistill.errors import ConfigError, MedidistillError
 from medidistill.files import read_json, write_json
 from medidistill.networks import ParameterLayout, augment, raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config
-from medidistill.pipeline.arms import method_config, validation_score
+from medidistill.pipeline.comparison.arms import method_config, validation_score
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.seeding import stream

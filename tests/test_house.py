@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from medidistill.pipeline.resources import PIPELINES
+from medidistill.pipeline.config_io.resources import PIPELINES
 from tools import locked
 
 BLOCKED = [

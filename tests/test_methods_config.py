@@ -26,7 +26,7 @@ from medidistill.config import (
 from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun
 from medidistill.pipeline import RunFolder, load_config
-from medidistill.pipeline.arms import Delivery, cell_file, delivery, methods
+from medidistill.pipeline.comparison.arms import Delivery, cell_file, delivery, methods
 
 
 def test_each_method_is_the_shared_settings_with_its_own_changes():

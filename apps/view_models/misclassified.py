@@ -10,7 +10,7 @@ import numpy.typing as npt
 from medidistill.errors import IngestError, MedidistillError
 from medidistill.evaluate.protocol import ArmRun
 from medidistill.files import load_tensors
-from medidistill.pipeline.arms import cell_file
+from medidistill.pipeline.comparison.arms import cell_file
 from view_models.ingested import class_names
 from view_models.runs import RunView
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, IngestError, MedidistillError
 from medidistill.files import read_json, write_json
-from medidistill.pipeline.release_check import ReleaseCheck, SplitCounts, check_release
+from medidistill.pipeline.release.release_check import ReleaseCheck, SplitCounts, check_release
 from view_models.places import Places, clean_title, readable, short_id
 from view_models.presets import Preset, estimate_stages, known_step, spoken_duration
 from view_models.settings import effective_config

@@ -13,9 +13,9 @@ import torch
 from medidistill.config import METHODS, DistillConfig, NetworkConfig, RunConfig, TrainingConfig, with_settings
 from medidistill.networks import make_network
 from medidistill.pipeline import preset_files
-from medidistill.pipeline.release_check import SplitCounts
+from medidistill.pipeline.planning.survey import Survey
+from medidistill.pipeline.release.release_check import SplitCounts
 from medidistill.pipeline.stages import stages_of
-from medidistill.pipeline.survey import Survey
 from view_models.settings import effective_config
 
 __all__ = [

@@ -20,8 +20,8 @@ from medidistill.evaluate.clinical.purpose import (
 )
 from medidistill.evaluate.intervals import Interval
 from medidistill.evaluate.purpose_verdict import Purpose, purpose_verdict
-from medidistill.pipeline.arms import cell_file
-from medidistill.pipeline.scored_labels import ScoredLabels, load_scored_labels
+from medidistill.pipeline.comparison.arms import cell_file
+from medidistill.pipeline.comparison.scored_labels import ScoredLabels, load_scored_labels
 from medidistill.results.verdict import REFERENCE, Colour, Verdict
 from view_models.runs import RunView
 

@@ -11,9 +11,9 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
 from medidistill.files import read_json
 from medidistill.pipeline import methods
-from medidistill.pipeline.arms import delivery
-from medidistill.pipeline.release_check import counts_of
-from medidistill.pipeline.releasing import Verdict, preview
+from medidistill.pipeline.comparison.arms import delivery
+from medidistill.pipeline.release.release_check import counts_of
+from medidistill.pipeline.release.releasing import Verdict, preview
 from medidistill.privacy import set_digest
 from medidistill.report.wording import measured
 from medidistill.results.privacy_section import PrivacySection

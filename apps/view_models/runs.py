@@ -15,7 +15,7 @@ from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.jsontypes import JsonObject  # facts of a stage, see `RunRecord.stages`
 from medidistill.pipeline import RunFolder, load_config, read_status
-from medidistill.pipeline.redaction import DETAILS
+from medidistill.pipeline.runfolder.redaction import DETAILS
 from medidistill.record import RunRecord
 from medidistill.results.run_status import RunStatus
 from view_models.jobs import Job, start

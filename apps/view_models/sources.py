@@ -30,7 +30,7 @@ from medidistill.ingest.sources import Record, find_records, workspace
 from medidistill.ingest.sources.labels import normal_label
 from medidistill.ingest.synthetic import all_marked_synthetic
 from medidistill.patient_units import PatientSource, PatientUnits
-from medidistill.pipeline.release_check import SplitCounts, count_splits
+from medidistill.pipeline.release.release_check import SplitCounts, count_splits
 from medidistill.report.wording import confounded_sites, quarantine_by_reason
 from view_models.bundles import unpack
 from view_models.places import Places, class_folder, free_folder

@@ -30,8 +30,8 @@ from medidistill.jsontypes import (  # settings as the caller gave them, before 
     ReadOnlyJsonObject,
 )
 from medidistill.networks import NetworkFactory
-from medidistill.pipeline.config_file import load_config
-from medidistill.pipeline.run_folder import RunFolder, refused_changes
+from medidistill.pipeline.config_io.config_file import load_config
+from medidistill.pipeline.runfolder.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.runner import working
 from medidistill.pipeline.stages import stages_of
 from medidistill.pipeline.stages.ingest import ingest_images, source_of

@@ -20,9 +20,9 @@ from medidistill.export import Bundle
 from medidistill.export.reading import read_set
 from medidistill.files import read_json, translate_os_errors
 from medidistill.jsontypes import JsonObject
-from medidistill.pipeline.arms import delivery as delivered
-from medidistill.pipeline.arms import methods
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.comparison.arms import delivery as delivered
+from medidistill.pipeline.comparison.arms import methods
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.runner import working
 from medidistill.pipeline.stages.audit import audit as audit_stage
 from medidistill.pipeline.stages.export import export as export_stage

@@ -20,7 +20,7 @@ from medidistill.jsontypes import (  # settings as the caller gave them, before 
 )
 from medidistill.networks import make_network, register_network
 from medidistill.networks.functional import has_dropout
-from medidistill.pipeline.config_file import load_config
+from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.seeding import stream
 
 __all__ = ["check_network", "run_config"]

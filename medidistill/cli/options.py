@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medidistill.tls import Tls
 
 if TYPE_CHECKING:
-    from medidistill.pipeline.config_file import Setting
+    from medidistill.pipeline.config_io.config_file import Setting
 
 __all__ = [
     "add_again",
@@ -95,7 +95,7 @@ def add_release_check(parser: argparse.ArgumentParser) -> None:
 
 def machine_settings(arguments: argparse.Namespace) -> list[Setting]:
     """Return the settings that the options of `add_machine`, `--precision` and `--no-release-check` stand for."""
-    from medidistill.pipeline.config_file import Setting
+    from medidistill.pipeline.config_io.config_file import Setting
 
     options = {name: (name, f"--{name}") for name in ("threads", "device", "deterministic")}
     options["precision"] = ("distill.precision", "--precision")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from medidistill.errors import MedidistillError, as_known
 
 if TYPE_CHECKING:
-    from medidistill.pipeline.run_folder import RunFolder
+    from medidistill.pipeline.runfolder.run_folder import RunFolder
 
 __all__ = ["IN_RUN", "Private", "beside", "fail", "keep_library_messages", "private_file"]
 
@@ -55,7 +55,7 @@ def beside(argument: str, *, read: bool = False) -> Private:
 
 def _in_run(arguments: Namespace) -> Path:
     """Return the file in the run folder among the patients' images, else beside the folder."""
-    from medidistill.pipeline.redaction import DETAILS
+    from medidistill.pipeline.runfolder.redaction import DETAILS
 
     run = _run_of(arguments)
     return run.ingest / DETAILS if run.holds_run() else _beside(run.path)
@@ -65,7 +65,7 @@ def _sources_of_run(arguments: Namespace) -> list[Path]:
     run = _run_of(arguments)
     if not run.holds_run():
         return []
-    from medidistill.pipeline.config_file import load_config
+    from medidistill.pipeline.config_io.config_file import load_config
 
     found = [run.ingest / "unpacked"]
     with contextlib.suppress(MedidistillError, OSError, KeyError, TypeError):
@@ -78,7 +78,7 @@ def _sources_of_run(arguments: Namespace) -> list[Path]:
 
 
 def _run_of(arguments: Namespace) -> RunFolder:
-    from medidistill.pipeline.run_folder import RunFolder
+    from medidistill.pipeline.runfolder.run_folder import RunFolder
 
     path = getattr(arguments, "run", None) or arguments.output
     return RunFolder(path / "run" if arguments.command == "demo" else path)
@@ -115,7 +115,7 @@ def fail(error: BaseException, arguments: Namespace, typed: Sequence[str]) -> in
             text = f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)"
             return _print(text, MedidistillError.exit_code)
         return _print(" ".join([str(known), *known.private]), known.exit_code)
-    from medidistill.pipeline.withholding import make_public
+    from medidistill.pipeline.runfolder.withholding import make_public
 
     public = make_public(error, _sources(arguments), typed)
     kept = ""

@@ -18,7 +18,7 @@ from medidistill.errors import ConfigError
 if TYPE_CHECKING:
     from medidistill.config import PhantomConfig, RunConfig
     from medidistill.pipeline import GracefulShutdown, RunFolder
-    from medidistill.pipeline.sinks import Sink
+    from medidistill.pipeline.runfolder.sinks import Sink
     from medidistill.pipeline.work import RunContext
 
 __all__ = [
@@ -139,7 +139,7 @@ def run_all_stages(
 def print_verdict(folder: RunFolder) -> None:
     """Print the verdict of a run, where it has one."""
     from medidistill.files import read_json
-    from medidistill.pipeline.status import verdict_lines
+    from medidistill.pipeline.runfolder.status import verdict_lines
 
     lines = verdict_lines(read_json(folder.verdict)) if folder.verdict.is_file() else []
     if lines:

@@ -2,7 +2,7 @@
 
 A field reads `ipc: Annotated[int, Range(1, 100_000), Help("stored images per class")] = 5`. The same annotations are
 checked here when a configuration is made in Python, which needs nothing but the standard library, and read by
-pydantic where configurations are files (`medidistill.pipeline.config_file`), which also writes their JSON Schema.
+pydantic where configurations are files (`medidistill.pipeline.config_io`), which also writes their JSON Schema.
 """
 
 from __future__ import annotations

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from medidistill.extras import require_extra
 
 if TYPE_CHECKING:
-    from medidistill.pipeline.arms import methods
-    from medidistill.pipeline.cleaning import clean
-    from medidistill.pipeline.config_file import dump_config, environment_settings, load_config
-    from medidistill.pipeline.resources import app_file, preset_files, schema_file
-    from medidistill.pipeline.run_folder import RunFolder
+    from medidistill.pipeline.comparison.arms import methods
+    from medidistill.pipeline.config_io.config_file import dump_config, environment_settings, load_config
+    from medidistill.pipeline.config_io.resources import app_file, preset_files, schema_file
+    from medidistill.pipeline.config_io.schema import config_schema, config_template
+    from medidistill.pipeline.runfolder.cleaning import clean
+    from medidistill.pipeline.runfolder.run_folder import RunFolder
+    from medidistill.pipeline.runfolder.sinks import make_sinks
+    from medidistill.pipeline.runfolder.status import describe, read_status
+    from medidistill.pipeline.runfolder.support import make_support_package
     from medidistill.pipeline.runner import plan, run, train_shard, working
-    from medidistill.pipeline.schema import config_schema, config_template
-    from medidistill.pipeline.sinks import make_sinks
     from medidistill.pipeline.stages import stage_names
-    from medidistill.pipeline.status import describe, read_status
     from medidistill.pipeline.stopping import GracefulShutdown
-    from medidistill.pipeline.support import make_support_package
 
 __all__ = [
     "GracefulShutdown",
@@ -49,24 +49,24 @@ __all__ = [
 ]
 
 _HOME = {
-    "RunFolder": "run_folder",
+    "RunFolder": "runfolder.run_folder",
     "GracefulShutdown": "stopping",
-    "app_file": "resources",
-    "clean": "cleaning",
-    "config_schema": "schema",
-    "config_template": "schema",
-    "describe": "status",
-    "dump_config": "config_file",
-    "environment_settings": "config_file",
-    "load_config": "config_file",
-    "make_sinks": "sinks",
-    "make_support_package": "support",
-    "methods": "arms",
+    "app_file": "config_io.resources",
+    "clean": "runfolder.cleaning",
+    "config_schema": "config_io.schema",
+    "config_template": "config_io.schema",
+    "describe": "runfolder.status",
+    "dump_config": "config_io.config_file",
+    "environment_settings": "config_io.config_file",
+    "load_config": "config_io.config_file",
+    "make_sinks": "runfolder.sinks",
+    "make_support_package": "runfolder.support",
+    "methods": "comparison.arms",
     "plan": "runner",
-    "preset_files": "resources",
-    "read_status": "status",
+    "preset_files": "config_io.resources",
+    "read_status": "runfolder.status",
     "run": "runner",
-    "schema_file": "resources",
+    "schema_file": "config_io.resources",
     "stage_names": "stages",
     "train_shard": "runner",
     "working": "runner",

@@ -22,8 +22,8 @@ from medidistill.evaluate.protocol import ArmRun
 from medidistill.export import load, require_verified, write_bundle
 from medidistill.export.merging import Part, merge_sets, one_sided_classes, read_part, sources_of
 from medidistill.files import save_tensors, sha256_file
-from medidistill.pipeline.class_mapping import load_class_mapping
-from medidistill.pipeline.progress import Bar, say
+from medidistill.pipeline.comparison.class_mapping import load_class_mapping
+from medidistill.pipeline.runfolder.progress import Bar, say
 from medidistill.record import RunRecord
 
 __all__ = ["OWN", "merge", "score", "train"]
@@ -174,8 +174,8 @@ def merge(
         output: new folder.
         name: title of the card.
         rename: old class name -> new class name, for hospitals that call one class by different names.
-        classes: mapping file (`medidistill.pipeline.class_mapping`), for hospitals with different sets of classes;
-            instead of `rename`.
+        classes: mapping file (`medidistill.pipeline.comparison.class_mapping`), for hospitals with different sets of
+            classes; instead of `rename`.
         evaluate: labelled X-rays to score the merged set and each part on; None: not evaluated.
         networks: fresh networks a set, with `evaluate`.
         seed: of the evaluation.

@@ -17,7 +17,7 @@ from medidistill.distillation.statistics_images import distil_statistics
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator
-from medidistill.pipeline.arms import method_config
+from medidistill.pipeline.comparison.arms import method_config
 from medidistill.pipeline.work import RunContext
 from medidistill.results.history import HistoryEntry
 

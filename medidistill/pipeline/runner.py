@@ -11,14 +11,14 @@ from medidistill.distillation import Ranks
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.evaluate import Comparison
 from medidistill.files import private_umask
-from medidistill.pipeline.arms import methods
-from medidistill.pipeline.config_file import load_config
-from medidistill.pipeline.journal import Journal
-from medidistill.pipeline.machine import set_up
-from medidistill.pipeline.memory import check
-from medidistill.pipeline.planning import Plan, make_plan
-from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.sinks import Sink
+from medidistill.pipeline.comparison.arms import methods
+from medidistill.pipeline.config_io.config_file import load_config
+from medidistill.pipeline.planning.machine import set_up
+from medidistill.pipeline.planning.memory import check
+from medidistill.pipeline.planning.planning import Plan, make_plan
+from medidistill.pipeline.runfolder.journal import Journal
+from medidistill.pipeline.runfolder.run_folder import RunFolder
+from medidistill.pipeline.runfolder.sinks import Sink
 from medidistill.pipeline.stages import position, stage_names, stages_of
 from medidistill.pipeline.stages.experts import experts
 from medidistill.pipeline.stages.ingest import source_of
@@ -121,7 +121,7 @@ def run(
         progress: draw bars on stderr.
         stop: where requests to stop arrive.
         command: how the run was started, for the record.
-        sinks: where else the progress goes, see `medidistill.pipeline.sinks`.
+        sinks: where else the progress goes, see `medidistill.pipeline.runfolder.sinks`.
 
     Returns:
         The comparison, None where `until` ends before it; everything else is in `output`.

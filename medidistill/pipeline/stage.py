@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from medidistill.config import RunConfig
-    from medidistill.pipeline.memory import Need
-    from medidistill.pipeline.run_folder import RunFolder
-    from medidistill.pipeline.survey import Survey
+    from medidistill.pipeline.planning.memory import Need
+    from medidistill.pipeline.planning.survey import Survey
+    from medidistill.pipeline.runfolder.run_folder import RunFolder
     from medidistill.pipeline.work import RunContext
 
 __all__ = ["Estimate", "Stage"]

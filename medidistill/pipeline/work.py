@@ -15,11 +15,11 @@ from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.files import sha256_file
 from medidistill.patient_units import PatientUnits
-from medidistill.pipeline.journal import Journal
-from medidistill.pipeline.memory import Need, check
+from medidistill.pipeline.planning.memory import Need, check
 from medidistill.pipeline.prepared import PreparedData
-from medidistill.pipeline.progress import Bar, say
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.runfolder.journal import Journal
+from medidistill.pipeline.runfolder.progress import Bar, say
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Stage
 from medidistill.pipeline.stopping import GracefulShutdown
 from medidistill.privacy import Event, ProvenanceLog, cohort

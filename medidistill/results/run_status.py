@@ -19,7 +19,7 @@ class RunStatus(TypedDict, total=False):
 
     Args:
         format: version of the file.
-        state: see `medidistill.pipeline.journal.State`.
+        state: see `medidistill.pipeline.runfolder.journal.State`.
         command: sub-command at work.
         pid: of its process.
         started: ISO time.
@@ -37,7 +37,7 @@ class RunStatus(TypedDict, total=False):
         error: why it failed, or was not released.
         exit_code: once it has ended.
         released: whether the bundle passed the privacy gate; None without a bundle.
-        release_check: see `medidistill.pipeline.release_check`; None before ingest.
+        release_check: see `medidistill.pipeline.release.release_check`; None before ingest.
         verdict: see `medidistill.results.verdict`; None before the comparison.
     """
 

@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 from medidistill.cli import main
 from medidistill.evaluate import ArmRun
 from medidistill.pipeline import RunFolder, app_file
+from medidistill.pipeline.comparison.scored_labels import save_scored_labels
 from medidistill.pipeline.prepared import load_split
-from medidistill.pipeline.scored_labels import save_scored_labels
 
 
 def words(path) -> list[str]:

@@ -11,8 +11,8 @@ import pytest
 from medidistill.cli.parser import make_parser
 from medidistill.config import RunConfig
 from medidistill.pipeline import RunFolder
-from medidistill.pipeline.intake_folder import IntakeFolder
-from medidistill.pipeline.journal import Journal
+from medidistill.pipeline.runfolder.journal import Journal
+from medidistill.pipeline.unattended.intake_folder import IntakeFolder
 
 HEAVY = ["torch", "numpy", "pandas", "scipy", "monai", "pydicom", "pynetdicom", "PIL", "matplotlib", "sklearn", "tqdm"]
 HEAVY += ["cattrs", "pydantic", "streamlit", "safetensors", "highdicom", "torchvision"]

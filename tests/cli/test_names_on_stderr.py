@@ -20,7 +20,7 @@ from medidistill.cli import main
 from medidistill.cli.parser import make_parser
 from medidistill.cli.private_output import fail, keep_library_messages
 from medidistill.errors import IngestError, ResourceError
-from medidistill.pipeline.withholding import make_public, withhold_names
+from medidistill.pipeline.runfolder.withholding import make_public, withhold_names
 
 NAMES = ("KOWALCZYK", "Thistlewood", "ID-77310", "ACC90210")
 KEY = "0123456789abcdef" * 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medidistill.cli import main
-from medidistill.pipeline.resources import PIPELINES, pipeline_folders
+from medidistill.pipeline.config_io.resources import PIPELINES, pipeline_folders
 
 
 def test_every_folder_but_the_configurations_is_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

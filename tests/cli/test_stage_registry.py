@@ -13,7 +13,7 @@ from medidistill.config import digest
 from medidistill.errors import ConfigError
 from medidistill.files import write_text
 from medidistill.pipeline import RunFolder, load_config, working
-from medidistill.pipeline.run_folder import _MANAGED_ENTRIES
+from medidistill.pipeline.runfolder.run_folder import _MANAGED_ENTRIES
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.stages import STAGES, kinds_before, position, stage_class, stage_names, stage_title, stages_of
 

@@ -19,7 +19,7 @@ from medidistill.cli import main
 from medidistill.errors import ResourceError
 from medidistill.export import verify
 from medidistill.pipeline import read_status
-from medidistill.pipeline.bundle_delivery import deliver_bundle
+from medidistill.pipeline.release.bundle_delivery import deliver_bundle
 
 from ..export.bundle_example import make_set, write
 from .test_disk_and_memory import ROOM, resize, small_disk, used

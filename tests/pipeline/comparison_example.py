@@ -22,8 +22,8 @@ from medidistill.config import (
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.export import write_bundle
 from medidistill.pipeline import GracefulShutdown, RunFolder
-from medidistill.pipeline.journal import Journal
 from medidistill.pipeline.prepared import save_split
+from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 

@@ -9,7 +9,7 @@ from medidistill.config import ExpertConfig
 from medidistill.distillation import Experts, expert_labels, train_experts
 from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun, run_arm
-from medidistill.pipeline.arms import chosen_form, make_arm
+from medidistill.pipeline.comparison.arms import chosen_form, make_arm
 
 from .comparison_example import ready_run
 

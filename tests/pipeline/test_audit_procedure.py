@@ -11,8 +11,8 @@ import torch
 from medidistill.config import DistillConfig, ExpertConfig, NetworkConfig, TrainingConfig
 from medidistill.distillation import train_experts
 from medidistill.distilled_set import DistilledSet, Normalisation
-from medidistill.pipeline import auditing
-from medidistill.pipeline.auditing import Procedure, until_chosen
+from medidistill.pipeline.release import auditing
+from medidistill.pipeline.release.auditing import Procedure, until_chosen
 from medidistill.privacy.shadows import log_probabilities
 
 DISTILL = DistillConfig(

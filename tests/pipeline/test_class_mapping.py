@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medidistill.errors import ConfigError
-from medidistill.pipeline.class_mapping import load_class_mapping
+from medidistill.pipeline.comparison.class_mapping import load_class_mapping
 
 GOOD = """\
 classes: [COVID-19, Normal]

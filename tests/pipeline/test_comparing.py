@@ -13,9 +13,9 @@ import torch
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate import ArmRun
-from medidistill.pipeline.arms import cell_file
+from medidistill.pipeline.comparison.arms import cell_file
+from medidistill.pipeline.comparison.scored_labels import load_scored_labels
 from medidistill.pipeline.prepared import load_split
-from medidistill.pipeline.scored_labels import load_scored_labels
 from medidistill.pipeline.stages.evaluate import evaluate
 
 from .comparison_example import SMALL, bundle, ready_run, squares, write_folder
@@ -182,7 +182,7 @@ def test_all_real_images_are_trained_once_for_every_number_of_distilled_ones(tmp
 
 
 def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
-    from medidistill.pipeline import cells
+    from medidistill.pipeline.comparison import cells
 
     asked = []
     real = cells.run_arm

@@ -7,7 +7,7 @@ import pytest
 from medidistill.config import PolicyConfig, RunConfig, digest
 from medidistill.config.fields import digested
 from medidistill.errors import ConfigError
-from medidistill.pipeline.config_file import (
+from medidistill.pipeline.config_io.config_file import (
     HEADER,
     Setting,
     differences,
@@ -16,7 +16,7 @@ from medidistill.pipeline.config_file import (
     load_config,
     load_section,
 )
-from medidistill.pipeline.resources import preset_files
+from medidistill.pipeline.config_io.resources import preset_files
 
 
 def _write(tmp_path, text):

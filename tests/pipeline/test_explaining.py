@@ -13,8 +13,8 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun
 from medidistill.files import write_text
 from medidistill.pipeline import RunFolder, clean, dump_config, load_config
-from medidistill.pipeline.arms import cell_file
-from medidistill.pipeline.explaining import explanations
+from medidistill.pipeline.comparison.arms import cell_file
+from medidistill.pipeline.comparison.explaining import explanations
 from medidistill.pipeline.stages.evaluate import evaluate
 from medidistill.pipeline.stages.report import report
 

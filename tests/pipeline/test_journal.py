@@ -17,10 +17,10 @@ from medidistill.errors import (
     ResourceError,
     StoppedError,
 )
-from medidistill.pipeline.journal import Journal
-from medidistill.pipeline.redaction import public_message
-from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.status import describe, duration, read_status
+from medidistill.pipeline.runfolder.journal import Journal
+from medidistill.pipeline.runfolder.redaction import public_message
+from medidistill.pipeline.runfolder.run_folder import RunFolder
+from medidistill.pipeline.runfolder.status import describe, duration, read_status
 
 SECRET = "PHANTOM^ANNA"
 
@@ -36,7 +36,7 @@ def folder(tmp_path):
 def clock(monkeypatch):
     """Time that the test moves."""
     now = [1000.0]
-    monkeypatch.setattr("medidistill.pipeline.journal.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("medidistill.pipeline.runfolder.journal.time.monotonic", lambda: now[0])
     return now
 
 

@@ -11,7 +11,7 @@ from medidistill.cli.parser import make_parser
 from medidistill.config import DistillConfig, RunConfig
 from medidistill.errors import ConfigError, as_known
 from medidistill.pipeline import RunFolder
-from medidistill.pipeline.machine import device_named, set_up
+from medidistill.pipeline.planning.machine import device_named, set_up
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 
 from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, NetworkConfig, RunConfig
 from medidistill.errors import ResourceError
-from medidistill.pipeline.memory import Need, available, check, distill_need, experts_need
+from medidistill.pipeline.planning.memory import Need, available, check, distill_need, experts_need
 
 CPU = torch.device("cpu")
 CONFIG = RunConfig(
@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_refused_with_figures_and_the_setting_that_helps_mo
 def test_a_limit_on_the_process_counts() -> None:
     script = (
         "import os, resource, torch\n"
-        "from medidistill.pipeline.memory import available\n"
+        "from medidistill.pipeline.planning.memory import available\n"
         "held = int(open('/proc/self/statm').read().split()[0]) * os.sysconf('SC_PAGE_SIZE')\n"
         "resource.setrlimit(resource.RLIMIT_AS, (held + 2**28, resource.RLIM_INFINITY))\n"
         "print(available(torch.device('cpu')))\n"
@@ -79,7 +79,7 @@ from medidistill.config import DistillConfig, ExpertConfig, IngestConfig, Networ
 from medidistill.distillation import DistillProblem, distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.networks import raise_malloc_thresholds
-from medidistill.pipeline.memory import distill_need, experts_need
+from medidistill.pipeline.planning.memory import distill_need, experts_need
 
 kind, folder = sys.argv[1:]
 raise_malloc_thresholds()

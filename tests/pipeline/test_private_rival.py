@@ -9,7 +9,7 @@ from torch import nn
 
 from medidistill.config import DPConfig, ExpertConfig, NetworkConfig
 from medidistill.evaluate import run_arm
-from medidistill.pipeline.private_rival import _subtract_log_prior, private_rival
+from medidistill.pipeline.comparison.private_rival import _subtract_log_prior, private_rival
 from medidistill.pipeline.work import RunContext
 
 from .comparison_example import ready_run

@@ -6,8 +6,8 @@ import pytest
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, ResourceError
-from medidistill.pipeline.config_file import load_config
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.config_io.config_file import load_config
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 
 
 @pytest.fixture

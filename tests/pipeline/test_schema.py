@@ -10,9 +10,9 @@ from ruamel.yaml import YAML
 
 from medidistill.cli import main
 from medidistill.config import RunConfig, as_dict
-from medidistill.pipeline.config_file import environment_settings, load_config
-from medidistill.pipeline.resources import preset_files, schema_file
-from medidistill.pipeline.schema import config_schema, config_template
+from medidistill.pipeline.config_io.config_file import environment_settings, load_config
+from medidistill.pipeline.config_io.resources import preset_files, schema_file
+from medidistill.pipeline.config_io.schema import config_schema, config_template
 
 VALIDATOR = jsonschema.Draft7Validator(config_schema())
 

@@ -8,9 +8,9 @@ import pytest
 
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError
-from medidistill.pipeline.journal import Journal
-from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.sinks import PrometheusFile, make_sinks
+from medidistill.pipeline.runfolder.journal import Journal
+from medidistill.pipeline.runfolder.run_folder import RunFolder
+from medidistill.pipeline.runfolder.sinks import PrometheusFile, make_sinks
 
 
 @pytest.fixture

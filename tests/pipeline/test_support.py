@@ -12,10 +12,10 @@ from medidistill.cli import main
 from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import write_json, write_text
-from medidistill.pipeline.config_file import dump_config, load_config
-from medidistill.pipeline.journal import Journal
-from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.support import make_support_package
+from medidistill.pipeline.config_io.config_file import dump_config, load_config
+from medidistill.pipeline.runfolder.journal import Journal
+from medidistill.pipeline.runfolder.run_folder import RunFolder
+from medidistill.pipeline.runfolder.support import make_support_package
 from medidistill.record import RunRecord
 
 PLANTED = "PHANTOM^PLANTED"

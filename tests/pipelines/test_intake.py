@@ -34,8 +34,8 @@ from medidistill.export import verify
 from medidistill.ingest import generate_phantom
 from medidistill.ingest.pacs.receive import Receiver
 from medidistill.ingest.pacs.study_spool import Arrival, StudySpool, list_spool, taking
-from medidistill.pipeline.intake_folder import IntakeFolder
-from medidistill.pipeline.intake_status import read_intake_status
+from medidistill.pipeline.unattended.intake_folder import IntakeFolder
+from medidistill.pipeline.unattended.intake_status import read_intake_status
 
 from ..faults.workplace import note
 from ..killing import KillAt, finish, reach, start, wait

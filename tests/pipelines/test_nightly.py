@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from medidistill.cli import main
-from medidistill.pipeline.nightly_notes import list_inbox
+from medidistill.pipeline.unattended.nightly_notes import list_inbox
 
 from ..faults.workplace import note
 from ..killing import KeepManifests, KillAt, finish, reach, start, wait

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from medidistill.cli.parser import make_parser
 from medidistill.errors import MedidistillError, ResourceError, StoppedError
 from medidistill.pipeline import load_config, preset_files
-from medidistill.pipeline.release_check import SplitCounts, check_release
+from medidistill.pipeline.release.release_check import SplitCounts, check_release
 
 
 @pytest.fixture

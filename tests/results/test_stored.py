@@ -18,7 +18,7 @@ import pytest
 from medidistill.config import PolicyConfig
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate.clinical import ProbeData
-from medidistill.pipeline.status import describe
+from medidistill.pipeline.runfolder.status import describe
 from medidistill.privacy.events import Claim, Event, ProvenanceLog
 from medidistill.privacy.gate import Budget, Override, apply_overrides, evaluate_policy
 from medidistill.privacy.statement import privacy_statement

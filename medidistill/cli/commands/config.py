@@ -39,7 +39,7 @@ def _config(arguments: Namespace, stop: Any) -> None:
     from medidistill.cli.shared import settings_of
     from medidistill.errors import ConfigError
     from medidistill.pipeline import config_schema, config_template, dump_config, load_config, schema_file
-    from medidistill.pipeline.arms import methods
+    from medidistill.pipeline.comparison.arms import methods
 
     if arguments.action == "schema":
         print(json.dumps(config_schema(), indent=2))

@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
 def _export(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.errors import ConfigError
     from medidistill.pipeline import RunFolder, working
-    from medidistill.pipeline.releasing import Override
+    from medidistill.pipeline.release.releasing import Override
     from medidistill.pipeline.stages.export import export
 
     if (arguments.override or arguments.reason or arguments.by) and not arguments.release:

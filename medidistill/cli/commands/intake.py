@@ -71,7 +71,7 @@ def add(commands: Any) -> None:
 
 
 def _errors(arguments: argparse.Namespace) -> Path:
-    from medidistill.pipeline.redaction import DETAILS
+    from medidistill.pipeline.runfolder.redaction import DETAILS
 
     return Path(arguments.root / DETAILS)
 
@@ -91,7 +91,7 @@ def _listen(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
     from medidistill.files import private_umask
     from medidistill.ingest.pacs.receive import Receiver
     from medidistill.ingest.pacs.study_spool import StudySpool
-    from medidistill.pipeline.intake_folder import IntakeFolder
+    from medidistill.pipeline.unattended.intake_folder import IntakeFolder
 
     with private_umask():
         folder = IntakeFolder.create(arguments.root)
@@ -107,8 +107,8 @@ def _listen(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
 def _process(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
     from medidistill.cli.shared import settings_of
     from medidistill.pipeline import load_config, make_sinks
-    from medidistill.pipeline.intake import IntakeSettings, process
-    from medidistill.pipeline.intake_folder import IntakeFolder
+    from medidistill.pipeline.unattended.intake import IntakeSettings, process
+    from medidistill.pipeline.unattended.intake_folder import IntakeFolder
 
     if arguments.labels is None:
         raise ConfigError("--labels is missing: name the CSV of labels by sop_instance_uid or accession_number")
@@ -145,8 +145,8 @@ def _process(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
 
 
 def _purge(arguments: argparse.Namespace, stop: GracefulShutdown) -> None:
-    from medidistill.pipeline.intake import purge
-    from medidistill.pipeline.intake_folder import IntakeFolder
+    from medidistill.pipeline.unattended.intake import purge
+    from medidistill.pipeline.unattended.intake_folder import IntakeFolder
 
     if arguments.batch is None:
         raise ConfigError("BATCH is missing: name the batch whose images are to be removed")

@@ -36,7 +36,7 @@ def _log(arguments: Namespace, stop: Any) -> None:
     import json
 
     from medidistill.chained_log import read_chain
-    from medidistill.pipeline import release_log
+    from medidistill.pipeline.release import release_log
 
     path = arguments.log / release_log.NAME if arguments.log.is_dir() else arguments.log
     chain = read_chain(path)

@@ -39,8 +39,8 @@ def add(commands: Any) -> None:
 
 
 def _errors(arguments: Namespace) -> Path:
-    from medidistill.pipeline.nightly_notes import FOLDER
-    from medidistill.pipeline.redaction import DETAILS
+    from medidistill.pipeline.runfolder.redaction import DETAILS
+    from medidistill.pipeline.unattended.nightly_notes import FOLDER
 
     return Path(arguments.runs / FOLDER / DETAILS)
 
@@ -49,7 +49,7 @@ def _nightly(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.cli.shared import settings_of
     from medidistill.errors import MedidistillError
     from medidistill.pipeline import load_config, make_sinks
-    from medidistill.pipeline.nightly import run_night
+    from medidistill.pipeline.unattended.nightly import run_night
 
     config = load_config(arguments.config, settings_of(arguments))
     night = run_night(

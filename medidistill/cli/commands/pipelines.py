@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 def _pipelines(arguments: Namespace, stop: Any) -> None:
     from medidistill.errors import ConfigError, did_you_mean
-    from medidistill.pipeline.resources import PIPELINES, copy_pipeline, pipeline_folders
+    from medidistill.pipeline.config_io.resources import PIPELINES, copy_pipeline, pipeline_folders
 
     folders = pipeline_folders()
     if arguments.action == "list":

@@ -50,8 +50,8 @@ def _push(arguments: Namespace, stop: Any) -> None:
     from medidistill.export import require_verified
     from medidistill.export.push import Peer, dicom_part, push_dicomweb, push_dimse
     from medidistill.files import sha256_file
-    from medidistill.pipeline import release_log
-    from medidistill.pipeline.progress import Bar
+    from medidistill.pipeline.release import release_log
+    from medidistill.pipeline.runfolder.progress import Bar
 
     peer = None
     if arguments.pacs:

@@ -32,9 +32,9 @@ def _status(arguments: Namespace, stop: Any) -> None:
     import dataclasses
     import json
 
-    from medidistill.pipeline.intake_folder import IntakeFolder
-    from medidistill.pipeline.intake_status import describe_intake, read_intake_status
-    from medidistill.pipeline.status import describe, read_status
+    from medidistill.pipeline.runfolder.status import describe, read_status
+    from medidistill.pipeline.unattended.intake_folder import IntakeFolder
+    from medidistill.pipeline.unattended.intake_status import describe_intake, read_intake_status
 
     path = arguments.output
     if IntakeFolder(path).is_intake():

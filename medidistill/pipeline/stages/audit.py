@@ -9,14 +9,14 @@ from medidistill.config import RunConfig, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.files import read_json, write_json, write_text
 from medidistill.machine import available_cores
-from medidistill.pipeline.arms import candidate_methods, delivery
-from medidistill.pipeline.auditing import non_members, procedure_of
+from medidistill.pipeline.comparison.arms import candidate_methods, delivery
+from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import private_folder
-from medidistill.pipeline.progress import say
-from medidistill.pipeline.release_check import check_after_ingest
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.release.auditing import non_members, procedure_of
+from medidistill.pipeline.release.release_check import check_after_ingest
+from medidistill.pipeline.runfolder.progress import say
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
-from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.work import RunContext
 from medidistill.privacy import audit as attack
 from medidistill.privacy import profile_named

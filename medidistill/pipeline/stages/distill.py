@@ -12,14 +12,14 @@ from medidistill.distillation import distill as distill_images
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
-from medidistill.pipeline.arms import SCORING_NETWORKS, method_config, methods, training_of, validation_score
-from medidistill.pipeline.memory import Need, distill_need
-from medidistill.pipeline.progress import say
+from medidistill.pipeline.comparison.arms import SCORING_NETWORKS, method_config, methods, training_of, validation_score
+from medidistill.pipeline.planning.memory import Need, distill_need
+from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.released_statistics import distil_released
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.runfolder.progress import say
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.stages.experts import at_side, expert_files, pool_stage, train_pool
-from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.work import RunContext
 from medidistill.results.history import HistoryEntry
 

@@ -12,17 +12,17 @@ from medidistill.distilled_set import LabelledImages
 from medidistill.evaluate import ArmRun, Comparison, compare_scores, resample_scores
 from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.files import read_json, write_json, write_text
-from medidistill.pipeline.arms import compared, delivery
-from medidistill.pipeline.cells import ComparisonInputs, comparison_inputs, fingerprint, run_cells
-from medidistill.pipeline.clinical import write_clinical
-from medidistill.pipeline.external import external_set, external_units
+from medidistill.pipeline.comparison.arms import compared, delivery
+from medidistill.pipeline.comparison.cells import ComparisonInputs, comparison_inputs, fingerprint, run_cells
+from medidistill.pipeline.comparison.clinical import write_clinical
+from medidistill.pipeline.comparison.external import external_set, external_units
+from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
+from medidistill.pipeline.comparison.scored_labels import save_scored_labels
+from medidistill.pipeline.comparison.verdict import keep_delivered_verdict, write_verdicts
+from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
-from medidistill.pipeline.private_rival import NAME as DP_FULL
-from medidistill.pipeline.run_folder import RunFolder
-from medidistill.pipeline.scored_labels import save_scored_labels
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
-from medidistill.pipeline.survey import Survey
-from medidistill.pipeline.verdict import keep_delivered_verdict, write_verdicts
 from medidistill.pipeline.work import RunContext
 
 __all__ = ["Evaluate", "evaluate"]

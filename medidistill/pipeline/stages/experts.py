@@ -11,12 +11,12 @@ from torch import Tensor
 from medidistill.config import ExpertConfig, RunConfig, digest
 from medidistill.distillation import at_coarse_side, expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError
-from medidistill.pipeline.arms import check_ipc, method_config, methods
-from medidistill.pipeline.memory import Need, experts_need
+from medidistill.pipeline.comparison.arms import check_ipc, method_config, methods
+from medidistill.pipeline.planning.memory import Need, experts_need
+from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
-from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.work import RunContext
 
 __all__ = ["Experts", "at_side", "expert_files", "experts", "pool_folder", "pool_stage", "train_pool", "with_noise"]

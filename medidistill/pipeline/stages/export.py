@@ -14,15 +14,15 @@ from medidistill.evaluate import ArmRun
 from medidistill.export import write_bundle
 from medidistill.files import read_json
 from medidistill.jsontypes import JsonObject  # facts of a stage, see `RunRecord.stages`
-from medidistill.pipeline.arms import Delivery, cell_file, delivery
-from medidistill.pipeline.release_check import release_wanted
-from medidistill.pipeline.releasing import Override, Release, only_release, release
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.comparison.arms import Delivery, cell_file, delivery
+from medidistill.pipeline.comparison.verdict import keep_delivered_verdict
+from medidistill.pipeline.planning.survey import Survey
+from medidistill.pipeline.release.release_check import release_wanted
+from medidistill.pipeline.release.releasing import Override, Release, only_release, release
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.stages import kinds_before
 from medidistill.pipeline.stages.report import report
-from medidistill.pipeline.survey import Survey
-from medidistill.pipeline.verdict import keep_delivered_verdict
 from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 from medidistill.results.comparison import Comparison

@@ -9,12 +9,12 @@ from medidistill.config import digest
 from medidistill.errors import ConfigError
 from medidistill.files import translate_os_errors
 from medidistill.patient_units import FACT
+from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
-from medidistill.pipeline.progress import say
-from medidistill.pipeline.release_check import check_after_ingest
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.release.release_check import check_after_ingest
+from medidistill.pipeline.runfolder.progress import say
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
-from medidistill.pipeline.survey import Survey
 from medidistill.pipeline.work import RunContext
 
 if TYPE_CHECKING:

@@ -28,14 +28,14 @@ from medidistill.files import (
     write_json,
     write_text,
 )
-from medidistill.pipeline.arms import delivery
-from medidistill.pipeline.explaining import explanations
+from medidistill.pipeline.comparison.arms import delivery
+from medidistill.pipeline.comparison.explaining import explanations
+from medidistill.pipeline.comparison.verdict import images_by_site, keep_delivered_verdict
+from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData, private_folder
-from medidistill.pipeline.releasing import release
-from medidistill.pipeline.run_folder import RunFolder
+from medidistill.pipeline.release.releasing import release
+from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
-from medidistill.pipeline.survey import Survey
-from medidistill.pipeline.verdict import images_by_site, keep_delivered_verdict
 from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 from medidistill.report import (

@@ -1,0 +1,318 @@
+"""What is compared, how each arm may be trained, and the score that distillation is steered by."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from medidistill.config import (
+    DEFAULT_METHOD,
+    METHODS,
+    DistillConfig,
+    RunConfig,
+    TrainingConfig,
+    preferred_method,
+    with_settings,
+)
+from medidistill.distillation import Experts, expert_labels
+from medidistill.distilled_set import DistilledSet, LabelledImages
+from medidistill.errors import ConfigError, did_you_mean
+from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
+from medidistill.packed_images import PackedImages
+from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
+from medidistill.pipeline.comparison.private_rival import private_rival
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.pipeline.runfolder.run_folder import RunFolder
+from medidistill.seeding import derive_seed, stream
+
+__all__ = [
+    "FULL",
+    "Delivery",
+    "candidate_methods",
+    "cell_file",
+    "check_ipc",
+    "chosen_form",
+    "compared",
+    "delivery",
+    "make_arm",
+    "method_config",
+    "methods",
+    "training_of",
+    "validation_score",
+]
+
+SCORING_NETWORKS = 2
+FULL = "full"  # all real images, whatever the number of distilled ones
+PACKED = "packed"  # the control of a packed set: random real images in the same bytes
+PACKING_FACTORS = (1, 2, 4)
+_SMALLEST_SIDE = 4
+_RATES = (1.0, 3.0)
+
+
+def methods(config: RunConfig) -> tuple[str, ...]:
+    """Return the distillation methods that this run needs."""
+    wanted = tuple(method for method in METHODS if method in config.evaluate.arms) or (DEFAULT_METHOD,)
+    weighted = [method for method in wanted if METHODS[method].needs_weights]
+    if weighted and not config.distill.importance.enabled:
+        raise ConfigError(
+            f"distill.importance.enabled=False: {weighted[0]!r} without W is trajectory matching with w = 1; set it to "
+            f"true, or take {', '.join(weighted)} out of evaluate.arms and leave mtt in"
+        )
+    for method in wanted:
+        start = config.distill_by(method).start_from
+        if start and (start not in wanted or list(METHODS).index(start) >= list(METHODS).index(method)):
+            earlier = ", ".join(list(METHODS)[: list(METHODS).index(method)])
+            raise ConfigError(
+                f"{method} begins with the set of {start!r} (distill.start_from), which must be compared too and be "
+                f"one of {earlier}; add it to evaluate.arms"
+            )
+    for method in wanted:
+        twin = METHODS[method].twin_without_augmentation
+        if twin and config.distill_by(method).augment == config.distill_by(twin).augment:
+            raise ConfigError(
+                f"evaluate.arms: {method!r} without distill.augment is {twin!r}; set some augmentation or take one out"
+            )
+    return wanted
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Which method's set is handed over, and why.
+
+    Args:
+        method: the method.
+        scores: mean balanced accuracy on validation of every method that was compared for it; empty where the
+            configuration names the method, where there is only one, or where nothing was evaluated yet.
+    """
+
+    method: str
+    scores: Mapping[str, float]
+
+
+def delivery(config: RunConfig, folder: RunFolder) -> Delivery:
+    """Return the method whose set is audited and exported, by the rule of `deliver`.
+
+    `auto` takes the best mean balanced accuracy on validation of the first architecture, the earlier method on a tie.
+    Before the evaluation, and where experts are private (a choice on patients would be a touch without a mechanism),
+    it takes the preferred method of the registry where that is compared, else the last one.
+    """
+    wanted = candidate_methods(config)
+    if config.deliver != "auto":
+        return Delivery(config.deliver, {})
+    cells = {method: cell_file(folder, method, config.evaluate.architectures[0]) for method in wanted}
+    chosen_by_rule = len(wanted) == 1 or config.experts.dp.enabled
+    if chosen_by_rule or not all(cell.is_file() for cell in cells.values()):
+        return Delivery(preferred_method(wanted), {})
+    scores = {method: ArmRun.load(cell).val_score for method, cell in cells.items()}
+    return Delivery(max(scores, key=lambda method: scores[method]), scores)
+
+
+def candidate_methods(config: RunConfig) -> tuple[str, ...]:
+    """Return the methods one of which is delivered, as far as that is known without an evaluation."""
+    return methods(config) if config.deliver == "auto" else (config.deliver,)
+
+
+def cell_file(folder: RunFolder, arm: str, architecture: str) -> Path:
+    """Return the file of one cell of the comparison."""
+    return folder.evaluate / "cells" / f"{arm}-{architecture}.safetensors"
+
+
+def compared(config: RunConfig) -> tuple[str, ...]:
+    """Return the arms in the order of the table: where experts are private, with `dp_full` after `full`.
+
+    It has the ConvNet alone, which treats every image by itself; most other networks do not.
+    """
+    arms = config.evaluate.arms
+    if not config.experts.dp.enabled or "convnet" not in config.evaluate.architectures:
+        return arms
+    place = arms.index("full") + 1 if "full" in arms else 0
+    return (*arms[:place], DP_FULL, *arms[place:])
+
+
+def method_config(config: RunConfig, method: str) -> DistillConfig:
+    """Return the distillation settings of `method`. Raises `ConfigError` for an unknown one."""
+    if method not in METHODS:
+        raise ConfigError(f"--method {method}: must be one of {', '.join(METHODS)}{did_you_mean(method, METHODS)}")
+    return config.distill_by(method)
+
+
+def training_of(config: RunConfig, method: str) -> TrainingConfig:
+    """Return the training that a set of `method` carries: SGD at its alpha, or AdamW where it has no alpha."""
+    rules = config.evaluate
+    return rules.small_set_training if method_config(config, method).learns_alpha else rules.adaptive.plain_training()
+
+
+def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
+    """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
+    smallest = min(counts, key=lambda name: counts[name])
+    rivals = [arm for arm in config.evaluate.arms if arm in ("random", PACKED, "kmeans", "herding")]
+    rivals += ["init=real"] if config.distill.init == "real" else []
+    if rivals and config.distill.ipc > counts[smallest]:
+        raise ConfigError(
+            f"distill.ipc={config.distill.ipc}: class {smallest!r} has only {counts[smallest]} training images "
+            f"(needed by {', '.join(rivals)}); use distill.ipc <= {counts[smallest]} or add images"
+        )
+
+
+def candidates(base: TrainingConfig, rate: float, adaptive: TrainingConfig) -> tuple[TrainingConfig, ...]:
+    """Return the trainings that validation may choose from.
+
+    Plain SGD at a constant rate, which is how a student is trained while images are distilled, and `base` with its
+    momentum m and schedule; each at `rate` and at three times `rate`. A rate r with momentum moves as far as
+    r / (1 - m) without, so `base` gets (1 - m) times the rate. Then `adaptive` at its rate and at a third of it. Real
+    and distilled arms get the same number of choices, so that neither is favoured by tuning.
+    """
+    by_sgd = (
+        choice
+        for factor in _RATES
+        for choice in (
+            dataclasses.replace(base, lr=rate * factor, momentum=0.0, schedule="constant"),
+            dataclasses.replace(base, lr=rate * factor * (1 - base.momentum)),
+        )
+    )
+    return (*by_sgd, *(dataclasses.replace(adaptive, lr=adaptive.lr / factor) for factor in _RATES))
+
+
+def _full_trainings(config: RunConfig, images: int) -> tuple[TrainingConfig, ...]:
+    """Return how networks may be trained on all real images: by SGD, and by AdamW for one or two times the epochs."""
+    rules, size = config.evaluate, min(config.experts.batch_size, images)
+    steps = rules.full_epochs * math.ceil(images / size)
+    by_sgd = dataclasses.replace(
+        rules.small_set_training, steps=steps, batch_size=size, lr=rules.full_lr, augment=config.experts.augment
+    )
+    adaptive = dataclasses.replace(rules.adaptive.plain_training(), batch_size=size)
+    return (by_sgd, *(dataclasses.replace(adaptive, steps=times * steps) for times in (1, 2)))
+
+
+def make_arm(
+    name: str,
+    config: RunConfig,
+    data: PreparedData,
+    distilled: Mapping[str, DistilledSet],
+    experts: Experts | None = None,
+) -> Arm:
+    """Return the arm `name` of the comparison, its images normalised.
+
+    A few real images get a second form, labelled by the experts as a distilled set may be; validation chooses.
+
+    Args:
+        name: `full`, `dp_full`, `random`, `packed`, `kmeans`, `herding`, or a key of `distilled`.
+        config: the run.
+        data: prepared real images; only the training split is used here.
+        distilled: the distilled set of each method, and of each bundle from elsewhere.
+        experts: a pool that may label real images; None: real images have their class alone.
+    """
+    small, ipc, train = config.evaluate.small_set_training, config.distill.ipc, data.train
+    adaptive = config.evaluate.adaptive.plain_training()
+    if name in distilled:
+        chosen = distilled[name]
+        info = {"ipc": len(chosen) // chosen.num_classes}
+        # alpha is the rate of an SGD student; a set that was matched at fixed networks has none of its own
+        rate = chosen.alpha if chosen.training.optimizer == "sgd" else small.lr / (1 - small.momentum)
+        return Arm(name, chosen.images, chosen.targets, candidates(small, rate, adaptive), info)
+    if name == DP_FULL:
+        return private_rival(config, data)
+    images = data.normalisation.apply(train.images)
+    if name == FULL:
+        trainings = _full_trainings(config, len(train))
+        return Arm(name, images, train.labels, trainings, {"epochs": config.evaluate.full_epochs})
+    if name == PACKED:
+        return _packed(config, images, train, experts)
+    if name == "random":
+        index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
+    elif name == "herding":
+        index = herding_subset(images, train.labels, ipc, train.class_names)
+    else:
+        index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
+    trainings = candidates(small, small.lr / (1 - small.momentum), adaptive)
+    arm = Arm(name, images[index], train.labels[index], trainings, {"ipc": ipc})
+    by_experts = _labelled_by_experts(arm, experts, train, adaptive)
+    return dataclasses.replace(arm, forms=by_experts)
+
+
+def _labelled_by_experts(
+    arm: Arm, experts: Experts | None, train: LabelledImages, training: TrainingConfig
+) -> tuple[Arm, ...]:
+    """Return the arm with the experts' labels, none where there is no pool."""
+    if experts is None:
+        return ()
+    labels = expert_labels(experts, arm.images, torch.bincount(train.labels, minlength=train.num_classes).tolist())
+    return (dataclasses.replace(arm, labels=labels, candidates=(training,), info={**arm.info, "labels": "experts"}),)
+
+
+def chosen_form(arm: Arm, cell: ArmRun) -> Arm:
+    """Return the form of `arm` that a cell was trained on: the one with the facts that the cell kept.
+
+    Raises:
+        ConfigError: no form has them; the cell is of another configuration.
+    """
+    for form in (arm, *arm.forms):
+        if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "bits", "labels")):
+            return form
+    raise ConfigError(
+        f"arm {arm.name}: no form with factor {cell.info.get('factor')} and bits {cell.info.get('bits')}; "
+        "run the evaluation again"
+    )
+
+
+def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: Experts | None) -> Arm:
+    """Return random real images in the bytes of `ipc` a class: few of full size, or more of them averaged down.
+
+    Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; where the
+    distilled sets have fewer than 8 bits a value, so have these in further forms, which hold as many more. How many
+    there are is limited by the smallest class. Each has a form with the experts' labels. Validation chooses.
+    """
+    side, ipc = images.shape[-1], config.distill.ipc
+    adaptive = config.evaluate.adaptive.plain_training()
+    smallest = int(torch.bincount(train.labels).min())
+    sets = [method_config(config, method) for method in methods(config)]
+    forms = []
+    for bits in (8, *sorted({one.stored_bits for one in sets if one.few_levels}, reverse=True)):
+        for factor in PACKING_FACTORS:
+            if side % factor or side // factor < _SMALLEST_SIDE:
+                continue
+            fitting = with_settings(config.distill, {"factor": factor, "bits": bits}).images_per_class
+            count = min(fitting, smallest)
+            index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
+            stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
+            packed = PackedImages(stored.contiguous(), side)
+            shown = packed.decode() if bits == 8 else packed.quantised(bits).decode()
+            info = {"ipc": ipc, "factor": factor, "decoded": count} | ({} if bits == 8 else {"bits": bits})
+            form = Arm(PACKED, shown, train.labels[index], (adaptive,), info)
+            forms += [form, *_labelled_by_experts(form, experts, train, adaptive)]
+    return dataclasses.replace(forms[0], forms=tuple(forms[1:]))
+
+
+def validation_score(
+    config: RunConfig, data: PreparedData, *, compile: bool = False, device: torch.device | str = "cpu"
+) -> Callable[[DistilledSet], float]:
+    """Return the score that picks the best outer step: mean balanced accuracy on validation.
+
+    Two small networks are trained on the candidate set with the recipe it carries, from the same weights and
+    batches at every step and for every method, so that scores differ by the set alone. They are none of the
+    networks that the comparison counts.
+    """
+    val_images = data.normalisation.apply(data.val.images).to(device)
+
+    def score(candidate: DistilledSet) -> float:
+        run = run_arm(
+            Arm("score", candidate.images, candidate.targets, (candidate.training,)).to(device),
+            network=config.network,
+            val_images=val_images,
+            val_labels=data.val.labels,
+            test_images=None,
+            num_classes=data.train.num_classes,
+            networks=SCORING_NETWORKS,
+            seed=derive_seed(config.seed, "score"),
+            compile=compile,
+        )
+        return run.val_score
+
+    return score

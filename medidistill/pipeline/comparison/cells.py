@@ -1,0 +1,169 @@
+"""The cells of the comparison: one arm with one architecture, trained once and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medidistill.config import METHODS, NetworkConfig, as_dict, digest
+from medidistill.distillation import Experts, expert_file
+from medidistill.distilled_set import DistilledSet, LabelledImages
+from medidistill.errors import IngestError
+from medidistill.evaluate import Arm, ArmRun, run_arm
+from medidistill.evaluate.protocol import SELECTION_NETWORKS
+from medidistill.hashing import tensor_sha256
+from medidistill.networks import should_compile
+from medidistill.pipeline.comparison.arms import FULL, cell_file, compared, make_arm
+from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
+from medidistill.pipeline.comparison.rivals import rivals
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.pipeline.runfolder.progress import say
+from medidistill.pipeline.work import RunContext
+
+__all__ = ["ComparisonInputs", "comparison_inputs", "fingerprint", "run_cells"]
+
+
+@dataclass(frozen=True)
+class ComparisonInputs:
+    """What takes part in a comparison.
+
+    Args:
+        data: prepared real images.
+        distilled: the distilled set of each arm that has one, of this run or from elsewhere.
+        external: a second test set, None where there is none.
+        basis: arm -> what names the bytes that it is trained on.
+        experts: the pool of the run, which may label real images; None where there is none, or where it is private.
+    """
+
+    data: PreparedData
+    distilled: Mapping[str, DistilledSet]
+    external: LabelledImages | None = None
+    basis: Mapping[str, str] = field(default_factory=dict)
+    experts: Experts | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms in the order of the table."""
+        return tuple(self.basis)
+
+    def inputs(self, run: RunContext, name: str, architecture: str) -> str:
+        """Return what names a cell: all that its networks and predictions rest on."""
+        config, rules = run.config, run.config.evaluate
+        return digest(
+            "cell",
+            name,
+            architecture,
+            self.basis[name],
+            self.data.digest,
+            None if self.external is None else fingerprint(self.external),
+            dataclasses.replace(config.network, name=architecture),
+            config.experts,
+            None if name == FULL else config.distill.ipc,
+            [rules.num_networks, rules.full_epochs, rules.full_lr, rules.compile, self.experts is not None],
+            rules.small_set_training,
+            rules.adaptive,
+            config.seed,
+        )
+
+
+def fingerprint(images: LabelledImages) -> str:
+    """Return what names the pixels, labels and patients of a split."""
+    return digest(tensor_sha256(images.images), images.labels.tolist(), list(images.patient_ids))
+
+
+def comparison_inputs(run: RunContext, data: PreparedData, external: LabelledImages | None) -> ComparisonInputs:
+    """Collect the arms of this run: real images, its distilled sets, bundles from elsewhere."""
+    config = run.config
+    distilled, basis = {}, {}
+    for name in compared(config):
+        basis[name] = ""
+        if name in METHODS:
+            basis[name] = run.require(f"distill/{name}", f"medidistill distill --method {name}")
+            distilled[name] = DistilledSet.load(run.folder.distill(name) / "distilled.safetensors")
+    for name, bundle in rivals(config, data.train.class_names, data.train.images.shape[1]).items():
+        distilled[name] = bundle
+        basis[name] = digest(
+            tensor_sha256(bundle.images),
+            bundle.targets.tolist(),
+            bundle.alpha,
+            as_dict(bundle.normalisation),
+        )
+    return ComparisonInputs(data, distilled, external, basis, _labelling_pool(run))
+
+
+def _labelling_pool(run: RunContext) -> Experts | None:
+    """Return the run's experts where they may label real images: not where they are private, as the labels are not."""
+    config = run.config
+    files = [expert_file(run.folder.experts, number) for number in range(config.experts.count)]
+    usable = config.evaluate.expert_labels and not config.experts.dp.enabled and all(file.is_file() for file in files)
+    return Experts(files) if usable else None
+
+
+def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
+    """Train what is not there yet; return the cells, architecture by architecture."""
+    runs: list[ArmRun] = []
+    pieces = [
+        (architecture, name)
+        for architecture in run.config.evaluate.architectures
+        for name in contest.arms
+        if name != DP_FULL or architecture == "convnet"
+    ]
+    for architecture, name in pieces:
+        file, inputs = cell_file(run.folder, name, architecture), contest.inputs(run, name, architecture)
+        cell = _load_cached(file, inputs)
+        if cell is None:
+            network = dataclasses.replace(run.config.network, name=architecture)
+            cell = _trained(run, contest, name, network, inputs, (len(runs), len(pieces)))
+            cell.save(file)
+        else:
+            say(run.progress, f"evaluate {name} {architecture}: finished before, kept")
+        runs.append(cell)
+    return runs
+
+
+def _trained(
+    run: RunContext, contest: ComparisonInputs, name: str, network: NetworkConfig, inputs: str, piece: tuple[int, int]
+) -> ArmRun:
+    config, data = run.config, contest.data
+    arm = make_arm(name, config, data, contest.distilled, contest.experts)
+    compiled = _compilation_pays_off(arm, network, config.evaluate.num_networks, config.evaluate.compile)
+    arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs, "compiled": compiled})
+    # a bundle from elsewhere says itself how images are normalised before its networks see them
+    normalisation = contest.distilled[name].normalisation if name in contest.distilled else data.normalisation
+    with run.bar(f"evaluate {name} {network.name}", 0, "network", piece) as bar:
+        return run_arm(
+            arm.to(run.device),
+            network=network,
+            val_images=normalisation.apply(data.val.images).to(run.device),
+            val_labels=data.val.labels,
+            test_images=normalisation.apply(data.test.images).to(run.device),
+            num_classes=data.train.num_classes,
+            networks=config.evaluate.num_networks,
+            seed=config.seed,
+            external_images=None
+            if contest.external is None
+            else normalisation.apply(contest.external.images).to(run.device),
+            on_network=bar.at,
+            compile=compiled,
+        )
+
+
+def _compilation_pays_off(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
+    """Whether compiling is repaid by the training of all networks of a cell; library networks train eagerly."""
+    if network.name != "convnet" or arm.fit is not None:
+        return False
+    trainings = [training for _, training in arm.options()]
+    choosing = SELECTION_NETWORKS if len(trainings) > 1 else 0
+    steps = [networks * trainings[0].steps, *(choosing * one.steps for one in trainings)]
+    batch = min(arm.candidates[0].batch_size, len(arm.images))
+    return should_compile(mode, sum(steps) * batch * network.width * arm.images[0, 0].numel())
+
+
+def _load_cached(file: Path, inputs: str) -> ArmRun | None:
+    try:
+        kept = ArmRun.load(file)
+    except IngestError:
+        return None
+    return kept if kept.info.get("inputs") == inputs else None

@@ -1,0 +1,1 @@
+"""The release of a set: the audit of its procedure, the gate, the log, and copies of bundles."""
