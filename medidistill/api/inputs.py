@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.api.items import RawImages
+from medidistill.api.labels import class_names_of, labels_of, patients_of
 from medidistill.config import IngestConfig
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ArgumentError, ArgumentTypeError
@@ -39,7 +39,6 @@ __all__ = ["CheckedImages", "check_images", "split_images"]
 _SPLITS = ("train", "val", "test")
 _SMALLEST, _LARGEST, _KEPT = 16, 512, 128  # pixels a side: allowed, and kept as it is unless a size is named
 _RESIZED = 64
-_MOST_CLASSES = 100
 _BLOCK = 1024  # images that are converted at a time
 
 
@@ -92,9 +91,9 @@ def check_images(
     """
     if fit not in ("crop", "pad"):
         raise ArgumentError("fit", repr(fit), "'crop' or 'pad'")
-    labels, names = _labels(raw.labels, raw.class_names if class_names is None else _names(class_names))
+    labels, names = labels_of(raw.labels, raw.class_names if class_names is None else class_names_of(class_names))
     given = raw.groups if groups is None else groups
-    patients = _patients(given, len(labels)) if groups is not None or raw.groups else ()
+    patients = patients_of(given, len(labels)) if groups is not None or raw.groups else ()
     images, notes = _images(raw, image_size, fit, value_range)
     if len(images) != len(labels):
         raise ArgumentError("labels", f"{len(labels)} entries", f"as many as there are images ({len(images)})")
@@ -102,121 +101,6 @@ def check_images(
     if not known:
         patients = _by_pixels(digests, raw.splits)
     return CheckedImages(images, labels, names, patients, known, raw.splits, digests, notes)
-
-
-def _names(class_names: Any) -> tuple[str, ...]:
-    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-        raise ArgumentTypeError("class_names", repr(class_names)[:80], "a list of names, one a class")
-    names = tuple(class_names)
-    if not all(isinstance(one, str) and one.strip() for one in names):
-        raise ArgumentTypeError("class_names", repr(names)[:80], "names that are text and not empty")
-    twice = [name for name, number in Counter(names).items() if number > 1]
-    if twice:
-        raise ArgumentError("class_names", repr(twice[0]), "given once")
-    return names
-
-
-def _labels(labels: Sequence[Any] | npt.NDArray[Any], names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
-    """Return class indices and names."""
-    try:
-        values = np.asarray(labels if isinstance(labels, np.ndarray) else [_plain(one) for one in labels])
-    except ValueError as error:  # rows of different lengths
-        raise ArgumentError(
-            "labels", "lists of different lengths", "one class an image", "multi-label is refused"
-        ) from error
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim == 2:
-        raise ArgumentError(
-            "labels",
-            f"array of shape {values.shape}",
-            "one class an image: (N,)",
-            "multi-label is refused; of one-hot rows give labels.argmax(1)",
-        )
-    if values.ndim != 1 or not values.size:
-        raise ArgumentError("labels", f"array of shape {values.shape}", "one class an image: (N,), N >= 1")
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or (values != np.round(values)).any():
-            raise ArgumentTypeError("labels", "floats that are no whole numbers", "class numbers or names")
-        values = values.astype(np.int64)
-    if values.dtype.kind == "b":
-        values = values.astype(np.int64)
-    if values.dtype.kind in "OUS":
-        index, names = _by_name(values, names)
-    elif values.dtype.kind in "iu":
-        index, names = _by_number(values.astype(np.int64), names)
-    else:
-        raise ArgumentTypeError("labels", values.dtype, "class numbers or names")
-    return torch.from_numpy(index), _checked_classes(index, names)
-
-
-def _plain(label: Any) -> Any:
-    return label.detach().cpu().numpy() if isinstance(label, Tensor) else label
-
-
-def _by_name(values: npt.NDArray[Any], names: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    texts = values.tolist()
-    if not all(isinstance(one, str) and one.strip() for one in texts):
-        raise ArgumentTypeError("labels", "a missing or mixed entry", "all names, or all class numbers")
-    names = names or tuple(sorted(set(texts)))
-    unknown = sorted(set(texts) - set(names))
-    if unknown:
-        raise ArgumentError("labels", repr(unknown[0]), f"one of class_names ({', '.join(names[:10])})")
-    place = {name: number for number, name in enumerate(names)}
-    return np.asarray([place[one] for one in texts], dtype=np.int64), names
-
-
-def _by_number(index: npt.NDArray[np.int64], names: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    least, most = int(index.min()), int(index.max())
-    count = len(names) or most + 1
-    if least < 0 or most >= count:
-        wrong = least if least < 0 else most
-        raise ArgumentError("labels", wrong, f"in 0..{count - 1}" if names else ">= 0", "number the classes from 0")
-    if count > _MOST_CLASSES:
-        raise ArgumentError("labels", f"{count} classes", f"2 to {_MOST_CLASSES} classes")
-    return index, names or tuple(map(str, range(count)))
-
-
-def _checked_classes(index: npt.NDArray[np.int64], names: tuple[str, ...]) -> tuple[str, ...]:
-    if not 2 <= len(names) <= _MOST_CLASSES:
-        raise ArgumentError(
-            "labels", f"{len(names)} class{'es' if len(names) > 1 else ''}", f"2 to {_MOST_CLASSES} classes"
-        )
-    empty = [names[k] for k in np.flatnonzero(np.bincount(index, minlength=len(names)) == 0)]
-    if empty:
-        raise ArgumentError(
-            "labels",
-            f"no image of class {empty[0]!r}",
-            "of every class",
-            "add images or leave the class out of class_names",
-        )
-    return names
-
-
-def _patients(groups: Any, count: int) -> tuple[str, ...]:
-    """Return a hashed identifier for each image."""
-    from medidistill.ingest.sources.patients import hash_patient
-
-    if isinstance(groups, Tensor):
-        groups = groups.tolist()
-    if isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):
-        raise ArgumentTypeError("groups", type(groups).__name__, "a sequence with the patient of each image")
-    if len(groups) != count:
-        raise ArgumentError("groups", f"{len(groups)} entries", f"as many as there are images ({count})")
-    given = [_identifier(one, number) for number, one in enumerate(groups)]
-    return tuple(map(hash_patient, given))
-
-
-def _identifier(group: Any, number: int) -> str:
-    value = group.item() if isinstance(group, (np.generic, Tensor)) else group
-    missing = value is None or value != value or not str(value).strip()
-    if missing:
-        raise ArgumentError(
-            f"groups[{number}]", repr(value), "an identifier", "pass groups=None where patients are unknown"
-        )
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise ArgumentTypeError(f"groups[{number}]", type(value).__name__, "text or a number")
-    return str(value)
 
 
 def _images(
