@@ -273,7 +273,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Return for each image its distance to the nearest of `real`, (S,) float32, and the index of that one, (S,).
 
         The distance is 1 - Pearson correlation of the pixels. A small one is a warning, a large one proves nothing: see
-        `medidistill.privacy.linkage`.
+        `medidistill.privacy.attacks.linkage`.
 
         Args:
             real: (N, C, H, W) real images of the set's shape; brightness and contrast do not matter.

@@ -144,7 +144,7 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra(monkeypatch: 
 REFUSED = {
     "import medidistill.ingest": "reading X-rays needs pydicom, monai, pillow, scipy, pandas,",
     "import medidistill.evaluate": "comparing training sets needs scipy, scikit-learn, cattrs: pip install",
-    "import medidistill.privacy.linkage": "measuring privacy needs scipy, scikit-learn, cattrs: pip install",
+    "import medidistill.privacy.attacks.linkage": "measuring privacy needs scipy, scikit-learn, cattrs: pip install",
     "import medidistill.report": "writing a report needs matplotlib",
     "medidistill.distill": "a run needs pandas, psutil, pydantic, ruamel.yaml, tqdm: pip install 'medidistill[run]'",
     "medidistill.export.write_bundle": "writing a bundle or checking one needs pydicom, highdicom,",

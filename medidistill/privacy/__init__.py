@@ -6,8 +6,9 @@ from medidistill.extras import require_extra
 
 require_extra("privacy")
 
+from medidistill.privacy.attacks import ATTACKS  # noqa: E402
 from medidistill.privacy.audit import PROFILES, audit, profile_named, set_digest  # noqa: E402
-from medidistill.privacy.describe import ATTACKS, audit_text  # noqa: E402
+from medidistill.privacy.describe import audit_text  # noqa: E402
 from medidistill.privacy.events import Claim, Event, ProvenanceLog, cohort  # noqa: E402
 from medidistill.results.audit import AuditProfile  # noqa: E402
 

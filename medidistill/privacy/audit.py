@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from medidistill.config import TrainingConfig
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.networks import make_network, train, train_on_distilled
-from medidistill.privacy.attribute_inference import attribute_audit, fitting_half
-from medidistill.privacy.linkage import linkage_audit
-from medidistill.privacy.membership import by_patient, lira_scores, offline_scores, phi, rmia_scores
-from medidistill.privacy.one_run import one_run_bound
-from medidistill.privacy.reidentification import reidentification_audit
+from medidistill.privacy.attacks import SHADOW_SCORES
+from medidistill.privacy.attacks.attribute_inference import attribute_audit, fitting_half
+from medidistill.privacy.attacks.linkage import linkage_audit
+from medidistill.privacy.attacks.membership import by_patient, offline_scores, phi
+from medidistill.privacy.attacks.one_run import one_run_bound
+from medidistill.privacy.attacks.reidentification import reidentification_audit
 from medidistill.privacy.shadows import AuditData, DistillFn, ShadowRuns, log_probabilities, plan_shadows, run_shadows
 from medidistill.privacy.statistics import Attack
 from medidistill.results.audit import (
@@ -177,8 +178,7 @@ def audit(
             linkage=linkage,
             reidentification=reidentification,
             attribute=attribute,
-            lira=shadows.lira,
-            rmia=shadows.rmia,
+            **shadows.rates,
             canaries=shadows.canaries,
             one_run=shadows.one_run,
             membership_release=_membership_of_release(table, runs, pool, seed),
@@ -188,16 +188,15 @@ def audit(
 
 @dataclass(frozen=True)
 class ShadowFindings:
-    """What shadow runs found about the procedure."""
+    """What shadow runs found about the procedure: each membership attack by its name, canaries, and a bound."""
 
-    lira: AttackSummary
-    rmia: AttackSummary
+    rates: Mapping[str, AttackSummary]
     canaries: CanaryAttack | Unmeasured
     one_run: OneRunBound | Unmeasured
 
 
 def membership_audits(runs: ShadowRuns, pool: AuditData, seed: int) -> ShadowFindings:
-    """Return LiRA, RMIA, canaries and the one-run bound of finished shadow runs."""
+    """Return every membership attack, canaries and the one-run bound of finished shadow runs."""
     plan = runs.plan
     values = phi(runs.log_probabilities[:, : pool.members], pool.labels[: pool.members].numpy())
     values = by_patient(values, pool.patient[: pool.members])
@@ -207,17 +206,16 @@ def membership_audits(runs: ShadowRuns, pool: AuditData, seed: int) -> ShadowFin
     def summarize(scores: npt.NDArray[np.float64]) -> AttackSummary:
         return Attack(scores.ravel(), plan.members.ravel(), unit.ravel(), order).summary()
 
-    lira, rmia = (summarize(score(values, plan.members)) for score in (lira_scores, rmia_scores))
+    rates = {name: summarize(score(values, plan.members)) for name, score in SHADOW_SCORES.items()}
     if not plan.canary_in.any() or plan.canary_in.all():
         absent = Unmeasured("no canaries were planted, or all on one side")
-        return ShadowFindings(lira, rmia, absent, absent)
+        return ShadowFindings(rates, absent, absent)
     own, everywhere, elsewhere = runs.canaries()
     scores = offline_scores(own, everywhere, elsewhere)
     attack = Attack(scores, plan.canary_in, np.arange(len(scores)), _order(len(scores), seed)).summary()
     shift = _shift(scores, plan.canary_in)
     return ShadowFindings(
-        lira,
-        rmia,
+        rates,
         CanaryAttack(attack.auc, attack.operating_points, weight=plan.weight, mean_shift=shift),
         one_run_bound(scores, plan.canary_in, delta=0.0),
     )

@@ -1,10 +1,8 @@
-"""Descriptions of the attacks and of their results: one table, and the lines that the command prints."""
+"""Results of attacks in words: a sentence each, and the lines that the command prints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
+from medidistill.privacy.attacks import ATTACKS
 from medidistill.results.audit import (
     AttackResult,
     AttributeInference,
@@ -17,76 +15,7 @@ from medidistill.results.audit import (
     UnresolvedPoint,
 )
 
-__all__ = ["ATTACKS", "AttackDescription", "audit_text", "finding"]
-
-
-@dataclass(frozen=True)
-class AttackDescription:
-    """Description of an attack.
-
-    Args:
-        title: its name.
-        threat: what the attacker has and wants.
-        misses: how it can fail silently.
-        criterion: of the Article 29 Working Party's opinion 05/2014 (WP216).
-    """
-
-    title: str
-    threat: str
-    misses: str
-    criterion: str
-
-
-ATTACKS: Mapping[str, AttackDescription] = {
-    "linkage": AttackDescription(
-        "Copy and linkage",
-        "holds real X-rays and compares them with the released images",
-        "misses shifted copies; few images give no small p value",
-        "linkability",
-    ),
-    "reidentification": AttackDescription(
-        "Patient re-identification",
-        "holds another X-ray of the patient and a network that recognises people",
-        "a small network recognises the hospital rather than the person",
-        "linkability",
-    ),
-    "attribute": AttackDescription(
-        "Attribute inference (site)",
-        "holds the patient's X-ray and wants to know the hospital it is from",
-        "an attribute that follows from the diagnosis is predictable for non-members too",
-        "inference",
-    ),
-    "membership_release": AttackDescription(
-        "Membership, this set",
-        "holds a patient's X-rays and asks whether they were among those it was made from",
-        "one set only; the shadow runs it is compared with use half of the patients",
-        "singling out",
-    ),
-    "lira": AttackDescription(
-        "Membership, the procedure (LiRA)",
-        "the same, over repeated runs of the procedure",
-        "an average over patients; unusual patients are at higher risk",
-        "singling out",
-    ),
-    "rmia": AttackDescription(
-        "Membership, the procedure (RMIA)",
-        "the same with another statistic",
-        "as above",
-        "singling out",
-    ),
-    "canaries": AttackDescription(
-        "Planted canaries",
-        "the same for synthetic outlier patients, who are easier to find",
-        "random patterns are one kind of outlier; others may be easier to find",
-        "singling out",
-    ),
-    "one_run": AttackDescription(
-        "Lower bound on epsilon",
-        "guesses which canaries were in",
-        "a low bound is no evidence of a small epsilon",
-        "singling out",
-    ),
-}
+__all__ = ["audit_text", "finding"]
 
 
 def finding(result: AttackResult) -> str:

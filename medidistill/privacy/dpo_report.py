@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from medidistill.privacy.describe import ATTACKS, finding
+from medidistill.privacy.attacks import ATTACKS
+from medidistill.privacy.describe import finding
 from medidistill.results.audit import AuditDocument
 from medidistill.textio import markdown_table
 
@@ -16,16 +17,6 @@ __all__ = ["dpo_report_html", "dpo_report_markdown"]
 
 Block = tuple[str, Any]
 
-_MEANING = {
-    "linkage": "A copy would lie nearer to a member's X-ray than to those of non-members.",
-    "reidentification": "If a patient could be recognised in a released image, their other X-rays would match it.",
-    "attribute": "If the set revealed attributes of members, they would be inferred better than those of non-members.",
-    "membership_release": "Networks trained on a set that memorised a patient would be more confident on their X-rays.",
-    "lira": "The same question for the procedure, over repeated runs that each leave out half of the patients.",
-    "rmia": "The same with a different test statistic, since no single attack is the strongest.",
-    "canaries": "Unusual patients are at higher risk than the average; planted outliers show how much higher.",
-    "one_run": "A guarantee below this number would be contradicted by the measurement.",
-}
 _CRITERIA = (
     (
         "WP216: singling out",
@@ -78,7 +69,7 @@ def _blocks(document: AuditDocument) -> list[Block]:
             (
                 ("question", "what the attacker has", "finding", "what it means"),
                 [
-                    (ATTACKS[name].title, ATTACKS[name].threat, finding(result), _MEANING[name])
+                    (ATTACKS[name].title, ATTACKS[name].threat, finding(result), ATTACKS[name].meaning)
                     for name, result in document.audits.items()
                 ],
             ),

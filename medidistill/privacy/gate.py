@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from medidistill.config import PolicyConfig
 from medidistill.errors import PrivacyGateError
 from medidistill.patient_units import PatientUnits
-from medidistill.privacy.describe import ATTACKS
+from medidistill.privacy.attacks import ATTACKS
 from medidistill.privacy.events import Claim
 from medidistill.privacy.resolution import COPY_HOLDOUT_IMAGES, FALSE_ALARM, NATURAL_RULES, PATIENT_RULES, rate_needs
 from medidistill.privacy.statistics import passes_by_chance, trials_needed

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medidistill.config import PolicyConfig
-from medidistill.privacy.one_run import guess_count, one_run_epsilon
+from medidistill.privacy.attacks import SHADOW_SCORES
+from medidistill.privacy.attacks.membership import OF_RELEASE
+from medidistill.privacy.attacks.one_run import guess_count, one_run_epsilon
 from medidistill.privacy.statistics import (
     MEASURED_FPRS,
     members_needed,
@@ -35,7 +37,7 @@ __all__ = [
 
 COPY_HOLDOUT_IMAGES = 100  # non-members' images from which on their 1st percentile is defined
 FALSE_ALARM = 0.05  # probability of failing without a leak from which on it is reported
-NATURAL_RULES = ("membership_release", "lira", "rmia")
+NATURAL_RULES = (OF_RELEASE.name, *SHADOW_SCORES)
 PATIENT_RULES = ("linkage", "copies", *NATURAL_RULES)  # they count patients, or compare with images of other patients
 _MOST_CANARIES = 1_000_000
 
@@ -133,9 +135,9 @@ def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[Unres
     found += _by_nearest_images(policy, counts)
     patients = (counts.member_patients, counts.other_patients)
     # a patient is in half of the shadow runs and out of the others: member and non-member of the procedure
-    pairs = {"membership_release": patients, "lira": patients[:1] * 2, "rmia": patients[:1] * 2}
     for rule in NATURAL_RULES:
-        found += _rate(policy, rule, policy.max_member_tpr, *pairs[rule], "patients")
+        pair = patients[:1] * 2 if rule in SHADOW_SCORES else patients
+        found += _rate(policy, rule, policy.max_member_tpr, *pair, "patients")
     inside = counts.canaries // 2
     found += _rate(policy, "canaries", policy.max_canary_tpr, inside, counts.canaries - inside, "canaries")
     if not counts.guaranteed:
@@ -210,9 +212,8 @@ def false_alarm_rates(policy: PolicyConfig, counts: AuditCounts) -> Mapping[str,
         return {}
     stuck = {one.rule for one in unresolvable_rules(policy, counts)}
     sizes = {
-        "membership_release": (policy.max_member_tpr, counts.member_patients, counts.other_patients),
-        "lira": (policy.max_member_tpr, counts.member_patients, counts.member_patients),
-        "rmia": (policy.max_member_tpr, counts.member_patients, counts.member_patients),
+        OF_RELEASE.name: (policy.max_member_tpr, counts.member_patients, counts.other_patients),
+        **dict.fromkeys(SHADOW_SCORES, (policy.max_member_tpr, counts.member_patients, counts.member_patients)),
         "canaries": (policy.max_canary_tpr, counts.canaries // 2, counts.canaries - counts.canaries // 2),
     }
     rates = {

@@ -37,7 +37,7 @@ from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.networks import make_network, predict, train
-from medidistill.privacy.membership import phi
+from medidistill.privacy.attacks.membership import phi
 from medidistill.seeding import stream
 
 __all__ = [

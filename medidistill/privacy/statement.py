@@ -7,8 +7,10 @@ from dataclasses import asdict
 
 from medidistill.config import PolicyConfig
 from medidistill.patient_units import PatientUnits
+from medidistill.privacy.attacks import ATTACKS
 from medidistill.privacy.events import Claim, Event
 from medidistill.privacy.gate import CONTROLLED, Budget, Verdict, guarantees, terms
+from medidistill.privacy.resolution import NATURAL_RULES
 from medidistill.results.audit import (
     AttackSummary,
     AttributeInference,
@@ -23,8 +25,6 @@ from medidistill.results.audit import (
 from medidistill.results.privacy_section import Guarantee, Measurement, OverriddenRule, PrivacySection, SectionEvent
 
 __all__ = ["privacy_statement"]
-
-_NATURAL = {"membership_release": "membership, this set", "lira": "LiRA, procedure", "rmia": "RMIA, procedure"}
 
 
 def privacy_statement(
@@ -164,7 +164,7 @@ def _measurements(found: AuditFindings, policy: PolicyConfig, guaranteed: bool) 
         rows.append(Measurement("linkage", f"p, {title}", p, policy.linkage_p, p >= policy.linkage_p))
         measure = f"images nearer than non-members, {title}"
         rows.append(Measurement("copies", measure, near, policy.max_near_copies, near <= policy.max_near_copies))
-    rows += [_rate(title, found.rate(name), policy.max_member_tpr, policy.fpr) for name, title in _NATURAL.items()]
+    rows += [_rate(ATTACKS[name].short, found.rate(name), policy.max_member_tpr, policy.fpr) for name in NATURAL_RULES]
     rows.append(_rate("planted canaries", found.canaries, policy.max_canary_tpr, policy.fpr))
     if isinstance(found.one_run, OneRunBound):
         proven, limit = found.one_run.epsilon_lower, None if guaranteed else policy.max_epsilon_lower_bound

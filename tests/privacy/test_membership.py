@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from medidistill.errors import ConfigError
-from medidistill.privacy.linkage import correlation_distance, high_pass, linkage_audit
-from medidistill.privacy.membership import by_patient, lira_scores, offline_scores, phi, rmia_scores
+from medidistill.privacy.attacks.linkage import correlation_distance, high_pass, linkage_audit
+from medidistill.privacy.attacks.membership import by_patient, lira_scores, offline_scores, phi, rmia_scores
 from medidistill.privacy.statistics import auc_score
 
 

@@ -10,9 +10,9 @@ import pytest
 from medidistill.config import PolicyConfig
 from medidistill.errors import ConfigError
 from medidistill.patient_units import PatientUnits
+from medidistill.privacy.attacks.one_run import guess_count, one_run_epsilon
 from medidistill.privacy.events import Claim
 from medidistill.privacy.gate import evaluate_policy
-from medidistill.privacy.one_run import guess_count, one_run_epsilon
 from medidistill.privacy.resolution import (
     PATIENT_RULES,
     AuditCounts,

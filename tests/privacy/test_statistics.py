@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 from medidistill.errors import ConfigError
-from medidistill.privacy.one_run import one_run_bound, one_run_epsilon, one_run_p_value
+from medidistill.privacy.attacks.one_run import one_run_bound, one_run_epsilon, one_run_p_value
 from medidistill.privacy.statistics import (
     Attack,
     auc_score,

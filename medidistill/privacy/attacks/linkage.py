@@ -23,11 +23,21 @@ from torch import Tensor
 
 from medidistill.distances import correlation_distance, nearest
 from medidistill.errors import ConfigError
+from medidistill.privacy.attacks.attack import AttackInfo
 from medidistill.privacy.statistics import binomial_tail, trials_needed
 from medidistill.results.audit import Linkage, LinkageView
 from medidistill.statistics import clopper_pearson_limits
 
-__all__ = ["correlation_distance", "high_pass", "linkage_audit", "nearest"]
+__all__ = ["ATTACK", "correlation_distance", "high_pass", "linkage_audit", "nearest"]
+
+ATTACK = AttackInfo(
+    "linkage",
+    "Copy and linkage",
+    "holds real X-rays and compares them with the released images",
+    "misses shifted copies; few images give no small p value",
+    "linkability",
+    "A copy would lie nearer to a member's X-ray than to those of non-members.",
+)
 
 _BLUR = 2.0  # pixels at 32 rows; grows with the image
 

@@ -21,12 +21,22 @@ from torch import Tensor, nn
 
 from medidistill.config import AugmentConfig, NetworkConfig
 from medidistill.networks import augment, draw, make_network
+from medidistill.privacy.attacks.attack import AttackInfo
 from medidistill.privacy.statistics import auc_score, binomial_tail, trials_needed
 from medidistill.results.audit import Reidentification, Unmeasured
 from medidistill.seeding import stream
 from medidistill.statistics import clopper_pearson_limits
 
-__all__ = ["reidentification_audit", "train_recogniser"]
+__all__ = ["ATTACK", "reidentification_audit", "train_recogniser"]
+
+ATTACK = AttackInfo(
+    "reidentification",
+    "Patient re-identification",
+    "holds another X-ray of the patient and a network that recognises people",
+    "a small network recognises the hospital rather than the person",
+    "linkability",
+    "If a patient could be recognised in a released image, their other X-rays would match it.",
+)
 
 _FEATURES = 32
 _BATCH = 32

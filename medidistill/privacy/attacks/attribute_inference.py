@@ -22,10 +22,20 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from medidistill.networks import penultimate
+from medidistill.privacy.attacks.attack import AttackInfo
 from medidistill.results.audit import AttributeInference, Unmeasured
 from medidistill.seeding import stream
 
-__all__ = ["attribute_audit"]
+__all__ = ["ATTACK", "attribute_audit"]
+
+ATTACK = AttackInfo(
+    "attribute",
+    "Attribute inference (site)",
+    "holds the patient's X-ray and wants to know the hospital it is from",
+    "an attribute that follows from the diagnosis is predictable for non-members too",
+    "inference",
+    "If the set revealed attributes of members, they would be inferred better than those of non-members.",
+)
 
 _RESAMPLES = 500
 Ids = npt.NDArray[np.int64]

@@ -23,9 +23,20 @@ import numpy as np
 import numpy.typing as npt
 
 from medidistill.errors import ConfigError
+from medidistill.privacy.attacks.attack import AttackInfo
 from medidistill.statistics import BoolArray, FloatArray
 
-__all__ = ["by_patient", "lira_scores", "offline_scores", "phi", "rmia_scores"]
+__all__ = [
+    "CANARIES",
+    "LIRA",
+    "OF_RELEASE",
+    "RMIA",
+    "by_patient",
+    "lira_scores",
+    "offline_scores",
+    "phi",
+    "rmia_scores",
+]
 
 _OWN_VARIANCE = 64  # from this many shadows on, each patient's variance is estimated separately
 _SMALLEST = 1e-6
@@ -124,3 +135,42 @@ def rmia_scores(values: FloatArray, members: BoolArray) -> FloatArray:
         # a patient is not compared with themselves
         scores[row] = (np.searchsorted(pool, own, side="right") - ~inside) / max(1, len(pool) - 1)
     return scores
+
+
+OF_RELEASE = AttackInfo(
+    "membership_release",
+    "Membership, this set",
+    "holds a patient's X-rays and asks whether they were among those it was made from",
+    "one set only; the shadow runs it is compared with use half of the patients",
+    "singling out",
+    "Networks trained on a set that memorised a patient would be more confident on their X-rays.",
+    short="membership, this set",
+)
+LIRA = AttackInfo(
+    "lira",
+    "Membership, the procedure (LiRA)",
+    "the same, over repeated runs of the procedure",
+    "an average over patients; unusual patients are at higher risk",
+    "singling out",
+    "The same question for the procedure, over repeated runs that each leave out half of the patients.",
+    short="LiRA, procedure",
+    score=lira_scores,
+)
+RMIA = AttackInfo(
+    "rmia",
+    "Membership, the procedure (RMIA)",
+    "the same with another statistic",
+    "as above",
+    "singling out",
+    "The same with a different test statistic, since no single attack is the strongest.",
+    short="RMIA, procedure",
+    score=rmia_scores,
+)
+CANARIES = AttackInfo(
+    "canaries",
+    "Planted canaries",
+    "the same for synthetic outlier patients, who are easier to find",
+    "random patterns are one kind of outlier; others may be easier to find",
+    "singling out",
+    "Unusual patients are at higher risk than the average; planted outliers show how much higher.",
+)

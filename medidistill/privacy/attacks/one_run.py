@@ -21,11 +21,21 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from medidistill.errors import ConfigError
+from medidistill.privacy.attacks.attack import AttackInfo
 from medidistill.privacy.statistics import CONFIDENCE
 from medidistill.results.audit import OneRunBound
 from medidistill.statistics import FloatArray
 
-__all__ = ["guess_count", "one_run_bound", "one_run_epsilon", "one_run_p_value"]
+__all__ = ["ATTACK", "guess_count", "one_run_bound", "one_run_epsilon", "one_run_p_value"]
+
+ATTACK = AttackInfo(
+    "one_run",
+    "Lower bound on epsilon",
+    "guesses which canaries were in",
+    "a low bound is no evidence of a small epsilon",
+    "singling out",
+    "A guarantee below this number would be contradicted by the measurement.",
+)
 
 _LARGEST = 30.0
 _SHARE = 0.25
