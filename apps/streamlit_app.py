@@ -24,7 +24,7 @@ _BEFORE = {
     "runs": ("Runs", ":material/list:"),
 }
 _OF_RUN = {
-    "distil": ("Progress", ":material/science:"),
+    "distill": ("Progress", ":material/science:"),
     "compare": ("Compare", ":material/balance:"),
     "gallery": ("Gallery", ":material/grid_view:"),
     "privacy": ("Privacy", ":material/shield:"),
@@ -130,7 +130,7 @@ def _sidebar(where: Places, page: str) -> None:
         if state.is_busy:
             done = f" {100 * state.done:.0f} %" if state.done is not None else ""
             st.set_page_config(page_title=f"{spoken_state(state).capitalize()}{done} - medidistill")
-        elif page == "distil":
+        elif page == "distill":
             st.set_page_config(page_title=f"{spoken_state(state).capitalize()} - medidistill")
     _links(_OF_RUN, key)
     st.divider()

@@ -44,7 +44,7 @@ from medidistill.pipeline import RunFolder
 from medidistill.record import RunRecord, hardware, versions
 
 RESULTS = Path(__file__).parent / "results" / "app.json"
-PAGES = ("", "distil", "compare", "gallery", "privacy", "export", "receive")
+PAGES = ("", "distill", "compare", "gallery", "privacy", "export", "receive")
 NAMES = ("COVID-19", "Normal", "Pneumonia")
 SIZE, TEST, TRAIN, VAL, IPC = 64, 5000, 4000, 800, 10
 SESSIONS, CLICKS = 20, 5

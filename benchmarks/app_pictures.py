@@ -48,7 +48,7 @@ def draw(port: int, folder: Path, width: int, height: int, *, dark: bool) -> Non
         page.get_by_text("Show some of these patients' images").click()
         shot("data")
         for name, sign in (
-            ("distil", "How the distillation goes"),
+            ("distill", "How the distillation goes"),
             ("compare", "Can I train on the distilled set"),
             ("gallery", "Beside the nearest real images"),
             ("privacy", "How to read this with"),

@@ -2,7 +2,7 @@
 
     python -m benchmarks.end_to_end --scale smoke|cpu|gpu [--data FILE.npz,DIR] [--device cpu|cuda] [--threads 2]
 
-All distil from the same experts, with the same seed, segments and batches; all are scored every few outer steps by
+All distill from the same experts, with the same seed, segments and batches; all are scored every few outer steps by
 the balanced accuracy, on validation, of fresh networks trained from the set. The goal is within one percent of the
 reference's best score. Reported is when each first has a score as good as that: the seconds of the clock since its
 distillation began, compilation and scoring included. They take turns from score to score, so that the load of a shared
@@ -57,7 +57,7 @@ class Work:
     """One distillation to run once for each kind.
 
     Args:
-        distil: its settings; gradient, compilation and precision are the kind's.
+        distill: its settings; gradient, compilation and precision are the kind's.
         experts: the pool.
         width: channels of the ConvNet.
         side: rows and columns.
@@ -66,7 +66,7 @@ class Work:
         compile: ours; off where compiling would take longer than the benchmark.
     """
 
-    distil: DistillConfig
+    distill: DistillConfig
     experts: ExpertConfig
     width: int
     side: int = 28
@@ -174,7 +174,7 @@ def make_score(work: Work, shape: Architecture, val: tuple[Tensor, Tensor]) -> C
 
 
 def measure(scale: str, kind: str, data: str, device: str, threads: int, folder: str) -> None:
-    """Distil in this process; at each score print it with the seconds so far, and wait for the next turn."""
+    """Distill in this process; at each score print it with the seconds so far, and wait for the next turn."""
     torch.set_num_threads(threads)
     where, ours, work = torch.device(device), kind != "reference", work_on(data, scale)
     raise_malloc_thresholds()
@@ -182,8 +182,8 @@ def measure(scale: str, kind: str, data: str, device: str, threads: int, folder:
     shape = _shape(work, splits["train_labels"])
     score = make_score(work, shape, (splits["val_images"].to(where), splits["val_labels"].to(where)))
     config = dataclasses.replace(
-        work.distil,
-        checkpoint_every=work.distil.outer_steps,
+        work.distill,
+        checkpoint_every=work.distill.outer_steps,
         gradient="adjoint" if ours else "stored",
         compile="on" if ours and work.compile else "off",
         precision="bfloat16" if kind.endswith("bfloat16") else "float32",
@@ -251,7 +251,7 @@ def compare(scale: str, data: str, device: str, threads: int) -> dict[str, Any]:
         asked = {"scale": scale, "data": data, "device": device, "threads": threads, "folder": place}
         teams = {kind: stack.enter_context(WorkerGroup("end_to_end", [{**asked, "kind": kind}])) for kind in KINDS}
         curves: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-        for turn in range(work.distil.outer_steps // work.distil.validate_every):
+        for turn in range(work.distill.outer_steps // work.distill.validate_every):
             for kind, team in teams.items():
                 curves[kind].append(team.work()[0])
                 print(f"{kind}, turn {turn}: {curves[kind][-1]}", file=sys.stderr, flush=True)

@@ -176,7 +176,7 @@ def classifier(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], f
 
 
 def distilled(task: Task, cell: Cell, work: Path) -> tuple[dict[str, Tensor], float]:
-    """Distil experts from noise; return the test probabilities of who learns from the set, and sigma."""
+    """Distill experts from noise; return the test probabilities of who learns from the set, and sigma."""
     sigma, config = 0.0, PLAIN_EXPERTS
     if not math.isinf(cell.epsilon):
         steps = EXPERTS.count * EXPERTS.epochs * DP.steps_per_epoch

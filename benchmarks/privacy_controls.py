@@ -54,15 +54,15 @@ def procedure(data: IngestResult, folder: Path, **changes: Any) -> Procedure:
     )
 
 
-def made(data: IngestResult, distil: Procedure, train: LabelledImages) -> DistilledSet:
-    """Distil the images of `train`."""
-    return distil(data.normalisation.apply(train.images), train.labels, train.patient_ids, SEED)
+def made(data: IngestResult, distill: Procedure, train: LabelledImages) -> DistilledSet:
+    """Distill the images of `train`."""
+    return distill(data.normalisation.apply(train.images), train.labels, train.patient_ids, SEED)
 
 
 def judged(
     data: IngestResult,
     release: DistilledSet,
-    distil: Procedure,
+    distill: Procedure,
     members: LabelledImages,
     folder: Path,
     *,
@@ -73,7 +73,7 @@ def judged(
     """Audit a set; return the document with the rules of the default policy that it fails, in spite of any record."""
     asked = dataclasses.replace(PROFILE, **profile)
     strange = non_members(data) if others is None else others
-    found = audit(release, members, strange, distil, asked, procedure=distil.digest, folder=folder, seed=1)
+    found = audit(release, members, strange, distill, asked, procedure=distill.digest, folder=folder, seed=1)
     said = init or str(release.recipe["init"])
     verdicts = evaluate_policy(PolicyConfig(), found, Claim("none"), name=set_digest(release), init=said, budget=None)
     return {**found.to_dict(), "failed": sorted(verdict.rule for verdict in verdicts if not verdict.passed)}
@@ -81,36 +81,38 @@ def judged(
 
 def own(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit a set against its own patients."""
-    distil = procedure(data, work / "scratch")
-    return judged(data, made(data, distil, data.train), distil, data.train, work / "shadows-own")
+    distill = procedure(data, work / "scratch")
+    return judged(data, made(data, distill, data.train), distill, data.train, work / "shadows-own")
 
 
 def strangers(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit a set of the validation split's patients against the training split's."""
-    distil = procedure(data, work / "scratch")
-    return judged(data, made(data, distil, data.val), distil, data.train, work / "shadows-strangers", others=data.test)
+    distill = procedure(data, work / "scratch")
+    return judged(
+        data, made(data, distill, data.val), distill, data.train, work / "shadows-strangers", others=data.test
+    )
 
 
 def copies(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit X-rays of those patients, called a set from noise."""
-    distil = procedure(data, work / "scratch")
-    release = made(data, distil, data.val)
+    distill = procedure(data, work / "scratch")
+    release = made(data, distill, data.val)
     real = dataclasses.replace(release, images=data.normalisation.apply(data.train.images[: len(release)]))
-    return judged(data, real, distil, data.train, work / "shadows-strangers", others=data.test)
+    return judged(data, real, distill, data.train, work / "shadows-strangers", others=data.test)
 
 
 def real_start(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit a real start, and say it began from noise."""
-    distil = procedure(data, work / "scratch", init="real")
-    release = made(data, distil, data.train)
-    return judged(data, release, distil, data.train, work / "shadows-real-start", init="noise")
+    distill = procedure(data, work / "scratch", init="real")
+    release = made(data, distill, data.train)
+    return judged(data, release, distill, data.train, work / "shadows-real-start", init="noise")
 
 
 def loud(data: IngestResult, work: Path) -> dict[str, Any]:
     """Audit with canaries of weight 10."""
-    distil = procedure(data, work / "scratch")
-    release = made(data, distil, data.train)
-    return judged(data, release, distil, data.train, work / "shadows-loud", weight=10, canaries=512, students=8)
+    distill = procedure(data, work / "scratch")
+    release = made(data, distill, data.train)
+    return judged(data, release, distill, data.train, work / "shadows-loud", weight=10, canaries=512, students=8)
 
 
 CONTROLS: dict[str, Callable[[IngestResult, Path], dict[str, Any]]] = {

@@ -12,7 +12,7 @@ over whatever cells are there.
 | `waves` | one noised release of moments of public features (`distillation.noised_statistics`): a discriminant |
 | `public_net` | the same of features of a network that learned photographs (`benchmarks.public_network`) |
 | `classifier` | a ConvNet by DP-SGD |
-| `distilled` | experts by DP-SGD; IADD distils them into ten images a class, from noise |
+| `distilled` | experts by DP-SGD; IADD distills them into ten images a class, from noise |
 | `dp_stats` | the release of `waves`, and ten images a class that say what it says |
 | `random` | ten real images a class as they are, no protection: what so few real images are worth |
 

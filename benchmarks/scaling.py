@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling --scale smoke|cpu [--device cpu|cuda] [--threads 2] [--series ipc,side]
 
-Each point is a process that distils; the points of a series take turns, a few outer steps each.
+Each point is a process that distills; the points of a series take turns, a few outer steps each.
 Nothing is compiled: that would change the constants, not how they grow, and would take longer than the benchmark.
 Memory is the peak above the process's size before the distillation began, experts' files and all. `ranks` deals the
 same segments to more processes of one thread each, by torchrun and gloo, and its memory is that of one of them.

@@ -169,7 +169,7 @@ def _spearman(one: Tensor, other: Tensor) -> float | None:
 def restart(
     files: list[Path], config: RunConfig, data: PreparedData, w: Mapping[str, Tensor], seeds: int
 ) -> dict[str, Any]:
-    """Distil anew with W frozen where it was learned, beside MTT and IADD; return validation scores, seed by seed."""
+    """Distill anew with W frozen where it was learned, beside MTT and IADD; return validation scores, seed by seed."""
     iadd = method_config(config, "iadd")
     frozen = dataclasses.replace(iadd, importance=dataclasses.replace(iadd.importance, lr=0.0))
     kinds: dict[str, tuple[Any, Mapping[str, Tensor] | None]] = {

@@ -196,7 +196,7 @@ def _looks(run: RunView) -> None:
             st.markdown("The run is at work. Come back when it has finished.")
         elif st.button("Make it", help="Trains one network an arm again: seconds to minutes.", key="explain"):
             start_explaining(places(), run.folder.path, _CASES)
-            open_page("distil", run.folder.path)
+            open_page("distill", run.folder.path)
         return
     if st.toggle("Show patients' images", key="show_looks"):
         if found.arms:
@@ -298,7 +298,7 @@ def main() -> None:
     results = _results(path, changed, elsewhere) if "evaluate" in run.finished else None
     if results is None:
         empty("The comparison of this run has not finished.", "It comes after the distillation.")
-        go_to("distil", "See how the run stands")
+        go_to("distill", "See how the run stands")
         return
     if there:
         scored = st.segmented_control(

@@ -52,7 +52,7 @@ def _release(run: RunView) -> None:
         _override(run, failed)
     elif st.button("Release it", key="release", type="primary", icon=":material/outbox:"):
         start_release(places(), run.folder.path)
-        open_page("distil", run.folder.path)
+        open_page("distill", run.folder.path)
 
 
 def _override(run: RunView, failed: list[str]) -> None:
@@ -75,7 +75,7 @@ def _override(run: RunView, failed: list[str]) -> None:
             except MedidistillError as error:
                 st.error(str(error))
                 return
-            open_page("distil", run.folder.path)
+            open_page("distill", run.folder.path)
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
     if run is None or not (run.folder.bundle / "distilled.safetensors").is_file():
         empty("There is no bundle yet.", "A run writes it after the comparison.")
         if run is not None:
-            go_to("distil", "See how the run stands")
+            go_to("distill", "See how the run stands")
         return
     show_verdict(run, figures=False)
     bundle = read_bundle(run.folder.bundle)

@@ -53,7 +53,7 @@ def main() -> None:
     if run is None or not methods:
         empty("No distillation of this run has finished.")
         if run is not None:
-            go_to("distil", "See how the run stands")
+            go_to("distill", "See how the run stands")
         return
     left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
     method = left.segmented_control(

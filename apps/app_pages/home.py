@@ -29,7 +29,7 @@ def _card(number: int, step: Step) -> None:
         st.markdown(step.words)
         st.caption(step.said or "later")
         label = {"next": "Do this next", "done": "Look", "now": "Watch"}.get(step.state, "Open")
-        go_to("distil" if step.state == "now" else step.page, label)
+        go_to("distill" if step.state == "now" else step.page, label)
 
 
 def _chosen() -> tuple[RunView | None, RunState | None]:
@@ -51,7 +51,7 @@ def _run_line(row: RunRow) -> None:
         if sentence:
             left.markdown(f":{_COLOURS.get(colour, 'gray')}[{sentence}]")
         left.caption("; ".join(part for part in (date, row.data or row.error) if part))
-        page = "compare" if row.state.state in ("completed", "not_released") else "distil"
+        page = "compare" if row.state.state in ("completed", "not_released") else "distill"
         right.page_link(
             f"app_pages/{page}.py",
             label="See the answer" if page == "compare" else "See how it stands",

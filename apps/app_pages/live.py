@@ -111,7 +111,7 @@ def _buttons(run: RunView, state: RunState) -> None:
 def _stage_in_words(stage: str) -> str:
     kind, _, method = stage.partition("/")
     if kind == "distill":
-        return f"Distil ({method_words(method)})"
+        return f"Distill ({method_words(method)})"
     return stage_title(stage) if kind in STAGES else "Starting"
 
 

@@ -106,7 +106,7 @@ def _changes(preset: Preset, classes: tuple[str, ...]) -> Changes:
             list(_AUDITS),
             config.privacy.audit,
             format_func=_AUDITS.__getitem__,
-            help=explain("audit") + " Distils repeatedly without half of the patients. The page Privacy can start one "
+            help=explain("audit") + " Distills repeatedly without half of the patients. The page Privacy can start one "
             "later, too.",
         )
         external = None
@@ -189,7 +189,7 @@ def _start(view: SourceView, folder: Path) -> None:
             assert more is not None
             run = start_run(places(), title, preset.name, folder, [*settings, *more], estimate=found.seconds)
             write_label(places(), short_id(run.relative_to(places().runs).as_posix()), title, "")
-            open_page("distil", run)
+            open_page("distill", run)
     except MedidistillError as error:
         st.error(str(error))
 

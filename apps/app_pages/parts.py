@@ -111,7 +111,7 @@ def empty(what: str, next_step: str = "") -> None:
             except MedidistillError as error:
                 st.error(str(error))
                 return
-            open_page("distil", made)
+            open_page("distill", made)
 
 
 def named_image(content: object, alt: str, caption: str = "", width: str | int = "stretch") -> None:

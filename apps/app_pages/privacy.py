@@ -40,7 +40,7 @@ def _found(run: RunView) -> None:
             )
             if is_idle(run) and st.button("Write bundle and report again", key="again", icon=":material/refresh:"):
                 resume_run(places(), run.folder.path)
-                open_page("distil", run.folder.path)
+                open_page("distill", run.folder.path)
 
 
 def _outlook(run: RunView) -> None:
@@ -59,7 +59,7 @@ def _measure(run: RunView) -> None:
         return
     with st.expander("Measure it: start an audit"):
         st.markdown(
-            "Compares the images with the patients they were made from, distils repeatedly without half of the "
+            "Compares the images with the patients they were made from, distills repeatedly without half of the "
             "patients to see whether that shows, plants odd cases, and tries to recognise patients. It can be stopped; "
             "finished repetitions are kept."
         )
@@ -78,10 +78,10 @@ def _measure(run: RunView) -> None:
             st.warning("It measures the set, but cannot lead to a release: see what no audit can change above.")
         if not is_idle(run):
             st.info("The run is at work.", icon=":material/autorenew:")
-            go_to("distil", "See how it stands")
+            go_to("distill", "See how it stands")
         elif st.button("Start the audit", type="primary", icon=":material/play_arrow:", key="start_audit"):
             start_audit(places(), run.folder.path, profile)
-            open_page("distil", run.folder.path)
+            open_page("distill", run.folder.path)
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def _line(row: RunRow) -> None:
         left.caption("; ".join(part for part in (date, row.data, row.settings, row.error or row.state.error) if part))
         if row.state.whole_seconds_left is not None:
             left.caption(f"{spoken_duration(row.state.whole_seconds_left)} left in all")
-        page = "compare" if row.state.state in ("completed", "not_released") else "distil"
+        page = "compare" if row.state.state in ("completed", "not_released") else "distill"
         right.page_link(
             f"app_pages/{page}.py", label="Open", icon=":material/arrow_forward:", query_params={"run": row.key}
         )

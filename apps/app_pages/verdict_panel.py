@@ -115,4 +115,4 @@ def show_delivery(run: RunView) -> None:
             except MedidistillError as error:
                 st.error(str(error))
                 return
-            open_page("distil", started)
+            open_page("distill", started)

@@ -65,7 +65,7 @@ class Distillation:
 
 
 def running_methods(run: RunView) -> tuple[str, ...]:
-    """Return the methods that this run distils with, the exported one last."""
+    """Return the methods that this run distills with, the exported one last."""
     return methods(run.config) if run.config else ()
 
 

@@ -62,7 +62,7 @@ def distill(
     evaluate: bool | ReadOnlyJsonObject = True,
     **settings: Any,
 ) -> Result:
-    """Distil labelled X-rays into a few synthetic images, and compare networks trained from them with real images.
+    """Distill labelled X-rays into a few synthetic images, and compare networks trained from them with real images.
 
     Args:
         data: a folder or file that `medidistill ingest` reads; an array or tensor of images (N, H, W), (N, C, H, W) or

@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="medidistill",
         description=textwrap.fill(
-            "Distil chest X-rays into a few synthetic images, and measure what they are worth. "
+            "Distill chest X-rays into a few synthetic images, and measure what they are worth. "
             "Research use, not for diagnosis.",
             96,
         ),

@@ -143,8 +143,8 @@ class DistillConfig(Validated):
         int,
         Range(1, 8),
         Help(
-            "distil first at an image side of 1 / coarse, with experts trained at that side, then upsample and refine; "
-            "1: at full side only"
+            "distill first at an image side of 1 / coarse, with experts trained at that side, then upsample and "
+            "refine; 1: at full side only"
         ),
     ] = 1
     coarse_steps: Annotated[

@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "RealData", "preferred_method"
 
 
 class RealData(enum.StrEnum):
-    """What a method reads of real training images while it distils, beside what its experts were trained on."""
+    """What a method reads of real training images while it distills, beside what its experts were trained on."""
 
     NOTHING = "nothing"
     ONCE = "once, for labels or weights"
@@ -37,7 +37,7 @@ class Method:
         title: what it is called in full, for cards and pages; reads on from "distilled by".
         settings: what it changes in `distill`; a run's `methods` section may change more.
         citation: of the work it follows; empty where it is ours.
-        reads: what it reads of real training images while it distils.
+        reads: what it reads of real training images while it distills.
         summary: a shorter title for the report; empty: the title.
         flat_experts: its experts are trained with sharpness-aware steps (`experts.flat_rho`).
         needs_dp: needs `experts.dp`, whose epsilon and delta it keeps to.

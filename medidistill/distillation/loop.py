@@ -81,7 +81,7 @@ def distill(
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
 ) -> DistillResult:
-    """Distil expert trajectories into a few synthetic images.
+    """Distill expert trajectories into a few synthetic images.
 
     Args:
         problem: experts, classes, seed, and what the images begin with.

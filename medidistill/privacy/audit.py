@@ -93,7 +93,7 @@ def audit(
     release: DistilledSet,
     members: LabelledImages,
     others: LabelledImages,
-    distil: DistillFn,
+    distill: DistillFn,
     profile: AuditProfile,
     *,
     procedure: str,
@@ -111,7 +111,7 @@ def audit(
         release: the set.
         members: real images it was made from, in [0, 1].
         others: real images of non-members from the same sources.
-        distil: the procedure, repeated by the shadow runs.
+        distill: the procedure, repeated by the shadow runs.
         profile: how much work.
         procedure: digest of its settings.
         folder: receives the shadow runs.
@@ -138,7 +138,7 @@ def audit(
     runs = run_shadows(
         pool,
         plan,
-        distil,
+        distill,
         procedure=procedure,
         students=profile.students,
         folder=folder,

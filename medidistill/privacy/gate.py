@@ -42,7 +42,7 @@ __all__ = [
 CONTROLLED = "controlled sharing only"
 _NAME_PATIENTS = "give the patient of each image (column patient_id of the label table, or Patient ID), and run again"
 _AUDIT_AGAIN = "run `medidistill audit OUT`, then export again"
-_LEAKS = "distil fewer images or with a shorter schedule, or train the experts with differential privacy (experts.dp)"
+_LEAKS = "distill fewer images or with a shorter schedule, or train the experts with differential privacy (experts.dp)"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def evaluate_policy(
             init == "noise",
             f"the images started from {init}",
             "noise",
-            "distil again with distill.init=noise; images started from real ones keep showing the patient",
+            "distill again with distill.init=noise; images started from real ones keep showing the patient",
         ),
         _audit_matches_set(audit, name),
     ]

@@ -215,7 +215,7 @@ def log_probabilities(
 def run_shadows(
     pool: AuditData,
     plan: ShadowPlan,
-    distil: DistillFn,
+    distill: DistillFn,
     *,
     procedure: str,
     students: int,
@@ -230,7 +230,7 @@ def run_shadows(
     Args:
         pool: real images.
         plan: who is in which run.
-        distil: the procedure under audit.
+        distill: the procedure under audit.
         procedure: digest of its settings; runs of another procedure are repeated.
         students: networks trained on each set.
         folder: receives shadow-0000.safetensors, ...; readable by the owner alone.
@@ -240,13 +240,13 @@ def run_shadows(
         on_estimate: called once, after the first missing run, with the seconds that the others will take.
 
     Raises:
-        MedidistillError: what `distil` raises; finished runs stay.
+        MedidistillError: what `distill` raises; finished runs stay.
     """
     sizes = [len(plan.members), len(plan.canary_run)]
     name = digest(procedure, students, plan.seed, plan.weight, sizes, "patterns")
     files = [folder / f"shadow-{run:04d}.safetensors" for run in range(len(plan.members))]
     missing = [run for run, file in enumerate(files) if not _is_finished(file, name)]
-    job = _Job(pool, plan, distil, name, students, folder, compile)
+    job = _Job(pool, plan, distill, name, students, folder, compile)
     done, started = len(files) - len(missing), time.perf_counter()
     workers = max(1, min(workers, len(missing)))
     rounds = math.ceil(len(missing) / workers)
@@ -280,7 +280,7 @@ def _is_finished(file: Path, name: str) -> bool:
 class _Job:
     pool: AuditData
     plan: ShadowPlan
-    distil: DistillFn
+    distill: DistillFn
     name: str
     students: int
     folder: Path
@@ -289,7 +289,7 @@ class _Job:
     def __call__(self, run: int) -> None:
         images, labels, people = self.plan.training_set(self.pool, run)
         seed = self.plan.seed * 1_000_003 + run
-        distilled = self.distil(images, labels, people, seed)
+        distilled = self.distill(images, labels, people, seed)
         asked = torch.cat([self.pool.images, torch.from_numpy(self.plan.canary_images)])
         table = log_probabilities(distilled, asked, self.students, seed, compile=self.compile)
         path = self.folder / f"shadow-{run:04d}.safetensors"

@@ -40,7 +40,7 @@ class Command(BashOperator):
 
 with DAG(
     dag_id="medidistill",
-    description="Distil the chest X-rays of a folder, compare, export",
+    description="Distill the chest X-rays of a folder, compare, export",
     schedule="0 22 * * *",
     start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     catchup=False,

@@ -5,12 +5,12 @@ HOLOSCAN_OUTPUT_PATH (a MONAI Application Package). What is to be done stands in
 task.json, or in variables MEDIDISTILL_<NAME>, which are stronger:
 
     action   collect   put the received films into the spool; no film leaves (default with mercure: a study at a time)
-             distil    de-identify the spool, run, and hand the synthetic images of a released bundle on
+             distill    de-identify the spool, run, and hand the synthetic images of a released bundle on
              run       do both for the folder at hand (default with MONAI Deploy: a whole cohort at a time)
-    spool    folder on a mounted volume that collects films             (collect, distil)
-    work     folder on a mounted volume for de-identified films and runs (distil, run)
-    key      file with the de-identification key                        (distil, run)
-    labels   CSV of labels by SOP Instance UID or accession number      (distil, run)
+    spool    folder on a mounted volume that collects films             (collect, distill)
+    work     folder on a mounted volume for de-identified films and runs (distill, run)
+    key      file with the de-identification key                        (distill, run)
+    labels   CSV of labels by SOP Instance UID or accession number      (distill, run)
     config   ready-made configuration or YAML file                      (default: private)
 
 A task that is killed and sent again goes on where it was. The exit code is that of medidistill; 2 is a wrong setting.
@@ -32,7 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ACTIONS = ("collect", "distil", "run")
+ACTIONS = ("collect", "distill", "run")
+_FORMER = {"distil": "distill"}  # as 0.1 spelt it
 _NAMES = ("action", "spool", "work", "key", "labels", "config")
 
 
@@ -74,6 +75,7 @@ def read_task(environment: Mapping[str, str]) -> Task:
     source, target = (Path(environment[name]) for name in named)
     settings = {"action": known[named], "config": "private", **_of_mercure(source / "task.json")}
     settings |= {name: value for name in _NAMES if (value := environment.get(f"MEDIDISTILL_{name.upper()}"))}
+    settings["action"] = _FORMER.get(settings["action"], settings["action"])
     if settings["action"] not in ACTIONS:
         raise SettingError(f"action={settings['action']!r}: must be one of {', '.join(ACTIONS)}")
     if not source.is_dir() or not target.is_dir():
@@ -132,7 +134,7 @@ def collect(source: Path, spool: Path) -> int:
     return new
 
 
-def distil(task: Task, films: Path) -> int:
+def distill(task: Task, films: Path) -> int:
     """De-identify `films`, run, and copy the synthetic images of a released bundle into the target; return the code."""
     work, _, labels = task.path("work"), task.path("key"), task.path("labels")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -202,8 +204,8 @@ def main(environment: Mapping[str, str] | None = None) -> int:
             print(f"collected {collect(task.source, task.path('spool'))} new films")
             return 0
         if action == "run":
-            return distil(task, task.source)
-        return distil(task, task.path("spool"))
+            return distill(task, task.source)
+        return distill(task, task.path("spool"))
     except SettingError as error:
         print(f"medidistill module: {error}", file=sys.stderr)
         return 2

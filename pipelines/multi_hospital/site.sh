@@ -1,5 +1,5 @@
 #!/bin/sh
-# At one hospital: distil the own X-rays and check the bundle that is to leave. The X-rays stay.
+# At one hospital: distill the own X-rays and check the bundle that is to leave. The X-rays stay.
 #
 #   site.sh INPUT OUTPUT [CONFIG]
 #

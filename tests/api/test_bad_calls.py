@@ -98,7 +98,7 @@ CALLS = {
         "fails on such an image",
     ),
     "a factory of no network": (X, {"labels": Y, "network": lambda: 3}, "returns int"),
-    "resnet18 to distil with": (X, {"labels": Y, "network": "resnet18"}, "network='resnet18'"),
+    "resnet18 to distill with": (X, {"labels": Y, "network": "resnet18"}, "network='resnet18'"),
     "a device that is not there": (X, {"labels": Y, "device": "tpu"}, "device='tpu': must be 'cpu', 'cuda' or 'auto'"),
     "a numbered GPU": (X, {"labels": Y, "device": "cuda:1"}, "CUDA_VISIBLE_DEVICES"),
     "a seed of a half": (X, {"labels": Y, "seed": 0.5}, "seed=0.5: must be a whole number"),

@@ -38,7 +38,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PATIENCE = 600_000  # ms; a run of seconds on an idle machine
-PAGES = ("", "data", "new_run", "runs", "distil", "compare", "gallery", "privacy", "export", "receive")
+PAGES = ("", "data", "new_run", "runs", "distill", "compare", "gallery", "privacy", "export", "receive")
 # a run of seconds, whichever preset is chosen; the environment is stronger than a preset
 SMALL = {
     "ingest__image_size": "16",
@@ -271,7 +271,7 @@ def test_second_tab_follows_when_a_run_that_had_ended_works_again(
 ) -> None:
     shutil.copytree(made.run, runs / "first")
     page, other = seen.page, context.new_page()
-    page.goto(f"{address}/distil?run={run_key('first')}")  # the finished demo lies beside it
+    page.goto(f"{address}/distill?run={run_key('first')}")  # the finished demo lies beside it
     page.get_by_text("Finished.", exact=True).wait_for()
     here = page.url
     other.goto(f"{address}/privacy?run={run_key('first')}")

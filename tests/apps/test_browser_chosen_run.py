@@ -20,7 +20,7 @@ TITLE = "The older run"
 
 def ended(page: Any) -> None:  # noqa: F811
     """Wait until the work on the run has ended, and check that the page shows this run and no other."""
-    page.wait_for_url(re.compile("/distil"))
+    page.wait_for_url(re.compile("/distill"))
     page.get_by_role("heading", name=TITLE).wait_for()
     assert parse_qs(urlsplit(page.url).query)["run"] == [run_key("first")]
     page.get_by_text("The work goes on when you leave this page").wait_for(state="detached")

@@ -134,13 +134,13 @@ def test_run_is_started_stopped_and_resumed(runs, made, open_page, text_of):
     assert view.run_state(places, path).state == "running"
     wait(lambda: (path / "distill" / "mtt" / "checkpoint.safetensors").is_file())
     # another browser, which started nothing, sees the same
-    test = open_page("distil")
+    test = open_page("distill")
     assert "The work goes on when you leave this page" in text_of(test)
     assert test.button("stop_run")
     view.stop_run(places, path)
     wait(lambda: view.run_state(places, path).state != "running")
     assert view.run_state(places, path).state == "stopped"
-    test = open_page("distil")
+    test = open_page("distill")
     assert "The run was stopped" in text_of(test)
     assert test.button("resume_run").label == "Go on"
     view.resume_run(places, path)
@@ -174,7 +174,7 @@ def test_run_that_failed_shows_its_error(runs, made, open_page, text_of, tmp_pat
     path = view.start_run(places, "bad", str(made.config), empty)
     wait(lambda: view.run_state(places, path).state == "failed")
     assert "empty" in view.run_state(places, path).error
-    shown = text_of(open_page("distil"))
+    shown = text_of(open_page("distill"))
     assert "The run ended with an error." in shown
     assert "empty" in shown
 

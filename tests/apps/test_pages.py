@@ -19,10 +19,10 @@ from medidistill.config import RunConfig
 from medidistill.files import save_tensors
 from medidistill.pipeline import RunFolder, app_file
 
-PAGES = ("home", "data", "new_run", "runs", "distil", "compare", "gallery", "privacy", "export", "receive")
+PAGES = ("home", "data", "new_run", "runs", "distill", "compare", "gallery", "privacy", "export", "receive")
 
 
-@pytest.mark.parametrize("page", ["distil", "compare", "gallery", "privacy", "export"])
+@pytest.mark.parametrize("page", ["distill", "compare", "gallery", "privacy", "export"])
 def test_page_without_a_run_offers_the_demo(page, open_page, text_of):
     test = open_page(page)
     assert "Nothing to show yet" in text_of(test)
@@ -53,7 +53,7 @@ def test_page_of_an_unfinished_run_says_what_comes_first(page, open_page, root, 
     assert "Nothing to show yet" in text_of(open_page(page))
 
 
-@pytest.mark.parametrize("page", ["distil", "compare", "gallery", "privacy", "export"])
+@pytest.mark.parametrize("page", ["distill", "compare", "gallery", "privacy", "export"])
 def test_page_of_a_damaged_run_shows_one_line(page, open_page, finished):
     (finished / "record.json").write_text("{")
     test = open_page(page)

@@ -83,7 +83,7 @@ def test_waiting_run_says_so(line, root, tmp_path, open_page, text_of):
     try:
         state = run_state(places, root / "next")
         assert (state.state, state.ahead, state.is_busy) == ("queued", 1, True)
-        test = open_page("distil")
+        test = open_page("distill")
         assert "Waiting: 1 job before it" in text_of(test)
         test.button("stop_run").click().run()
         wait(lambda: not job.is_running())

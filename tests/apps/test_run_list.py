@@ -83,7 +83,7 @@ def test_ghost_is_started_again_with_what_it_was_started_with(places, ghost, mon
 
 
 def test_ghost_has_its_two_buttons_on_the_page(open_page, ghost):
-    test = open_page("distil")
+    test = open_page("distill")
     assert {"resume_run", "remove_run"} <= {one.key for one in test.button}
     assert test.button("resume_run").label == "Start again"
     test.button("remove_run").click().run()

@@ -25,17 +25,17 @@ def test_server_answers_to_this_machine_alone_and_tells_nobody():
 
 
 def test_another_name_is_added_and_the_address_stays():
-    options = server_options(1, "distil.example")
+    options = server_options(1, "distill.example")
     given = list(zip(options[::2], options[1::2], strict=True))
     assert ("--server.address", "localhost") in given
-    assert ("--server.allowedHosts", "distil.example") in given
-    assert ("--server.corsAllowedOrigins", "https://distil.example") in given
+    assert ("--server.allowedHosts", "distill.example") in given
+    assert ("--server.corsAllowedOrigins", "https://distill.example") in given
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--host", "distil.example"], "needs --login"),
+        (["--host", "distill.example"], "needs --login"),
         (["--images", "nowhere"], "nowhere: no such folder"),
         (["--root", "file"], "is a file"),
     ],

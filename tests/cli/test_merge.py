@@ -1,4 +1,4 @@
-"""Two hospitals with vocabularies of their own: each distils, one place merges and scores, as a user types it."""
+"""Two hospitals with vocabularies of their own: each distills, one place merges and scores, as a user types it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def score(candidate: DistilledSet) -> float:
 
 
 def work(experts: Path, out: Path, segments: int, die_at: int | None = None) -> None:
-    """Distil; the process of rank 1 dies at once at step `die_at` of its first life."""
+    """Distill; the process of rank 1 dies at once at step `die_at` of its first life."""
     ranks = join_ranks()
     torch.set_num_threads(1)
     first_life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"

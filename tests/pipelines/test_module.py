@@ -80,10 +80,11 @@ def test_each_film_is_collected_once_without_the_names_it_came_with(
     [
         ({"MERCURE_OUT_DIR": ""}, {}, "no folders: needs MERCURE_IN_DIR and MERCURE_OUT_DIR or HOLOSCAN_INPUT_PATH"),
         ({"MERCURE_OUT_DIR": "/nowhere"}, {}, "/nowhere: no such folder; mount it"),
-        ({}, {"settings": {"action": "dance"}}, "action='dance': must be one of collect, distil, run"),
+        ({}, {"settings": {"action": "dance"}}, "action='dance': must be one of collect, distill, run"),
         ({}, {"settings": {"medidistill": {"spol": "x"}}}, "unknown setting 'spol'"),
         ({}, {"settings": {}}, "setting 'spool' is missing; action 'collect' needs it"),
-        ({}, [{"settings": {"action": "distil", "spool": "x"}}], "setting 'work' is missing"),
+        ({}, [{"settings": {"action": "distill", "spool": "x"}}], "setting 'work' is missing"),
+        ({}, [{"settings": {"action": "distil", "spool": "x"}}], "setting 'work' is missing; action 'distill'"),
         ({}, "text", "task.json: cannot be read"),
     ],
 )
@@ -149,7 +150,7 @@ def test_from_the_films_to_synthetic_images(root: Path, tmp_path: Path, orchestr
     if orchestrator == "mercure":
         assert start() == 0  # a study at a time
         assert not list(target.iterdir())
-        assert start(MEDIDISTILL_ACTION="distil") == 0
+        assert start(MEDIDISTILL_ACTION="distill") == 0
     else:
         assert start() == 0
     synthetic = [pydicom.dcmread(path) for path in target.iterdir()]
@@ -159,5 +160,5 @@ def test_from_the_films_to_synthetic_images(root: Path, tmp_path: Path, orchestr
     assert not (run / "run" / "ingest").exists()
     # the same task again finds everything done and hands on the same objects
     before = {path.name: path.read_bytes() for path in target.iterdir()}
-    assert start(**({"MEDIDISTILL_ACTION": "distil"} if orchestrator == "mercure" else {})) == 0
+    assert start(**({"MEDIDISTILL_ACTION": "distill"} if orchestrator == "mercure" else {})) == 0
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before

@@ -21,10 +21,10 @@ from .procedures import FIXED, Copies, Means, as_set, people
 TINY = AuditProfile("tiny", shadows=8, canaries=80, students=1, experts=1, recogniser_steps=5)
 
 
-def measured(folder: Path, distil: DistillFn, profile: AuditProfile = TINY) -> tuple[DistilledSet, AuditDocument]:
+def measured(folder: Path, distill: DistillFn, profile: AuditProfile = TINY) -> tuple[DistilledSet, AuditDocument]:
     members, others = people(120, 0), people(120, 1, prefix="q")
-    release = distil(FIXED.apply(members.images), members.labels, members.patient_ids, 5)
-    return release, audit(release, members, others, distil, profile, procedure="p", folder=folder, seed=3)
+    release = distill(FIXED.apply(members.images), members.labels, members.patient_ids, 5)
+    return release, audit(release, members, others, distill, profile, procedure="p", folder=folder, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def test_a_clean_audit_passes_every_rule() -> None:
 def test_no_audit_another_set_and_a_real_start_fail() -> None:
     assert list(failed(audit=None)) == ["audit"]
     assert "the set changed after its audit" in failed(name="xyz")["audit"]
-    assert "distil again with distill.init=noise" in failed(init="real")["start"]
+    assert "distill again with distill.init=noise" in failed(init="real")["start"]
 
 
 @pytest.mark.parametrize("view", ["pixels", "high_pass"])
@@ -173,7 +173,7 @@ def test_the_phantom_policy_is_for_phantoms_alone() -> None:
 def test_a_refusal_names_rule_figure_and_remedy() -> None:
     verdicts = evaluate_policy(POLICY, None, NONE, name="abc", init="real", budget=None)
     with pytest.raises(
-        PrivacyGateError, match=r"rule start: .*from real, required noise; distil again.*rule audit: no"
+        PrivacyGateError, match=r"rule start: .*from real, required noise; distill again.*rule audit: no"
     ):
         raise_on_failure(verdicts)
     assert PrivacyGateError.exit_code == 4

@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         commands,
         "app",
         "start runs and look at them in the browser",
-        "Serves the app on this machine alone (localhost): choose X-rays, distil, compare, export, receive. A new "
+        "Serves the app on this machine alone (localhost): choose X-rays, distill, compare, export, receive. A new "
         "folder of runs holds a finished demo on phantoms, so that every page has something to show. Runs are "
         "started as this same command in processes of their own, and go on when the browser or the app is closed. No "
         "usage statistics are sent. Pages read below --root and --images and nowhere else.",

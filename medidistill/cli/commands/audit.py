@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         commands,
         "audit",
         "attack the distilled set and measure what it gives away",
-        "Compares the distilled images with members and non-members, distils repeatedly without half of the "
+        "Compares the distilled images with members and non-members, distills repeatedly without half of the "
         "patients (shadow runs) to see whether membership shows, plants canaries, and tries to recognise patients. "
         "Writes OUT/audit/audit.json, which the gate of `export --release` reads. Finished shadow runs are kept. "
         "`quick` caps the experts of a shadow run at three; `full` does what the run did, 64 times. A set that passes "

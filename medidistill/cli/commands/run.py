@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         commands,
         "run",
         "all stages from one configuration",
-        "Reads X-rays, trains experts, distils, compares with real images of the same number, and writes a bundle and "
+        "Reads X-rays, trains experts, distills, compares with real images of the same number, and writes a bundle and "
         "a report. Every stage keeps what it finished: after a stop, `--resume` goes on.",
         "medidistill run --config quick --input xrays --output runs/first --set distill.ipc=10\n"
         "  medidistill run --output runs/first --resume",

@@ -20,7 +20,7 @@ PIPELINES: Mapping[str, str] = {
     "container": "Dockerfile: folder in, folder out, not root, no network",
     "kubernetes": "Jobs for a Kubernetes cluster, the experts in parallel",
     "mercure": "processing module for mercure and MONAI Deploy",
-    "multi_hospital": "scripts for several hospitals: each distils, one place merges",
+    "multi_hospital": "scripts for several hospitals: each distills, one place merges",
     "nightly": "one run a night by systemd or cron",
     "pacs": "intake by C-STORE from a PACS, de-identification, run",
     "slurm": "jobs for a SLURM cluster, the experts in parallel",

@@ -64,7 +64,7 @@ class Procedure:
     compile: bool = False
 
     def __call__(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
-        """Train experts on normalised images and distil them. Raises `DivergedError`."""
+        """Train experts on normalised images and distill them. Raises `DivergedError`."""
         if not self.distillation.matches_experts:
             return self._released(images, labels, patients, seed)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:

@@ -1,4 +1,4 @@
-"""Distil: one stage for each method of the run, continued from its checkpoint."""
+"""Distill: one stage for each method of the run, continued from its checkpoint."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def _needs_validation_selection(importance: ImportanceConfig) -> bool:
 
 @dataclass(frozen=True)
 class Distill(Stage):
-    """Distils with one method.
+    """Distills with one method.
 
     Args:
         method: the method.
     """
 
     kind = "distill"
-    title = "Distil"
+    title = "Distill"
 
     method: str
 
@@ -76,7 +76,7 @@ class Distill(Stage):
         return (run.folder.distill(self.method) / "distilled.safetensors",)
 
     def run(self, run: RunContext) -> None:
-        """Distil, from the checkpoint where there is one."""
+        """Distill, from the checkpoint where there is one."""
         distill(run, self.method)
 
     def estimate(self, survey: Survey) -> Estimate:
@@ -112,7 +112,7 @@ class Distill(Stage):
 
 
 def distill(run: RunContext, method: str) -> None:
-    """Distil with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
+    """Distill with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
     if not config.matches_experts:
         distil_released(run, method)
@@ -147,7 +147,7 @@ def _distilled(
     *,
     resume: bool,
 ) -> DistilledSet:
-    """Distil at side / `coarse`, or read what was distilled there before."""
+    """Distill at side / `coarse`, or read what was distilled there before."""
     made = folder / "distilled.safetensors"
     if coarse > 1 and run.ranks.broadcast_bool(made.is_file):
         return DistilledSet.load(made)

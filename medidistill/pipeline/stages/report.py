@@ -103,7 +103,7 @@ def _write(run: RunContext) -> Path:
     inputs = Report().inputs(run)
     method, data, config = delivery(run.config, run.folder).method, run.data(), run.config
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
-    made = f"distill/{method}" in run.record.stages  # a comparison of bundles from elsewhere distils nothing itself
+    made = f"distill/{method}" in run.record.stages  # a comparison of bundles from elsewhere distills nothing itself
     _explain(run, explanations(run, data))
     page = ReportData(
         title=config.name,
