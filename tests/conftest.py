@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.undrawn import undrawn
+
 # the same number of threads everywhere: sums of floats depend on it, and small networks are no faster with more
 torch.set_num_threads(1)
 
@@ -17,6 +19,8 @@ torch.set_num_threads(1)
 # files that make whole runs; they begin first, so that none of them is still at work when the other workers have ended
 _LONG = (
     "pipelines/test_intake.py",
+    "pipelines/test_intake_keeping.py",
+    "pipelines/test_intake_killed.py",
     "pipelines/test_nightly.py",
     "cli/test_merge.py",
     "pipeline/test_explaining.py",
@@ -48,6 +52,13 @@ def same_umask() -> Iterator[None]:
     yield
     left = os.umask(before)
     assert left == before, f"this test left the umask {left:03o}; it found {before:03o}"
+
+
+@pytest.fixture
+def blank_figures() -> Iterator[None]:
+    """Leave the figures of reports undrawn."""
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="session")

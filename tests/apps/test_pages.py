@@ -245,7 +245,9 @@ def test_login_shows_nothing_before_the_user_has_signed_in(root, monkeypatch, fi
     assert "first" not in "".join(one.value for one in test.markdown)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [one if one in ("gallery", "compare") else pytest.param(one, marks=pytest.mark.slow) for one in PAGES]
+)
 def test_page_of_the_demo_of_the_first_start(page, open_page, root, text_of):
     give_demo(root)
     test = open_page(page)

@@ -66,6 +66,11 @@ def _make_tiny(root: Path) -> None:
     assert main([*parts.arguments(parts.finished), "--quiet"]) == 0
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_drawn(blank_figures: None) -> None:
+    """Leave figures blank in every test of the command line; those of the run that all of them share are drawn."""
+
+
 @pytest.fixture
 def finished(tiny: Tiny, tmp_path: Path) -> Path:
     """A finished run that a test may change."""

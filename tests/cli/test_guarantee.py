@@ -86,15 +86,15 @@ def test_private_experts_are_covered_and_a_bare_touch_afterwards_ends_the_guaran
 def test_beside_a_private_set_stands_the_model_of_the_same_epsilon(tmp_path, pictures):
     settings = [
         "evaluate.arms=[full,random,dp_stats]",
-        "evaluate.architectures=[convnet,vgg11]",
+        "evaluate.architectures=[convnet,resnet18]",
         "ingest.image_size=32",
     ]
     assert _run(tmp_path, pictures, *settings, until="export") == 0
     table = json.loads((tmp_path / "out" / "evaluate" / "comparison.json").read_text())
     shown = [(row["architecture"], row["arm"]) for row in table["rows"]]
     arms = ["full", "dp_full", "random", "dp_stats"]
-    # vgg11 keeps running statistics of its batches: it cannot be trained by patient
-    assert shown == [("convnet", arm) for arm in arms] + [("vgg11", arm) for arm in arms if arm != "dp_full"]
+    # resnet18 keeps running statistics of its batches: it cannot be trained by patient
+    assert shown == [("convnet", arm) for arm in arms] + [("resnet18", arm) for arm in arms if arm != "dp_full"]
     # it is trained to be measured, and nothing of it leaves
     assert "train_rivals" in _kinds(tmp_path)
     assert [event.kind for event in _claim(tmp_path).events] == ["feature_statistics"]

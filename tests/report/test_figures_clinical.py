@@ -198,6 +198,7 @@ def test_long_names_of_classes_stay_inside_their_panels():
     assert max(len(line) for name in names for line in wrapped(f"{name} against the rest").split("\n")) <= 27
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_page_shows_them_where_there_are_any():
     page = render(report_data(clinical=clinical()))
     for name in (
@@ -209,6 +210,7 @@ def test_the_page_shows_them_where_there_are_any():
     assert "A test set from elsewhere" not in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_test_set_from_elsewhere_has_a_section_of_its_own():
     page = render(report_data(clinical=clinical(), external=ExternalResults(comparison(), clinical())))
     assert "A test set from elsewhere" in page
