@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
 EVALUATED: dict[str, Any] = TINY | {
     "evaluate": {"networks": 2, "full_epochs": 1, "bootstrap": 100, "small": {"steps": 5}, "adaptive": {"steps": 5}}
 }
-FAST: dict[str, Any] = TINY | {"evaluate": False}
+FAST: dict[str, Any] = TINY | {"evaluate": False, "validate_every": 0}
 
 
 def stripes(count: int = 60, shape: tuple[int, int] = (16, 16)) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

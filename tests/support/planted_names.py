@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 
@@ -62,13 +63,18 @@ def holds(data: bytes, value: str) -> bool:
     """
     parts = [part for group in value.split("=") for part in group.split("^")] if {"^", "="} & set(value) else [value]
     lower = data.lower()
-    for part, encoding in itertools.product(parts, _ENCODINGS):
-        try:
-            raw = part.encode(encoding)
-        except UnicodeEncodeError:
+    for raw, upper in itertools.chain.from_iterable(map(_written, parts)):
+        if len(raw) < 4 or not (raw in lower or upper in data):
             continue
-        if len(raw) < 4 or not (raw.lower() in lower or part.upper().encode(encoding, "ignore") in data):
-            continue
-        if len(raw) > 4 or re.search(rb"(?<!\w)" + re.escape(raw.lower()) + rb"(?!\w)", lower):
+        if len(raw) > 4 or re.search(rb"(?<!\w)" + re.escape(raw) + rb"(?!\w)", lower):
             return True
     return False
+
+
+def _written(part: str) -> set[tuple[bytes, bytes]]:
+    """Return the bytes of a word in every encoding that has its letters: with lower-case ASCII, and in upper case."""
+    found = set()
+    for encoding in _ENCODINGS:
+        with contextlib.suppress(UnicodeEncodeError):
+            found.add((part.encode(encoding).lower(), part.upper().encode(encoding, "ignore")))
+    return found
