@@ -103,9 +103,9 @@ def open_page(root: Path) -> Callable[..., AppTest]:
         test = AppTest.from_file(str(app_file()), default_timeout=120)
         for name, value in state.items():
             test.session_state[name] = value
-        test.run()
         if page:
-            test.switch_page(f"app_pages/{page}.py").run()
+            test.switch_page(f"app_pages/{page}.py")
+        test.run()
         assert not test.exception, test.exception[0].message
         assert any("Research use, not for diagnosis" in one.value for one in test.markdown)
         return test

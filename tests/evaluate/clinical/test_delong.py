@@ -151,6 +151,7 @@ def coverage(per_patient: int, *, by_patient: bool) -> tuple[float, float]:
     return tuple(hits / SIMULATIONS)
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_they_say_for_independent_images():
     assert coverage(1, by_patient=True) == pytest.approx((0.95, 0.95), abs=0.02)
 
@@ -163,6 +164,7 @@ def test_delong_without_patients_would_not():
     assert max(coverage(3, by_patient=False)) < 0.90
 
 
+@pytest.mark.slow
 def test_macro_interval_covers():
     """Three classes, unit normal logits with the true class raised; the truth by a large sample."""
     rng = np.random.default_rng(4)
