@@ -16,25 +16,23 @@ from tests.support.undrawn import undrawn
 torch.set_num_threads(1)
 
 
-# files that make whole runs; they begin first, so that none of them is still at work when the other workers have ended
+# the files that take longest; they begin first, so that none of them is still at work when the other workers have ended
 _LONG = (
-    "pipelines/test_intake.py",
-    "pipelines/test_intake_keeping.py",
-    "pipelines/test_intake_killed.py",
-    "pipelines/test_nightly.py",
-    "cli/test_merge.py",
-    "pipeline/test_explaining.py",
-    "cli/test_bad_input.py",
-    "cli/test_staged_run.py",
-    "cli/test_run.py",
-    "cli/test_guarantee.py",
-    "cli/test_packed_run.py",
-    "pipeline/test_comparing.py",
-    "pipeline/test_private_rival.py",
-    "pipeline/test_permissions.py",
-    "cli/test_release.py",
     "apps/test_pages.py",
-    "api/test_distill.py",
+    "pipelines/test_intake.py",
+    "pipelines/test_nightly.py",
+    "apps/test_jobs.py",
+    "cli/test_run.py",
+    "apps/test_checking.py",
+    "pipelines/test_intake_killed.py",
+    "pipelines/test_intake_keeping.py",
+    "distillation/test_loop.py",
+    "report/test_figures_clinical.py",
+    "pipeline/test_comparing.py",
+    "ingest/deidentify/test_folder.py",
+    "cli/test_staged_run.py",
+    "cli/test_guarantee.py",
+    "cli/test_merge.py",
 )
 
 
