@@ -177,6 +177,7 @@ def test_a_key_that_was_away_is_found_again(hospital):
     assert hospital.status()["batches"][0]["state"] == "de-identified"
 
 
+@pytest.mark.slow
 def test_an_unreleased_bundle_is_delivered_on_demand_alone(hospital):
     hospital.receive()
     deliver = hospital.root / "out"

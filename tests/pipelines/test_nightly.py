@@ -208,6 +208,7 @@ def test_killed_at_every_change_of_its_notes_and_of_its_cleaning(tmp_path):
     assert number > 20
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_set_back_changes_no_order(site):
     assert site.nights_until_nothing_is_new() == 1
     (run,) = site.folders()

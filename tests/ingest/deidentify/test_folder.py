@@ -158,6 +158,7 @@ def test_the_name_burned_into_a_real_film_is_seen(real_data: Path) -> None:
     assert letters_in_row(burned) >= MIN_LETTERS > letters_in_row(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_files_leave_their_names_behind(
     real_data: Path, key: Key, tmp_path: Path, caplog: pytest.LogCaptureFixture
