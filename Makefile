@@ -61,8 +61,8 @@ test: lint
 # make faults run the fault campaign (hours; root, for its small file systems) and write its counts into docs/reliability.md
 faults: $(VENV)/.installed-checks
 	rm -f faults.json
-	MEDIDISTILL_FAULT_REPORT=$(CURDIR)/faults.json $(BIN)/pytest -m "slow or not slow" tests/faults \
-	  tests/pipelines/test_nightly.py tests/pipelines/test_intake.py tests/cli/test_release.py
+	MEDIDISTILL_FAULT_REPORT=$(CURDIR)/faults.json $(BIN)/pytest -m "slow or not slow" tests/faults tests/cli/test_release.py \
+	  tests/pipelines/test_nightly.py tests/pipelines/test_intake_keeping.py tests/pipelines/test_intake_killed.py
 	$(BIN)/python -m benchmarks.reliability_page faults.json
 
 # make format reformat and sort imports

@@ -96,6 +96,7 @@ SCALES = {
             "evaluate.num_networks=1",
             "evaluate.full_epochs=1",
             "evaluate.small_set_training.steps=5",
+            "evaluate.adaptive.steps=5",
         ),
     ),
     "cpu": Scale(

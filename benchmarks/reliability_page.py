@@ -1,7 +1,7 @@
 """Take over the counts of a fault campaign and write the tables of docs/reliability.md from them.
 
     MEDIDISTILL_FAULT_REPORT=faults.json pytest -m "slow or not slow" tests/faults tests/pipelines/test_nightly.py \\
-        tests/pipelines/test_intake.py tests/cli/test_release.py
+        tests/pipelines/test_intake_keeping.py tests/pipelines/test_intake_killed.py tests/cli/test_release.py
     python -m benchmarks.reliability_page faults.json         # into docs/reliability.json and the page
     python -m benchmarks.reliability_page faults.json --keep  # what the report lacks keeps its earlier counts
     python -m benchmarks.reliability_page                     # the page from docs/reliability.json again

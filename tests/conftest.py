@@ -10,27 +10,29 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.undrawn import undrawn
+
 # the same number of threads everywhere: sums of floats depend on it, and small networks are no faster with more
 torch.set_num_threads(1)
 
 
-# files that make whole runs; they begin first, so that none of them is still at work when the other workers have ended
+# the files that take longest; they begin first, so that none of them is still at work when the other workers have ended
 _LONG = (
+    "apps/test_pages.py",
     "pipelines/test_intake.py",
     "pipelines/test_nightly.py",
-    "cli/test_merge.py",
-    "pipeline/test_explaining.py",
-    "cli/test_bad_input.py",
-    "cli/test_staged_run.py",
+    "apps/test_jobs.py",
     "cli/test_run.py",
-    "cli/test_guarantee.py",
-    "cli/test_packed_run.py",
+    "apps/test_checking.py",
+    "pipelines/test_intake_killed.py",
+    "pipelines/test_intake_keeping.py",
+    "distillation/test_loop.py",
+    "report/test_figures_clinical.py",
     "pipeline/test_comparing.py",
-    "pipeline/test_private_rival.py",
-    "pipeline/test_permissions.py",
-    "cli/test_release.py",
-    "apps/test_pages.py",
-    "api/test_distill.py",
+    "ingest/deidentify/test_folder.py",
+    "cli/test_staged_run.py",
+    "cli/test_guarantee.py",
+    "cli/test_merge.py",
 )
 
 
@@ -48,6 +50,13 @@ def same_umask() -> Iterator[None]:
     yield
     left = os.umask(before)
     assert left == before, f"this test left the umask {left:03o}; it found {before:03o}"
+
+
+@pytest.fixture
+def blank_figures() -> Iterator[None]:
+    """Leave the figures of reports undrawn."""
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ EVALUATED: dict[str, Any] = TINY | {
         "adaptive": {"steps": 5},
     }
 }
-FAST: dict[str, Any] = TINY | {"evaluate": False}
+FAST: dict[str, Any] = TINY | {"evaluate": False, "validate_every": 0}
 
 
 def stripes(count: int = 60, shape: tuple[int, int] = (16, 16)) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

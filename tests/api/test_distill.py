@@ -134,6 +134,7 @@ def test_crop_keeps_the_middle_and_pad_the_whole():
     assert padded[:, 0, 8:24, :4].min() == 1
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_result_has_verdict_table_figure_report_and_bundle(result, tmp_path):
     assert result.status == "completed"
     assert list(result.table["trained_on"]) == ["full", "packed", "random", "iadd"]

@@ -59,7 +59,8 @@ def test_import_takes_less_than_a_tenth_of_a_second_of_a_processor_and_loads_not
     assert min(one[0] for one in found) < 0.1
 
 
-def test_import_changes_no_global_state():
+@pytest.mark.parametrize("used", ["load, medidistill.train", pytest.param("distill", marks=pytest.mark.slow)])
+def test_import_changes_no_global_state(used):
     # what other libraries put into the environment when they are first used is theirs (gdcm, inductor)
     code = (
         "import json, logging, os, signal, sys, warnings, torch\n"
@@ -70,7 +71,7 @@ def test_import_changes_no_global_state():
         "before, around = state(), [dict(os.environ), list(warnings.filters)]\n"
         "import medidistill\n"
         "same = around == [dict(os.environ), list(warnings.filters)]\n"
-        "medidistill.distill, medidistill.load, medidistill.train\n"
+        f"medidistill.{used}\n"
         "print(json.dumps([same, [a == b for a, b in zip(before, state())]]))"
     )
     same, unchanged = json.loads(in_a_new_process(code))

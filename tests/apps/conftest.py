@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from medidistill.cli import main
 from medidistill.pipeline import app_file
 from tests.support.made_once import made_once
+from tests.support.undrawn import undrawn
 
 CONFIG = """\
 name: tiny
@@ -26,8 +27,8 @@ experts: {count: 2, epochs: 3, batch_size: 16}
 distill:
   {ipc: 1, outer_steps: 20, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 10, checkpoint_every: 5}
 evaluate:
-  {networks: 2, full_epochs: 2, bootstrap: 100,
-   small: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
+  {num_networks: 2, full_epochs: 2, bootstrap: 100,
+   small_set_training: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
 """
 
 
@@ -56,7 +57,8 @@ def _make(root: Path) -> None:
     phantoms = ["phantom", str(parts.phantoms), "--patients-per-class", "8", "--images-per-patient", "2"]
     assert main([*phantoms, "--size", "64", "--quiet"]) == 0
     whole = ["run", "--config", str(parts.config), "--input", str(parts.phantoms), "--output", str(parts.run)]
-    assert main([*whole, "--quiet"]) == 0
+    with undrawn():  # no page of the app shows a picture of the report
+        assert main([*whole, "--quiet"]) == 0
 
 
 @pytest.fixture
@@ -101,9 +103,9 @@ def open_page(root: Path) -> Callable[..., AppTest]:
         test = AppTest.from_file(str(app_file()), default_timeout=120)
         for name, value in state.items():
             test.session_state[name] = value
-        test.run()
         if page:
-            test.switch_page(f"app_pages/{page}.py").run()
+            test.switch_page(f"app_pages/{page}.py")
+        test.run()
         assert not test.exception, test.exception[0].message
         assert any("Research use, not for diagnosis" in one.value for one in test.markdown)
         return test

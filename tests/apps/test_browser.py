@@ -55,7 +55,7 @@ SMALL = {
     "distill__factor": "1",
     "distill__bits": "32",
     "distill__coarse": "1",
-    "evaluate__networks": "2",
+    "evaluate__num_networks": "2",
     "evaluate__full_epochs": "2",
     "evaluate__bootstrap": "100",
     "evaluate__arms": "[full, random, mtt, iadd]",

@@ -65,6 +65,7 @@ def test_check_of_a_folder_finds_what_is_damaged_and_what_is_there_twice(places,
     assert not folder_check(places, films).current
     with pytest.raises(Exception, match="being checked already"):
         _start_twice(places, films, start_check)
+    folder_check(places, films).job.stop()
     wait(lambda: folder_check(places, films).state != "running")
     forget_check(places, films)
     assert folder_check(places, films).state == "none"
@@ -75,6 +76,7 @@ def _start_twice(places, films, start_check):
     start_check(places, films)
 
 
+@pytest.mark.slow
 def test_check_of_an_empty_folder_is_an_error_in_words(places, root):
     from view_models.checking import folder_check, start_check
 
@@ -86,6 +88,7 @@ def test_check_of_an_empty_folder_is_an_error_in_words(places, root):
     assert "empty" in found.error
 
 
+@pytest.mark.slow
 def test_deidentified_copies_are_made_from_the_page(places, root, made, open_page, text_of):
     from view_models.checking import deidentified
 

@@ -151,6 +151,7 @@ def test_run_is_started_stopped_and_resumed(runs, made, open_page, text_of):
     wait(lambda: view.run_state(places, path).state == "stopped")
 
 
+@pytest.mark.slow
 def test_bundle_that_the_gate_lets_pass_is_released(runs, finished, open_page, text_of):
     view, places = runs
     rules = finished / "run.yaml"
@@ -167,6 +168,7 @@ def test_bundle_that_the_gate_lets_pass_is_released(runs, finished, open_page, t
     assert "Not released" not in shown
 
 
+@pytest.mark.slow
 def test_run_that_failed_shows_its_error(runs, made, open_page, text_of, tmp_path):
     view, places = runs
     empty = tmp_path / "no-xrays"

@@ -29,7 +29,9 @@ def new_run(open_page, made, monkeypatch):
     return opened
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name", [one if one in ("quick", "private") else pytest.param(one, marks=pytest.mark.slow) for one in PRESETS]
+)
 def test_every_preset_is_started_from_the_page(name, new_run, monkeypatch, root):
     from view_models import runs
     from view_models.presets import presets

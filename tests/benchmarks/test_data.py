@@ -135,6 +135,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
         load("cifar1O", tmp_path, CONFIG)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_real_files_are_read(real_data: Path) -> None:
     data = load("cifar10-jpeg", real_data / "cifar10", CONFIG, train_images=500)

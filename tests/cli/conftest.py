@@ -31,8 +31,8 @@ distill:
   validate_every: 20
   checkpoint_every: 5
 evaluate:
-  {networks: 2, full_epochs: 2, bootstrap: 100,
-   small: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
+  {num_networks: 2, full_epochs: 2, bootstrap: 100,
+   small_set_training: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
 """
 
 
@@ -64,6 +64,11 @@ def _make_tiny(root: Path) -> None:
     made = ["phantom", str(parts.phantoms), "--patients-per-class", "8", "--images-per-patient", "2", "--size", "64"]
     assert main([*made, "--quiet"]) == 0
     assert main([*parts.arguments(parts.finished), "--quiet"]) == 0
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_drawn(blank_figures: None) -> None:
+    """Leave figures blank in every test of the command line; those of the run that all of them share are drawn."""
 
 
 @pytest.fixture

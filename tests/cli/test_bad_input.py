@@ -6,11 +6,12 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 
 import pytest
 
 from medidistill.cli import main
+
+from ..killing import finish
 
 
 def _snapshot(folder):
@@ -157,23 +158,17 @@ def test_damaged_cache_names_the_file_and_the_remedy(finished, fails):
     fails(["experts", "--output", finished], 3, "train.safetensors", "damaged")
 
 
-def _limited(*arguments, limit):
-    """Run medidistill in a process of its own that cannot write a file larger than `limit` bytes."""
-    return subprocess.run(
-        [sys.executable, "-m", "medidistill", *map(str, arguments)],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _limit_files():
+    """Let this process write no file larger than 12 KiB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12288, resource.RLIM_INFINITY))
 
 
-def test_write_that_fails_keeps_what_is_finished(finished):
+def test_write_that_fails_keeps_what_is_finished(finished, tmp_path):
     shutil.rmtree(finished / "experts")
     kept = _snapshot(finished / "ingest")
-    ended = _limited("experts", "--output", finished, "--quiet", limit=12288)
-    (line,) = ended.stderr.splitlines()
-    assert ended.returncode == 5
+    log = tmp_path / "log"
+    assert finish(["experts", "--output", str(finished), "--quiet"], log, prepare=_limit_files) == 5
+    (line,) = log.read_text().splitlines()
     assert line.startswith(f"medidistill: error: cannot write {finished / 'experts'}")
     assert _snapshot(finished / "ingest") == kept
     assert not list((finished / "experts").glob("*"))

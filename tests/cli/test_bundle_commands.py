@@ -27,9 +27,10 @@ def bundle(tiny: Tiny) -> Path:
 
 @pytest.fixture(scope="module")
 def second(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of another run on the same phantoms."""
-    output = tmp_path_factory.mktemp("second") / "run"
-    assert main([*tiny.arguments(output, "--set", "seed=4", "--until", "export", "--quiet")]) == 0
+    """The bundle of another method on the same phantoms."""
+    output = Path(shutil.copytree(tiny.finished, tmp_path_factory.mktemp("second") / "run"))
+    resume = ["run", "--output", str(output), "--resume", "--set", "deliver=mtt"]
+    assert main([*resume, "--until", "export", "--quiet"]) == 0
     return output / "bundle"
 
 

@@ -23,8 +23,8 @@ experts: {count: 2, epochs: 3, batch_size: 16}
 distill:
   {ipc: 1, factor: 2, coarse: 2, outer_steps: 6, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 3}
 evaluate:
-  {arms: [packed, snapshots, kernel_warm, iadd_warm], networks: 2, full_epochs: 2, bootstrap: 100,
-   small: {steps: 5}, adaptive: {steps: 5}}
+  {arms: [packed, snapshots, kernel_warm, iadd_warm], num_networks: 2, full_epochs: 2, bootstrap: 100,
+   small_set_training: {steps: 5}, adaptive: {steps: 5}}
 """
 
 

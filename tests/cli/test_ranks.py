@@ -6,15 +6,18 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from medidistill.cli import main
 from tests.cli.conftest import CONFIG, draw_pictures
+from tests.killing import start, wait
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("rank_program.py")
@@ -51,13 +54,36 @@ def distilled(folder: Path) -> bytes:
     return (folder / "distill" / "mtt" / "distilled.safetensors").read_bytes()
 
 
-def test_two_processes_make_one_run_and_the_first_alone_speaks(begun: Path, alone: Path, tmp_path: Path) -> None:
+def by_torchrun(arguments: list[str], folder: Path) -> str:
+    """Run a command in two processes as `torchrun` starts them; return what it said."""
+    said, complained = (process := torchrun("-m", "medidistill", *arguments)).communicate(timeout=240)
+    assert process.returncode == 0, complained[-2000:]
+    return said
+
+
+def by_forks(arguments: list[str], folder: Path) -> str:
+    """Run a command in two forked children, told of one another as `torchrun` tells them; return what both said."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(one.getsockname()[1]), "WORLD_SIZE": "2"}
+
+    def told(rank: int) -> Callable[[], None]:
+        return lambda: os.environ.update(meeting, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
+
+    logs = [folder / f"log-{rank}" for rank in range(2)]
+    children = [start([*arguments, "--quiet"], log, prepare=told(rank)) for rank, log in enumerate(logs)]
+    assert [wait(child) for child in children] == [0, 0], [log.read_text() for log in logs]
+    return "".join(log.read_text() for log in logs)
+
+
+@pytest.mark.parametrize("share", [by_forks, pytest.param(by_torchrun, marks=pytest.mark.slow)])
+def test_two_processes_make_one_run_and_the_first_alone_speaks(
+    begun: Path, alone: Path, tmp_path: Path, share: Callable[[list[str], Path], str]
+) -> None:
     out = tmp_path / "out"
     shutil.copytree(begun, out)
     (out / "events.jsonl").unlink()
-    process = torchrun("-m", "medidistill", "distill", "--method", "mtt", "--output", out)
-    said, complained = process.communicate(timeout=240)
-    assert process.returncode == 0, complained[-2000:]
+    said = share(["distill", "--method", "mtt", "--output", str(out)], tmp_path)
     assert distilled(out) == distilled(alone)
     assert said.splitlines() == [str(out / "distill" / "mtt")]
     events = [json.loads(line)["event"] for line in (out / "events.jsonl").read_text().splitlines()]

@@ -9,13 +9,14 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 
 import pytest
 
 import medidistill
 from medidistill.cli import main
 from medidistill.cli.parser import make_parser
+
+from ..killing import reach, start, wait
 
 COMMANDS = (
     *("demo", "phantom", "run", "ingest", "experts", "distill", "evaluate", "export", "report", "app"),
@@ -117,34 +118,22 @@ def test_edited_configuration_redoes_what_depends_on_it(finished):
     assert _distilled(finished) != old
 
 
-def _started(tiny, out):
-    """Start a real run and return its process once it has written a checkpoint of the second distillation."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medidistill", *tiny.arguments(out)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    until = time.monotonic() + 120
-    while not (out / "distill" / "iadd" / "checkpoint.safetensors").exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    return process
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_killed_run_resumes_to_the_same_bytes(tiny, tmp_path, number, code):
-    out = tmp_path / "out"
-    process = _started(tiny, out)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
+    out, log = tmp_path / "out", tmp_path / "log"
+    child = start(tiny.arguments(out), log)
+    # it has written a checkpoint of the second distillation
+    assert reach(child, (out / "distill" / "iadd" / "checkpoint.safetensors").exists), log.read_text()
+    os.kill(child, number)
+    assert wait(child) == code
     assert not (out / "distill" / "iadd" / "distilled.safetensors").exists()
     if number == signal.SIGTERM:
-        message = errors.decode().splitlines()[-1]
+        message = log.read_text().splitlines()[-1]
         assert message.startswith("medidistill: error: stopped by SIGTERM; finished work is kept")
         assert message.endswith(f"medidistill run --output {out} --resume")
-        assert b"Traceback" not in errors
+        assert "Traceback" not in log.read_text()
     assert main(["run", "--output", str(out), "--resume", "--until", "distill", "--quiet"]) == 0
     assert _distilled(out) == _distilled(tiny.finished)
 

@@ -53,6 +53,7 @@ def steps(folder: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in entries]
 
 
+@pytest.mark.slow
 def test_two_ranks_with_a_segment_each_make_the_bytes_of_one_process_with_two(experts, alone, tmp_path):
     done = launch(2, experts, tmp_path, 2)
     assert done.returncode == 0, done.stderr[-2000:]

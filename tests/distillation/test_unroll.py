@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from medidistill.config import AugmentConfig, NetworkConfig
 from medidistill.distillation import InnerPlan, InnerStep, MetaGradient, adjoint_gradient, draw_plan, stored_gradient
@@ -176,6 +182,48 @@ def test_plan_uses_every_image_before_any_twice() -> None:
     assert draw_plan(6, 3, 0, AugmentConfig(), stream(0, "plan")).batches.shape == (3, 6)
 
 
+class Living(TorchDispatchMode):
+    """Counts the bytes of the tensors that live at once, of those that are made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for storage in (one.untyped_storage() for one in tree_leaves(made) if isinstance(one, Tensor)):
+            if storage._cdata not in self._sizes:
+                self._sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._gone, storage._cdata)
+        return made
+
+    def _gone(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+
+def test_memory_of_the_adjoint_grows_by_the_batches_and_not_by_what_the_network_makes_of_them() -> None:
+    network = make_network(
+        NetworkConfig(width=4, depth=2), channels=1, image_size=16, num_classes=3, generator=stream(0)
+    )
+    theta, step = ParameterLayout.of(network).flatten(network), InnerStep(network)
+    images, targets = torch.randn(6, 1, 16, 16), torch.full((6, 3), 1 / 3)
+
+    def peak(unroll: Callable[..., MetaGradient], steps: int) -> int:
+        plan = draw_plan(6, steps, 6, AugmentConfig(), stream(0))
+        gc.collect()
+        with Living() as living:
+            unroll(step, theta, images, targets, torch.tensor(0.01), plan, lambda end: (end.square().sum(), 2 * end))
+        return living.peak
+
+    adjoint, stored = (peak(one, 15) - peak(one, 5) for one in (adjoint_gradient, stored_gradient))
+    batches = 10 * images.nbytes  # of ten steps
+    assert adjoint < 4 * batches
+    assert stored > 20 * batches
+
+
 _PEAK = """
 import re, sys, torch
 from pathlib import Path
@@ -209,6 +257,7 @@ def _growth(method: str, steps: int) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.slow
 def test_memory_of_the_adjoint_does_not_grow_with_the_steps() -> None:
     # peak resident memory in MiB above that of two steps; 60 parameter vectors are under 3 MiB
     assert _growth("adjoint", 80) - _growth("adjoint", 20) < 10

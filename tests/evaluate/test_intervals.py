@@ -121,6 +121,7 @@ def test_patient_bootstrap_covers_what_it_says():
     assert _coverage(by_patient=True) == pytest.approx(0.95, abs=TOLERANCE + 0.01)  # 1 %: percentile, 80 patients
 
 
+@pytest.mark.slow
 def test_bootstrap_of_images_would_not():
     assert _coverage(by_patient=False) < 0.95 - TOLERANCE - 0.01
 

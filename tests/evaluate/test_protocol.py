@@ -17,6 +17,7 @@ from medidistill.seeding import stream
 
 NETWORK = NetworkConfig(width=4, depth=2)
 GOOD = TrainingConfig(steps=60, batch_size=16, lr=0.05, schedule="constant")
+SHORT = dataclasses.replace(GOOD, steps=10)  # where nothing need be learned
 IDLE = TrainingConfig(steps=1, batch_size=16, lr=0.0)
 
 
@@ -64,7 +65,7 @@ def test_networks_learn_and_the_run_tells_what_it_did():
 
 
 def test_same_seed_same_numbers_other_seed_others():
-    arm = Arm("random", IMAGES[:6], LABELS[:6], (GOOD,))
+    arm = Arm("random", IMAGES[:6], LABELS[:6], (SHORT,))
     first, again, other = run(arm), run(arm), run(arm, seed=1)
     assert np.array_equal(first.test_probabilities, again.test_probabilities)
     assert not np.array_equal(first.test_probabilities, other.test_probabilities)
@@ -72,9 +73,9 @@ def test_same_seed_same_numbers_other_seed_others():
 
 
 def test_arms_are_paired_whatever_their_name_or_candidates():
-    alone = run(Arm("a", IMAGES[:6], LABELS[:6], (GOOD,)))
-    chosen = run(Arm("b", IMAGES[:6], LABELS[:6], (GOOD, IDLE)))
-    assert chosen.chosen == GOOD
+    alone = run(Arm("a", IMAGES[:6], LABELS[:6], (SHORT,)))
+    chosen = run(Arm("b", IMAGES[:6], LABELS[:6], (SHORT, IDLE)))
+    assert chosen.chosen == SHORT
     assert np.array_equal(alone.test_probabilities, chosen.test_probabilities)
 
 
@@ -101,7 +102,7 @@ def test_the_best_candidate_wins_wherever_it_stands():
 
 
 def test_a_second_test_set_is_predicted_by_the_same_networks():
-    arm = Arm("random", IMAGES[:6], LABELS[:6], (GOOD,))
+    arm = Arm("random", IMAGES[:6], LABELS[:6], (SHORT,))
     both = run(arm, external_images=VAL)
     assert np.array_equal(both.external_probabilities, both.val_probabilities)
     assert np.array_equal(both.test_probabilities, run(arm).test_probabilities)
@@ -109,7 +110,7 @@ def test_a_second_test_set_is_predicted_by_the_same_networks():
 
 
 def test_closed_test_split_gives_no_test_probabilities():
-    arm = Arm("random", IMAGES[:6], LABELS[:6], (GOOD,))
+    arm = Arm("random", IMAGES[:6], LABELS[:6], (SHORT,))
     closed = run(arm, test=None)
     assert closed.test_probabilities is None
     assert closed.val_balanced_accuracy == run(arm).val_balanced_accuracy
@@ -149,7 +150,7 @@ def test_a_diverging_candidate_loses_and_a_diverging_arm_stops():
 
 
 def test_saved_run_comes_back_equal_with_and_without_test(tmp_path):
-    arm = Arm("iadd", IMAGES[:6], LABELS[:6], (GOOD, IDLE), {"best_step": 40})
+    arm = Arm("iadd", IMAGES[:6], LABELS[:6], (SHORT, IDLE), {"best_step": 40})
     for name, test in (("open", TEST), ("closed", None)):
         before = run(arm, test=test)
         before.save(tmp_path / name)
@@ -165,7 +166,7 @@ def test_saved_run_comes_back_equal_with_and_without_test(tmp_path):
 
 
 def test_validation_probabilities_are_those_that_were_scored():
-    result = run(Arm("random", IMAGES[:6], LABELS[:6], (GOOD, IDLE)))
+    result = run(Arm("random", IMAGES[:6], LABELS[:6], (SHORT, IDLE)))
     assert result.val_probabilities.shape == (2, 30, 3)
     scores = [balanced_accuracy_score(VAL_LABELS.numpy(), one) for one in result.val_probabilities]
     assert result.val_balanced_accuracy == pytest.approx(scores)

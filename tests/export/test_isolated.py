@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from medidistill.config import NetworkConfig, TrainingConfig
@@ -38,6 +39,7 @@ def run(code: str, folder: Path, *options: str, path: str = "") -> None:
     subprocess.run(command, cwd=folder, check=True, timeout=280, env=os.environ | {"PYTHONPATH": path})
 
 
+@pytest.mark.slow
 def test_the_printed_code_reaches_the_recorded_accuracy(tmp_path: Path) -> None:
     distilled = make_set(
         network=NetworkConfig(width=8), training=TrainingConfig(steps=150, batch_size=9, lr=0.1, schedule="step")

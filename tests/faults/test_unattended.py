@@ -1,6 +1,6 @@
 """Runs that nobody watches: no room to stop in, a clock set back, a folder that takes no bundle, two at once.
 
-Kills at every point of a night and of an intake: `tests/pipelines/test_nightly.py`, `test_intake.py`.
+Kills at every point of a night and of an intake: `tests/pipelines/test_nightly.py`, `test_intake_killed.py`.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ experts: {count: 3, epochs: 3, batch_size: 8}
 distill:
   {ipc: 1, outer_steps: 30, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 10, checkpoint_every: 3}
 evaluate:
-  {arms: [random, mtt, iadd], networks: 2, full_epochs: 2, bootstrap: 100,
-   small: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
+  {arms: [random, mtt, iadd], num_networks: 2, full_epochs: 2, bootstrap: 100,
+   small_set_training: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
 """
 # these hold times, or where the input lies; every other file must come out the same, bit for bit
 TIMED = frozenset({"checkpoint.safetensors", "events.jsonl", "provenance.json", "record.json", "report.html"})

@@ -366,6 +366,7 @@ def data():
     return Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_covid_cxr(data):
     names = ("COVID-19", "Normal", "Pneumonia")

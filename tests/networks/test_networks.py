@@ -262,7 +262,8 @@ def test_a_watcher_hears_of_each_first_call_and_of_no_other(monkeypatch):
     assert watcher.seconds > 0
 
 
-@pytest.mark.parametrize("network", ["convnet", "vgg11"])  # flat parameters, and a network with running statistics
+# flat parameters, and a network with running statistics
+@pytest.mark.parametrize("network", ["convnet", pytest.param("vgg11", marks=pytest.mark.slow)])
 def test_adamw_with_a_one_cycle_rate_equals_torchs_optimiser(network: str) -> None:
     config = TrainingConfig(optimizer="adamw", schedule="one_cycle", steps=10, batch_size=4, lr=0.01, weight_decay=0.1)
     images, labels = torch.randn(4, 1, 32, 32, generator=stream(0, "x")), torch.arange(4) % 2

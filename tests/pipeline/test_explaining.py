@@ -20,6 +20,8 @@ from medidistill.pipeline.stages.report import report
 
 from .comparison_example import bundle, ready_run
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def _asked(run, **saliency):
     rules = run.config.evaluate

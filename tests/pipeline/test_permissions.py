@@ -79,11 +79,13 @@ network: {width: 4, depth: 1}
 experts: {count: 2, epochs: 3, batch_size: 8}
 distill:
   {ipc: 1, outer_steps: 4, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 2, checkpoint_every: 2}
-evaluate: {arms: [full, iadd], num_networks: 2, full_epochs: 1, bootstrap: 100, small_set_training: {steps: 2},\
-  saliency: {cases: 1}}
+evaluate:
+  {arms: [full, iadd], num_networks: 2, full_epochs: 1, bootstrap: 100,
+   small_set_training: {steps: 2}, adaptive: {steps: 2}, saliency: {cases: 1}}
 """
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("value", [0o000, *(pytest.param(one, marks=pytest.mark.slow) for one in (0o022, 0o077))])
 def test_every_stage_leaves_a_closed_folder_and_a_bundle_by_the_umask(tmp_path, umask, value):
     (tmp_path / "tiny.yaml").write_text(TINY)

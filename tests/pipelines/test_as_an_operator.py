@@ -24,8 +24,8 @@ experts: {count: 4, epochs: 3, batch_size: 16}
 distill:
   {ipc: 1, outer_steps: 10, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 5, checkpoint_every: 5}
 evaluate:
-  {arms: [random, mtt, iadd], networks: 2, full_epochs: 2, bootstrap: 100,
-   small: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
+  {arms: [random, mtt, iadd], num_networks: 2, full_epochs: 2, bootstrap: 100,
+   small_set_training: {steps: 5}, adaptive: {steps: 5, batch_size: 16}}
 """
 
 

@@ -35,7 +35,7 @@ SMALL = {
     "distill__max_start": "2",
     "distill__validate_every": "5",
     "evaluate__arms": "[random, mtt, iadd]",
-    "evaluate__networks": "2",
+    "evaluate__num_networks": "2",
     "evaluate__bootstrap": "100",
     "evaluate__small__steps": "5",
     "evaluate__adaptive__steps": "5",

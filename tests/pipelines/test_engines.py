@@ -33,7 +33,9 @@ ingest: {image_size: 16}
 network: {width: 4, depth: 1}
 experts: {count: 4, epochs: 3, batch_size: 16}
 distill: {ipc: 1, outer_steps: 4, inner_steps: 2, expert_epochs: 1, max_start: 2, validate_every: 2}
-evaluate: {arms: [random, iadd], networks: 2, full_epochs: 2, bootstrap: 100, small: {steps: 5}}
+evaluate:
+  {arms: [random, iadd], num_networks: 2, full_epochs: 2, bootstrap: 100,
+   small_set_training: {steps: 5}, adaptive: {steps: 5}}
 """
 
 

@@ -1,164 +1,28 @@
-"""An intake from a real C-STORE sender on loopback to bundles, killed at every point on the way."""
+"""An intake from a real C-STORE sender on loopback to bundles: what goes on, what waits, and what is held up."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import csv
-import dataclasses
-import json
 import os
 import re
-import shutil
-import signal
-import socket
 import stat
 import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
-import pydicom
 import pytest
 
 pytest.importorskip("pynetdicom")
 
-from pynetdicom import AE
-from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation
-
 from medidistill.chained_log import read_chain
 from medidistill.cli import main
-from medidistill.config import PhantomConfig
 from medidistill.export import verify
-from medidistill.ingest import generate_phantom
-from medidistill.ingest.pacs.receive import Receiver
-from medidistill.ingest.pacs.study_spool import Arrival, StudySpool, list_spool, taking
-from medidistill.pipeline.unattended.intake_folder import IntakeFolder
-from medidistill.pipeline.unattended.intake_status import read_intake_status
+from medidistill.ingest.pacs.study_spool import Arrival, list_spool
 
-from ..faults.workplace import note
-from ..killing import KillAt, finish, reach, start, wait
+from .hospital import CONFIG, free_port, is_listening, sending, wait_for
 
-CONFIG = """\
-name: an intake
-seed: 5
-threads: 1
-ingest: {image_size: 16}
-network: {width: 4, depth: 1}
-experts: {count: 2, epochs: 2, batch_size: 8}
-distill:
-  {ipc: 1, outer_steps: 4, inner_steps: 2, expert_epochs: 1, max_start: 1, validate_every: 2, checkpoint_every: 2}
-evaluate: {arms: [mtt], networks: 2, full_epochs: 1, bootstrap: 100, small: {steps: 2}}
-"""
-
-
-@pytest.fixture(scope="session")
-def films(tmp_path_factory):
-    """Phantoms of 15 patients, one study each, in three classes."""
-    folder = tmp_path_factory.mktemp("films")
-    generate_phantom(folder, PhantomConfig(patients_per_class=5, images_per_patient=2, size=64), progress=False)
-    found = {path.relative_to(folder).as_posix(): pydicom.dcmread(path) for path in sorted(folder.rglob("*.dcm"))}
-    with open(folder / "labels.csv", newline="") as file:
-        labels = {row["path"]: row["label"] for row in csv.DictReader(file)}
-    return [(film, labels[name]) for name, film in found.items()]
-
-
-class Hospital:
-    """The folder of an intake, its key, labels and configuration, and a PACS that sends."""
-
-    def __init__(self, root: Path, films) -> None:
-        root.mkdir(exist_ok=True)
-        self.root, self.intake, self.films, self.log = root, root / "intake", films, root / "log"
-        self.key, self.labels, self.config = root / "site.key", root / "labels.csv", root / "site.yaml"
-        self.key.write_text("0123456789abcdef" * 4)
-        self.key.chmod(0o600)
-        self.config.write_text(CONFIG)
-        self.label(films)
-
-    def label(self, films) -> None:
-        """Write the table of labels."""
-        rows = [f"{film.SOPInstanceUID},{label}" for film, label in films]
-        self.labels.write_text("\n".join(["sop_instance_uid,label", *rows]) + "\n")
-
-    def listening(self, port: int = 0) -> Receiver:
-        """Return a receiver in this process."""
-        return Receiver(StudySpool(IntakeFolder.create(self.intake).root), port=port)
-
-    def receive(self, films=None) -> None:
-        """Send films to a receiver that ends afterwards."""
-        with self.listening() as receiver, sending(receiver.port) as link:
-            for film, _ in self.films if films is None else films:
-                assert link.send_c_store(film).Status == 0
-
-    def arguments(self, *more: str) -> list[str]:
-        """Return the command that processes what was received."""
-        begin = ["intake", "process", str(self.intake), "--key-file", str(self.key), "--labels", str(self.labels)]
-        return [*begin, "--config", str(self.config), "--settle", "0", "--quiet", *more]
-
-    def process(self, *more: str) -> tuple[int, str]:
-        """Process in a child; return its exit code and what it said."""
-        self.log.write_text("")
-        return finish(self.arguments(*more), self.log), self.log.read_text()
-
-    def status(self) -> dict:
-        """Return how the intake stands."""
-        return dataclasses.asdict(read_intake_status(self.intake))
-
-    def batches(self) -> list[Path]:
-        """Return the folders of batches."""
-        return sorted(path.parent for path in (self.intake / "batches").glob("*/batch.json"))
-
-    def received(self) -> Counter:
-        """Return how often each object is anywhere among the identified images."""
-        paths = [*self.intake.glob("spool/*/*.dcm"), *self.intake.glob("batches/*/identified/*/*.dcm")]
-        return Counter(str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
-
-
-@contextlib.contextmanager
-def sending(port: int):
-    """Open an association of a PACS."""
-    entity = AE(ae_title="PACS")
-    entity.add_requested_context(DigitalXRayImageStorageForPresentation)
-    link = entity.associate("127.0.0.1", port, ae_title="MEDIDISTILL")
-    assert link.is_established
-    try:
-        yield link
-    finally:
-        if link.is_established:
-            link.release()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-@pytest.fixture
-def hospital(tmp_path, films):
-    return Hospital(tmp_path / "hospital", films)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def processed(tmp_path_factory, films):
-    """An intake that was processed in this process: children then find every module loaded."""
-    warm = Hospital(tmp_path_factory.mktemp("warm") / "hospital", films)
-    warm.receive()
-    before = os.umask(0)
-    try:
-        assert main(warm.arguments()) == 0
-        assert os.umask(0) == 0
-    finally:
-        os.umask(before)
-    return warm
-
-
-@pytest.fixture
-def delivered(hospital, processed):
-    """An intake with one batch that was delivered, for a test to change."""
-    shutil.copytree(processed.intake, hospital.intake)
-    return hospital
+pytestmark = pytest.mark.usefixtures("processed", "blank_figures")
 
 
 def studies(films) -> set[str]:
@@ -227,13 +91,6 @@ def test_a_study_that_is_still_arriving_is_not_started_on(hospital, films):
         assert len(hospital.batches()) == 1
         (one,) = list_spool(hospital.intake, 0)
         assert one.state is Arrival.SETTLED
-
-
-def wait_for(true, seconds=20.0):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_an_object_that_comes_after_its_study_was_taken_is_in_the_next_batch(hospital, films):
@@ -320,6 +177,7 @@ def test_a_key_that_was_away_is_found_again(hospital):
     assert hospital.status()["batches"][0]["state"] == "de-identified"
 
 
+@pytest.mark.slow
 def test_an_unreleased_bundle_is_delivered_on_demand_alone(hospital):
     hospital.receive()
     deliver = hospital.root / "out"
@@ -361,212 +219,7 @@ def test_a_refused_release_waits_for_a_decision(hospital):
     assert [one["event"] for one in entries.entries][-3:] == ["released", "delivering", "delivered"]
 
 
-@pytest.mark.parametrize("days", [0.0, 1.0])
-def test_images_are_removed_by_age(delivered, films, days):
-    hospital = delivered
-    assert hospital.status()["identified_objects"] == len(films)
-    assert hospital.process("--keep-identified", "0", "--keep-clean", str(days))[0] == 0
-    (batch,) = hospital.batches()
-    assert not (batch / "identified").exists()
-    assert (batch / "clean").exists() == (days > 0)
-    status = hospital.status()
-    assert (status["identified_objects"], status["clean_images"]) == (0, len(films) if days else 0)
-    assert verify(batch / "run" / "bundle") == []
-    if days:  # a day passes
-        note = json.loads((batch / "batch.json").read_text())
-        (batch / "batch.json").write_text(json.dumps({**note, "delivered": "2020-01-01T00:00:00+00:00"}))
-        assert hospital.process()[0] == 0
-        assert not (batch / "clean").exists()
-
-
-def test_a_clock_that_was_set_back_removes_nothing_early_and_changes_no_order(delivered, films):
-    hospital = delivered
-    (batch,) = hospital.batches()
-    state = json.loads((batch / "batch.json").read_text())
-    ahead = {"name": "2999-01-01T000000", "delivered": "2999-01-01T00:00:00+00:00"}
-    (batch / "batch.json").write_text(json.dumps({**state, **ahead}))
-    batch.rename(batch.with_name("2999-01-01T000000"))
-    hospital.receive(films[:2])
-    hospital.key.unlink()
-    assert hospital.process("--keep-identified", "1", "--keep-clean", "1")[0] == 2
-    assert [one["state"] for one in hospital.status()["batches"]] == ["delivered", "settled"]
-    assert hospital.status()["batches"][0]["name"] == "2999-01-01T000000"
-    assert hospital.status()["batches"][0]["identified_purged"] == ""
-    note("clock set back an hour", {"intake": 1, "in all": 1})
-
-
-@pytest.mark.parametrize("boot", ["this", "another"])
-def test_silence_is_measured_on_the_running_system_and_not_by_the_clock(hospital, films, monkeypatch, boot):
-    hospital.receive(films[:1])
-    (note,) = (hospital.intake / "arrivals").iterdir()
-    (found,) = list_spool(hospital.intake, 1e9)
-    assert found.silent < 60
-    monkeypatch.setattr(time, "time", lambda: 4e9)  # a clock that jumps settles nothing
-    assert list_spool(hospital.intake, 60)[0].state is Arrival.SETTLING
-    if boot == "another":  # since then the machine was started anew: silent for as long as it runs, at least
-        content = json.loads(note.read_text())
-        note.write_text(json.dumps({**content, "boot": "another", "at": 1e12}))
-        running = time.clock_gettime(time.CLOCK_BOOTTIME)
-        assert list_spool(hospital.intake, 0)[0].silent == pytest.approx(running, abs=5)
-
-
-def test_a_study_put_there_by_hand_begins_its_silence_when_it_is_seen(hospital, films):
-    hospital.receive(films[:1])
-    (note,) = (hospital.intake / "arrivals").iterdir()
-    note.unlink()
-    with taking(hospital.intake):
-        assert note.exists()
-    assert list_spool(hospital.intake, 60)[0].state is Arrival.SETTLING
-
-
-def test_what_is_no_dicom_is_received_alone_and_kept_out_later(hospital):
-    spool = StudySpool(IntakeFolder.create(hospital.intake).root)
-    spool.add("1.2.3", b"nonsense")
-    spool.add("1.2.4", b"more nonsense")
-    assert hospital.status()["spool"]["studies"] == 2
-
-
-def test_one_receiver_and_one_processor_at_a_time(hospital, capsys):
-    folder = IntakeFolder.create(hospital.intake)
-    with folder.locked("receiver"):
-        assert hospital.status()["listening"]
-        assert main(["intake", "listen", str(hospital.intake), "--port", "0"]) == 2
-        assert "another process listens" in capsys.readouterr().err
-    with folder.locked("processor"):
-        assert hospital.status()["processing"]
-        assert main(hospital.arguments()) == 0
-        assert "another process is at work" in capsys.readouterr().out
-        assert main(["intake", "purge", str(hospital.intake), "x"]) == 5
-
-
-def test_purge_removes_the_images_of_one_batch(hospital, films, capsys):
-    hospital.receive()
-    hospital.key.unlink()
-    assert hospital.process()[0] == 2
-    (batch,) = hospital.batches()
-    assert main(["intake", "purge", str(hospital.intake), "nothing"]) == 2
-    assert f"no such batch; known: {batch.name}" in capsys.readouterr().err
-    assert main(["intake", "purge", str(hospital.intake), batch.name]) == 0
-    assert not hospital.received()
-    assert hospital.process()[0] == 0
-    assert hospital.status()["identified_objects"] == 0
-
-
-@pytest.mark.parametrize("place", ["", "file", "folder"])
-def test_a_folder_that_is_no_intake_is_left_alone(tmp_path, capsys, place):
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "letter").write_text("x")
-    path = tmp_path / (place or "absent")
-    if place:
-        assert main(["intake", "listen", str(path), "--port", "0"]) == 2
-    assert main(["intake", "purge", str(path), "x"]) == 2
-    assert str(path) in capsys.readouterr().err
-    assert (tmp_path / "folder" / "letter").read_text() == "x"
-
-
-def in_intake(hospital):
-    """Return whether a changed path is of the state machine itself, and not inside a run or a de-identification."""
-    root = str(hospital.intake)
-
-    def concerns(path: str) -> bool:
-        inside = ("/run/", "/clean.part/", "/clean/")
-        return path.startswith((root, str(hospital.root / "out"))) and not any(part in path for part in inside)
-
-    return concerns
-
-
-# a fast one and two that take a run; all of them are slow
-KILLS = [9, *(pytest.param(one, marks=pytest.mark.slow) for one in (7, 14, 21))]  # 9: while studies are moved
-
-
-def killed_and_continued(films, root, number):
-    """Kill the processing before its change of this number, and go on; return whether it was killed at all."""
-    hospital = Hospital(root, films)
-    hospital.receive()
-    more = ["--deliver", str(root / "out"), "--unreleased", "--keep-identified", "0"]
-    code = finish(hospital.arguments(*more), hospital.log, KillAt(number, in_intake(hospital), root / "count"))
-    if code == 0:
-        return False
-    assert code == -signal.SIGKILL, hospital.log.read_text()
-    # whatever was reached, each object is somewhere exactly once, unless its batch was delivered and purged
-    if not any(one["delivered"] for one in hospital.status()["batches"]):
-        assert hospital.received() == Counter(str(film.SOPInstanceUID) for film, _ in films)
-    code, said = hospital.process(*more)
-    assert code == 0, (number, said)
-    status = hospital.status()
-    assert [one["state"] for one in status["batches"]] == ["delivered"], number
-    assert status["batches"][0]["labelled"] == len(films), number
-    assert status["identified_objects"] == 0, number
-    (bundle,) = (root / "out").iterdir()
-    assert verify(bundle) == []
-    assert not [path for path in root.rglob("*.part") if path.name != "clean.part"], number
-    chain = read_chain(hospital.intake / "release-log.jsonl")
-    assert chain.problems == ()
-    assert chain.entries[-1]["event"] in ("delivered", "delivering")
-    shutil.rmtree(root)
-    return True
-
-
-@pytest.mark.parametrize("number", KILLS)
-def test_killed_and_continued(films, tmp_path, number):
-    assert killed_and_continued(films, tmp_path / "hospital", number)
-
-
 @pytest.mark.slow
-@pytest.mark.timeout(0)
-def test_killed_at_every_point_of_processing(films, tmp_path):
-    number = 1
-    while killed_and_continued(films, tmp_path / f"{number}", number):
-        number += 1
-        note("kill -9 before each change of an intake's processing", {"in all": 1})
-    assert number > 20
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(0)
-def test_killed_at_every_point_of_receiving(films, tmp_path):
-    """The sender hears of success for what is there and sends the rest again; in the end each object is there once."""
-    few, number = films[:4], 0
-    while True:
-        number += 1
-        hospital = Hospital(tmp_path / f"{number}", films)
-        listen = ["intake", "listen", str(hospital.intake), "--quiet", "--count", str(len(few))]
-        done: list[str] = []
-        for hooks in ([KillAt(number, in_intake(hospital), tmp_path / f"count-{number}")], []):
-            port = free_port()
-            child = start([*listen, "--port", str(port)], hospital.log, *hooks)
-            missing = [film for film, _ in few if film.SOPInstanceUID not in done]
-            if reach(child, lambda port=port: is_listening(port)):
-                with contextlib.suppress(AssertionError, RuntimeError, ValueError), sending(port) as link:
-                    # the second receiver is sent all of it
-                    send(link, missing if hooks else [film for film, _ in few], done)
-            code = wait(child)
-            if hooks and code == 0:
-                assert number > 10
-                return
-            assert code == (-signal.SIGKILL if hooks else 0), hospital.log.read_text()
-            if hooks:
-                there = hospital.received()
-                assert set(done) <= set(there), number
-        assert hospital.received() == Counter(str(film.SOPInstanceUID) for film, _ in few), number
-        with taking(hospital.intake):
-            IntakeFolder.open(hospital.intake).sweep()
-        assert not list(hospital.intake.rglob("*.part")), number
-        assert {one.state for one in list_spool(hospital.intake, 0)} == {Arrival.SETTLED}, number
-        note("kill -9 before each change of a receiver", {"in all": 1})
-
-
-def send(link, films, done: list[str]) -> None:
-    """Send films and note those that were acknowledged, also where the line breaks."""
-    done.extend(film.SOPInstanceUID for film in films if link.send_c_store(film).get("Status") == 0)
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
-
-
 def test_the_script_receives_until_it_is_quiet_and_processes(root, hospital, films):
     port = free_port()
     environment = {

@@ -131,6 +131,7 @@ def test_same_data_same_page(html):
     assert render(again).split("<h2>How it was made")[0] == html.split("<h2>How it was made")[0]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_second_opening_of_the_test_split_is_a_warning(page):
     twice = _Page(render(report_data(record=record(openings=2), histories={}, comparison=None, distilled=None)))
     assert "opened 2 times" in twice.text
@@ -158,6 +159,7 @@ def explained() -> Explanations:
     return Explanations("convnet", "Cases were drawn at random.", {"only full is right": 7}, [case, case])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_page_with_patients_is_marked_and_others_are_not(page):
     shown = _Page(render(report_data(explanations=explained())))
     assert shown.text.count("Contains patients' images: do not share") == 2
@@ -172,6 +174,7 @@ def test_a_page_with_patients_is_marked_and_others_are_not(page):
     assert "This page holds no X-ray of a patient" in page.text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_what_the_audit_found_is_on_the_page(page):
     rows = [
         {"attack": "linkage", "measure": "p, pixels", "estimate": 0.4321, "limit": 0.01, "passed": True},
@@ -242,6 +245,7 @@ def test_a_bare_run_still_gives_a_page():
     assert "Results" not in page.text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_several_architectures_and_many_classes_are_told_apart():
     page = _Page(render(report_data(comparison=comparison(("convnet", "resnet18")), histories={})))
     assert page.text.count("resnet18") >= 3 * len(ARMS)

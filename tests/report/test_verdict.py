@@ -11,6 +11,8 @@ from medidistill.report import render
 from ..evaluate.verdict_example import criterion, good, verdict
 from .report_example import report_data
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 RED = verdict([*good(), criterion(-0.3, -0.2), criterion(None)], warnings=("Sites <b>tell</b> the class.",))
 
 

@@ -130,6 +130,7 @@ def test_operating_point_marks_what_is_undefined():
 SIMULATIONS = 2000
 
 
+@pytest.mark.slow
 def test_coverage_of_proportion_and_likelihood_ratio_over_patients():
     """80 ill and 80 well patients of three images; images of a patient share their chance of being called."""
     rng = np.random.default_rng(5)

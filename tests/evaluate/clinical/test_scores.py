@@ -57,6 +57,7 @@ class TestAveragePrecision:
         with pytest.raises(ConfigError):
             bias_corrected_interval(1.0, [1.0, np.nan], 0.95)
 
+    @pytest.mark.slow
     def test_coverage(self):
         rng = np.random.default_rng(8)
 
@@ -196,6 +197,7 @@ class TestRecalibration:
             assert one.estimate == pytest.approx(value, abs=1e-6)
             assert one.high - one.estimate == pytest.approx(1.959964 * error * factor**0.5, rel=1e-5)
 
+    @pytest.mark.slow
     def test_coverage_over_patients(self):
         rng = np.random.default_rng(3)
         hits, simulations = np.zeros(2), 1500

@@ -14,7 +14,7 @@ from medidistill.errors import IngestError
 from medidistill.ingest.deidentify import Key
 from medidistill.ingest.dicom import render
 from tests.ingest.conftest import make_radiograph
-from tests.ingest.deidentify.test_pixels import TEXT, holds_a_word, through
+from tests.ingest.deidentify.pixel_example import TEXT, holds_a_word, through
 from tests.support.codestreams import picture
 
 CURVE = np.rint(4095 * (np.arange(4096) / 4095) ** 0.7).astype(np.uint16)
