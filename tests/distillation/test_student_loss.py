@@ -20,7 +20,7 @@ CONFIG = DistillConfig(
     objective="student_loss",
     importance=ImportanceConfig(enabled=False),
     ipc=1,
-    noise=0.5,
+    init_std=0.5,
     inner_steps=2,
     warmup_steps=3,
     real_batch=6,

@@ -1,4 +1,7 @@
-"""YAML to `RunConfig` and back. Every complaint names the file, the dotted key and the remedy."""
+"""YAML to `RunConfig` and back. Every complaint names the file, the dotted key and the remedy.
+
+pydantic and ruamel.yaml are imported where they are used: `medidistill status` reads a run without them.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,16 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from typing import TYPE_CHECKING, Any
 
 from medidistill.config import RunConfig, as_dict
 from medidistill.config.fields import Rule, rules
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.jsontypes import JsonObject  # YAML that a user wrote, before it is checked
 from medidistill.pipeline.config_io.resources import preset_files
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 __all__ = [
     "HEADER",
@@ -63,6 +65,9 @@ class Setting(str):
 
 def _parse(text: str, origin: str) -> Any:
     """Return what YAML 1.2 text holds; a key that is given twice is an error."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -106,6 +111,8 @@ class _Reader:
         """Return a `kind`. Raises `ConfigError` that names the place, the dotted key and the remedy."""
         if not isinstance(raw, Mapping | None):
             raise self._error("", f"the file: {_must_be_section(kind)}")
+        from pydantic import ValidationError
+
         plain = json.dumps(_filled(kind, raw or {}), default=str)  # dates and the like become text
         try:
             return _adapter(kind).validate_json(plain)
@@ -146,6 +153,8 @@ class _Reader:
 
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind)
 
 
@@ -312,9 +321,11 @@ def load_section(path: str, kind: type, ready: Iterable[str]) -> Any:
 
 def dump_config(config: RunConfig) -> str:
     """Return the whole configuration, defaults included, as YAML that `load_config` reads back."""
+    from ruamel.yaml import YAML
+
     writer: Any = YAML(typ="safe", pure=True)
     text = io.StringIO()
-    writer.default_flow_style, writer.width, writer.sort_base_mapping_type_on_output = False, 100, False
+    writer.default_flow_style, writer.width, writer.sort_base_mapping_type_on_output = False, 1000, False
     writer.dump(as_dict(config), text)
     return HEADER + text.getvalue()
 
