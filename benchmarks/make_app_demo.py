@@ -4,18 +4,20 @@
 
 Runs the ready-made configuration `demo` in DIR, on phantoms of patients who do not exist, and packs
 what the pages read into `apps/demo.zip`. What only a run that goes on would need is left out, and the pixels of the
-prepared phantoms and of images on their way are rounded: pages draw them, nothing is trained with them.
+prepared phantoms and of images on their way, and W, are rounded: pages draw them, nothing is trained with them.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -25,18 +27,20 @@ from medidistill.cli import main as medidistill
 from medidistill.files import load_tensors, save_tensors
 from medidistill.pipeline import RunFolder, app_file
 
-_PATIENTS, _ELSEWHERE = 60, 30  # in each class
+_PATIENTS, _ELSEWHERE = 34, 30  # in each class
 _SETTINGS = (
     "evaluate.num_networks=3",
     "evaluate.external=elsewhere",
-    "evaluate.saliency.cases=2",
+    "evaluate.saliency.cases=1",
 )
+_GREYS = 31  # of a prepared phantom that pages draw
+_FEW = 8  # a list of more numbers is a curve
 _SHOWN = "iadd"  # the method whose way from noise the page Progress draws
 # read by a run that goes on, or offered as a file where it is there; the report is drawn again by `medidistill report`
 _LEFT_OUT = (
     *("experts", "ingest/source.json", "ingest/external", "ingest/test", ".lock"),
-    *("report.html", "ingest/explained/explained.html", "ingest/explained/cases.safetensors"),
-    *("evaluate/curves.csv", "evaluate/external/curves.csv"),
+    *("report.html", "summary.pdf", "ingest/explained/explained.html", "ingest/explained/cases.safetensors"),
+    *(f"evaluate/{folder}{name}.csv" for folder in ("", "external/") for name in ("curves", "clinical")),
 )
 
 
@@ -71,10 +75,14 @@ def _shown(name: str, file: Path) -> bytes | None:
             return None
         if parts[-1] == "checkpoint.safetensors":
             return _images_of_checkpoint(file) if parts[1] == _SHOWN else None
+    if parts[0] == "distill" and parts[-1] == "distilled.safetensors":
+        return _rewritten(file, lambda key, one: torch.round(32 * one) / 32 if key.startswith("importance/") else one)
     if name in ("ingest/train.safetensors", "ingest/val.safetensors"):
-        return _rewritten(file, lambda key, one: torch.round(255 * one) / 255 if key == "images" else one)
+        return _rewritten(file, lambda key, one: torch.round(_GREYS * one) / _GREYS if key == "images" else one)
+    if parts[-1] == "clinical.json":
+        return json.dumps(_rounded(json.loads(file.read_bytes()))).encode()
     if name == "ingest/explained/picture.png":
-        return _in_colours(file, 64)
+        return _in_colours(file, 32)
     return file.read_bytes()
 
 
@@ -82,8 +90,18 @@ def _images_of_checkpoint(file: Path) -> bytes:
     """Return a checkpoint with the images that Progress draws, and nothing that a run would go on from."""
     return _rewritten(
         file,
-        lambda key, one: torch.round(64 * one) / 64 if key.startswith("evolution/") or key == "now/images" else None,
+        lambda key, one: torch.round(_GREYS * one) / _GREYS if key.startswith(("evolution/", "now/images")) else None,
     )
+
+
+def _rounded(plain: Any) -> Any:
+    """Return JSON types with the points of curves rounded; single figures stay as they are."""
+    if isinstance(plain, dict):
+        return {key: _rounded(one) for key, one in plain.items()}
+    if isinstance(plain, list):
+        curve = len(plain) > _FEW and all(isinstance(one, float) for one in plain)
+        return [round(one, 4) if curve else _rounded(one) for one in plain]
+    return plain
 
 
 def _rewritten(file: Path, change: Callable[[str, Tensor], Tensor | None]) -> bytes:
