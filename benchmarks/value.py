@@ -256,14 +256,24 @@ def table(result: Mapping[str, Any]) -> str:
                 f"{np.mean(row['validation_by_seed']):.3f} | {_span(row['balanced_accuracy'])} | "
                 f"{row['share_of_full']:.0%} | {'' if gap is None else _span(gap, '+')} |"
             )
-    seeds = sorted({len(group["seeds"]) for group in result["groups"]})
-    note = f"{'/'.join(map(str, seeds))} seeds, each with experts of its own; {result['hardware']['cpu']}."
+    seeds = {f"{group['side']} x {group['side']}": len(group["seeds"]) for group in result["groups"]}
+    counted = ", ".join(f"{count} at {side}" for side, count in seeds.items())
+    note = f"Seeds: {counted}, each with experts of its own; {result['hardware']['cpu']}."
     return "\n".join([*lines, "", note])
 
 
+def shown_side(result: Mapping[str, Any]) -> int:
+    """Return the side with the most seeds, and the larger one where several have as many."""
+    best = max(result["groups"], key=lambda group: (len(group["seeds"]), group["side"]))
+    return int(best["side"])
+
+
 def short_table(result: Mapping[str, Any]) -> str:
-    """Return the Markdown of the README: a row for each arm, a column for each number of stored images."""
-    side = max(group["side"] for group in result["groups"])
+    """Return the Markdown of the README: a row for each arm, a column for each number of stored images.
+
+    Of one side: see `shown_side`.
+    """
+    side = shown_side(result)
     groups = [group for group in result["groups"] if group["side"] == side]
     lines = [
         "| trained on | " + " | ".join(f"bytes of {group['ipc']} a class" for group in groups) + " |",

@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.value import RESULT, WORDS
+from benchmarks.value import RESULT, WORDS, shown_side
 from medidistill.files import read_json
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "value.png"
@@ -56,10 +56,10 @@ def picture(result: Mapping[str, Any], side: int) -> Figure:
 
 
 def main() -> None:
-    """Write the picture of the largest side that was measured."""
+    """Write the picture of the side with the most seeds."""
     result = read_json(RESULT)
     with mpl.rc_context({"font.size": 9}):
-        figure = picture(result, max(group["side"] for group in result["groups"]))
+        figure = picture(result, shown_side(result))
         figure.savefig(PICTURE, dpi=_DPI, metadata={"Software": None})
 
 
