@@ -27,13 +27,13 @@ from medidistill.cli import main as medidistill
 from medidistill.files import load_tensors, save_tensors
 from medidistill.pipeline import RunFolder, app_file
 
-_PATIENTS, _ELSEWHERE = 34, 30  # in each class
+_PATIENTS, _ELSEWHERE = 40, 30  # in each class
 _SETTINGS = (
     "evaluate.num_networks=3",
     "evaluate.external=elsewhere",
     "evaluate.saliency.cases=1",
 )
-_GREYS = 31  # of a prepared phantom that pages draw
+_GREYS = 15  # of a prepared phantom that pages draw
 _FEW = 8  # a list of more numbers is a curve
 _SHOWN = "iadd"  # the method whose way from noise the page Progress draws
 # read by a run that goes on, or offered as a file where it is there; the report is drawn again by `medidistill report`

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import tempfile
+from pathlib import Path
 
-from medidistill.config import PolicyConfig, RunConfig, digest
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medidistill.config import PolicyConfig, RunConfig, as_dict, digest
 from medidistill.config.fields import digested
 from medidistill.errors import ConfigError
 from medidistill.pipeline.config_io.config_file import (
@@ -248,3 +254,35 @@ def test_a_site_policy_under_former_names_is_read(tmp_path):
 
 def test_a_method_takes_settings_under_former_names():
     assert load_config(None, ["methods={bptt: {noise: 0.7}}"]).distill_by("bptt").init_std == 0.7
+
+
+def _places(plain, path=()):
+    """Yield the path of every section and setting."""
+    for key, value in plain.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from _places(value, (*path, key))
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(list(_places(as_dict(RunConfig())))), _VALUES)
+def test_any_value_at_any_place_is_read_or_refused_with_its_place(path, value):
+    plain = value
+    for key in reversed(path):
+        plain = {key: plain}
+    said = ""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "run.yaml")
+        file.write_text(json.dumps(plain), encoding="utf-8")  # JSON is YAML
+        try:
+            load_config(file)
+        except ConfigError as error:
+            said = str(error)
+        assert not said or said.startswith(str(file))

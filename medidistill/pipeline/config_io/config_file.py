@@ -123,7 +123,7 @@ class _Reader:
         """Return the error of the first fault that pydantic found, in the words of the field's rule."""
         found = error.errors(include_url=False)[0]
         key, rule = "", None
-        for number, part in enumerate(found["loc"]):
+        for part in found["loc"]:
             if isinstance(part, int):
                 key += f"[{part}]"
             elif part not in rules(kind):
@@ -131,7 +131,7 @@ class _Reader:
             else:
                 key, rule = f"{key}.{part}".lstrip("."), rules(kind)[part]
                 kind = rule.kind
-            raw = raw[part] if number < len(found["loc"]) else raw
+            raw = raw[part]
             if rule is not None and not dataclasses.is_dataclass(kind):
                 return self._error(key, f"{key}={raw!r}: {rule.problem(raw) or found['msg']}")
         cause = found.get("ctx", {}).get("error")
