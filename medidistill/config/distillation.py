@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from medidistill.config.fields import Formerly, Help, Range, Section, Validated
-from medidistill.config.training import AugmentConfig
+from medidistill.config.training import AugmentConfig, CompileMode
 from medidistill.errors import ConfigError
 
 __all__ = ["DistillConfig", "ImportanceConfig"]
@@ -272,7 +272,7 @@ class DistillConfig(Validated):
         int, Range(0, 1_000_000), Help("outer steps between validations; 0: never, keep the last step")
     ] = 20
     compile: Annotated[
-        Literal["auto", "on", "off"],
+        CompileMode,
         Help("torch.compile of the inner step; auto: where the run is long enough to repay it"),
     ] = "auto"
     max_rollbacks: Annotated[int, Range(0, 1000), Help("roll-backs to the last good step before giving up")] = 5

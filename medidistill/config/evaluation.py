@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from medidistill.config.fields import Formerly, Help, OneOf, Range, Section, Validated
 from medidistill.config.methods import METHODS
-from medidistill.config.training import CUSTOM_PREFIX, AdaptiveTraining, TrainingConfig
+from medidistill.config.training import AdaptiveTraining, CompileMode, NetworkName, TrainingConfig
 
 __all__ = ["ClinicalConfig", "EvaluateConfig", "SaliencyConfig"]
 
@@ -72,9 +72,7 @@ class EvaluateConfig(Validated):
     ] = ""
     architectures: Annotated[
         tuple[
-            Annotated[
-                str, OneOf("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit", prefix=CUSTOM_PREFIX)
-            ],
+            NetworkName,
             ...,
         ],
         Help("architectures to train"),
@@ -102,7 +100,7 @@ class EvaluateConfig(Validated):
         ),
     ] = True
     compile: Annotated[
-        Literal["auto", "on", "off"],
+        CompileMode,
         Help("torch.compile of the training step; auto: where a cell is long enough to repay it"),
     ] = "auto"
     bootstrap: Annotated[int, Range(100, 1_000_000), Help("patient-level bootstrap resamples")] = 1000

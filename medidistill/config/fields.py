@@ -32,6 +32,7 @@ __all__ = [
     "as_dict",
     "digest",
     "digested",
+    "present_names",
     "rules",
     "with_settings",
 ]
@@ -214,6 +215,12 @@ def _rules(kind: Any) -> Mapping[str, Rule]:
     return {item.name: Rule.of(hints[item.name]) for item in fields(kind)}
 
 
+def present_names(kind: Any) -> Mapping[str, str]:
+    """Return present and former name -> present name, of every field of a configuration class."""
+    known = rules(kind)
+    return {name: name for name in known} | {rule.formerly: name for name, rule in known.items() if rule.formerly}
+
+
 class Validated:
     """Checks each field when an instance is made. Raises `ConfigError` with name, value and what is allowed."""
 
@@ -240,8 +247,7 @@ def as_dict(config: Any) -> JsonObject:
 
 def with_settings(config: Any, settings: ReadOnlyJsonObject) -> Any:
     """Return `config` with some settings changed; a mapping changes a section. Raises `ConfigError`."""
-    known = {rule.formerly or name: name for name, rule in rules(type(config)).items()}
-    known |= {name: name for name in rules(type(config))}
+    known = present_names(type(config))
     changed = {}
     for key, value in settings.items():
         if key not in known:

@@ -8,20 +8,32 @@ from typing import Annotated, Literal
 from medidistill.config.fields import Help, OneOf, Range, Section, Validated
 from medidistill.config.privacy import DPConfig
 
-__all__ = ["CUSTOM_PREFIX", "AdaptiveTraining", "AugmentConfig", "ExpertConfig", "NetworkConfig", "TrainingConfig"]
+__all__ = [
+    "CUSTOM_PREFIX",
+    "AdaptiveTraining",
+    "AugmentConfig",
+    "CompileMode",
+    "ExpertConfig",
+    "NetworkConfig",
+    "NetworkName",
+    "Schedule",
+    "TrainingConfig",
+]
 
 CUSTOM_PREFIX = "custom-"  # begins the name of a network that was defined in Python, see `medidistill.networks.custom`
+
+NetworkName = Annotated[
+    str, OneOf("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit", prefix=CUSTOM_PREFIX)
+]
+Schedule = Literal["constant", "step", "cosine", "one_cycle"]
+CompileMode = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
 class NetworkConfig(Validated):
     """A network by name. ConvNet options are ignored by the other names."""
 
-    name: Annotated[
-        str,
-        OneOf("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit", prefix=CUSTOM_PREFIX),
-        Help("architecture"),
-    ] = "convnet"
+    name: Annotated[NetworkName, Help("architecture")] = "convnet"
     width: Annotated[int, Range(1, 2048), Help("ConvNet: channels of every block")] = 32
     depth: Annotated[
         int, Range(0, 8), Help("ConvNet: blocks; 0 chooses by resolution (3 at 32, 4 at 64, 5 at 112 to 128)")
@@ -53,7 +65,7 @@ class TrainingConfig(Validated):
     momentum: Annotated[float, Range(0.0, 0.999), Help("sgd: momentum")] = 0.9
     weight_decay: Annotated[float, Range(0.0, 1.0), Help("weight decay; adamw: decoupled from the gradient")] = 5e-4
     schedule: Annotated[
-        Literal["constant", "step", "cosine", "one_cycle"],
+        Schedule,
         Help(
             "rate over time: constant, x0.1 at half time, cosine to 0, or one_cycle: rising for three tenths of the "
             "steps, then cosine to 0"
@@ -81,9 +93,7 @@ class AdaptiveTraining(TrainingConfig):
     steps: Annotated[int, Range(1, 10_000_000), Help("optimiser steps")] = 400
     lr: Annotated[float, Range(0.0, 100.0), Help("learning rate")] = 2e-3
     weight_decay: Annotated[float, Range(0.0, 1.0), Help("weight decay; adamw: decoupled from the gradient")] = 1e-2
-    schedule: Annotated[
-        Literal["constant", "step", "cosine", "one_cycle"], Help("rate over time, as in `small_set_training`")
-    ] = "one_cycle"
+    schedule: Annotated[Schedule, Help("rate over time, as in `small_set_training`")] = "one_cycle"
     augment: Annotated[MildAugmentation, Section("augmentation of each batch")] = MildAugmentation()
 
     def plain_training(self) -> TrainingConfig:

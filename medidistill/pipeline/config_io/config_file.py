@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medidistill.config import RunConfig, as_dict
-from medidistill.config.fields import Rule, rules
+from medidistill.config.fields import Rule, present_names, rules
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.jsontypes import JsonObject  # YAML that a user wrote, before it is checked
 from medidistill.pipeline.config_io.resources import preset_files
@@ -79,21 +79,26 @@ def _parse(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}{line}: not valid YAML ({' '.join(problem.split())})") from error
 
 
-def _read(path: Path) -> Any:
-    path = Path(path)
+def _read(path: Path) -> tuple[Any, bool]:
+    """Return what a configuration file or a ready-made one holds, and whether a run wrote it."""
     if not path.is_file():
         presets = preset_files()
         if str(path) not in presets:
             guess = did_you_mean(str(path), presets)
             raise ConfigError(f"{path}: no such configuration file; ready-made: {', '.join(presets)}{guess}")
         path = presets[str(path)]
-    return read_yaml(path)
+    text = _text(path)
+    return _parse(text, str(path)), text.startswith(HEADER)
 
 
 def read_yaml(path: Path) -> Any:
     """Return what a YAML file holds, by a safe loader. Raises `ConfigError`."""
+    return _parse(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        return _parse(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text; must be a YAML file") from error
     except OSError as error:
@@ -172,25 +177,25 @@ def _filled(kind: Any, raw: Mapping[Any, Any]) -> JsonObject:
     return found
 
 
-def _renamed(kind: Any, raw: Any, origin: str, prefix: str = "") -> Any:
+def _renamed(kind: Any, raw: Any, origin: str, prefix: str = "", *, log: bool = True) -> Any:
     """Return `raw` under the present names of its settings, and log each that has a former one.
 
-    What a run wrote for itself is renamed without a word.
+    What a run wrote for itself is renamed without `log`.
     """
     if not isinstance(raw, Mapping):
         return raw
-    known = rules(kind)
-    present = {rule.formerly: name for name, rule in known.items() if rule.formerly}
+    known, present = rules(kind), present_names(kind)
     found: JsonObject = {}
     for key, value in raw.items():
         name = str(present.get(key, key))
         if name in found or (name != key and name in raw):
             names = " and ".join(prefix + one for one in (known[name].formerly, name))
             raise ConfigError(f"{origin}: {names} are one setting; keep the second alone")
-        if name != key and origin:
+        if name != key and log:
             _LOGGER.warning("%s: %s%s is called %s%s now", origin, prefix, key, prefix, name)
         rule = known.get(name, _ANY)
-        found[name] = _renamed(rule.kind, value, origin, f"{prefix}{name}.") if rule.is_section else value
+        deeper = f"{prefix}{name}."
+        found[name] = _renamed(rule.kind, value, origin, deeper, log=log) if rule.is_section else value
     return found
 
 
@@ -273,19 +278,16 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: unreadable or empty file, invalid YAML, unknown key (the nearest is named), wrong type or range.
     """
-    raw = {} if path is None else _not_empty(_read(Path(path)), str(path))
-    raw = _renamed(RunConfig, raw, str(path) if not _is_resolved(path) else "")
+    raw: Any = {}
+    if path is not None:
+        raw, written_by_run = _read(Path(path))
+        raw = _renamed(RunConfig, _not_empty(raw, str(path)), str(path), log=not written_by_run)
     from_outside: dict[str, str] = {}
     if isinstance(raw, dict):
         from_outside = {_override(raw, option): _origin(option) for option in overrides}
     config = _Reader(str(path) if path is not None else "defaults", from_outside).read(RunConfig, raw)
     assert isinstance(config, RunConfig)
     return config
-
-
-def _is_resolved(path: Path | str | None) -> bool:
-    """Whether a run wrote the file."""
-    return path is not None and Path(path).is_file() and Path(path).read_text(encoding="utf-8").startswith(HEADER)
 
 
 def _not_empty(raw: Any, path: str) -> Any:

@@ -28,17 +28,23 @@ WORDS = (b"quastenflosser", b"koch", b"eva", b"operator")
 PLAIN = DeidentifyConfig()
 
 
-def through(dataset: Dataset, key: Key, folder: Path) -> tuple[Dataset, bytes]:
-    """Write a file, de-identify what is read of it, write that, and return it as read and as bytes."""
+def write_as_is(path: Path, dataset: Dataset) -> None:
+    """Write a file in the transfer syntax that its header names."""
     syntax = dataset.file_meta.TransferSyntaxUID
     with silence_pydicom():
         dcmwrite(
-            folder / "in.dcm",
+            path,
             dataset,
             implicit_vr=syntax == ImplicitVRLittleEndian,
             little_endian=syntax != ExplicitVRBigEndian,
             enforce_file_format=True,
         )
+
+
+def through(dataset: Dataset, key: Key, folder: Path) -> tuple[Dataset, bytes]:
+    """Write a file, de-identify what is read of it, write that, and return it as read and as bytes."""
+    write_as_is(folder / "in.dcm", dataset)
+    with silence_pydicom():
         result = deidentify(read_dicom(folder / "in.dcm"), PLAIN, key)
         dcmwrite(folder / "out.dcm", result.dataset, enforce_file_format=True)
         return pydicom.dcmread(folder / "out.dcm"), (folder / "out.dcm").read_bytes()

@@ -20,7 +20,6 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
@@ -36,6 +35,7 @@ from medidistill.ingest.deidentify import DeidentifyConfig, Key, deidentify_fold
 from medidistill.ingest.deidentify.reading import read_dicom
 from medidistill.ingest.silence_pydicom import silence_pydicom
 from tests.ingest.conftest import make_radiograph
+from tests.ingest.deidentify.pixel_example import write_as_is
 from tests.support.codestreams import COMPRESSED, compressed, fragments, frame_of, picture, places
 
 _MINUTES = float(os.environ.get("MEDIDISTILL_FUZZ_MINUTES", "0"))
@@ -173,15 +173,7 @@ def _out(dataset: Dataset, folder: Path) -> tuple[bytes, str]:
     for path in sorted(folder.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     source.mkdir()
-    syntax = dataset.file_meta.TransferSyntaxUID
-    with silence_pydicom():
-        dcmwrite(
-            source / "a.dcm",
-            dataset,
-            implicit_vr=syntax == ImplicitVRLittleEndian,
-            little_endian=syntax != ExplicitVRBigEndian,
-            enforce_file_format=True,
-        )
+    write_as_is(source / "a.dcm", dataset)
     result = deidentify_folder(source, output, DeidentifyConfig(max_quarantine=1.0), Key(bytes(range(40))))
     reasons = [entry.reason for entry in result.quarantine]
     written = b"".join(path.read_bytes() for path in sorted(output.rglob("*")) if path.is_file())
