@@ -36,6 +36,7 @@ from medidistill.pipeline import RunFolder, load_config, run
 from medidistill.pipeline.comparison.arms import FULL, PACKED, cell_file
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
+from medidistill.spectral_images import SPECTRAL
 from medidistill.textio import interval_text
 
 HERE = Path(__file__).parent
@@ -120,7 +121,8 @@ def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: PreparedData) 
     if arm in METHODS:
         return DistilledSet.load(folder.distill(arm) / "distilled.safetensors").stored_bytes
     factor, bits = int(one.info.get("factor", 1)), int(one.info.get("bits", 8))
-    labels = 4 * one.num_classes * one.training_images if one.info.get("labels") else 0
+    each = 1 if one.info.get("decoder") == SPECTRAL else 4  # bytes of a label probability
+    labels = each * one.num_classes * one.training_images if one.info.get("labels") else 0
     return one.training_images * data.train.images[0].numel() * bits // (8 * factor**2) + labels
 
 

@@ -24,8 +24,9 @@ from medidistill.errors import ArgumentError, ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # headers, recipes of any version, MONAI items
 from medidistill.normalisation import Normalisation
-from medidistill.packed_images import PackedImages
+from medidistill.packed_images import PackedImages, label_codes
 from medidistill.seeding import stream
+from medidistill.spectral_images import SpectralImages, read_packed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "DistilledSet", "LabelledImages", "Normalisation"]
 
 T = TypeVar("T")
-FORMAT = 2  # 2: images may be packed (`PackedImages`); sets that are not are still written as format 1
+FORMAT = 3  # 2: images may be packed (`PackedImages`), 3: or be amplitudes (`SpectralImages`); others stay as they were
+
+
+def _probabilities(stored: Tensor | None) -> Tensor | None:
+    return stored.float() / 255 if stored is not None and stored.dtype == torch.uint8 else stored
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -146,7 +151,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     soft_labels: Tensor | None = None
     importance: Mapping[str, Tensor] = field(default_factory=dict)
     recipe: ReadOnlyJsonObject = field(default_factory=dict)
-    packed: PackedImages | None = None
+    packed: PackedImages | SpectralImages | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.labels) != len(self.images):
@@ -159,11 +164,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         soft = self.soft_labels
         if soft is not None and (soft.shape != (len(self.labels), k) or not bool(torch.isfinite(soft).all())):
             raise ConfigError(f"soft labels {tuple(soft.shape)}: must be finite and ({len(self.labels)}, {k})")
-        if self.packed is not None:
-            count, channels, _, _ = self.packed.codes.shape
-            decoded = (count, channels, self.packed.side, self.packed.side)
-            if tuple(self.images.shape) != decoded:
-                raise ConfigError(f"images {tuple(self.images.shape)}: the stored ones decode to {decoded}")
+        if self.packed is not None and tuple(self.images.shape) != self.packed.shape:
+            raise ConfigError(f"images {tuple(self.images.shape)}: the stored ones decode to {self.packed.shape}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -208,8 +210,21 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def stored_bytes(self) -> int:
         """Bytes of what is trained from: the images as they are stored, and the soft labels."""
         images = self.images.numel() * self.images.element_size() if self.packed is None else self.packed.nbytes
-        soft = self.soft_labels
+        soft = self._stored_labels()
         return images + (0 if soft is None else soft.numel() * soft.element_size())
+
+    def _stored_labels(self) -> Tensor | None:
+        """Return the soft labels as they are written: bytes where amplitudes are stored and the labels allow it."""
+        if self.soft_labels is None or not isinstance(self.packed, SpectralImages):
+            return self.soft_labels
+        codes = label_codes(self.soft_labels)
+        return self.soft_labels if codes is None else codes
+
+    @property
+    def label_bits(self) -> int:
+        """Bits of a stored label probability, 32 or 8; 0 where labels are class indices."""
+        stored = self._stored_labels()
+        return 0 if stored is None else 8 * stored.element_size()
 
     def to(self, device: torch.device | str) -> Self:
         """Return the set with images, labels and weights on `device`; stored (packed) images stay where they are."""
@@ -300,8 +315,9 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Write the set to `path`, one safetensors file: tensors plus a JSON header. Same set, same bytes."""
         tensors = {"images": self.images} if self.packed is None else self.packed.tensors()
         tensors["labels"] = self.labels
-        if self.soft_labels is not None:
-            tensors["soft_labels"] = self.soft_labels
+        soft = self._stored_labels()
+        if soft is not None:
+            tensors["soft_labels"] = soft
         tensors.update({f"importance/{name}": value for name, value in self.importance.items()})
         tensors.update(self.normalisation.tensors())
         save_tensors(path, tensors, self.header())
@@ -311,7 +327,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         stored = {} if self.packed is None else {"packed": self.packed.header()}
         return {
             "kind": "distilled_set",
-            "format": 1 if self.packed is None else FORMAT,
+            "format": 1 if self.packed is None else FORMAT if isinstance(self.packed, SpectralImages) else 2,
             **stored,
             "alpha": self.alpha,
             "class_names": list(self.class_names),
@@ -332,12 +348,12 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
                 raise IngestError(f"{path}: format {header['format']} is newer than {FORMAT}; upgrade medidistill")
             training = dict(header["training"])
             training["augment"] = AugmentConfig(**training["augment"])
-            packed = PackedImages.read(header["packed"], tensors) if "packed" in header else None
+            packed = read_packed(header["packed"], tensors) if "packed" in header else None
             return cls(
                 images=tensors["images"] if packed is None else packed.decode(),
                 packed=packed,
                 labels=tensors["labels"],
-                soft_labels=tensors.get("soft_labels"),
+                soft_labels=_probabilities(tensors.get("soft_labels")),
                 alpha=header["alpha"],
                 class_names=tuple(header["class_names"]),
                 normalisation=Normalisation.read(header["normalisation"], tensors, path),

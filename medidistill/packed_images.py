@@ -29,11 +29,12 @@ from torch import Tensor
 from medidistill.errors import ConfigError
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a section of the header of a tensor file
 
-__all__ = ["BITS", "DECODERS", "PackedImages", "dct_matrix", "upsampling_matrix"]
+__all__ = ["BITS", "DECODERS", "PackedImages", "dct_matrix", "label_codes", "rounded_labels", "upsampling_matrix"]
 
 DECODERS = ("bilinear", "dct")
 BITS = (32, 8, 4, 2)
 _SMALLEST_STEP = 1e-12
+_LABEL_LEVELS = 255
 
 
 def dct_matrix(side: int) -> Tensor:
@@ -107,6 +108,12 @@ class PackedImages:
         return self.side / self.codes.shape[-1]
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, side, side) of the training images."""
+        count, channels, _, _ = self.codes.shape
+        return count, channels, self.side, self.side
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the stored values; what is shared by all of them (A, offset, step) is not counted."""
         return -(-self.codes.numel() * self.bits // 8)
@@ -177,6 +184,24 @@ class PackedImages:
             raise ConfigError(f"bits={bits}: must be one of {', '.join(map(str, BITS))}")
         codes = _split(tensors["packed/codes"], bits, shape)
         return cls(codes, int(header["side"]), header["decoder"], bits, float(header["offset"]), float(header["step"]))
+
+
+def rounded_labels(labels: Tensor) -> Tensor:
+    """Return label probabilities (N, K) float32 rounded to multiples of 1/255 that sum to 1, so that bytes hold them.
+
+    Largest remainders are rounded up.
+    """
+    scaled = labels.double() / labels.double().sum(1, keepdim=True) * _LABEL_LEVELS
+    whole = scaled.floor()
+    missing = (_LABEL_LEVELS - whole.sum(1, keepdim=True)).round()
+    place = (whole - scaled).argsort(dim=1, stable=True).argsort(dim=1)
+    return ((whole + (place < missing)) / _LABEL_LEVELS).float()
+
+
+def label_codes(labels: Tensor) -> Tensor | None:
+    """Return (N, K) uint8, 255 times the label probabilities; None where these are not multiples of 1/255."""
+    codes = (labels * _LABEL_LEVELS).round()
+    return codes.to(torch.uint8) if torch.equal(codes / _LABEL_LEVELS, labels) else None
 
 
 def _clipping(values: Tensor, bits: int) -> tuple[float, float]:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from medidistill.errors import ConfigError
-from medidistill.packed_images import PackedImages, upsampling_matrix
+from medidistill.packed_images import PackedImages, label_codes, rounded_labels, upsampling_matrix
 from medidistill.seeding import stream
 
 VALUES = torch.randn(5, 1, 3, 3, generator=stream(0, "packed"))
@@ -90,3 +90,19 @@ def test_upsampling_rows_sum_to_one():
     for decoder in ("bilinear", "dct"):
         rows = upsampling_matrix(decoder, 12, 3).sum(1)
         torch.testing.assert_close(rows, torch.ones(12, dtype=torch.float64))
+
+
+def test_rounded_labels_sum_to_one_and_fit_bytes():
+    labels = torch.softmax(3 * torch.randn(200, 7, generator=stream(0, "labels")), 1)
+    rounded = rounded_labels(labels)
+    codes = label_codes(rounded)
+    assert codes is not None
+    assert codes.dtype == torch.uint8
+    assert codes.long().sum(1).eq(255).all()
+    assert torch.equal(codes.float() / 255, rounded)
+    assert (rounded - labels).abs().max() < 1 / 255
+    assert torch.equal(rounded_labels(rounded), rounded)
+
+
+def test_labels_of_finer_steps_have_no_codes():
+    assert label_codes(torch.tensor([[0.301, 0.699]])) is None

@@ -126,9 +126,13 @@ class DistillConfig(Validated):
             "divide the side"
         ),
     ] = 1
-    decoder: Annotated[Literal["bilinear", "dct"], Help("how a small stored image becomes a training image")] = (
-        "bilinear"
-    )
+    decoder: Annotated[
+        Literal["bilinear", "dct", "spectral"],
+        Help(
+            "what the bytes of a small image hold: bilinear and dct, its values, interpolated to full size; spectral, "
+            "the full image's DCT amplitudes, more bits for those that hold more"
+        ),
+    ] = "bilinear"
     init: Annotated[
         Literal["noise", "real"], Help("initial images; `real` copies patients' images and is recorded in the set")
     ] = "noise"
@@ -291,6 +295,10 @@ class DistillConfig(Validated):
                 f"DistillConfig.expert_labels=True with objective={self.objective!r}: must be snapshots, kernel, "
                 "gradient or distribution; a student's steps are matched with the labels that it was trained on"
             )
+        if self.decoder == "spectral" and self.bits == 32:
+            raise ConfigError(
+                "DistillConfig.bits=32 with decoder='spectral': must be 8, 4 or 2; amplitudes are always rounded"
+            )
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
 
@@ -305,7 +313,7 @@ class DistillConfig(Validated):
     @property
     def few_levels(self) -> bool:
         """Whether a stored value has so few bits that the objective must see it rounded."""
-        return self.stored_bits < 8
+        return self.stored_bits < 8 or self.decoder == "spectral"
 
     @property
     def packed(self) -> bool:
@@ -320,10 +328,13 @@ class DistillConfig(Validated):
     def at_coarse_side(self) -> DistillConfig:
         """Return the settings of the distillation at side / `coarse`: as many images, not quantised or selected."""
         factor = self.factor // self.coarse if self.factor % self.coarse == 0 else 1
+        if self.decoder == "spectral":  # its images have full side, whatever their bytes
+            factor = 1
         return replace(
             self,
             coarse=1,
             factor=factor,
+            decoder="bilinear" if self.decoder == "spectral" else self.decoder,
             ipc=self.images_per_class // factor**2,
             outer_steps=self.coarse_steps or self.outer_steps,
             bits=32,
@@ -339,7 +350,7 @@ class DistillConfig(Validated):
     @property
     def stored_bits(self) -> int:
         """Bits of a stored value."""
-        return self.bits or (8 if self.factor > 1 else 32)
+        return self.bits or (8 if self.factor > 1 or self.decoder == "spectral" else 32)
 
     @property
     def optimizes_on_real(self) -> bool:

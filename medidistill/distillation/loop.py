@@ -37,8 +37,10 @@ from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.hashing import tensor_sha256
 from medidistill.jsontypes import JsonObject  # the header of a checkpoint
 from medidistill.networks import ParameterLayout, should_compile
+from medidistill.packed_images import rounded_labels
 from medidistill.results.history import HistoryEntry, RollBack
 from medidistill.seeding import stream
+from medidistill.spectral_images import SPECTRAL
 
 __all__ = ["STOPPED", "DistillResult", "distill"]
 
@@ -406,6 +408,8 @@ class _Loop:
         if config.expert_labels:
             assert self.class_counts is not None  # every objective that allows expert labels reads real images
             soft = expert_labels(self.experts, images.to(self.device), self.class_counts.tolist()).cpu()
+        if soft is not None and config.decoder == SPECTRAL:
+            soft = rounded_labels(soft)
         return DistilledSet(
             images=images,
             packed=packed,

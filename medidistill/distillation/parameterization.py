@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from medidistill.packed_images import PackedImages, dct_matrix, upsampling_matrix
+from medidistill.spectral_images import SPECTRAL, SpectralImages, rounded_spectrum
 
 __all__ = ["Parameterization"]
 
@@ -34,7 +35,8 @@ class Parameterization:
         side: rows and columns of a training image, pixels.
         factor: f; side must be a multiple of it.
         exponent: p, the fall of the spectrum; 0 is an orthonormal change of basis.
-        decoder: "bilinear" or "dct"; without effect where f = 1.
+        decoder: "bilinear" or "dct", without effect where f = 1; or "spectral": t has full side, and its amplitudes are
+            rounded to the bits of (side / f)^2 values (`medidistill.spectral_images`).
         device: of all tensors that are handed in.
     """
 
@@ -48,7 +50,8 @@ class Parameterization:
         decoder: str = "bilinear",
         device: torch.device | str = "cpu",
     ) -> None:
-        self.side, self.stored_side, self.decoder = side, side // factor, decoder
+        self.side, self.decoder, self.budget_side = side, decoder, side // factor
+        self.stored_side = side if decoder == SPECTRAL else self.budget_side
         self.matrix: Tensor | None = None
         if basis == "cosine":
             place = torch.arange(self.stored_side, dtype=torch.float64)
@@ -56,7 +59,7 @@ class Parameterization:
             self.scale = (scale / scale.square().mean().sqrt()).to(device)
             self.matrix = dct_matrix(self.stored_side).to(device)
         self.upsampling: Tensor | None = None
-        if factor > 1:
+        if self.stored_side < side:
             self.upsampling = upsampling_matrix(decoder, side, self.stored_side).to(device)
 
     def stored(self, coordinates: Tensor) -> Tensor:
@@ -94,8 +97,16 @@ class Parameterization:
         c, scale = self.matrix.to(gradient.dtype), self.scale.to(gradient.dtype)
         return scale * (c @ gradient @ c.T)
 
-    def pack(self, stored: Tensor, bits: int) -> PackedImages | None:
+    def rounded(self, stored: Tensor, bits: int) -> Tensor:
+        """Return the training images that stored images decode to once they are rounded as `pack` rounds them."""
+        if self.decoder == SPECTRAL:
+            return rounded_spectrum(stored, self.budget_side, bits)
+        return self.decode(PackedImages(stored.float(), self.side).quantised(bits).values())
+
+    def pack(self, stored: Tensor, bits: int) -> PackedImages | SpectralImages | None:
         """Return how stored images are shipped; None where they are the training images themselves, in 32 bits."""
+        if self.decoder == SPECTRAL:
+            return SpectralImages.of(stored.detach().cpu(), self.budget_side, bits)
         if self.upsampling is None and bits == 32:
             return None
         whole = PackedImages(stored.detach().float().cpu().contiguous(), self.side, self.decoder)

@@ -16,7 +16,6 @@ from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.parameterization import Parameterization
 from medidistill.errors import ConfigError
 from medidistill.jsontypes import JsonObject  # the header of a checkpoint
-from medidistill.packed_images import PackedImages
 from medidistill.results.history import HistoryEntry, RollBack
 from medidistill.seeding import stream
 
@@ -172,14 +171,14 @@ class DistillState:
     def shown(self) -> Tensor:
         """Return the training images (S, C, side, side) as a receiver of the set decodes them.
 
-        Stored values of fewer than 8 bits are rounded as `PackedImages.quantised` rounds them, so that the objective
-        sees what leaves. The gradient passes the rounding as if it were the identity (straight-through estimator,
+        Stored values of fewer than 8 bits, and amplitudes, are rounded as those that leave, so that the objective sees
+        what leaves. The gradient passes the rounding as if it were the identity (straight-through estimator,
         Bengio et al. 2013, arXiv 1308.3432).
         """
         maps, bits = self.parameterization, self.config.stored_bits
         if not self.config.few_levels:
             return maps.images(self.coordinates)
-        return maps.decode(PackedImages(maps.stored(self.coordinates).float(), maps.side).quantised(bits).values())
+        return maps.rounded(maps.stored(self.coordinates), bits)
 
     def targets(self) -> Tensor:
         """Label probabilities (S, K)."""

@@ -144,6 +144,11 @@ def _stored(recipe: ReadOnlyJsonObject) -> str:
     storage = recipe.get("storage", {"packed": False})
     if not storage["packed"]:
         return "`images` float32, normalised already"
+    if storage["decoder"] == "spectral":
+        return (
+            "`packed/codes`, DCT amplitudes in a stream of bits, `packed/bits` and `packed/steps` of each frequency, "
+            "and `packed/matrix`, which decodes them; normalised already"
+        )
     side = storage["shape"][-1]
     return (
         f"`packed/codes`, {side} x {side} values of {storage['bits']} bits an image, and `packed/matrix`, which "

@@ -51,10 +51,27 @@ _NORMALISE = {
 }
 
 
+_AMPLITUDES = (
+    'count, channels, side, _ = recipe["storage"]["shape"]',
+    'bits, steps = tensors["packed/bits"].flatten().long(), tensors["packed/steps"].flatten()',
+    'stream = (tensors["packed/codes"][:, None] >> torch.arange(8) & 1).flatten()',
+    "stream = stream[: count * channels * int(bits.sum())].view(count * channels, -1).long()",
+    "used, ends = bits.nonzero().flatten(), bits.cumsum(0)",
+    "amplitudes = torch.zeros(count * channels, side**2)",
+    "for k in used.tolist():  # the bits of one frequency in all images, the lowest first",
+    "    code = (stream[:, ends[k] - bits[k] : ends[k]] << torch.arange(int(bits[k]))).sum(1)",
+    "    amplitudes[:, k] = (code + 0.5 - 2.0 ** (bits[k] - 1)) * steps[k]",
+    'dct = tensors["packed/matrix"]',
+    "images = dct.T @ amplitudes.view(count, channels, side, side) @ dct",
+)
+
+
 def _images(storage: ReadOnlyJsonObject | None) -> list[str]:
     """Return the lines that define `images` (N, C, H, W); bundles of older formats do not say how they are stored."""
     if storage is None or not storage["packed"]:
         return ['images = tensors["images"]']
+    if storage["decoder"] == "spectral":
+        return list(_AMPLITUDES)
     if storage["bits"] == 32:
         values = ['stored = tensors["packed/codes"]']
     else:
@@ -67,6 +84,13 @@ def _images(storage: ReadOnlyJsonObject | None) -> list[str]:
             ]
         values += ['stored = storage["offset"] + storage["step"] * codes.float()']
     return [*values, 'images = tensors["packed/matrix"] @ stored @ tensors["packed/matrix"].T']
+
+
+def _targets(storage: ReadOnlyJsonObject | None) -> str:
+    """Return the line that defines `targets`, classes (N,) or probabilities (N, K)."""
+    if storage is not None and storage.get("label_bits") == 8:
+        return 'targets = tensors["soft_labels"].float() / 255'
+    return 'targets = tensors.get("soft_labels", tensors["labels"])'
 
 
 def is_augmented(recipe: ReadOnlyJsonObject) -> bool:
@@ -90,7 +114,7 @@ def training_code(recipe: ReadOnlyJsonObject) -> str:
     images = _images(recipe.get("storage"))
     body = [
         *images,
-        'targets = tensors.get("soft_labels", tensors["labels"])',
+        _targets(recipe.get("storage")),
         'net, plan = recipe["architecture"], recipe["training"]',
         'width, side = net["width"], net["image_size"] >> net["depth"]',
         "layers = []",

@@ -28,10 +28,12 @@ from medidistill.results.comparison import Comparison
 from medidistill.results.privacy_section import NOT_AUDITED, PrivacySection
 from medidistill.results.serialise import json_object
 from medidistill.results.verdict import Verdict
+from medidistill.spectral_images import SpectralImages
 
-__all__ = ["BUNDLE_FORMAT", "describe_set", "make_recipe", "schema_problems"]
+__all__ = ["BUNDLE_FORMAT", "STORAGE_FORMAT", "describe_set", "make_recipe", "schema_problems"]
 
-BUNDLE_FORMAT = 3
+BUNDLE_FORMAT = 4  # the newest that is read; what has no amplitudes is still written as the one before
+STORAGE_FORMAT = 3  # the first that states how images are stored
 
 
 def make_recipe(
@@ -62,7 +64,7 @@ def make_recipe(
             )
     recipe = {
         "kind": "medidistill_bundle",
-        "format": BUNDLE_FORMAT,
+        "format": BUNDLE_FORMAT if isinstance(distilled.packed, SpectralImages) else STORAGE_FORMAT,
         "name": name,
         "created": record.started[:10],
         **describe_set(distilled),
@@ -104,6 +106,7 @@ def describe_set(distilled: DistilledSet) -> JsonObject:
         "storage": {
             **({} if distilled.packed is None else distilled.packed.header()),
             "packed": distilled.packed is not None,
+            **({"label_bits": distilled.label_bits} if 0 < distilled.label_bits < 32 else {}),
             "bytes": distilled.stored_bytes,
         },
         "alpha": distilled.alpha,

@@ -10,7 +10,7 @@ from typing import Any
 
 from medidistill.errors import IngestError
 from medidistill.export.reading import SET, read_recipe, read_set
-from medidistill.export.recipe import BUNDLE_FORMAT, describe_set, schema_problems
+from medidistill.export.recipe import STORAGE_FORMAT, describe_set, schema_problems
 from medidistill.export.signing import signature_problem
 from medidistill.export.sums import SUMS, folder_problems, listed
 from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
@@ -73,11 +73,11 @@ def _contents(folder: Path, recipe: ReadOnlyJsonObject, expected: Mapping[str, s
     problems = [
         f"recipe.json: {key} is not what {SET} holds"
         for key, value in stated.items()
-        if not _agrees(recipe.get(key), value, older=recipe["format"] < BUNDLE_FORMAT)
+        if not _agrees(recipe.get(key), value, older=recipe["format"] < STORAGE_FORMAT)
     ]
-    if recipe["format"] < BUNDLE_FORMAT:
+    if recipe["format"] < STORAGE_FORMAT:
         missing = "no licence, evaluation or audit" if recipe["format"] < 2 else "not how its images are stored"
-        notes.append(f"format {recipe['format']}, older than {BUNDLE_FORMAT}: states {missing}")
+        notes.append(f"format {recipe['format']}, older than {STORAGE_FORMAT}: states {missing}")
     if recipe["format"] < 2:
         return problems
     problems += [f"{name}: not listed in {SUMS}, every bundle has it" for name in _REQUIRED if name not in expected]

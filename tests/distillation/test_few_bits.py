@@ -10,7 +10,9 @@ import torch
 from medidistill.config import DistillConfig
 from medidistill.distillation import Experts
 from medidistill.distillation.state import DistillState
+from medidistill.errors import ConfigError
 from medidistill.packed_images import PackedImages
+from medidistill.spectral_images import SpectralImages
 
 from .feature_example import PLAIN, make_experts, make_state
 
@@ -46,6 +48,29 @@ def test_objective_sees_the_images_that_the_set_decodes_to(experts: Experts, fac
     assert delivered is not None
     torch.testing.assert_close(state.images, delivered.decode(), rtol=0, atol=1e-6)
     assert len(delivered.codes.unique()) == 2**bits
+
+
+@pytest.mark.parametrize(("factor", "bits"), [(1, 8), (2, 8), (2, 4)])
+def test_objective_sees_the_amplitudes_that_the_set_decodes_to(experts: Experts, factor: int, bits: int) -> None:
+    state = make_state(experts, dataclasses.replace(CONFIG, factor=factor, bits=bits, decoder="spectral"))
+    step_of(state, torch.randn_like(state.images))
+    delivered = state.parameterization.pack(state.stored(), bits)
+    assert isinstance(delivered, SpectralImages)
+    assert torch.equal(state.images, delivered.decode())
+    assert len(state.images) == 2 * 2 * factor**2 * (8 // bits)
+    assert int(delivered.table().sum()) == (16 // factor) ** 2 * bits
+
+
+def test_amplitudes_in_32_bits_are_refused() -> None:
+    with pytest.raises(ConfigError, match="bits=32 with decoder='spectral': must be 8, 4 or 2"):
+        DistillConfig(decoder="spectral", bits=32)
+
+
+def test_a_coarse_start_holds_as_many_images_of_full_detail() -> None:
+    config = DistillConfig(ipc=2, factor=4, bits=4, decoder="spectral", coarse=2)
+    start = config.at_coarse_side()
+    assert start.images_per_class == config.images_per_class == 64
+    assert (start.factor, start.decoder, start.stored_bits) == (1, "bilinear", 32)
 
 
 def test_eight_bits_are_rounded_at_the_end_alone(experts: Experts) -> None:

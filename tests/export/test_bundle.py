@@ -20,10 +20,11 @@ from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.export import load, verify
 from medidistill.networks import make_network, predict
 from medidistill.normalisation import fit_normalisation
-from medidistill.packed_images import PackedImages
+from medidistill.packed_images import PackedImages, rounded_labels
 from medidistill.record import RunRecord
 from medidistill.results.comparison import Comparison, Row
 from medidistill.seeding import stream
+from medidistill.spectral_images import SpectralImages
 from medidistill.statistics import Interval
 
 from .bundle_example import CLASSES, card_code, make_set, striped, write
@@ -206,12 +207,19 @@ def test_the_code_of_the_card_trains_without_medidistill(
     torch.testing.assert_close(predict(network, distilled.normalisation.apply(real)), theirs, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("bits", [4, *(pytest.param(one, marks=pytest.mark.slow) for one in (32, 8, 2))])
+@pytest.mark.parametrize(
+    ("decoder", "bits"),
+    [("spectral", 4), *(pytest.param("bilinear", one, marks=pytest.mark.slow) for one in (32, 8, 4, 2))],
+)
 def test_the_code_of_the_card_decodes_packed_images_and_trains_by_adamw(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str, bits: int
 ) -> None:
     small = torch.nn.functional.interpolate(make_set().images, size=8, mode="area")
-    packed = PackedImages(small, 16).quantised(bits)
+    packed: PackedImages | SpectralImages = PackedImages(small, 16).quantised(bits)
+    soft = None
+    if decoder == "spectral":
+        packed = SpectralImages.of(make_set().images, 8, bits)
+        soft = rounded_labels(torch.nn.functional.one_hot(make_set().labels, 3) + 0.05)
     training = TrainingConfig(
         optimizer="adamw",
         schedule="one_cycle",
@@ -220,11 +228,12 @@ def test_the_code_of_the_card_decodes_packed_images_and_trains_by_adamw(
         lr=0.01,
         augment=AugmentConfig(shift=0.02, scale=0.02, rotate=2, brightness=0.1, contrast=0.1),
     )
-    distilled = make_set(images=packed.decode(), packed=packed, training=training)
+    distilled = make_set(images=packed.decode(), packed=packed, training=training, soft_labels=soft)
     folder = write(tmp_path / "bundle", distilled)
     assert verify(folder) == []
     recipe = json.loads((folder / "recipe.json").read_text())
-    assert recipe["storage"]["bytes"] == 9 * 64 * bits // 8
+    assert recipe["format"] == (4 if decoder == "spectral" else 3)
+    assert recipe["storage"]["bytes"] == packed.nbytes + (0 if soft is None else 9 * 3)
     assert len(list((folder / "png").glob("*.png"))) == 9
     real, labels = striped(60, seed=1)
     np.save(tmp_path / "real.npy", real.numpy())
@@ -233,7 +242,7 @@ def test_the_code_of_the_card_decodes_packed_images_and_trains_by_adamw(
         + card_code(folder)
         + f"\nimport numpy\nfrom safetensors.torch import save_file\n"
         f"x = torch.from_numpy(numpy.load({str(tmp_path / 'real.npy')!r}))\n"
-        f"save_file({{'out': predict(x), 'images': images.contiguous()}}, {str(tmp_path / 'out.safetensors')!r})\n"
+        f"save_file({{'out': predict(x), 'images': images.contiguous(), 'targets': targets}}, {str(tmp_path / 'out.safetensors')!r})\n"
     )
     (tmp_path / "card.py").write_text(code)
     monkeypatch.chdir(folder)
@@ -242,7 +251,9 @@ def test_the_code_of_the_card_decodes_packed_images_and_trains_by_adamw(
     from safetensors.torch import load_file
 
     found = load_file(tmp_path / "out.safetensors")
-    torch.testing.assert_close(found["images"], load(folder).images)
+    bundle = load(folder)
+    torch.testing.assert_close(found["images"], bundle.images)
+    assert soft is None or torch.equal(found["targets"], soft)
     assert (found["out"].argmax(1) == labels).float().mean() > 0.8
     lines = [line for line in card_code(folder).splitlines() if line]
     assert len(lines) <= 60

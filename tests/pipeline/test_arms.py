@@ -114,3 +114,21 @@ def test_chosen_form_tells_bits_apart(run):
     for form in (arm, *arm.forms):
         cell = ArmRun("packed", "convnet", 0, form.candidates[0], 1, 2, (0.5,), info=form.info)
         assert chosen_form(arm, cell) is form
+
+
+def test_packed_control_is_stored_as_amplitudes_where_a_set_is(run):
+    config = dataclasses.replace(run.config.distill, decoder="spectral", bits=4, factor=2)
+    arm = make_arm("packed", dataclasses.replace(run.config, distill=config), run.data(), {})
+    smallest = min(run.data().train.counts().values())
+    forms = [
+        (form.info.get("decoder", "bilinear"), form.info.get("bits", 8), form.info["factor"])
+        for form in (arm, *arm.forms)
+    ]
+    assert forms == [("bilinear", 8, factor) for factor in (1, 2, 4)] + [
+        ("spectral", bits, factor) for bits in (8, 4) for factor in (2, 4)
+    ]
+    ipc = run.config.distill.ipc
+    assert arm.forms[-1].info["decoded"] == min(2 * ipc * 16, smallest)
+    for form in (arm, *arm.forms):
+        cell = ArmRun("packed", "convnet", 0, form.candidates[0], 1, 2, (0.5,), info=form.info)
+        assert chosen_form(arm, cell) is form

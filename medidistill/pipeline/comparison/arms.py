@@ -25,12 +25,14 @@ from medidistill.distillation import Experts, expert_labels
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
-from medidistill.packed_images import PackedImages
+from medidistill.jsontypes import JsonObject  # facts of an arm, kept with its cell
+from medidistill.packed_images import PackedImages, rounded_labels
 from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
 from medidistill.pipeline.comparison.private_rival import private_rival
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.seeding import derive_seed, stream
+from medidistill.spectral_images import SPECTRAL, rounded_spectrum
 
 __all__ = [
     "FULL",
@@ -254,7 +256,7 @@ def chosen_form(arm: Arm, cell: ArmRun) -> Arm:
         ConfigError: no form has them; the cell is of another configuration.
     """
     for form in (arm, *arm.forms):
-        if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "bits", "labels")):
+        if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "bits", "decoder", "labels")):
             return form
     raise ConfigError(
         f"arm {arm.name}: no form with factor {cell.info.get('factor')} and bits {cell.info.get('bits')}; "
@@ -263,30 +265,42 @@ def chosen_form(arm: Arm, cell: ArmRun) -> Arm:
 
 
 def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: Experts | None) -> Arm:
-    """Return random real images in the bytes of `ipc` a class: few of full size, or more of them averaged down.
+    """Return random real images in the bytes of `ipc` a class: few of full size, or more of them in fewer bits each.
 
     Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; where the
-    distilled sets have fewer than 8 bits a value, so have these in further forms, which hold as many more. How many
-    there are is limited by the smallest class. Each has a form with the experts' labels. Validation chooses.
+    distilled sets have fewer than 8 bits a value, so have these in further forms, which hold as many more; and where
+    the sets are stored as amplitudes, so are these. How many there are is limited by the smallest class. Each has a
+    form with the experts' labels. Validation chooses.
     """
     side, ipc = images.shape[-1], config.distill.ipc
     adaptive = config.evaluate.adaptive.plain_training()
     smallest = int(torch.bincount(train.labels).min())
     sets = [method_config(config, method) for method in methods(config)]
+    fewer = sorted({one.stored_bits for one in sets if one.stored_bits < 8}, reverse=True)
+    ways = [("bilinear", bits, factor) for bits in (8, *fewer) for factor in PACKING_FACTORS]
+    if any(one.decoder == SPECTRAL for one in sets):
+        ways = [("bilinear", 8, factor) for factor in PACKING_FACTORS]
+        ways += [(SPECTRAL, bits, factor) for bits in (8, *fewer) for factor in PACKING_FACTORS[1:]]
     forms = []
-    for bits in (8, *sorted({one.stored_bits for one in sets if one.few_levels}, reverse=True)):
-        for factor in PACKING_FACTORS:
-            if side % factor or side // factor < _SMALLEST_SIDE:
-                continue
-            fitting = with_settings(config.distill, {"factor": factor, "bits": bits}).images_per_class
-            count = min(fitting, smallest)
-            index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
+    for decoder, bits, factor in ways:
+        if side % factor or side // factor < _SMALLEST_SIDE:
+            continue
+        fitting = with_settings(config.distill, {"factor": factor, "bits": bits}).images_per_class
+        count = min(fitting, smallest)
+        index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
+        info: JsonObject = {"ipc": ipc, "factor": factor, "decoded": count} | ({} if bits == 8 else {"bits": bits})
+        if decoder == SPECTRAL:
+            shown = rounded_spectrum(images[index], side // factor, bits)
+            info["decoder"] = decoder
+        else:
             stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
             packed = PackedImages(stored.contiguous(), side)
             shown = packed.decode() if bits == 8 else packed.quantised(bits).decode()
-            info = {"ipc": ipc, "factor": factor, "decoded": count} | ({} if bits == 8 else {"bits": bits})
-            form = Arm(PACKED, shown, train.labels[index], (adaptive,), info)
-            forms += [form, *_labelled_by_experts(form, experts, train, adaptive)]
+        form = Arm(PACKED, shown, train.labels[index], (adaptive,), info)
+        labelled = _labelled_by_experts(form, experts, train, adaptive)
+        if decoder == SPECTRAL:
+            labelled = tuple(dataclasses.replace(one, labels=rounded_labels(one.labels)) for one in labelled)
+        forms += [form, *labelled]
     return dataclasses.replace(forms[0], forms=tuple(forms[1:]))
 
 

@@ -1,0 +1,285 @@
+"""Stored images as rounded DCT amplitudes: the bits of a small picture, spent on the frequencies that hold most.
+
+A training image x of side x side pixels is stored as the amplitudes y = D x D^T of its orthonormal DCT-II, each rounded
+to 2^b levels, with b from 0 (not stored) to 8 bits by frequency and the same for all images of a set:
+
+    y_k ~ (code_k + 1/2 - 2^(b_k - 1)) * step_k,        code_k in 0 .. 2^(b_k) - 1,        sum_k b_k = h^2 bits.
+
+The sum is what a picture of h x h values of `bits` bits would take, so that both ways of storing an image compare at
+equal bytes. An amplitude of root mean square s leaves an error of about s^2 / 4^b: each next bit goes to the frequency
+whose error is largest, which is reverse water-filling over independent Gaussian sources (Cover and Thomas, Elements of
+Information Theory, 10.3.3) with whole bits; coding blocks of a picture so is transform coding (Huang and Schultheiss
+1963, IEEE Trans. Commun. Syst. 11, 289). Steps are those of the uniform quantiser of least squared error for a Gaussian
+(Max 1960, IRE Trans. Inf. Theory 6, 7). Root mean squares are stored in half octaves of 4 bits, and bits and steps
+follow from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medidistill.errors import ConfigError
+from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a section of the header of a tensor file
+from medidistill.packed_images import PackedImages, dct_matrix
+
+__all__ = ["SPECTRAL", "SPECTRAL_BITS", "SpectralImages", "bit_table", "read_packed", "rounded_spectrum"]
+
+SPECTRAL = "spectral"  # the decoder's name
+SPECTRAL_BITS = (8, 4, 2)
+_MOST = 8  # bits of an amplitude
+_STEPS = (1.0, 1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308)  # of 0 to 8 bits, unit variance: Max 1960
+_SILENT = 15  # scale code of a frequency that is not stored; below it half octaves under the largest
+_SCALE_BITS = 4
+
+
+def bit_table(scales: Tensor, total: int) -> Tensor:
+    """Return the bits of each frequency, int64 of the shape of `scales`, 0 to 8, with the sum `total` or less.
+
+    Args:
+        scales: uint8 codes of root mean squares, half octaves below the largest; 15: not stored.
+        total: bits an image and channel; less is used where all stored frequencies have 8.
+    """
+    power = torch.exp2(-scales.flatten().double())  # s^2, relative to the largest
+    power[scales.flatten() == _SILENT] = 0
+    error = power[:, None] / 4.0 ** torch.arange(_MOST, dtype=torch.float64, device=scales.device)
+    order = error.flatten().argsort(descending=True, stable=True)[:total]
+    taken = torch.zeros(error.numel(), dtype=torch.int64, device=scales.device)
+    taken[order] = 1
+    return (taken.view(error.shape) * (error > 0)).sum(1).view(scales.shape)
+
+
+@dataclass(frozen=True)
+class SpectralImages:
+    """Rounded amplitudes of training images, and how they decode.
+
+    Args:
+        codes: (N, C, M) uint8, M the frequencies that have bits, row by row.
+        scales: (side, side) uint8, half octaves of each frequency's root mean square below `largest`; 15: not stored.
+        largest: the largest root mean square.
+        stored_side: h; an image takes the bits of h x h values.
+        bits: of one of these values: 8, 4 or 2.
+
+    Raises:
+        ConfigError: shapes, types or ranges that do not fit.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    largest: float
+    stored_side: int
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in SPECTRAL_BITS:
+            raise ConfigError(
+                f"bits={self.bits} with decoder={SPECTRAL!r}: must be one of {', '.join(map(str, SPECTRAL_BITS))}"
+            )
+        shape = tuple(self.scales.shape)
+        if self.scales.dtype != torch.uint8 or len(shape) != 2 or shape[0] != shape[1]:
+            raise ConfigError(f"scales {shape} of {self.scales.dtype}: must be square, of uint8")
+        if not 1 <= self.stored_side <= shape[0]:
+            raise ConfigError(f"stored_side={self.stored_side}: must be in 1..{shape[0]}, the side of the images")
+        if not (math.isfinite(self.largest) and self.largest > 0) or int(self.scales.max()) > _SILENT:
+            raise ConfigError(f"scales up to {int(self.scales.max())} below {self.largest}: must be <= 15, and > 0")
+        bits = self.table().flatten()
+        used = bits[bits > 0]
+        if self.codes.dtype != torch.uint8 or self.codes.ndim != 3 or self.codes.shape[2] != len(used):
+            raise ConfigError(
+                f"codes {tuple(self.codes.shape)} of {self.codes.dtype}: must be (N, C, {len(used)}) of uint8"
+            )
+        if bool((self.codes.long() >= 2 ** used.to(self.codes.device)).any()):
+            raise ConfigError("a code does not fit the bits of its frequency")
+
+    @property
+    def side(self) -> int:
+        """Rows and columns of a decoded image, pixels."""
+        return int(self.scales.shape[0])
+
+    @property
+    def decoder(self) -> str:
+        """Name of this way of storing images."""
+        return SPECTRAL
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, side, side) of the training images."""
+        count, channels, _ = self.codes.shape
+        return count, channels, self.side, self.side
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes and scales; the scales of frequencies u + v above the highest one in use need no place."""
+        bits = self.table()
+        place = torch.arange(self.side)
+        highest = int((place[:, None] + place)[bits.cpu() > 0].max()) if bool(bits.any()) else 0
+        kept = int((place[:, None] + place <= highest).sum())
+        count, channels, _ = self.codes.shape
+        return -(-count * channels * int(bits.sum()) // 8) + -(-kept * _SCALE_BITS // 8)
+
+    def table(self) -> Tensor:
+        """Return the bits of each frequency, (side, side) int64."""
+        return bit_table(self.scales, self.stored_side**2 * self.bits)
+
+    def steps(self) -> Tensor:
+        """Return the distance of two levels of each frequency, (side, side) float32; 0 where none is stored."""
+        return _steps(self.scales, self.table(), self.largest)
+
+    @classmethod
+    def of(cls, images: Tensor, stored_side: int, bits: int = 8) -> SpectralImages:
+        """Return `images` (N, C, side, side), finite, rounded to the bits of h x h values of `bits` bits each.
+
+        Raises:
+            ConfigError: `bits` or `stored_side` is not allowed.
+        """
+        amplitudes, scales, largest = _analysed(images)
+        table = bit_table(scales, stored_side**2 * bits)
+        used = table.flatten() > 0
+        levels = 2.0 ** table.flatten()[used]
+        places = torch.floor(amplitudes.flatten(2)[..., used] / _steps(scales, table, largest).flatten()[used])
+        codes = torch.minimum((places + levels / 2).clamp_min(0), levels - 1)
+        return cls(codes.to(torch.uint8), scales, largest, stored_side, bits)
+
+    def values(self) -> Tensor:
+        """Return the training images; there is no smaller picture behind them."""
+        return self.decode()
+
+    def decode(self) -> Tensor:
+        """Return the training images, (N, C, side, side) float32."""
+        bits = self.table().flatten()
+        used = bits > 0
+        middle = 2.0 ** (bits[used] - 1) - 0.5
+        amplitudes = torch.zeros(*self.codes.shape[:2], self.side**2, device=self.codes.device)
+        amplitudes[..., used] = (self.codes.float() - middle) * self.steps().flatten()[used]
+        matrix = dct_matrix(self.side).to(amplitudes)
+        return matrix.T @ amplitudes.view(self.shape) @ matrix
+
+    def quantised(self, bits: int) -> SpectralImages:
+        """Return the same images in the bits of h x h values of `bits` bits.
+
+        Raises:
+            ConfigError: `bits` is not one of 8, 4, 2.
+        """
+        return self if bits == self.bits else SpectralImages.of(self.decode(), self.stored_side, bits)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is stored: codes as a stream of bits, each image's one after another, the first in the lowest
+        bits of a byte and each code's lowest bit first; bits and steps of each frequency; the matrix D.
+        """
+        bits = self.table()
+        return {
+            "packed/codes": _join(self.codes, bits.flatten()),
+            "packed/scales": self.scales,
+            "packed/bits": bits.to(torch.uint8),
+            "packed/steps": self.steps(),
+            "packed/matrix": dct_matrix(self.side).float(),
+        }
+
+    def header(self) -> JsonObject:
+        """Return everything but the tensors, as JSON types."""
+        return {
+            "decoder": SPECTRAL,
+            "side": self.side,
+            "stored_side": self.stored_side,
+            "shape": list(self.shape),
+            "bits": self.bits,
+            "largest": self.largest,
+            "bytes": self.nbytes,
+        }
+
+    @classmethod
+    def read(cls, header: ReadOnlyJsonObject, tensors: Mapping[str, Tensor]) -> SpectralImages:
+        """Rebuild from `header` and `tensors`.
+
+        Raises:
+            ConfigError: they do not fit each other.
+            KeyError: an entry is missing.
+        """
+        scales, stored_side, bits = tensors["packed/scales"], int(header["stored_side"]), int(header["bits"])
+        if bits not in SPECTRAL_BITS or scales.dtype != torch.uint8 or scales.ndim != 2:
+            raise ConfigError(f"scales {tuple(scales.shape)} of {scales.dtype} with bits={bits}: not a spectral set")
+        table = bit_table(scales, stored_side**2 * bits)
+        count, channels, *_ = (int(size) for size in header["shape"])
+        codes = _split(tensors["packed/codes"], table.flatten(), count, channels)
+        made = cls(codes, scales, float(header["largest"]), stored_side, bits)
+        if list(made.shape) != list(header["shape"]):
+            raise ConfigError(f"stored images decode to {made.shape}: the header says {tuple(header['shape'])}")
+        return made
+
+
+def read_packed(header: ReadOnlyJsonObject, tensors: Mapping[str, Tensor]) -> PackedImages | SpectralImages:
+    """Rebuild stored images of either kind from `header` and `tensors`; raises as their own `read` does."""
+    return (SpectralImages if header["decoder"] == SPECTRAL else PackedImages).read(header, tensors)
+
+
+def rounded_spectrum(images: Tensor, stored_side: int, bits: int = 8) -> Tensor:
+    """Return what `images` (N, C, side, side) decode to after `SpectralImages.of`, float32, the same values.
+
+    No codes are made on the way: a step of a distillation that sees its images rounded takes a tenth of the time.
+    """
+    amplitudes, scales, largest = _analysed(images)
+    table = bit_table(scales, stored_side**2 * bits)
+    steps = _steps(scales, table, largest)
+    outermost = (2.0 ** (table - 1) - 0.5).clamp_min(0)
+    places = torch.floor(amplitudes / steps.clamp_min(torch.finfo(torch.float32).tiny)).add_(0.5)
+    places = torch.minimum(torch.maximum(places, -outermost), outermost)
+    matrix = dct_matrix(images.shape[-1]).to(amplitudes)
+    return matrix.T @ (places * steps) @ matrix
+
+
+def _analysed(images: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Return amplitudes (N, C, side, side), scales (side, side) and the largest root mean square."""
+    if not images.numel():
+        raise ConfigError("no images to store")
+    matrix = dct_matrix(images.shape[-1]).to(images.device, torch.float32)
+    amplitudes = matrix @ images.float() @ matrix.T
+    size = amplitudes.square().mean((0, 1)).sqrt()
+    largest = max(float(size.max()), torch.finfo(torch.float32).tiny)
+    below = (-2 * torch.log2(size / largest)).round().clamp(0, _SILENT)  # the logarithm of 0 is clamped too
+    return amplitudes, below.to(torch.uint8), largest
+
+
+def _steps(scales: Tensor, table: Tensor, largest: float) -> Tensor:
+    ratios = torch.tensor(_STEPS, device=scales.device)[table]
+    return torch.where(table > 0, ratios * largest * torch.exp2(-scales.float() / 2), 0.0)
+
+
+def _ends(bits: Tensor) -> tuple[list[int], list[int]]:
+    """Return the bits of the frequencies that have some, and where each one's lie in an image's stream: their ends."""
+    used = bits[bits > 0]
+    return used.tolist(), used.cumsum(0).tolist()
+
+
+def _join(codes: Tensor, bits: Tensor) -> Tensor:
+    """Return codes (N, C, M) as one vector of bytes."""
+    used, ends = _ends(bits)
+    flat = codes.flatten(0, 1).to(torch.uint8)
+    stream = torch.zeros(len(flat), ends[-1] if ends else 0, dtype=torch.uint8)
+    for number, (count, end) in enumerate(zip(used, ends, strict=True)):
+        stream[:, end - count : end] = flat[:, number, None] >> torch.arange(count, dtype=torch.uint8) & 1
+    whole = stream.flatten()
+    whole = torch.nn.functional.pad(whole, (0, -whole.numel() % 8)).view(-1, 8).to(torch.int32)
+    return (whole << torch.arange(8, dtype=torch.int32)).sum(1).to(torch.uint8)
+
+
+def _split(stored: Tensor, bits: Tensor, count: int, channels: int) -> Tensor:
+    """Return codes (N, C, M) from what `_join` returned."""
+    used, ends = _ends(bits)
+    total = ends[-1] if ends else 0
+    wanted = -(-count * channels * total // 8)
+    if stored.dtype != torch.uint8 or tuple(stored.shape) != (wanted,):
+        raise ConfigError(
+            f"{tuple(stored.shape)} of {stored.dtype}: {count} images of {total} bits need {wanted} bytes"
+        )
+    whole = (stored[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()
+    stream = whole[: count * channels * total].view(count * channels, total).to(torch.int32)
+    parts = [
+        (stream[:, end - one : end] << torch.arange(one, dtype=torch.int32)).sum(1)
+        for one, end in zip(used, ends, strict=True)
+    ]
+    codes = torch.stack(parts, 1) if parts else torch.zeros(count * channels, 0)
+    return codes.to(torch.uint8).view(count, channels, -1)
