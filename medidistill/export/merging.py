@@ -158,6 +158,7 @@ def _translate(bundle: Bundle, classes: tuple[str, ...], targets: Mapping[str, s
     return dataclasses.replace(
         bundle,
         images=bundle.images[kept],
+        packed=None,  # what is merged is written as it decodes
         labels=labels[kept],
         soft_labels=soft,
         class_names=classes,

@@ -242,7 +242,8 @@ def test_the_code_of_the_card_decodes_packed_images_and_trains_by_adamw(
         + card_code(folder)
         + f"\nimport numpy\nfrom safetensors.torch import save_file\n"
         f"x = torch.from_numpy(numpy.load({str(tmp_path / 'real.npy')!r}))\n"
-        f"save_file({{'out': predict(x), 'images': images.contiguous(), 'targets': targets}}, {str(tmp_path / 'out.safetensors')!r})\n"
+        "found = {'out': predict(x), 'images': images.contiguous(), 'targets': targets}\n"
+        f"save_file(found, {str(tmp_path / 'out.safetensors')!r})\n"
     )
     (tmp_path / "card.py").write_text(code)
     monkeypatch.chdir(folder)

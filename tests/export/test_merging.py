@@ -12,6 +12,7 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.export import load
 from medidistill.export.merging import ClassMapping, Part, merge_sets, one_sided_classes, read_part, sources_of
 from medidistill.export.reading import Bundle
+from medidistill.spectral_images import SpectralImages
 
 from .bundle_example import CLASSES, make_set, write
 
@@ -130,6 +131,15 @@ def test_two_vocabularies_become_one(tmp_path: Path) -> None:
     assert parts[0].provenance()["classes"] == JOINED
     assert parts[1].provenance()["classes"] == {"Other": None}
     assert one_sided_classes(parts) == {"Pneumonia": "Phantom Run 1"}
+
+
+def test_a_packed_bundle_loses_the_images_of_a_left_out_class(tmp_path: Path) -> None:
+    packed = SpectralImages.of(make_set().images, 8)
+    folder = write(tmp_path / "b", make_set(images=packed.decode(), packed=packed))
+    names = load(folder).class_names
+    kept = read_part(folder, mapping=ClassMapping(names[:2], {names[2]: None})).bundle
+    torch.testing.assert_close(kept.images, packed.decode()[load(folder).labels < 2])
+    assert kept.packed is None
 
 
 def test_learned_labels_of_joined_classes_add_up_and_of_left_out_ones_are_spread(tmp_path: Path) -> None:
