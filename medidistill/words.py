@@ -13,10 +13,12 @@ __all__ = [
     "images_per_class",
     "method_words",
     "row_words",
+    "start_words",
 ]
 
 VERDICT_QUESTION = "May I train on this set instead of the real X-rays?"
 _ACRONYMS = {"bptt", "datm", "dc", "dm", "dp", "dsa", "ftd", "iadd", "mtt", "pp"}
+_STARTS = {"noise": "noise", "gaussian": "draws of class Gaussians"}
 _SUBSETS = ("random", "kmeans", "herding")  # as many real images as the distilled set has
 _BUNDLE = "bundle-"
 
@@ -83,6 +85,16 @@ def images_per_class(rows: Iterable[TrainedArm], classes: int) -> int:
         0 where no such subset was compared; then no arm is named by its number.
     """
     return next((row.training_images // max(1, classes) for row in rows if row.arm in _SUBSETS), 0)
+
+
+def start_words(init: str) -> str | None:
+    """Return what distilled images began as, None where that may have been real ones.
+
+    Args:
+        init: of a set's recipe; a merged set states several.
+    """
+    starts = init.split(", ")
+    return " and ".join(_STARTS[one] for one in starts) if set(starts) <= set(_STARTS) else None
 
 
 def criteria_note(architecture: str, confidence: float) -> str:

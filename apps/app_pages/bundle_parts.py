@@ -7,6 +7,7 @@ import re
 import streamlit as st
 
 from app_pages.parts import show_tiles
+from medidistill.words import start_words
 from view_models.bundles import BundleView
 from view_models.training import tiles
 
@@ -20,9 +21,10 @@ def show_bundle(bundle: BundleView) -> None:
     distilled = bundle.distilled
     if distilled is not None:
         st.subheader("The images", anchor=False)
-        if distilled.recipe.get("init") == "noise":
+        began = start_words(str(distilled.recipe.get("init")))
+        if began is not None:
             shown = tiles(distilled.images, distilled.class_names, distilled.normalisation, distilled.labels.tolist())
-            st.caption("Synthetic: they began as noise. They need not look like X-rays to teach a network.")
+            st.caption(f"Synthetic: they began as {began}. They need not look like X-rays to teach a network.")
             show_tiles(shown[:24])
         else:
             st.error("These images began as copies of patients' X-rays and may still show them; they are not shown.")

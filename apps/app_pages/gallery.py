@@ -8,7 +8,7 @@ import streamlit as st
 
 from app_pages.parts import chosen_run, empty, go_to, heading, named_image, show_tiles, stamp
 from medidistill.pipeline import RunFolder
-from medidistill.words import method_words
+from medidistill.words import method_words, start_words
 from view_models.gallery import Neighbourhood, neighbourhood, verdict
 from view_models.runs import RunView
 from view_models.training import final_set, running_methods, tiles
@@ -72,7 +72,7 @@ def main() -> None:
         return
     label = str(middle.selectbox("Class", ["all", *distilled.class_names], key="gallery_class", bind="query-params"))
     order = right.selectbox("Pairs in order of", ["distance", "class"], key="gallery_order", bind="query-params")
-    if distilled.recipe.get("init") == "noise":
+    if start_words(str(distilled.recipe.get("init"))) is not None:
         shown = tiles(distilled.images, distilled.class_names, distilled.normalisation, distilled.labels.tolist())
         shown = [tile for tile in shown if label in ("all", tile.caption)]
         if distilled.packed is not None:

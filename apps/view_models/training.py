@@ -19,7 +19,7 @@ from medidistill.files import read_json
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # the header of a checkpoint
 from medidistill.pipeline import methods
 from medidistill.results.history import HistoryEntry, RollBack, Series
-from medidistill.words import method_words
+from medidistill.words import method_words, start_words
 from view_models.ingested import class_names
 from view_models.runs import RunView
 
@@ -74,7 +74,7 @@ def distillation(run: RunView, method: str) -> Distillation:
     assert run.config is not None
     config, folder = run.config.distill_by(method), run.folder.distill(method)
     names, normalisation = class_names(run), _normalisation(run)
-    header, images = _checkpoint(folder / "checkpoint.safetensors", shown=config.init == "noise")
+    header, images = _checkpoint(folder / "checkpoint.safetensors", shown=start_words(config.init) is not None)
     progress: ReadOnlyJsonObject = header.get("progress", {})
     if (folder / "history.json").is_file():
         progress = read_json(folder / "history.json")

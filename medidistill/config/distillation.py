@@ -134,7 +134,11 @@ class DistillConfig(Validated):
         ),
     ] = "bilinear"
     init: Annotated[
-        Literal["noise", "real"], Help("initial images; `real` copies patients' images and is recorded in the set")
+        Literal["noise", "gaussian", "real"],
+        Help(
+            "initial images: noise; gaussian, draws with the mean of each class and the covariance of all; real, "
+            "copies of patients' images, which is recorded in the set"
+        ),
     ] = "noise"
     start_from: Annotated[
         str,
@@ -162,7 +166,9 @@ class DistillConfig(Validated):
         Formerly("noise"),
         Help("standard deviation of the initial noise, in normalised units"),
     ] = 0.2
-    outer_steps: Annotated[int, Range(1, 10_000_000), Help("updates of images, labels, alpha and W")] = 200
+    outer_steps: Annotated[
+        int, Range(0, 10_000_000), Help("updates of images, labels, alpha and W; 0: the initial images as they are")
+    ] = 200
     inner_steps: Annotated[int, Range(1, 10_000), Help("student steps J in each outer step")] = 10
     expert_epochs: Annotated[int, Range(1, 10_000), Help("expert epochs K between start and target")] = 2
     min_start: Annotated[int, Range(0, 10_000), Help("first start epoch")] = 0
@@ -360,4 +366,4 @@ class DistillConfig(Validated):
     @property
     def requires_real(self) -> bool:
         """Whether the distillation reads real training images other than through experts or noised statistics."""
-        return self.init == "real" or self.optimizes_on_real or self.importance.requires_real
+        return self.init != "noise" or self.optimizes_on_real or self.importance.requires_real

@@ -23,6 +23,7 @@ class RealData(enum.StrEnum):
 
     NOTHING = "nothing"
     ONCE = "once, for labels or weights"
+    MOMENTS = "once, for class means and a covariance"
     ONCE_A_SNAPSHOT = "once for each snapshot"
     BATCHES = "batches, in every outer step"
     ONCE_WITH_NOISE = "once, by the Gaussian mechanism"
@@ -107,6 +108,14 @@ _ALL = (
         {**_NO_W, "objective": "distribution"},
         citation="arXiv 2110.04181",
         reads=RealData.BATCHES,
+    ),
+    # no distance is lowered: images are drawn, and the experts label them
+    Method(
+        "gaussian",
+        "draws of a Gaussian for each class, labelled by the experts",
+        {**_NO_W, "objective": "snapshots", "init": "gaussian", "outer_steps": 0, "expert_labels": True},
+        reads=RealData.MOMENTS,
+        summary="class Gaussians labelled by experts",
     ),
     # with a class constraint from later snapshots
     Method(

@@ -70,9 +70,9 @@ def first_images(
         raise ConfigError("distill.label_init='expert' needs the real images; use label_init='smoothing'")
     last = experts.epochs
     said = expert_logits(experts, real[0], last)
-    if config.init == "noise":
+    if config.init != "real":
         logits = mean_logits(said, real[1], shape.num_classes, config.images_per_class)
-        return initial_images(config, size, shape.num_classes, None, seed), logits
+        return initial_images(config, size, shape.num_classes, real, seed), logits
     right = correctly_classified(said, real[1], shape.num_classes, least=config.images_per_class)
     stored = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), seed)
     shown = parameterization(config, shape.image_size).decode(stored)

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import DistillConfig
+from medidistill.distillation.class_gaussian import draw_class_gaussians
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.parameterization import Parameterization
 from medidistill.errors import ConfigError
@@ -53,20 +54,21 @@ def initial_images(
     real: tuple[Tensor, Tensor] | None,
     seed: int,
 ) -> Tensor:
-    """Return the stored images at step 0: noise, or, on request, real ones averaged down to the stored size.
+    """Return the stored images at step 0: noise, draws of class Gaussians, or real ones averaged to the stored size.
 
     Args:
         config: ipc, factor and init.
         shape: (C, H, W) of a training image.
         num_classes: K.
-        real: normalised real images and labels; needed for `init="real"`.
+        real: normalised real images and labels; needed for `init="real"` and `init="gaussian"`.
         seed: stream (seed, "init").
 
     Returns:
         (K * n, C, H / f, W / f), class by class, n = `config.images_per_class`, f the factor.
 
     Raises:
-        ConfigError: `init="real"` without real images or with images of another shape, or more images than a class has.
+        ConfigError: no real images where they are needed, or of another shape; `init="real"` with more images than a
+            class has.
     """
     generator = stream(seed, "init")
     maps = parameterization(config, shape[-1])
@@ -74,10 +76,13 @@ def initial_images(
     if config.init == "noise":
         return maps.stored(torch.randn(num_classes * count, *size, generator=generator) * config.init_std)
     if real is None:
-        raise ConfigError("distill.init='real' needs the real images; use init='noise'")
+        raise ConfigError(f"distill.init={config.init!r} needs the real images; use init='noise'")
     images, labels = real
     if images.shape[1:] != shape:
         raise ConfigError(f"real images are {tuple(images.shape[1:])}, the experts' were {shape}: prepare them alike")
+    if config.init == "gaussian":
+        drawn = draw_class_gaussians(images.cpu(), labels.cpu(), num_classes, count, generator)
+        return drawn if size[1:] == shape[1:] else F.interpolate(drawn, size=size[1:], mode="area")
     chosen = []
     for name in range(num_classes):
         members = torch.nonzero(labels == name).flatten()
@@ -88,7 +93,7 @@ def initial_images(
             )
         chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
     picked = images[torch.cat(chosen)].clone()
-    return picked if config.factor == 1 else F.interpolate(picked, size=size[1:], mode="area")
+    return picked if size[1:] == shape[1:] else F.interpolate(picked, size=size[1:], mode="area")
 
 
 @dataclass

@@ -14,7 +14,7 @@ from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.serialise import from_json
 from medidistill.results.verdict import Verdict
 from medidistill.textio import interval_text, markdown_table
-from medidistill.words import row_words
+from medidistill.words import row_words, start_words
 
 __all__ = ["card_text"]
 
@@ -81,7 +81,7 @@ def _size_category(images: int) -> str:
 def _what(recipe: ReadOnlyJsonObject) -> str:
     net = recipe["architecture"]
     shape = f"{net['image_size']} x {net['image_size']} pixels, {net['channels']} channel(s)"
-    start = "noise" if recipe["init"] == "noise" else "real images (init: real)"
+    start = start_words(recipe["init"]) or "real images (init: real)"
     method = _TITLES.get(recipe["method"], recipe["method"])
     storage = recipe.get("storage", {"packed": False})
     packed = f"Stored in {storage['bytes']} bytes, from which all images are decoded. " if storage["packed"] else ""

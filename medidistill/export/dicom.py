@@ -31,6 +31,7 @@ from pydicom.valuerep import DSfloat
 from medidistill.distilled_set import DistilledSet
 from medidistill.export.copies import display_pixels, file_stem
 from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe, checked by its schema
+from medidistill.words import start_words
 
 __all__ = ["dicom_files"]
 
@@ -117,7 +118,8 @@ def _decimal(value: float) -> float:
 def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, created: str) -> None:
     """Say in the header what the image is, and take out the clock of this machine."""
     day = created.replace("-", "")
-    real = distilled.recipe["init"] == "real"
+    start = start_words(distilled.recipe["init"])
+    real = start is None
     image.SyntheticData = "YES"
     image.ConversionType = "SYN"
     if distilled.images.shape[1] == 1:
@@ -128,8 +130,8 @@ def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, c
     # an image that began as a patient's X-ray may still show it
     image.PatientIdentityRemoved = "NO" if real else "YES"
     if not real:
-        image.DeidentificationMethod = "Synthetic image, optimised from noise"
-    start = "copies of real X-rays; may still show them" if real else "noise"
+        image.DeidentificationMethod = f"Synthetic image, optimised from {start}"
+    start = start or "copies of real X-rays; may still show them"
     image.DerivationDescription = _text(
         "Synthetic image, not acquired from a patient. Optimised by dataset distillation "
         f"({distilled.recipe['method']}) from {start}. Research use, not for diagnosis.",

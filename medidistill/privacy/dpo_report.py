@@ -12,6 +12,7 @@ from medidistill.privacy.attacks import ATTACKS
 from medidistill.privacy.describe import finding
 from medidistill.results.audit import AuditDocument
 from medidistill.textio import markdown_table
+from medidistill.words import start_words
 
 __all__ = ["dpo_report_html", "dpo_report_markdown"]
 
@@ -45,8 +46,8 @@ _UNTESTED = (
 def _blocks(document: AuditDocument) -> list[Block]:
     profile, members, others = document.profile, document.members, document.others
     start = (
-        "The images were optimised from noise."
-        if document.init == "noise"
+        f"The images were optimised from {start_words(document.init)}."
+        if start_words(document.init) is not None
         else f"**The images started from {document.init}: they may show the patients they began as.**"
     )
     blocks: list[Block] = [

@@ -33,6 +33,7 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "select_step": (True, "the outer step was selected by scores on these images"),
     "choose_method": (True, "the method whose set is released was selected by scores on these images"),
     "match_features": (True, "the distilled images were fitted to means of features of these images"),
+    "fit_gaussians": (True, "means of the classes and a covariance of these images were taken, and images drawn from them"),
     "choose_training": (True, "the training recipe that ships with the set was selected by scores on these images"),
     "train_rivals": (False, "baseline networks, which are not released, were trained on the images"),
     "score": (False, "reported metrics were computed on these images"),
@@ -47,7 +48,7 @@ MECHANISMS: Mapping[str, tuple[str, ...]] = {
 }
 """Mechanism -> the parameters without which its cost cannot be computed."""
 
-_SOURCES = ("train_experts", "feature_statistics", "real_batches", "match_features")
+_SOURCES = ("train_experts", "feature_statistics", "real_batches", "match_features", "fit_gaussians")
 ORIGINS = ("patients", "phantom", "public")
 
 

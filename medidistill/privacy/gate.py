@@ -26,6 +26,7 @@ from medidistill.results.audit import (
     Unmeasured,
     UnresolvedPoint,
 )
+from medidistill.words import start_words
 
 __all__ = [
     "CONTROLLED",
@@ -124,9 +125,9 @@ def evaluate_policy(
     verdicts = [
         Verdict(
             "start",
-            init == "noise",
-            f"the images started from {init}",
-            "noise",
+            start_words(init) is not None,
+            f"the images started from {start_words(init) or init}",
+            "noise, or draws of class Gaussians",
             "distill again with distill.init=noise; images started from real ones keep showing the patient",
         ),
         _audit_matches_set(audit, name),

@@ -21,6 +21,7 @@ from medidistill.privacy.statistics import (
     passes_by_chance,
     trials_needed,
 )
+from medidistill.words import start_words
 
 __all__ = [
     "COPY_HOLDOUT_IMAGES",
@@ -130,7 +131,7 @@ def unresolvable_rules(policy: PolicyConfig, counts: AuditCounts) -> tuple[Unres
         available = "not all input files are DICOM objects marked Synthetic Data = YES"
         return (UnresolvableRule("phantom", available, "computer-generated images, or privacy.policy=default"),)
     found = []
-    if counts.init != "noise":
+    if start_words(counts.init) is None:
         found.append(UnresolvableRule("start", f"the images start from {counts.init}", "distill.init=noise"))
     found += _by_nearest_images(policy, counts)
     patients = (counts.member_patients, counts.other_patients)

@@ -18,6 +18,7 @@ from medidistill.results.comparison import Comparison
 from medidistill.results.history import HistoryEntry
 from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.verdict import Verdict
+from medidistill.words import start_words
 
 __all__ = ["ExplainedCase", "Explanations", "ExternalResults", "ReportData"]
 
@@ -118,5 +119,5 @@ class ReportData:
 
     @property
     def may_show_images(self) -> bool:
-        """Whether the distilled images can be shown: only those known to have started from noise."""
-        return self.distilled is not None and self.distilled.recipe.get("init") == "noise"
+        """Whether the distilled images can be shown: only those known not to have started as real ones."""
+        return self.distilled is not None and start_words(str(self.distilled.recipe.get("init"))) is not None

@@ -268,9 +268,10 @@ def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: E
     """Return random real images in the bytes of `ipc` a class: few of full size, or more of them in fewer bits each.
 
     Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; where the
-    distilled sets have fewer than 8 bits a value, so have these in further forms, which hold as many more; and where
-    the sets are stored as amplitudes, so are these. How many there are is limited by the smallest class. Each has a
-    form with the experts' labels. Validation chooses.
+    distilled sets have fewer than 8 bits a value, so have these in further forms, which hold as many more. Where the
+    sets are stored as amplitudes, so are these, but those of full size: at equal bytes amplitudes are closer to the
+    images than small pictures at every size. How many there are is limited by the smallest class. Each has a form with
+    the experts' labels. Validation chooses.
     """
     side, ipc = images.shape[-1], config.distill.ipc
     adaptive = config.evaluate.adaptive.plain_training()
@@ -279,7 +280,7 @@ def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: E
     fewer = sorted({one.stored_bits for one in sets if one.stored_bits < 8}, reverse=True)
     ways = [("bilinear", bits, factor) for bits in (8, *fewer) for factor in PACKING_FACTORS]
     if any(one.decoder == SPECTRAL for one in sets):
-        ways = [("bilinear", 8, factor) for factor in PACKING_FACTORS]
+        ways = [("bilinear", 8, 1)]
         ways += [(SPECTRAL, bits, factor) for bits in (8, *fewer) for factor in PACKING_FACTORS[1:]]
     forms = []
     for decoder, bits, factor in ways:

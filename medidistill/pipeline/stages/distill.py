@@ -203,6 +203,8 @@ def _use_of(config: DistillConfig) -> str:
     """Return the kind of event that reading real images is; of several uses the most privacy-relevant."""
     if config.init == "real":
         return "start_from_real"
+    if config.init == "gaussian" and not config.outer_steps:
+        return "fit_gaussians"
     if config.objective == "snapshots":
         return "match_features"
     return "real_batches" if config.optimizes_on_real else "weigh_parameters"

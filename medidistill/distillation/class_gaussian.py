@@ -1,0 +1,53 @@
+"""Draws of a Gaussian for each class: images with the real images' means and low-frequency covariance, and no more.
+
+With y = D x D^T the amplitudes of an image's orthonormal DCT-II, mu_c their mean over class c, and L the frequencies
+u + v < 9, an image of class c is drawn as
+
+    y_L ~ N(mu_c, S_L),        y_k ~ N(mu_c, s_k^2) for all other k,
+
+S_L the covariance of y_L within classes, s_k the standard deviation within classes, both over the images of all
+classes: K means, a covariance of 45 amplitudes (for one channel) and one spectrum are all that is read of the images,
+once. The Gaussian is the model behind linear discriminant analysis (Fisher 1936). Such draws look like blurred chests;
+what each is worth to a student comes from the experts' labels (`distillation/expert_labels.py`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medidistill.packed_images import dct_matrix
+
+__all__ = ["draw_class_gaussians"]
+
+_DIAGONALS = 9  # frequencies u + v below it vary together
+_FLOOR = 1e-6  # of the covariance's diagonal, relative to its mean: no direction of it is without variance
+
+
+def draw_class_gaussians(
+    images: Tensor, labels: Tensor, num_classes: int, count: int, generator: torch.Generator
+) -> Tensor:
+    """Return `count` draws of each class, (K * count, C, H, W) float32, class by class.
+
+    Args:
+        images: (N, C, H, W) square real images, normalised; every class has at least one.
+        labels: (N,) int64.
+        num_classes: K.
+        count: draws of each class.
+        generator: on the CPU, as the images.
+    """
+    side, channels = images.shape[-1], images.shape[1]
+    matrix = dct_matrix(side).float()
+    amplitudes = (matrix @ images.float() @ matrix.T).flatten(1)
+    means = torch.stack([amplitudes[labels == name].mean(0) for name in range(num_classes)])
+    within = amplitudes - means[labels]
+    place = torch.arange(side)
+    low = (place[:, None] + place < _DIAGONALS).flatten().repeat(channels)
+    covariance = within[:, low].T @ within[:, low] / len(within)
+    covariance += torch.eye(len(covariance)) * _FLOOR * covariance.diagonal().mean().clamp_min(_FLOOR)
+    drawn = torch.randn(num_classes * count, amplitudes.shape[1], generator=generator) * within.square().mean(0).sqrt()
+    white = torch.randn(len(drawn), int(low.sum()), generator=generator)
+    drawn[:, low] = white @ torch.linalg.cholesky(covariance).T
+    drawn += means.repeat_interleave(count, dim=0)
+    whole: Tensor = matrix.T @ drawn.view(-1, channels, side, side) @ matrix
+    return whole
