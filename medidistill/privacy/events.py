@@ -33,7 +33,7 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "select_step": (True, "the outer step was selected by scores on these images"),
     "choose_method": (True, "the method whose set is released was selected by scores on these images"),
     "match_features": (True, "the distilled images were fitted to means of features of these images"),
-    "fit_gaussians": (True, "means of the classes and a covariance of these images were taken, and images drawn from them"),
+    "fit_gaussians": (True, "class means and a covariance of these images were taken, to draw images with"),
     "choose_training": (True, "the training recipe that ships with the set was selected by scores on these images"),
     "train_rivals": (False, "baseline networks, which are not released, were trained on the images"),
     "score": (False, "reported metrics were computed on these images"),
