@@ -14,6 +14,7 @@ control) is made on validation inside `medidistill run`; the test split is score
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -96,7 +97,7 @@ def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> Non
         run(config, data, folder.path, until="ingest")
         for other in sorted(work.glob(f"side{cell.side}-ipc*-seed{cell.seed}")):
             if other != folder.path and (other / "experts").is_dir():
-                shutil.copytree(other / "experts", folder.experts, dirs_exist_ok=True, copy_function=os.link)
+                shutil.copytree(other / "experts", folder.experts, dirs_exist_ok=True, copy_function=_link)
     mine = cell_file(folder, FULL, ARCHITECTURE)
     for other in sorted(work.glob(f"side{cell.side}-ipc*-seed{cell.seed}")):
         theirs = cell_file(RunFolder(other), FULL, ARCHITECTURE)
@@ -104,6 +105,12 @@ def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> Non
             mine.parent.mkdir(parents=True, exist_ok=True)
             os.link(theirs, mine)
     run(config, None, folder.path, resume=True, until="evaluate")
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file; one that is there is of another cell of the same seed, or of a run that was cut."""
+    with contextlib.suppress(FileExistsError):
+        os.link(source, target)
 
 
 def cells_of(work: Path) -> Iterator[Cell]:
