@@ -116,6 +116,25 @@ def test_missing_file_lists_the_presets():
         load_config("quik")
 
 
+def test_former_names_in_settings_of_a_method_are_read(tmp_path, caplog):
+    file = tmp_path / "old.yaml"
+    file.write_text("methods: {snapshots: {noise: 0.4}}\n")
+    config = load_config(str(file))
+    assert config.methods == {"snapshots": {"init_std": 0.4}}
+    assert "methods.snapshots.noise is called methods.snapshots.init_std now" in caplog.text
+    assert load_config(None, ["methods.snapshots.noise=0.4"]).methods == config.methods
+
+
+def test_differences_name_settings_of_methods_that_one_side_has_alone():
+    old = load_config(None, ["methods.snapshots.init_std=0.4"])
+    new = load_config(None, ["methods.snapshots.bits=4", "methods.kernel.ipc=2"])
+    assert differences(old, new) == [
+        "methods.snapshots.init_std: 0.4 -> unset",
+        "methods.snapshots.bits: unset -> 4",
+        "methods.kernel: unset -> {'ipc': 2}",
+    ]
+
+
 def test_differences_name_the_keys():
     old = load_config(None, ["distill.ipc=5"])
     new = load_config(None, ["distill.ipc=6", "ingest.classes=[a]"])

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medidistill.config import RunConfig, as_dict
+from medidistill.config import DistillConfig, RunConfig, as_dict
 from medidistill.config.fields import Rule, present_names, rules
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.jsontypes import JsonObject  # YAML that a user wrote, before it is checked
@@ -196,6 +196,11 @@ def _renamed(kind: Any, raw: Any, origin: str, prefix: str = "", *, log: bool = 
         rule = known.get(name, _ANY)
         deeper = f"{prefix}{name}."
         found[name] = _renamed(rule.kind, value, origin, deeper, log=log) if rule.is_section else value
+        if kind is RunConfig and name == "methods" and isinstance(value, Mapping):
+            found[name] = {
+                method: _renamed(DistillConfig, settings, origin, f"{deeper}{method}.", log=log)
+                for method, settings in value.items()
+            }
     return found
 
 
@@ -332,12 +337,24 @@ def dump_config(config: RunConfig) -> str:
     return HEADER + text.getvalue()
 
 
+class _Unset:
+    def __repr__(self) -> str:
+        return "unset"
+
+
+_UNSET = _Unset()
+
+
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Return one `key: old -> new` for each setting that differs."""
 
     def walk(a: Any, b: Any, prefix: str) -> list[str]:
-        if isinstance(a, dict):
-            return [line for key in a for line in walk(a[key], b[key], f"{prefix}.{key}" if prefix else key)]
+        if isinstance(a, dict) and isinstance(b, dict):  # those of a method hold what was set alone
+            return [
+                line
+                for key in dict.fromkeys([*a, *b])
+                for line in walk(a.get(key, _UNSET), b.get(key, _UNSET), f"{prefix}.{key}" if prefix else key)
+            ]
         return [] if a == b else [f"{prefix}: {a!r} -> {b!r}"]
 
     return walk(as_dict(old), as_dict(new), "")
