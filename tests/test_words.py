@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medidistill.words import arm_words, criteria_note, images_per_class, row_words
+from medidistill.words import arm_words, criteria_note, images_per_class, row_words, start_words
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,21 @@ from medidistill.words import arm_words, criteria_note, images_per_class, row_wo
 )
 def test_arm_is_named_in_words(arm: str, images_per_class: int, words: str) -> None:
     assert arm_words(arm, images_per_class) == words
+
+
+@pytest.mark.parametrize(
+    ("init", "words"),
+    [
+        ("noise", "noise"),
+        ("gaussian", "draws of class Gaussians"),
+        ("gaussian, noise", "draws of class Gaussians and noise"),
+        ("real", None),
+        ("noise, real", None),
+        ("None", None),
+    ],
+)
+def test_a_start_that_may_show_patients_has_no_words(init: str, words: str | None) -> None:
+    assert start_words(init) == words
 
 
 def test_row_of_a_comparison_is_named_by_its_own_number() -> None:

@@ -124,9 +124,7 @@ def test_packed_control_is_stored_as_amplitudes_where_a_set_is(run):
         (form.info.get("decoder", "bilinear"), form.info.get("bits", 8), form.info["factor"])
         for form in (arm, *arm.forms)
     ]
-    assert forms == [("bilinear", 8, 1)] + [
-        ("spectral", bits, factor) for bits in (8, 4) for factor in (2, 4)
-    ]
+    assert forms == [("bilinear", 8, 1)] + [("spectral", bits, factor) for bits in (8, 4) for factor in (2, 4)]
     ipc = run.config.distill.ipc
     assert arm.forms[-1].info["decoded"] == min(2 * ipc * 16, smallest)
     for form in (arm, *arm.forms):
