@@ -1,6 +1,7 @@
 """Trajectory matching: match the student's final parameters to the expert's later snapshot.
 
-One sample draws an expert, a start epoch i and an inner loop, and compares theta_J with theta_{i+K}:
+One sample draws an expert, a start epoch i and an inner loop, and compares theta_J with theta_{i+K}, or with another
+target (`targets.py`):
 
     L = || W * (theta_J - theta_{i+K}) ||^2 / || theta_i - theta_{i+K} ||^2
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from medidistill.config import DistillConfig
 from medidistill.distillation.objective import Sample
 from medidistill.distillation.state import DistillState
+from medidistill.distillation.targets import Targets
 from medidistill.distillation.trajectory import Experts
 from medidistill.distillation.unroll import InnerStep, draw_plan, unroll_by
 
@@ -39,13 +41,16 @@ class TrajectoryMatching:
 
     Args:
         experts: pool that segments are drawn from.
+        targets: where students begin and what their ends are compared with.
         config: J, K, start epochs, batch, augmentation, kind of unroll.
         step: derivatives of the student's loss.
         device: where to compute.
     """
 
-    def __init__(self, experts: Experts, config: DistillConfig, step: InnerStep, device: torch.device) -> None:
-        self.experts, self.config, self.step, self.device = experts, config, step, device
+    def __init__(
+        self, experts: Experts, targets: Targets, config: DistillConfig, step: InnerStep, device: torch.device
+    ) -> None:
+        self.experts, self.targets, self.config, self.step, self.device = experts, targets, config, step, device
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
         """Return loss and gradients of one drawn segment."""
@@ -53,7 +58,7 @@ class TrajectoryMatching:
         number = int(torch.randint(len(self.experts), (), generator=generator))
         last = max_start_epoch(config, state.progress.step)
         start = int(torch.randint(config.min_start, last, (), generator=generator))
-        begin, target = (theta.to(self.device) for theta in self.experts.segment(number, start, config.expert_epochs))
+        begin, target = (theta.to(self.device) for theta in self.targets(number, start))
         plan = draw_plan(
             len(state.images), config.inner_steps, config.batch_size, config.augment, generator, self.device
         )

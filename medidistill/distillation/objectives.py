@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig
+from medidistill.distillation.continuations import Continuations
 from medidistill.distillation.distribution_matching import DistributionMatching
 from medidistill.distillation.gradient_matching import GradientMatching
 from medidistill.distillation.kernel_regression import KernelRegression
@@ -22,6 +23,7 @@ from medidistill.distillation.objective import Objective
 from medidistill.distillation.real_batches import RealBatches
 from medidistill.distillation.snapshots import SnapshotMatching
 from medidistill.distillation.student_loss import StudentLoss
+from medidistill.distillation.targets import make_targets
 from medidistill.distillation.trajectory import Experts
 from medidistill.distillation.unroll import InnerStep
 from medidistill.errors import ConfigError
@@ -43,6 +45,7 @@ class ObjectiveInputs:
         device: where to compute.
         compile: compile the loss and its gradients.
         real: normalised training images and labels; None where they were not given.
+        continuations: of the experts; None where nothing is trained on from their snapshots.
     """
 
     experts: Experts
@@ -53,6 +56,7 @@ class ObjectiveInputs:
     device: torch.device
     compile: bool
     real: tuple[Tensor, Tensor] | None
+    continuations: Continuations | None = None
 
     @property
     def images(self) -> tuple[Tensor, Tensor]:
@@ -85,7 +89,8 @@ class ObjectiveKind:
 
 
 def _trajectory(given: ObjectiveInputs) -> Objective:
-    return TrajectoryMatching(given.experts, given.config, given.step, given.device)
+    targets = make_targets(given.experts, given.config, given.continuations)
+    return TrajectoryMatching(given.experts, targets, given.config, given.step, given.device)
 
 
 def _student_loss(given: ObjectiveInputs) -> Objective:
