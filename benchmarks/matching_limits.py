@@ -106,10 +106,10 @@ class Scale:
 
 
 _PLAIN = ExpertConfig(count=4, epochs=10, batch_size=64, lr=0.02, augment=_MILD)
-_WHOLE = ExpertConfig(count=4, epochs=20, batch_size=100_000, lr=0.1, momentum=0.9, augment=_MILD)
+_WHOLE = ExpertConfig(count=4, epochs=12, batch_size=100_000, lr=0.1, momentum=0.9, augment=_MILD)
 _SET = DistillConfig(
     ipc=10,
-    outer_steps=300,
+    outer_steps=200,
     inner_steps=10,
     expert_epochs=2,
     max_start=4,
@@ -124,7 +124,7 @@ FULL = Scale(
     {
         "A": Pool(_PLAIN, 2, (0, 1, 3, 7), 4, 0),
         "B": Pool(_PLAIN, 2, (0, 1, 3), 4, 1),
-        "G": Pool(_WHOLE, 4, (0, 2, 6, 14), 2, 0),
+        "G": Pool(_WHOLE, 4, (0, 2, 6), 2, 0),
     },
     _SET,
 )
@@ -315,7 +315,7 @@ def _targets_of(
 
 
 def _summed(found: Any) -> Residual:
-    total = found[0][1]
+    total: Residual = found[0][1]
     for _, one, _ in found[1:]:
         total = total + one
     return total

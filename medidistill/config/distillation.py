@@ -19,10 +19,20 @@ class ImportanceConfig(Validated):
     enabled: Annotated[bool, Help("use W (IADD where it is learned); false keeps w = 1, which is MTT")] = True
     kind: Annotated[
         Literal[
-            "learned", "scale_free", "prune", "residual_drop", "progressive", "inverse_variance", "random", "shuffled"
+            "learned",
+            "scale_free",
+            "hypergradient",
+            "prune",
+            "residual_drop",
+            "progressive",
+            "inverse_variance",
+            "random",
+            "shuffled",
         ],
         Help(
-            "learned: w = exp(s) (IADD); scale_free: the same with W on the expert's movement too; prune: 0 for the "
+            "learned: w = exp(s) (IADD); scale_free: the same with W on the expert's movement too; "
+            "hypergradient: learned on the real images' loss at the student's end (reads real training images in every "
+            "outer step); prune: 0 for the "
             "hardest parameters of each step, 1 otherwise (PP); residual_drop: 0 for the easiest ones (EDF); "
             "progressive: 0 until a parameter has been matched once (HoP-TM's mask); inverse_variance: frozen, high "
             "where networks that are trained on from a start agree (reads real training images); random: drawn once "
@@ -97,6 +107,11 @@ class ImportanceConfig(Validated):
         return self.enabled and self.kind == "inverse_variance"
 
     @property
+    def descends_real_loss(self) -> bool:
+        """Whether W is fitted to the loss of batches of real images."""
+        return self.enabled and self.kind == "hypergradient" and self.lr > 0
+
+    @property
     def ascends(self) -> bool:
         """Whether W is learned and moves to what is hard to match."""
         learned = self.enabled and self.kind in ("learned", "scale_free", "shuffled") and self.lr > 0
@@ -105,14 +120,14 @@ class ImportanceConfig(Validated):
     @property
     def requires_real(self) -> bool:
         """Whether W is initialised from real images."""
-        return self.starts_at_fisher or self.continues_experts
+        return self.starts_at_fisher or self.continues_experts or self.descends_real_loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind == "scale_free" and self.constraint == "balanced":
+        if self.kind in ("scale_free", "hypergradient") and self.constraint == "balanced":
             raise ConfigError(
-                "ImportanceConfig.constraint='balanced' with kind='scale_free': its terms sum to 0 and have no shares; "
-                "use constraint='unit_mean_square'"
+                f"ImportanceConfig.constraint='balanced' with kind={self.kind!r}: its terms have both signs and no "
+                "shares; use constraint='unit_mean_square'"
             )
         if self.kind == "shuffled" and self.granularity == "tensor":
             raise ConfigError(
@@ -405,8 +420,9 @@ class DistillConfig(Validated):
 
     @property
     def optimizes_on_real(self) -> bool:
-        """Whether images or labels are fitted to real training images."""
-        return self.objective not in ("trajectory", "statistics") or self.label_init == "expert"
+        """Whether images, labels or W are fitted to real training images."""
+        fitted = self.importance.descends_real_loss or self.label_init == "expert"
+        return self.objective not in ("trajectory", "statistics") or fitted
 
     @property
     def continues_experts(self) -> bool:

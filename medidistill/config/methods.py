@@ -251,6 +251,14 @@ _ALL = (
         needs_weights=True,
     ),
     Method(
+        "iadd_hypergradient",
+        f"{_IADD}, W learned on the loss of real images",
+        {"importance": {"kind": "hypergradient"}},
+        citation=_IADD_PAPER,
+        reads=RealData.BATCHES,
+        needs_weights=True,
+    ),
+    Method(
         "iadd_fisher",
         f"{_IADD}, W beginning at the experts' Fisher information",
         {"importance": {"start": "fisher"}},

@@ -17,6 +17,7 @@ from medidistill.config import DistillConfig
 from medidistill.distillation.continuations import Continuations
 from medidistill.distillation.distribution_matching import DistributionMatching
 from medidistill.distillation.gradient_matching import GradientMatching
+from medidistill.distillation.hypergradient import half_of_each_class
 from medidistill.distillation.kernel_regression import KernelRegression
 from medidistill.distillation.matching import TrajectoryMatching
 from medidistill.distillation.objective import Objective
@@ -63,7 +64,8 @@ class ObjectiveInputs:
         """The real images and labels. Raises `ConfigError` where they were not given."""
         if self.real is None:
             raise ConfigError(
-                f"distill.objective={self.config.objective!r} needs the real images; use objective='trajectory'"
+                f"distill.objective={self.config.objective!r} with importance.kind={self.config.importance.kind!r} "
+                "needs the real images; use objective='trajectory' with weights that read none"
             )
         return self.real
 
@@ -90,7 +92,11 @@ class ObjectiveKind:
 
 def _trajectory(given: ObjectiveInputs) -> Objective:
     targets = make_targets(given.experts, given.config, given.continuations)
-    return TrajectoryMatching(given.experts, targets, given.config, given.step, given.device)
+    held_out = None
+    if given.config.importance.descends_real_loss:
+        classes = given.experts.architecture.num_classes
+        held_out = half_of_each_class(*given.images, classes, given.seed, given.device)
+    return TrajectoryMatching(given.experts, targets, given.config, given.step, given.device, held_out)
 
 
 def _student_loss(given: ObjectiveInputs) -> Objective:

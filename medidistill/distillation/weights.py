@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medidistill.config import DistillConfig, ImportanceConfig
 from medidistill.distillation.continuations import Continuations
 from medidistill.distillation.fisher import mean_diagonal_fisher
+from medidistill.distillation.hypergradient import HypergradientWeights
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.inverse_variance import InverseVarianceWeights
 from medidistill.distillation.progressive_mask import ProgressiveMask
@@ -32,6 +33,7 @@ _PLAIN: dict[str, type[ImportanceWeights]] = {
     "residual_drop": ResidualDrop,
     "progressive": ProgressiveMask,
     "inverse_variance": InverseVarianceWeights,
+    "hypergradient": HypergradientWeights,
 }
 _DRAWN: dict[str, type[RandomWeights | ShuffledWeights]] = {"random": RandomWeights, "shuffled": ShuffledWeights}
 

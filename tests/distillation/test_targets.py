@@ -235,6 +235,22 @@ def test_weights_by_inverse_variance_are_frozen_and_high_where_continuations_agr
     assert len({entry["effective_sample_size"] for entry in result.history}) == 1
 
 
+def test_weights_by_the_real_loss_learn_and_need_the_real_images(files: list[Path]) -> None:
+    importance = ImportanceConfig(kind="hypergradient", lr=0.5)
+    config = dataclasses.replace(MTT, importance=importance)
+    assert config.requires_real
+    assert config.optimizes_on_real
+    learned, frozen = (
+        make(files, dataclasses.replace(config, importance=dataclasses.replace(importance, lr=lr))) for lr in (0.5, 0.0)
+    )
+    assert learned.history[0]["loss"] == frozen.history[0]["loss"]
+    assert learned.history[0]["effective_sample_size"] < frozen.history[0]["effective_sample_size"] == 1
+    again = make(files, config)
+    assert torch.equal(again.distilled.images, learned.distilled.images)
+    with pytest.raises(ConfigError, match="needs the real images"):
+        make(files, config, real=False)
+
+
 def test_a_span_shorter_than_the_way_is_refused() -> None:
     with pytest.raises(ConfigError, match="line_epochs=1: must be 0 or >= expert_epochs=2"):
         DistillConfig(target="line", line_epochs=1, expert_epochs=2)

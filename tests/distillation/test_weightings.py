@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from medidistill.config import METHODS, AugmentConfig, ImportanceConfig, NetworkConfig, RunConfig
 from medidistill.distillation import InnerStep, adjoint_gradient, draw_plan
+from medidistill.distillation.hypergradient import Student, half_of_each_class, real_loss_slopes
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.inverse_variance import InverseVarianceWeights
+from medidistill.distillation.unroll import student_end
 from medidistill.distillation.weights import make_weights
 from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout, make_network
@@ -22,7 +26,7 @@ GENERATOR = stream(0, "weightings")
 RESIDUAL = torch.rand(P, generator=GENERATOR, dtype=torch.float64) + 0.1
 MOVEMENT = torch.rand(P, generator=GENERATOR, dtype=torch.float64) + 0.1
 ZERO = torch.zeros(P, dtype=torch.float64)
-KINDS = ["learned", "scale_free", "residual_drop", "inverse_variance", "shuffled"]
+KINDS = ["learned", "scale_free", "hypergradient", "residual_drop", "inverse_variance", "shuffled"]
 
 
 def made(
@@ -103,7 +107,7 @@ def test_scale_free_weights_move_with_the_relative_residual(direction: str, sign
 
 
 def test_scale_free_terms_have_no_shares_to_balance() -> None:
-    with pytest.raises(ConfigError, match="its terms sum to 0"):
+    with pytest.raises(ConfigError, match="its terms have both signs"):
         ImportanceConfig(kind="scale_free", constraint="balanced", direction="descend")
 
 
@@ -221,6 +225,69 @@ def test_shuffled_weights_learn_as_learned_ones_do_and_act_elsewhere() -> None:
 def test_shuffled_weights_of_whole_tensors_are_refused() -> None:
     with pytest.raises(ConfigError, match="must be element"):
         ImportanceConfig(kind="shuffled", granularity="tensor")
+
+
+# the loss of real images
+
+
+def test_slopes_of_the_real_loss_are_those_of_a_step_of_the_images() -> None:
+    network = make_network(
+        NetworkConfig(width=2, depth=1), channels=1, image_size=8, num_classes=3, generator=stream(0, "n")
+    ).double()
+    layout, generator = ParameterLayout.of(network), stream(4)
+    begin = layout.flatten(network)
+    size = len(begin)
+    target = begin + 0.1 * torch.randn(size, generator=generator, dtype=torch.float64)
+    images = torch.randn(6, 1, 8, 8, generator=generator, dtype=torch.float64)
+    real = torch.randn(9, 1, 8, 8, generator=generator, dtype=torch.float64), torch.arange(9) % 3
+    loop = (torch.eye(3, dtype=torch.float64).repeat(2, 1), torch.tensor(0.3, dtype=torch.float64))
+    plan, step = draw_plan(6, 3, 4, AugmentConfig(shift=0.1), generator), InnerStep(network)
+    diagonal = torch.rand(images.shape, generator=generator, dtype=torch.float64) + 0.5
+    s = 0.3 * torch.randn(size, generator=generator, dtype=torch.float64)
+
+    def end_loss(square: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        return lambda end: ((square * (end - target).square()).sum(), 2 * square * (end - target))
+
+    def real_loss(s: Tensor) -> float:
+        """F after one small step of the images under the weights exp(s)."""
+        made = adjoint_gradient(step, begin, images, *loop, plan, end_loss(torch.exp(2 * s)))
+        moved = images - 1e-4 * diagonal * made.images
+        return float(step.gradient(adjoint_gradient(step, begin, moved, *loop, plan, end_loss(s)).end, *real)[0])
+
+    h = 1e-3
+    units = torch.eye(size, dtype=torch.float64)
+    differences = [(real_loss(s + h * one) - real_loss(s - h * one)) / (2 * h) for one in units]
+    expected = torch.tensor(differences, dtype=torch.float64)
+    end, moved = student_end(step, begin, images, *loop, plan, diagonal)
+    torch.testing.assert_close(end, adjoint_gradient(step, begin, images, *loop, plan, end_loss(s)).end)
+    # < J v, c > = < v, J^T c >
+    made = adjoint_gradient(step, begin, images, *loop, plan, lambda end: (end.sum(), target))
+    assert float(moved @ target) == pytest.approx(float((made.images * diagonal).sum()), rel=1e-9)
+    student = Student(step, begin, images, *loop, plan, end)
+    found = real_loss_slopes(student, target, torch.exp(2 * s), real, lambda g: diagonal * g, adjoint_gradient)
+    torch.testing.assert_close(found, expected / expected.abs().sum(), rtol=2e-2, atol=2e-4)
+    assert bool((found > 0).any())
+    assert bool((found < 0).any())
+
+
+def test_weights_descend_the_real_loss_whatever_the_direction() -> None:
+    slopes = torch.tensor([0.5, -0.5] + [0.0] * 8, dtype=torch.float64)
+    for direction in ("ascend", "descend"):
+        weights = made(kind="hypergradient", direction=direction, lr=0.01)
+        weights.update(slopes)
+        w = weights.vector()
+        assert float(w[0]) < float(w[2]) < float(w[1])
+        assert weights.config.direction == "descend"
+
+
+def test_the_half_is_fixed_and_holds_every_class() -> None:
+    images, labels = torch.arange(20.0).view(-1, 1, 1, 1), torch.arange(20) % 3
+    kept = [half_of_each_class(images, labels, 3, seed, torch.device("cpu")) for seed in (0, 0, 1)]
+    assert [len(members) for members in kept[0].members] == [4, 4, 3]  # of 7, 7 and 6
+    assert torch.equal(kept[0].images, kept[1].images)
+    assert not torch.equal(kept[0].images, kept[2].images)
+    drawn = kept[0].draw(1, 50, stream(0))
+    assert set(drawn.flatten().long().tolist()) <= {int(i) for i in kept[0].images.flatten() if int(i) % 3 == 1}
 
 
 # all of them
