@@ -272,13 +272,14 @@ def student_end(
     `adjoint_gradient`.
     """
     slope = torch.func.grad(step.loss)
+    jvp: Callable[..., Any] = torch.func.jvp
     theta, moved = theta.detach(), torch.zeros_like(theta)
     for batch, parameters in zip(plan.batches, plan.parameters, strict=True):
         q = targets[batch]
-        x, along = torch.func.jvp(
+        x, along = jvp(
             lambda one, strengths=parameters: augment(one, plan.augment, strengths), (images[batch],), (tangent[batch],)
         )
-        gradient, change = torch.func.jvp(lambda at, one, q=q: slope(at, one, q), (theta, x), (moved, along))
+        gradient, change = jvp(lambda at, one, q=q: slope(at, one, q), (theta, x), (moved, along))
         theta, moved = (theta - alpha * gradient).detach(), (moved - alpha * change).detach()
     return theta, moved
 
