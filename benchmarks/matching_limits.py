@@ -39,6 +39,7 @@ from benchmarks.noise_shares import (
     coverage_share,
     left_over,
     left_over_at_best_length,
+    rank_correlation,
     residual,
     total_variance,
 )
@@ -118,6 +119,12 @@ _SET = DistillConfig(
     validate_every=0,
     checkpoint_every=50,
 )
+
+
+def _fewer(training: ExpertConfig, epochs: int) -> ExpertConfig:
+    return dataclasses.replace(training, count=2, epochs=epochs)
+
+
 FULL = Scale(
     32,
     NetworkConfig(width=32, depth=3),
@@ -128,6 +135,17 @@ FULL = Scale(
     },
     _SET,
 )
+SMALL = Scale(  # a quarter of the work
+    32,
+    FULL.network,
+    {
+        "A": Pool(_fewer(_PLAIN, 10), 2, (0, 1, 3, 7), 4, 0),
+        "B": Pool(_fewer(_PLAIN, 5), 2, (0, 3), 4, 1),
+        "G": Pool(_fewer(_WHOLE, 8), 4, (0, 4), 2, 0),
+    },
+    dataclasses.replace(_SET, outer_steps=100),
+)
+SCALES = {"small": SMALL, "full": FULL}
 
 
 class Measurement:
@@ -279,7 +297,7 @@ class Measurement:
             "coverage": rows,
             "gradient": gradient,
             "effective_share": inverse.effective_share(),
-            "agreement": _rank_correlation(halves[0], halves[1]),
+            "agreement": rank_correlation(halves[0], halves[1]),
             "tensors": by_tensor(sums["B"], dict(layout.slices())),
         }
 
@@ -328,12 +346,6 @@ def _gradient_share(found: Any, square: Tensor) -> float:
     return noise / sum(float(one.square().sum(1).mean()) for one in gradients)
 
 
-def _rank_correlation(one: Residual, other: Residual) -> float:
-    """Return Spearman's correlation of v / d^2 of single parameters between two halves of the segments."""
-    ranks = [(part.noise / part.square.clamp_min(1e-300)).argsort().argsort().double() for part in (one, other)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
-
-
 def collect(scale: Scale, data: PreparedData, work: Path) -> dict[str, Any]:
     """Measure what is not there yet, and return all of it."""
     measurement = Measurement(scale, data, work)
@@ -354,19 +366,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of covid-cxr")
     parser.add_argument("--work", type=Path, required=True, help="folder of experts, continuations and the set")
+    parser.add_argument(
+        "--scale", choices=SCALES, default="full", help="small: two experts a pool, a quarter of the work"
+    )
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     raise_malloc_thresholds()
-    found = collect(FULL, prepared(options.data, options.work, FULL.side), options.work)
+    scale = SCALES[options.scale]
+    found = collect(scale, prepared(options.data, options.work, scale.side), options.work)
     pools = {
-        name: {**dataclasses.asdict(pool), "training": as_dict(pool.training)} for name, pool in FULL.pools.items()
+        name: {**dataclasses.asdict(pool), "training": as_dict(pool.training)} for name, pool in scale.pools.items()
     }
     found |= {
-        "side": FULL.side,
-        "network": as_dict(FULL.network),
+        "scale": options.scale,
+        "side": scale.side,
+        "network": as_dict(scale.network),
         "pools": pools,
-        "distill": as_dict(FULL.distill),
-        "command": shlex.join(["python", "-m", "benchmarks.matching_limits", "--data", "DATA", "--work", "WORK"]),
+        "distill": as_dict(scale.distill),
+        "command": shlex.join(
+            ["python", "-m", "benchmarks.matching_limits", "--scale", options.scale, "--data", "DATA", "--work", "WORK"]
+        ),
         "hardware": hardware(),
         "versions": versions(),
     }

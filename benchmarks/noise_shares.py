@@ -15,7 +15,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["Residual", "coverage_share", "left_over", "left_over_at_best_length", "residual", "total_variance"]
+__all__ = [
+    "Residual",
+    "by_tensor",
+    "coverage_share",
+    "left_over",
+    "left_over_at_best_length",
+    "rank_correlation",
+    "residual",
+    "total_variance",
+]
 
 
 def total_variance(ends: Tensor) -> float:
@@ -99,6 +108,12 @@ def coverage_share(chosen_on: Residual, scored_on: Residual, keep: float, group:
     taken = (left / square[order].clamp_min(1e-300)).clamp(0, 1)
     found = {name: grouped(values)[order] for name, values in (("d", scored_on.square), ("v", scored_on.noise))}
     return float((taken * found["v"]).sum() / (taken * found["d"]).sum())
+
+
+def rank_correlation(one: Residual, other: Residual) -> float:
+    """Return Spearman's correlation of v / d^2 of single parameters between two halves of the segments."""
+    ranks = [(part.noise / part.square.clamp_min(1e-300)).argsort().argsort().double() for part in (one, other)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
 def by_tensor(found: Residual, places: Mapping[str, slice]) -> list[dict[str, float | str]]:
