@@ -140,6 +140,7 @@ class Bench:
                     training=run.evaluate.small_set_training,
                     seed=run.seed,
                     real=self.data.training_tensors() if settings.requires_real else None,
+                    expert_training=run.experts,
                 ),
                 settings,
                 callbacks=Callbacks(

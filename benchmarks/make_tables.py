@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import privacy_table, private_run, quick_audit, value
+from benchmarks import matching_limits_page, privacy_table, private_run, quick_audit, value
 from benchmarks.benchmark_page import page
 from medidistill.files import read_json
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+ALGORITHM = HERE.parent / "docs" / "algorithm.md"
 COVID = HERE.parent / "docs" / "covid-cxr.md"
 PERFORMANCE = HERE.parent / "docs" / "performance.md"
 PRIVACY = HERE.parent / "docs" / "privacy.md"
@@ -169,7 +170,11 @@ def main() -> None:
     worth, text = read_json(value.RESULT), VALUE.read_text(encoding="utf-8")
     new = fill(old, "value-short", value.short_table(worth))
     tables = fill(fill(text, "value", value.table(worth)), "value-bits", value.bits_table(worth))
+    limits, method = read_json(HERE / "results" / "matching_limits.json"), ALGORITHM.read_text(encoding="utf-8")
+    filled_method = fill(method, "targets", matching_limits_page.targets_table(limits))
+    filled_method = fill(filled_method, "reweighting", matching_limits_page.weights_table(limits))
     pages = {
+        ALGORITHM: (method, filled_method),
         VALUE: (text, tables),
         README: (old, new),
         COVID: (covid, whole),

@@ -40,7 +40,7 @@ from benchmarks.claims import claim
 from benchmarks.data import NAMES, load
 from benchmarks.paper_results import collect
 from benchmarks.paper_scales import CPU_ONLY, SCALES, SMALL_SIDE, TABLES
-from medidistill.config import METHODS, RunConfig, as_dict, digest, with_settings
+from medidistill.config import METHODS, RunConfig, as_dict, digest, with_settings, without_later_defaults
 from medidistill.distillation import Callbacks, DistillProblem, DistillStatus, distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, MedidistillError, did_you_mean
@@ -208,6 +208,7 @@ class Work:
                 training=config.evaluate.small_set_training,
                 seed=cell.seed,
                 real=None if images is None else (images, train.labels.to(self.device)),
+                expert_training=config.experts_by(cell.arm),
                 recipe={"method": cell.arm, "data": data.digest},
             ),
             with_settings(settings, {"compile": self.compile}),
@@ -294,7 +295,7 @@ class Work:
 
     def _file(self, cell: Cell) -> Path:
         config = self.config(cell)
-        name = digest(self.data(config).digest, dataclasses.asdict(cell), as_dict(config))
+        name = digest(self.data(config).digest, dataclasses.asdict(cell), without_later_defaults(config))
         return self.folder / "cells" / f"{cell.name}-{name}.safetensors"
 
     def _mark(self, cell: Cell) -> Path:

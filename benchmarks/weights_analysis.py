@@ -190,6 +190,7 @@ def restart(
                     training=config.evaluate.small_set_training,
                     seed=seed,
                     real=data.training_tensors() if settings.requires_real else None,
+                    expert_training=config.experts,
                     weights=weights,
                 ),
                 settings,

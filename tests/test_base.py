@@ -27,7 +27,7 @@ from medidistill.config import (
     as_dict,
     digest,
 )
-from medidistill.config.fields import Validated, digested, rules
+from medidistill.config.fields import Validated, digested, rules, without_later_defaults
 from medidistill.errors import ConfigError, IngestError, ResourceError, StoppedError, did_you_mean
 from medidistill.files import (
     load_tensors,
@@ -254,6 +254,19 @@ def test_configurations_are_frozen_plain_and_named_by_content() -> None:
     assert digest(one) == digest(DistillConfig(ipc=1, alpha=1.0)) == digest(digested(one))
     assert digest(one) != digest(DistillConfig(ipc=2, alpha=1.0))
     assert digest(one, 0) != digest(one, 1)
+
+
+def test_a_setting_that_was_added_later_changes_no_digest_until_it_is_used() -> None:
+    # as they were before `target`, `continuations`, `line_epochs`, `drop_share` and `variance_floor`
+    assert digest(DistillConfig()) == "a427a1dffc1f704b"
+    assert digest(ImportanceConfig()) == "8e13b99e61123e22"
+    kept = without_later_defaults(DistillConfig())
+    assert set(as_dict(DistillConfig())) - set(kept) == {"target", "continuations", "line_epochs"}
+    assert set(as_dict(ImportanceConfig())) - set(kept["importance"]) == {"drop_share", "variance_floor"}
+    changed = DistillConfig(target="line", importance=ImportanceConfig(drop_share=0.25))
+    assert digest(changed) not in (digest(DistillConfig()), digest(DistillConfig(target="line")))
+    assert without_later_defaults(changed)["target"] == "line"
+    assert without_later_defaults(changed)["importance"]["drop_share"] == 0.25
 
 
 # record

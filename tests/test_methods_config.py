@@ -86,8 +86,11 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     flat = {name for name, (_, experts) in made.items() if experts.rho > 0}
     assert flat == {name for name, method in METHODS.items() if method.flat_experts}
     requires_real = {name for name, (distill, _) in made.items() if distill.requires_real}
-    by_batches = {"dc", "dsa", "dm", "kernel", "kernel_warm", "bptt", "bptt_soft"}
-    assert requires_real == by_batches | {"snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"}
+    by_batches = {"dc", "dsa", "dm", "kernel", "kernel_warm", "bptt", "bptt_soft", "iadd_hypergradient"}
+    assert requires_real == by_batches | {
+        *("snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"),
+        *("mtt_mean", "variance_w"),
+    }
 
 
 def test_a_method_that_begins_with_anothers_set_needs_that_method():
@@ -154,6 +157,7 @@ def test_every_method_has_a_title_and_a_line_in_the_documentation(root):
 def test_a_method_reads_what_its_settings_read(method):
     settings = RunConfig().distill_by(method.name)
     by_batches = settings.objective not in ("trajectory", "statistics", "snapshots")
+    by_batches |= settings.importance.descends_real_loss
     assert (method.reads is RealData.BATCHES) == by_batches
     assert (method.reads is RealData.ONCE_WITH_NOISE) == (not settings.matches_experts) == method.needs_dp
     assert (method.reads in (RealData.ONCE, RealData.ONCE_A_SNAPSHOT, RealData.BATCHES)) == settings.requires_real

@@ -7,7 +7,7 @@ reads the files. `digest` identifies a configuration by its content.
 from medidistill.config.data import IngestConfig, PhantomConfig
 from medidistill.config.distillation import DistillConfig, ImportanceConfig
 from medidistill.config.evaluation import ClinicalConfig, EvaluateConfig, SaliencyConfig
-from medidistill.config.fields import as_dict, digest, with_settings
+from medidistill.config.fields import as_dict, digest, with_settings, without_later_defaults
 from medidistill.config.methods import DEFAULT_METHOD, METHODS, Method, RealData, preferred_method
 from medidistill.config.privacy import DPConfig, PolicyConfig, PrivacyConfig
 from medidistill.config.quality import QualityConfig
@@ -44,4 +44,5 @@ __all__ = [
     "digest",
     "preferred_method",
     "with_settings",
+    "without_later_defaults",
 ]

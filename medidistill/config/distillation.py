@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from medidistill.config.fields import Formerly, Help, Range, Section, Validated
+from medidistill.config.fields import ADDED_LATER, Formerly, Help, Range, Section, Validated
 from medidistill.config.training import AugmentConfig, CompileMode
 from medidistill.errors import ConfigError
 
@@ -18,11 +18,25 @@ class ImportanceConfig(Validated):
 
     enabled: Annotated[bool, Help("use W (IADD where it is learned); false keeps w = 1, which is MTT")] = True
     kind: Annotated[
-        Literal["learned", "prune", "progressive", "random"],
+        Literal[
+            "learned",
+            "scale_free",
+            "hypergradient",
+            "prune",
+            "residual_drop",
+            "progressive",
+            "inverse_variance",
+            "random",
+            "shuffled",
+        ],
         Help(
-            "learned: w = exp(s) (IADD); prune: 0 for the hardest parameters of each step, 1 otherwise (PP); "
-            "progressive: 0 until a parameter has been matched once (HoP-TM's mask); random: drawn once and frozen, a "
-            "control"
+            "learned: w = exp(s) (IADD); scale_free: the same with W on the expert's movement too; "
+            "hypergradient: learned on the real images' loss at the student's end (reads real training images in every "
+            "outer step); prune: 0 for the "
+            "hardest parameters of each step, 1 otherwise (PP); residual_drop: 0 for the easiest ones (EDF); "
+            "progressive: 0 until a parameter has been matched once (HoP-TM's mask); inverse_variance: frozen, high "
+            "where networks that are trained on from a start agree (reads real training images); random: drawn once "
+            "and frozen, a control; shuffled: learned, but acting on other parameters, a control"
         ),
     ] = "learned"
     granularity: Annotated[
@@ -59,6 +73,15 @@ class ImportanceConfig(Validated):
         Help("prune: which parameters are pruned, those of largest residual d^2 or of smallest movement"),
     ] = "residual"
     prune_share: Annotated[float, Range(0.0, 0.99), Help("prune: share of the moving parameters that is pruned")] = 0.1
+    drop_share: Annotated[
+        float, Range(0.0, 0.99), Help("residual_drop: share of the moving parameters that is left out"), ADDED_LATER
+    ] = 0.125
+    variance_floor: Annotated[
+        float,
+        Range(1e-9, 1e9),
+        Help("inverse_variance: w^2 is proportional to 1 / (variance + this many mean variances)"),
+        ADDED_LATER,
+    ] = 0.1
     threshold: Annotated[
         float,
         Range(1e-9, 1e9),
@@ -74,12 +97,43 @@ class ImportanceConfig(Validated):
     )
 
     @property
+    def starts_at_fisher(self) -> bool:
+        """Whether W is initialised from the Fisher information of real images."""
+        return self.enabled and self.kind == "learned" and self.start == "fisher"
+
+    @property
+    def continues_experts(self) -> bool:
+        """Whether W follows from networks that are trained on from the experts' snapshots on real images."""
+        return self.enabled and self.kind == "inverse_variance"
+
+    @property
+    def descends_real_loss(self) -> bool:
+        """Whether W is fitted to the loss of batches of real images."""
+        return self.enabled and self.kind == "hypergradient" and self.lr > 0
+
+    @property
+    def ascends(self) -> bool:
+        """Whether W is learned and moves to what is hard to match."""
+        learned = self.enabled and self.kind in ("learned", "scale_free", "shuffled") and self.lr > 0
+        return learned and self.direction == "ascend"
+
+    @property
     def requires_real(self) -> bool:
         """Whether W is initialised from real images."""
-        return self.enabled and self.kind == "learned" and self.start == "fisher"
+        return self.starts_at_fisher or self.continues_experts or self.descends_real_loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.kind in ("scale_free", "hypergradient") and self.constraint == "balanced":
+            raise ConfigError(
+                f"ImportanceConfig.constraint='balanced' with kind={self.kind!r}: its terms have both signs and no "
+                "shares; use constraint='unit_mean_square'"
+            )
+        if self.kind == "shuffled" and self.granularity == "tensor":
+            raise ConfigError(
+                "ImportanceConfig.granularity='tensor' with kind='shuffled': must be element; tensors of different "
+                "sizes cannot swap weights and keep mean(w^2) = 1"
+            )
         if self.constraint == "balanced" and self.direction == "ascend":
             raise ConfigError(
                 "ImportanceConfig.constraint='balanced' with direction='ascend': ascent moves away from "
@@ -177,6 +231,25 @@ class DistillConfig(Validated):
     ] = 200
     inner_steps: Annotated[int, Range(1, 10_000), Help("student steps J in each outer step")] = 10
     expert_epochs: Annotated[int, Range(1, 10_000), Help("expert epochs K between start and target")] = 2
+    target: Annotated[
+        Literal["expert", "mean_continuation", "line"],
+        Help(
+            "trajectory: what the student's end is compared with. expert: the expert's own snapshot K epochs later; "
+            "mean_continuation: the mean of several networks that were trained on from the start on the real images in "
+            "other orders, for as long (reads real training images); line: the point of the straight path to a far "
+            "snapshot that K epochs of even speed reach"
+        ),
+        ADDED_LATER,
+    ] = "expert"
+    continuations: Annotated[
+        int, Range(2, 16), Help("mean_continuation, inverse_variance: networks that are trained on"), ADDED_LATER
+    ] = 4
+    line_epochs: Annotated[
+        int,
+        Range(0, 10_000),
+        Help("line: epochs from the start to the far snapshot, at most to the expert's last; 0: to the last"),
+        ADDED_LATER,
+    ] = 0
     min_start: Annotated[int, Range(0, 10_000), Help("first start epoch")] = 0
     max_start: Annotated[int, Range(1, 10_000), Help("start epochs are drawn below this number")] = 8
     start_growth: Annotated[
@@ -311,6 +384,10 @@ class DistillConfig(Validated):
             raise ConfigError(
                 "DistillConfig.bits=32 with decoder='spectral': must be 8, 4 or 2; amplitudes are always rounded"
             )
+        if 0 < self.line_epochs < self.expert_epochs:
+            raise ConfigError(
+                f"DistillConfig.line_epochs={self.line_epochs}: must be 0 or >= expert_epochs={self.expert_epochs}"
+            )
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")
 
@@ -366,10 +443,18 @@ class DistillConfig(Validated):
 
     @property
     def optimizes_on_real(self) -> bool:
-        """Whether images or labels are fitted to real training images."""
-        return self.objective not in ("trajectory", "statistics") or self.label_init == "expert"
+        """Whether images, labels or W are fitted to real training images."""
+        fitted = self.importance.descends_real_loss or self.label_init == "expert"
+        return self.objective not in ("trajectory", "statistics") or fitted
+
+    @property
+    def continues_experts(self) -> bool:
+        """Whether networks are trained on from the experts' snapshots on real training images."""
+        matched = self.objective == "trajectory"
+        return matched and (self.target == "mean_continuation" or self.importance.continues_experts)
 
     @property
     def requires_real(self) -> bool:
         """Whether the distillation reads real training images other than through experts or noised statistics."""
-        return self.init != "noise" or self.optimizes_on_real or self.importance.requires_real
+        uses = (self.init != "noise", self.optimizes_on_real, self.importance.requires_real, self.continues_experts)
+        return any(uses)

@@ -21,6 +21,7 @@ from medidistill.errors import ConfigError, did_you_mean
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a configuration of any kind
 
 __all__ = [
+    "ADDED_LATER",
     "NOT_DIGESTED",
     "Formerly",
     "Help",
@@ -35,6 +36,7 @@ __all__ = [
     "present_names",
     "rules",
     "with_settings",
+    "without_later_defaults",
 ]
 
 
@@ -112,6 +114,14 @@ NOT_DIGESTED = _NotDigested()
 
 
 @dataclass(frozen=True)
+class _AddedLater:
+    """What `digest` counts only where it differs from its default, so that what was finished before it stays so."""
+
+
+ADDED_LATER = _AddedLater()
+
+
+@dataclass(frozen=True)
 class Rule:
     """What one field may hold.
 
@@ -123,6 +133,7 @@ class Rule:
         prefix: of further words that may be chosen.
         help: what the field means.
         digested: whether `digest` counts it.
+        added_later: whether `digest` counts it only where it differs from its default.
         formerly: its former name, empty where it has none.
     """
 
@@ -133,6 +144,7 @@ class Rule:
     prefix: str = ""
     help: str = ""
     digested: bool = True
+    added_later: bool = False
     formerly: str = ""
 
     @classmethod
@@ -158,6 +170,7 @@ class Rule:
             words.prefix,
             next((one.text for one in extra if isinstance(one, Help)), ""),
             NOT_DIGESTED not in extra,
+            ADDED_LATER in extra,
             next((one.name for one in extra if isinstance(one, Formerly)), ""),
         )
 
@@ -260,6 +273,22 @@ def with_settings(config: Any, settings: ReadOnlyJsonObject) -> Any:
     return dataclasses.replace(config, **changed)
 
 
+def _is_later_default(config: Any, name: str, rule: Rule) -> bool:
+    defaults = {item.name: item.default for item in fields(config)}
+    return rule.added_later and getattr(config, name) == defaults[name]
+
+
+def without_later_defaults(config: Any) -> JsonObject:
+    """Return `as_dict` of a configuration without settings that were added later and have their default."""
+    plain = as_dict(config)
+    for name, rule in rules(type(config)).items():
+        if _is_later_default(config, name, rule):
+            del plain[name]
+        elif rule.is_section:
+            plain[name] = without_later_defaults(getattr(config, name))
+    return plain
+
+
 def digested(config: Any) -> JsonObject:
     """Return a configuration as `digest` counts it: under the names that its settings first had."""
     plain = as_dict(config)
@@ -267,8 +296,8 @@ def digested(config: Any) -> JsonObject:
         return plain
     found: JsonObject = {}
     for name, rule in rules(type(config)).items():
-        if rule.digested:
-            inner = getattr(config, name)
+        inner = getattr(config, name)
+        if rule.digested and not _is_later_default(config, name, rule):
             found[rule.formerly or name] = digested(inner) if rule.is_section else plain[name]
     return found
 

@@ -22,7 +22,7 @@ class RealData(enum.StrEnum):
     """What a method reads of real training images while it distills, beside what its experts were trained on."""
 
     NOTHING = "nothing"
-    ONCE = "once, for labels or weights"
+    ONCE = "once, for labels, targets or weights"
     MOMENTS = "once, for class means and a covariance"
     ONCE_A_SNAPSHOT = "once for each snapshot"
     BATCHES = "batches, in every outer step"
@@ -184,12 +184,42 @@ _ALL = (
         {"importance": {"enabled": True, "kind": "progressive"}},
         citation="arXiv 2509.24177",
     ),
+    Method(
+        "residual_drop",
+        f"{_MTT} without the parameters of the smallest residual (as EDF; arXiv 2410.17193)",
+        {"importance": {"enabled": True, "kind": "residual_drop"}},
+        citation="arXiv 2410.17193",
+    ),
     Method("random_w", f"{_MTT} under random weights, a control", {"importance": {"enabled": True, "kind": "random"}}),
     Method(
         "fisher_w",
         f"{_MTT} under the experts' Fisher information, frozen",
         {"importance": {"enabled": True, "kind": "learned", "start": "fisher", "lr": 0.0}},
         reads=RealData.ONCE,
+    ),
+    Method(
+        "shuffled_w",
+        f"{_MTT} under learned weights that act on other parameters, a control",
+        {"importance": {"enabled": True, "kind": "shuffled", "granularity": "element"}},
+    ),
+    Method(
+        "variance_w",
+        f"{_MTT} under the inverse variance of the experts' continuations, frozen",
+        {"importance": {"enabled": True, "kind": "inverse_variance"}},
+        reads=RealData.ONCE,
+    ),
+    # other targets than the expert's snapshot
+    Method(
+        "mtt_mean",
+        f"{_MTT}, the mean of several continuations of an expert as the target",
+        {**_NO_W, "target": "mean_continuation"},
+        reads=RealData.ONCE,
+    ),
+    Method(
+        "mtt_line",
+        f"{_MTT} on a straight path (as MCT; arXiv 2406.19827)",
+        {**_NO_W, "target": "line"},
+        citation="arXiv 2406.19827",
     ),
     # the real-data loss of a student trained on the set
     Method("bptt", _BPTT, {**_NO_W, "objective": "student_loss"}, citation=_BPTT_PAPER, reads=RealData.BATCHES),
@@ -220,6 +250,21 @@ _ALL = (
         f"{_IADD}, W under a pull to uniform",
         {"importance": {"constraint": "entropic", "direction": "descend"}},
         citation=_IADD_PAPER,
+        needs_weights=True,
+    ),
+    Method(
+        "iadd_scale_free",
+        f"{_IADD}, W on the expert's movement too",
+        {"importance": {"kind": "scale_free"}},
+        citation=_IADD_PAPER,
+        needs_weights=True,
+    ),
+    Method(
+        "iadd_hypergradient",
+        f"{_IADD}, W learned on the loss of real images",
+        {"importance": {"kind": "hypergradient"}},
+        citation=_IADD_PAPER,
+        reads=RealData.BATCHES,
         needs_weights=True,
     ),
     Method(

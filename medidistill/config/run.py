@@ -95,6 +95,12 @@ class RunConfig(Validated):
                     f"evaluate.arms: {method.name!r} without experts.dp.enabled=true has no epsilon; set it and "
                     "experts.dp.epsilon"
                 )
+            if self.experts.dp.enabled and self.distill_by(method.name).continues_experts:
+                raise ConfigError(
+                    f"evaluate.arms: {method.name!r} with experts.dp trains networks on from the experts' snapshots "
+                    "without the privacy mechanism; use distill.target='expert' and another importance.kind than "
+                    "inverse_variance"
+                )
         if self.experts.dp.enabled and self.ingest.normalisation == "zca":
             raise ConfigError(
                 "ingest.normalisation='zca' with experts.dp: a whitening fitted on the patients has no privacy "

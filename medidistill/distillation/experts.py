@@ -38,7 +38,7 @@ from medidistill.networks import (
 )
 from medidistill.seeding import stream
 
-__all__ = ["expert_digest", "finished_experts", "train_experts"]
+__all__ = ["expert_digest", "finished_experts", "train_experts", "train_further"]
 
 _TINY = 1e-12
 
@@ -224,17 +224,58 @@ def _train_stack(
     networks = [_fresh(architecture, seed, number) for number in members]
     check_deterministic(networks[0])
     generators = [stream(seed, "expert", number, "batches") for number in members]
-    alone = len(members) == 1
-    network = networks[0].to(images.device)
-    gradient = gradient_function(network, compile=compiled) if alone else _stacked_gradient(network, compiled)
     layout = ParameterLayout.of(networks[0])
-    theta = torch.stack([layout.flatten(network).to(images.device) for network in networks])
-    theta = theta[0] if alone else theta
-    velocity = torch.zeros_like(theta)
-    snapshots = [theta.cpu().clone()]
-    batch = min(config.batch_size, len(images))
+    first = torch.stack([layout.flatten(network).to(images.device) for network in networks])
+    snapshots = [first.cpu().clone()]
     mean_loss = torch.tensor(math.nan)
-    for epoch in range(config.epochs):
+    training = train_further(images, labels, networks[0], config, first, config.epochs, generators, compile=compiled)
+    for epoch, (theta, mean_loss) in enumerate(training):
+        finite = mean_loss.isfinite() & theta.isfinite().all(-1).cpu()
+        if not bool(finite.all()):
+            worst = int(finite.int().argmin())
+            raise DivergedError(
+                f"expert {members[worst]}: loss {float(mean_loss[worst])} in epoch {epoch + 1}; lower experts.lr "
+                f"(now {config.lr:g})"
+            )
+        snapshots.append(theta.cpu().clone())
+        report(epoch + 1)
+    paths = torch.stack(snapshots).unbind(1)
+    return [(path.contiguous(), float(loss)) for path, loss in zip(paths, mean_loss, strict=True)]
+
+
+def train_further(
+    images: Tensor,
+    labels: Tensor,
+    network: torch.nn.Module,
+    config: ExpertConfig,
+    theta: Tensor,
+    epochs: int,
+    generators: Sequence[torch.Generator],
+    *,
+    compile: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Train M networks side by side as experts are trained, from given parameters and with a velocity of 0.
+
+    Args:
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64.
+        network: gives the architecture.
+        config: batch size, rate, momentum, augmentation and `rho`.
+        theta: (M, P) parameters to begin with, on the device of the images; left as they are.
+        epochs: how many.
+        generators: one for each network, of its batches and their augmentation.
+        compile: compile the gradient.
+
+    Yields:
+        After each epoch the parameters (M, P), which change with the next one, and the mean losses (M,) on the CPU.
+    """
+    count, network = len(theta), network.to(images.device)
+    alone = count == 1
+    gradient = gradient_function(network, compile=compile) if alone else _stacked_gradient(network, compile)
+    theta = (theta[0] if alone else theta).clone()
+    velocity = torch.zeros_like(theta)
+    batch = min(config.batch_size, len(images))
+    for _ in range(epochs):
         losses = []
         for index, strengths in _batches(len(images), batch, generators, images.device):
             x = augment(images[index], config.augment, strengths)
@@ -248,18 +289,7 @@ def _train_stack(
             velocity.mul_(config.momentum).add_(direction)
             theta.sub_(velocity, alpha=config.lr)
             losses.append(value)
-        mean_loss = torch.stack(losses).mean(0).view(len(members)).cpu()
-        finite = mean_loss.isfinite() & theta.isfinite().all(-1).view(len(members)).cpu()
-        if not bool(finite.all()):
-            worst = int(finite.int().argmin())
-            raise DivergedError(
-                f"expert {members[worst]}: loss {float(mean_loss[worst])} in epoch {epoch + 1}; lower experts.lr "
-                f"(now {config.lr:g})"
-            )
-        snapshots.append(theta.cpu().clone())
-        report(epoch + 1)
-    paths = torch.stack(snapshots).view(len(snapshots), len(members), -1).unbind(1)
-    return [(path.contiguous(), float(loss)) for path, loss in zip(paths, mean_loss, strict=True)]
+        yield theta.view(count, -1), torch.stack(losses).mean(0).view(count).cpu()
 
 
 def _stacked_gradient(network: torch.nn.Module, compiled: bool) -> Callable[[Tensor, Tensor, Tensor], Any]:

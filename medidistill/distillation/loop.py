@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
-from medidistill.config import DistillConfig, as_dict, digest
+from medidistill.config import DistillConfig, as_dict, digest, without_later_defaults
+from medidistill.distillation.continuations import Continuations
 from medidistill.distillation.expert_labels import expert_labels
-from medidistill.distillation.fisher import mean_diagonal_fisher
 from medidistill.distillation.label_init import first_images
 from medidistill.distillation.objective import LearningObjective
 from medidistill.distillation.objectives import ObjectiveInputs, make_objective, objective_kind
@@ -30,7 +30,7 @@ from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.state import Checkpoint, DistillState
 from medidistill.distillation.trajectory import Experts
 from medidistill.distillation.unroll import InnerStep
-from medidistill.distillation.weights import make_weights
+from medidistill.distillation.weights import WeightInputs, begin_weights, make_weights
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
 from medidistill.files import load_tensors, save_tensors, write_json
@@ -170,7 +170,7 @@ def _digest_of(problem: DistillProblem, config: DistillConfig, experts: Experts)
     """Return the digest that a checkpoint must have to be gone on from."""
     # steps that may be added later, and how often to write, do not change what a step computes
     free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
-    plain = {k: v for k, v in as_dict(config).items() if k not in free}
+    plain = {k: v for k, v in without_later_defaults(config).items() if k not in free}
     plain["importance"] = plain["importance"] if config.importance.enabled else None
     origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
     return digest(plain, origins, problem.seed, list(problem.class_names), problem.training, problem.normalisation)
@@ -199,15 +199,15 @@ class _Loop:
             adjoint_dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
             activation_budget_bytes=config.activation_cache_mb * 1e6,
         )
+        continuations = self._continuations(problem, compiled) if config.continues_experts else None
         self.objective = make_objective(
-            ObjectiveInputs(experts, config, step, layout, seed, self.device, compiled, real)
+            ObjectiveInputs(experts, config, step, layout, seed, self.device, compiled, real, continuations)
         )
         self.class_counts = None if real is None else torch.bincount(real[1].cpu(), minlength=shape.num_classes)
         self.outer_step = OuterStep(self.objective, config, seed, ranks)
         stored, logits = first_images(experts, config, real, seed)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
-        if config.importance.requires_real:
-            weights.init_from_fisher(self._information(network, real))
+        begin_weights(weights, WeightInputs(experts, network, config, real, continuations, seed, self.device))
         self.state = DistillState(
             config,
             stored.to(self.device),
@@ -230,13 +230,23 @@ class _Loop:
         work = config.outer_steps * config.segments * batch
         return should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
 
-    def _information(self, network: nn.Module, real: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Return what `importance.start: fisher` begins with: (P,), at the snapshots that may be targets."""
-        if real is None:
-            raise ConfigError("distill.importance.start='fisher' needs the real images; use start='ones'")
-        config = self.config
-        targets = range(config.min_start + config.expert_epochs, config.max_start + config.expert_epochs)
-        return mean_diagonal_fisher(self.experts, network, targets, real, stream(self.seed, "fisher"), self.device)
+    def _continuations(self, problem: DistillProblem, compiled: bool) -> Continuations:
+        """Return the networks that are trained on from the experts' snapshots. Raises `ConfigError`."""
+        config, training = self.config, problem.expert_training
+        if problem.real is None or training is None:
+            raise ConfigError(
+                f"distill.target={config.target!r} with importance.kind={config.importance.kind!r} needs the real "
+                "images and how the experts were trained; use target='expert' and another kind of weights"
+            )
+        return Continuations(
+            self.experts,
+            training,
+            problem.real,
+            epochs=config.expert_epochs,
+            count=config.continuations,
+            device=self.device,
+            compile=compiled,
+        )
 
     def start_weights(self, values: Mapping[str, Tensor]) -> None:
         """Begin with given weights W; a checkpoint made with others is another run's."""

@@ -1,6 +1,7 @@
 """Trajectory matching: match the student's final parameters to the expert's later snapshot.
 
-One sample draws an expert, a start epoch i and an inner loop, and compares theta_J with theta_{i+K}:
+One sample draws an expert, a start epoch i and an inner loop, and compares theta_J with theta_{i+K}, or with another
+target (`targets.py`):
 
     L = || W * (theta_J - theta_{i+K}) ||^2 / || theta_i - theta_{i+K} ||^2
 
@@ -13,8 +14,11 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig
+from medidistill.distillation.hypergradient import Student, real_loss_slopes
 from medidistill.distillation.objective import Sample
+from medidistill.distillation.real_batches import RealBatches
 from medidistill.distillation.state import DistillState
+from medidistill.distillation.targets import Targets
 from medidistill.distillation.trajectory import Experts
 from medidistill.distillation.unroll import InnerStep, draw_plan, unroll_by
 
@@ -39,13 +43,24 @@ class TrajectoryMatching:
 
     Args:
         experts: pool that segments are drawn from.
+        targets: where students begin and what their ends are compared with.
         config: J, K, start epochs, batch, augmentation, kind of unroll.
         step: derivatives of the student's loss.
         device: where to compute.
+        held_out: real images whose loss W descends; None: W learns from the residual.
     """
 
-    def __init__(self, experts: Experts, config: DistillConfig, step: InnerStep, device: torch.device) -> None:
-        self.experts, self.config, self.step, self.device = experts, config, step, device
+    def __init__(
+        self,
+        experts: Experts,
+        targets: Targets,
+        config: DistillConfig,
+        step: InnerStep,
+        device: torch.device,
+        held_out: RealBatches | None = None,
+    ) -> None:
+        self.experts, self.targets, self.config, self.step, self.device = experts, targets, config, step, device
+        self.held_out = held_out
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
         """Return loss and gradients of one drawn segment."""
@@ -53,7 +68,7 @@ class TrajectoryMatching:
         number = int(torch.randint(len(self.experts), (), generator=generator))
         last = max_start_epoch(config, state.progress.step)
         start = int(torch.randint(config.min_start, last, (), generator=generator))
-        begin, target = (theta.to(self.device) for theta in self.experts.segment(number, start, config.expert_epochs))
+        begin, target = (theta.to(self.device) for theta in self.targets(number, start))
         plan = draw_plan(
             len(state.images), config.inner_steps, config.batch_size, config.augment, generator, self.device
         )
@@ -64,5 +79,23 @@ class TrajectoryMatching:
             kept.append(parts)
             return loss, gradient
 
-        found = unroll_by(config.gradient)(self.step, begin, state.images, state.targets(), state.alpha, plan, end_loss)
-        return Sample(found.loss, found.images, found.targets, found.alpha, kept[0])
+        unroll, loop = unroll_by(config.gradient), (state.images, state.targets(), state.alpha, plan)
+        found = unroll(self.step, begin, *loop, end_loss)
+        parts = kept[0]
+        if self.held_out is not None:
+            parts = real_loss_slopes(
+                Student(self.step, begin, *loop, found.end),
+                target,
+                state.weights.vector().square().to(found.end),
+                self._real(self.held_out, generator),
+                lambda gradient: state.parameterization.images(state.parameterization.vjp(gradient)),
+                unroll,
+            )
+        return Sample(found.loss, found.images, found.targets, found.alpha, parts)
+
+    def _real(self, batches: RealBatches, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return real images and labels, equally many of each class."""
+        classes = len(batches.members)
+        count = max(1, self.config.real_batch // classes)
+        images = torch.cat([batches.draw(name, count, generator) for name in range(classes)])
+        return images, torch.arange(classes, device=self.device).repeat_interleave(count)

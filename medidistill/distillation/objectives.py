@@ -14,14 +14,17 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig
+from medidistill.distillation.continuations import Continuations
 from medidistill.distillation.distribution_matching import DistributionMatching
 from medidistill.distillation.gradient_matching import GradientMatching
+from medidistill.distillation.hypergradient import half_of_each_class
 from medidistill.distillation.kernel_regression import KernelRegression
 from medidistill.distillation.matching import TrajectoryMatching
 from medidistill.distillation.objective import Objective
 from medidistill.distillation.real_batches import RealBatches
 from medidistill.distillation.snapshots import SnapshotMatching
 from medidistill.distillation.student_loss import StudentLoss
+from medidistill.distillation.targets import make_targets
 from medidistill.distillation.trajectory import Experts
 from medidistill.distillation.unroll import InnerStep
 from medidistill.errors import ConfigError
@@ -43,6 +46,7 @@ class ObjectiveInputs:
         device: where to compute.
         compile: compile the loss and its gradients.
         real: normalised training images and labels; None where they were not given.
+        continuations: of the experts; None where nothing is trained on from their snapshots.
     """
 
     experts: Experts
@@ -53,13 +57,15 @@ class ObjectiveInputs:
     device: torch.device
     compile: bool
     real: tuple[Tensor, Tensor] | None
+    continuations: Continuations | None = None
 
     @property
     def images(self) -> tuple[Tensor, Tensor]:
         """The real images and labels. Raises `ConfigError` where they were not given."""
         if self.real is None:
             raise ConfigError(
-                f"distill.objective={self.config.objective!r} needs the real images; use objective='trajectory'"
+                f"distill.objective={self.config.objective!r} with importance.kind={self.config.importance.kind!r} "
+                "needs the real images; use objective='trajectory' with weights that read none"
             )
         return self.real
 
@@ -85,7 +91,12 @@ class ObjectiveKind:
 
 
 def _trajectory(given: ObjectiveInputs) -> Objective:
-    return TrajectoryMatching(given.experts, given.config, given.step, given.device)
+    targets = make_targets(given.experts, given.config, given.continuations)
+    held_out = None
+    if given.config.importance.descends_real_loss:
+        classes = given.experts.architecture.num_classes
+        held_out = half_of_each_class(*given.images, classes, given.seed, given.device)
+    return TrajectoryMatching(given.experts, targets, given.config, given.step, given.device, held_out)
 
 
 def _student_loss(given: ObjectiveInputs) -> Objective:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from medidistill.config import TrainingConfig
+from medidistill.config import ExpertConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.jsontypes import ReadOnlyJsonObject  # facts that a caller adds to the recipe
 from medidistill.results.history import HistoryEntry
@@ -36,6 +36,7 @@ class DistillProblem:
         training: how to train from the set; its rate is replaced by the learned alpha.
         seed: of the start, the segments, batches and augmentation.
         real: normalised training images (N, C, H, W) and labels (N,), where the settings read real images.
+        expert_training: how the experts were trained, where the settings train on from their snapshots.
         start: a set to begin with, of as many images of each class, in place of `config.init`; images, and labels
             where they are learned, are taken from it, resampled to the stored side. Its origin is its own: `init` of
             the result is that of `start`.
@@ -49,6 +50,7 @@ class DistillProblem:
     training: TrainingConfig
     seed: int
     real: tuple[Tensor, Tensor] | None = None
+    expert_training: ExpertConfig | None = None
     start: DistilledSet | None = None
     weights: Mapping[str, Tensor] | None = None
     recipe: ReadOnlyJsonObject = field(default_factory=dict)

@@ -17,7 +17,7 @@ from medidistill.files import save_tensors
 from medidistill.jsontypes import JsonObject  # the header of a tensor file
 from medidistill.networks import ParameterLayout, make_network
 
-__all__ = ["FORMAT", "Architecture", "Expert", "Experts", "expert_file", "write_expert"]
+__all__ = ["FORMAT", "Architecture", "Expert", "Experts", "check_movement", "expert_file", "write_expert"]
 
 FORMAT = 1  # files of before it was written have none
 
@@ -102,6 +102,13 @@ class Expert:
         return row[0].clone()
 
 
+def check_movement(begin: Tensor, target: Tensor, what: str) -> None:
+    """Raise `IngestError`, which names the distance as `what`, where two parameter vectors are equal or not finite."""
+    movement = float((begin - target).square().sum())
+    if not movement > 0 or movement == float("inf"):
+        raise IngestError(f"{what} = {movement}; train it again")
+
+
 class Experts:
     """A pool of experts of one architecture.
 
@@ -135,11 +142,7 @@ class Experts:
         """
         member = self.members[expert]
         begin, target = member.snapshot(start), member.snapshot(start + length)
-        movement = float((begin - target).square().sum())
-        if not movement > 0 or movement == float("inf"):
-            raise IngestError(
-                f"{member.path}: ||theta_{start} - theta_{start + length}||^2 = {movement}; train it again"
-            )
+        check_movement(begin, target, f"{member.path}: ||theta_{start} - theta_{start + length}||^2")
         return begin, target
 
     def moving(self, layout: ParameterLayout) -> Tensor:

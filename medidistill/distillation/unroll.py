@@ -47,6 +47,7 @@ __all__ = [
     "adjoint_gradient",
     "draw_plan",
     "stored_gradient",
+    "student_end",
     "unroll_by",
 ]
 
@@ -260,6 +261,27 @@ def adjoint_gradient(
         (image_cotangents,) = torch.autograd.grad(augmented, pixels, image_cotangents)
         grad_images.index_add_(0, plan.batches[span].flatten(), image_cotangents.flatten(0, 1), alpha=-1.0)
     return MetaGradient(float(loss), end, grad_images * alpha, grad_targets * alpha, grad_alpha)
+
+
+def student_end(
+    step: InnerStep, theta: Tensor, images: Tensor, targets: Tensor, alpha: Tensor, plan: InnerPlan, tangent: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return theta_J and its derivative along `tangent`, a direction of the images; both (P,).
+
+    Forward over reverse, in step with the loop, so that memory does not grow with J. Other arguments as
+    `adjoint_gradient`.
+    """
+    slope = torch.func.grad(step.loss)
+    jvp: Callable[..., Any] = torch.func.jvp
+    theta, moved = theta.detach(), torch.zeros_like(theta)
+    for batch, parameters in zip(plan.batches, plan.parameters, strict=True):
+        q = targets[batch]
+        x, along = jvp(
+            lambda one, strengths=parameters: augment(one, plan.augment, strengths), (images[batch],), (tangent[batch],)
+        )
+        gradient, change = jvp(lambda at, one, q=q: slope(at, one, q), (theta, x), (moved, along))
+        theta, moved = (theta - alpha * gradient).detach(), (moved - alpha * change).detach()
+    return theta, moved
 
 
 def _spans(plan: InnerPlan, pixels: int) -> list[slice]:

@@ -26,6 +26,7 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "read": (False, "images were read, split and prepared"),
     "fit_normalisation": (True, "the whitening that ships with the set was fitted to the images"),
     "train_experts": (True, "networks were trained on the images"),
+    "continue_experts": (True, "networks were trained on from the experts' snapshots on the images, for targets or W"),
     "feature_statistics": (True, "means and second moments of the images' features were released with noise"),
     "start_from_real": (True, "the distilled images began as copies of these images"),
     "real_batches": (True, "the distilled images were fitted to batches of these images"),

@@ -125,9 +125,11 @@ def test_a_private_run_can_be_planned(tmp_path, pictures, capsys):
         (["distill.init=real"], "began as copies"),
         (["distill.soft_labels=true", "distill.label_init=expert"], "fitted to batches"),
         (["experts.dp.enabled=false"], "networks were trained"),
+        (["experts.dp.enabled=false", "evaluate.arms=[random,mtt_mean]"], "trained on from the experts' snapshots"),
+        (["experts.dp.enabled=false", "evaluate.arms=[random,variance_w]"], "trained on from the experts' snapshots"),
         (["experts.dp.enabled=false", "ingest.normalisation=zca"], "whitening"),
     ],
-    ids=["batches", "student", "start", "labels", "experts", "whitening"],
+    ids=["batches", "student", "start", "labels", "experts", "targets", "weights", "whitening"],
 )
 def test_whoever_reads_patients_without_a_mechanism_claims_nothing(tmp_path, pictures, settings, reason):
     assert _run(tmp_path, pictures, *settings) == 0
@@ -146,8 +148,10 @@ def test_a_choice_on_private_patients_is_written_down(tmp_path, pictures):
     [
         ("ingest.normalisation=zca", "a whitening fitted on the patients has no privacy mechanism"),
         ("experts.dp={enabled: false}", "has no epsilon; set it"),
+        ("evaluate.arms=[random,mtt_mean]", "'mtt_mean' with experts.dp trains networks on"),
+        ("evaluate.arms=[random,variance_w]", "'variance_w' with experts.dp trains networks on"),
     ],
-    ids=["whitening", "statistics"],
+    ids=["whitening", "statistics", "targets", "weights"],
 )
 def test_what_could_never_be_guaranteed_is_refused_before_the_work(tmp_path, pictures, capsys, setting, message):
     assert _run(tmp_path, pictures, "evaluate.arms=[random,dp_stats]", setting) == 2

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from medidistill.config import AugmentConfig, NetworkConfig
 from medidistill.distillation import InnerPlan, InnerStep, MetaGradient, adjoint_gradient, draw_plan, stored_gradient
+from medidistill.distillation.unroll import student_end
 from medidistill.networks import ParameterLayout, make_network
 from medidistill.seeding import stream
 
@@ -62,6 +63,19 @@ def test_adjoint_equals_back_propagation_through_the_stored_graph(norm: str, aug
     assert ours.loss == pytest.approx(reference.loss, rel=1e-12)
     for name in ("end", "images", "targets", "alpha"):
         assert relative_error(getattr(ours, name), getattr(reference, name)) < 1e-8, name
+
+
+@pytest.mark.parametrize("norm", ["instance", "group", "none"])
+def test_the_derivative_along_a_direction_is_the_transpose_of_the_adjoint(norm: str) -> None:
+    problem = Problem(norm)
+    generator = stream(7)
+    direction = torch.randn(problem.images.shape, generator=generator, dtype=torch.float64)
+    cotangent = torch.randn(len(problem.theta), generator=generator, dtype=torch.float64)
+    loop = (problem.step, problem.theta, problem.images, problem.targets, problem.alpha, problem.plan)
+    end, moved = student_end(*loop, direction)
+    adjoint = adjoint_gradient(*loop, lambda end: (end.sum(), cotangent))
+    torch.testing.assert_close(end, adjoint.end)
+    assert float(moved @ cotangent) == pytest.approx(float((direction * adjoint.images).sum()), rel=1e-8)
 
 
 def test_keeping_maps_changes_nothing_and_is_left_out_beyond_its_budget() -> None:

@@ -61,6 +61,9 @@ def test_experts_are_trained_as_far_as_the_distillation_reads_them(
         ({"max_start": 7}, 8),
         ({"soft_labels": True, "label_init": "expert"}, 9),  # labels start at the last snapshot
         ({"objective": "gradient"}, 9),
+        ({"target": "mean_continuation"}, 3),
+        ({"target": "line"}, 9),  # its far end is the last snapshot
+        ({"target": "line", "line_epochs": 4}, 5),
     ],
 )
 def test_how_far_that_is(tmp_path: Path, changes: dict[str, object], epochs: int) -> None:

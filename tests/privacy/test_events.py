@@ -39,7 +39,10 @@ def test_no_mechanism_no_guarantee() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["fit_normalisation", "weigh_parameters", "select_step", "choose_training", "start_from_real", "real_batches"],
+    [
+        *("fit_normalisation", "weigh_parameters", "select_step", "choose_training", "start_from_real"),
+        *("real_batches", "match_features", "continue_experts"),
+    ],
 )
 def test_one_bare_touch_that_reaches_the_set_ends_the_guarantee(kind: str) -> None:
     claim = ProvenanceLog([event("train_experts", "dp_sgd"), event(kind, split="val")]).claim()

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import torch
 
-from medidistill.config import DistillConfig, DPConfig, ExpertConfig, RunConfig, TrainingConfig
+from medidistill.config import DistillConfig, DPConfig, ExpertConfig, ImportanceConfig, RunConfig, TrainingConfig
 from medidistill.distillation import DistillProblem, distill, train_experts
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import IngestError
@@ -124,6 +124,15 @@ class Survey:
         rules = self.config.experts
         each = rules.dp.steps_per_epoch if rules.dp.enabled else self._batches
         return rules.count * rules.epochs * each * self.probe.expert_step()
+
+    def continuations(self, method: str) -> float:
+        """Return the seconds of training on from the experts' snapshots: once from each that segments begin at."""
+        config, experts = self.config.distill_by(method), self.config.experts
+        if not config.continues_experts:
+            return 0.0
+        starts = experts.count * (config.max_start - config.min_start)
+        epochs = starts * config.continuations * config.expert_epochs
+        return epochs * self.experts / (experts.count * experts.epochs)
 
     def outer_steps(self, method: str) -> float:
         """Return the seconds of all outer steps of a method, without scores on validation."""
@@ -232,7 +241,9 @@ class _Probe:
             start_from="",
             coarse=1,
             label_init="smoothing",
-            importance=dataclasses.replace(rules.importance, start="ones"),
+            importance=_without_continuations(rules.importance),
+            target="expert",
+            line_epochs=0,
             min_start=0,
             max_start=1,
             expert_epochs=1,
@@ -259,6 +270,12 @@ class _Probe:
                 )
 
             return _pace(work, 2)
+
+
+def _without_continuations(importance: ImportanceConfig) -> ImportanceConfig:
+    """Return W whose steps take as long and that reads nothing."""
+    kind = "random" if importance.continues_experts else importance.kind
+    return dataclasses.replace(importance, start="ones", kind=kind)
 
 
 def _pace(work: Callable[[int], None], steps: int = _PROBES) -> float:

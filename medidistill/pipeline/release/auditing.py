@@ -109,6 +109,7 @@ class Procedure:
                 training=self.training,
                 seed=seed,
                 real=(images, labels) if config.requires_real else None,
+                expert_training=experts,
                 start=start,
             ),
             dataclasses.replace(config, compile=mode),
@@ -121,9 +122,11 @@ class Procedure:
     def _epochs(self) -> int:
         """Epochs of an expert that the distillation reads; those after them change nothing and are not trained."""
         plan = self.distillation
-        if plan.objective != "trajectory" or plan.label_init == "expert":
+        ends = plan.target == "line" and not plan.line_epochs
+        if plan.objective != "trajectory" or plan.label_init == "expert" or ends:
             return self.experts.epochs
-        return min(self.experts.epochs, plan.max_start - 1 + plan.expert_epochs)
+        ahead = plan.line_epochs if plan.target == "line" else plan.expert_epochs
+        return min(self.experts.epochs, plan.max_start - 1 + ahead)
 
     def _released(self, images: Tensor, labels: Tensor, patients: Sequence[str], seed: int) -> DistilledSet:
         """Make a set as `dp_stats` does, with fresh noise."""

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from medidistill.config import DistillConfig, ImportanceConfig, RunConfig, as_dict, digest
+from medidistill.config import DistillConfig, RunConfig, digest, without_later_defaults
 from medidistill.distillation import Callbacks, DistillProblem, DistillStatus
 from medidistill.distillation import distill as distill_images
 from medidistill.distilled_set import DistilledSet
@@ -30,12 +30,6 @@ _UNWATCHED = (
     "(docs/benchmarks.md). Set distill.validate_every or use the method mtt; with experts.dp, where nothing may be "
     "chosen on patients, mtt"
 )
-
-
-def _needs_validation_selection(importance: ImportanceConfig) -> bool:
-    """Whether a learned W moves to what is hard to match, which goes too far where nothing stops it."""
-    learned = importance.enabled and importance.kind == "learned" and importance.lr > 0
-    return learned and importance.direction == "ascend"
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Distill(Stage):
 
     def resumable_inputs(self, run: RunContext) -> str:
         """Return the digest of what a checkpoint rests on: more outer steps, or more checkpoints, go on from it."""
-        settings = as_dict(self._settings(run))
+        settings = without_later_defaults(self._settings(run))
         kept = {key: value for key, value in settings.items() if key not in ("outer_steps", "checkpoint_every")}
         return digest("distill", self.method, self._basis(run), kept, *self._rest(run))
 
@@ -84,7 +78,7 @@ class Distill(Stage):
         config = survey.config.distill_by(self.method)
         scores = config.outer_steps // config.validate_every if config.validate_every else 0
         each = survey.small_training if config.learns_alpha else survey.adaptive_training
-        seconds = survey.outer_steps(self.method) + SCORING_NETWORKS * scores * each
+        seconds = survey.outer_steps(self.method) + survey.continuations(self.method) + SCORING_NETWORKS * scores * each
         return Estimate(seconds, 16 * survey.set_bytes + 6 * survey.probe.parameters * 4)
 
     def needs(self, config: RunConfig, images: int, classes: int) -> tuple[Need, ...]:
@@ -161,7 +155,7 @@ def _distilled(
     score = None if blind else validation_score(run.config, data, device=run.device)
     if score is not None:
         run.record_data_access("select_step", name, val=data.val)
-    elif coarse == 1 and _needs_validation_selection(config.importance):
+    elif coarse == 1 and config.importance.ascends:
         say(run.progress, f"distill {method}: {_UNWATCHED}")
     real = at_side(data, coarse) if config.requires_real else None
     if real is not None:  # the most privacy-relevant use alone
@@ -181,6 +175,7 @@ def _distilled(
                 training=training_of(run.config, method),
                 seed=seed,
                 real=real,
+                expert_training=pool,
                 recipe={"method": method, "data": data.digest, "image_size": train.images.shape[-1] // coarse},
                 start=start,
             ),
@@ -207,7 +202,9 @@ def _use_of(config: DistillConfig) -> str:
         return "fit_gaussians"
     if config.objective == "snapshots":
         return "match_features"
-    return "real_batches" if config.optimizes_on_real else "weigh_parameters"
+    if config.optimizes_on_real:
+        return "real_batches"
+    return "continue_experts" if config.continues_experts else "weigh_parameters"
 
 
 def _reset_if_stale(folder: Path, inputs: str) -> bool:

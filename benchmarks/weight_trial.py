@@ -1,0 +1,291 @@
+"""Which weights on parameters help trajectory matching: a screen of all of them at equal outer steps.
+
+    python -m benchmarks.weight_trial run --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-trial
+    python -m benchmarks.weight_trial collect --work work/weight-trial
+
+A cell is one set: pool of experts x images per class x weighting x seed, and one JSON file. `run` goes on with the
+cells that are missing; `--shard i/n` takes each n-th of them. Cells of one pool, number of images and seed share the
+start of the images, the segments and the networks that score them, so that a difference is of the weighting. The set of
+the last outer step is scored as it is, by the mean balanced accuracy on *validation* of fresh networks, trained by two
+fixed recipes: `adaptive` (AdamW, the primary one) and `own` (SGD at the learned alpha). The test split is not read.
+
+`collect` writes benchmarks/results/weight_trial.json: for each weighting and number of images the mean over pairs of
+pool and seed, its difference from `mtt` with Student's interval over those pairs, and p values after Holm's correction
+over all weightings at that number of images. A set that diverged counts as chance; rows that lose are kept. What is
+done with it: docs/weight-trial.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.matching_limits import prepared
+from benchmarks.paper_results import holm, paired
+from medidistill.config import RunConfig, as_dict, with_settings
+from medidistill.distillation import DistillProblem, DistillStatus, distill, train_experts
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import DivergedError
+from medidistill.evaluate import Arm, run_arm
+from medidistill.files import read_json, write_json
+from medidistill.jsontypes import ReadOnlyJsonObject  # settings that a weighting changes
+from medidistill.networks import raise_malloc_thresholds
+from medidistill.pipeline import load_config
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.record import hardware, versions
+
+HERE = Path(__file__).parent
+CONFIG, RESULT = HERE / "weight_trial.yaml", HERE / "results" / "weight_trial.json"
+BASE = "mtt"
+PRIMARY = "adaptive"
+CHANCE = 1 / 3  # balanced accuracy of a set that diverged, for three classes
+
+
+def _w(**settings: object) -> ReadOnlyJsonObject:
+    return {"importance": {"enabled": True, **settings}}
+
+
+_OFF: ReadOnlyJsonObject = {"importance": {"enabled": False}}
+WEIGHTINGS: Mapping[str, ReadOnlyJsonObject] = {
+    BASE: _OFF,
+    # controls: the spread of learned weights without their places
+    "random": _w(kind="random"),
+    "shuffled": _w(kind="shuffled"),
+    # the numerator alone
+    "learned_ascend": _w(direction="ascend"),
+    "learned_descend": _w(direction="descend"),
+    "balanced": _w(constraint="balanced", direction="descend"),
+    "fisher": _w(start="fisher", lr=0.0),
+    # numerator and denominator
+    "scale_free_ascend": _w(kind="scale_free", direction="ascend"),
+    "scale_free_descend": _w(kind="scale_free", direction="descend"),
+    "drop_12": _w(kind="residual_drop", drop_share=0.125),
+    "drop_25": _w(kind="residual_drop", drop_share=0.25),
+    "prune_12": _w(kind="prune", prune_share=0.125),
+    # the loss of real images at the student's end
+    "hypergradient": _w(kind="hypergradient"),
+    # what networks that were trained on agree on
+    "inverse_variance": _w(kind="inverse_variance"),
+    # other targets at w = 1
+    "mean_target": {**_OFF, "target": "mean_continuation"},
+    "line_target": {**_OFF, "target": "line"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One distilled set."""
+
+    pool: int
+    ipc: int
+    weighting: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        return f"pool{self.pool}-ipc{self.ipc}-{self.weighting}-seed{self.seed}"
+
+
+def cells(pools: int, sizes: Sequence[int], weightings: Sequence[str], seeds: Sequence[int]) -> Iterator[Cell]:
+    """Yield all cells, all weightings of a pool, number of images and seed together."""
+    for seed, pool, ipc, weighting in itertools.product(seeds, range(pools), sizes, weightings):
+        yield Cell(pool, ipc, weighting, seed)
+
+
+class Trial:
+    """The trial in a work folder.
+
+    Args:
+        config: experts, distillation, networks and recipes that all cells share.
+        data: images; training and validation are used.
+        work: folder of experts and cells.
+    """
+
+    def __init__(self, config: RunConfig, data: PreparedData, work: Path) -> None:
+        self.config, self.data, self.work = config, data, work
+        self.real = data.training_tensors()
+        self.validation = data.normalisation.apply(data.val.images)
+
+    def experts(self, pool: int) -> list[Path]:
+        """Train a pool, or name its files."""
+        return train_experts(
+            *self.real,
+            num_classes=self.data.train.num_classes,
+            network=self.config.network,
+            config=self.config.experts,
+            seed=1000 + pool,
+            folder=self.work / f"pool-{pool}",
+        )
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Return a cell, from its file or by doing the work."""
+        file = self.work / "cells" / f"{cell.name}.json"
+        if file.is_file():
+            found: dict[str, Any] = read_json(file)
+            return found
+        settings = with_settings(self.config.distill, {"ipc": cell.ipc, "validate_every": 0})
+        settings = with_settings(settings, WEIGHTINGS[cell.weighting])
+        problem = DistillProblem(
+            self.experts(cell.pool),
+            class_names=self.data.train.class_names,
+            normalisation=self.data.normalisation,
+            training=self.config.evaluate.small_set_training,
+            seed=cell.seed,
+            real=self.real if settings.requires_real else None,
+            expert_training=self.config.experts,
+        )
+        result = distill(problem, settings)
+        found = {**dataclasses.asdict(cell), "status": result.status.value}
+        if result.status is DistillStatus.COMPLETED:
+            found |= {
+                "loss": result.history[-1]["loss"],
+                "alpha": result.distilled.alpha,
+                "seconds": sum(float(entry["seconds"]) for entry in result.history),
+                "validation": self._scores(result.distilled, cell.seed),
+            }
+        write_json(file, found)
+        return found
+
+    def _scores(self, distilled: DistilledSet, seed: int) -> dict[str, list[float | None]]:
+        """Return the balanced accuracy on validation of every network, by recipe; None where they diverged."""
+        rules = self.config.evaluate
+        own = dataclasses.replace(rules.small_set_training, lr=distilled.alpha, momentum=0.0, schedule="constant")
+        recipes = {"own": own, PRIMARY: rules.adaptive.plain_training()}
+        found: dict[str, list[float | None]] = {}
+        for name, training in recipes.items():
+            try:
+                run = run_arm(
+                    Arm("set", distilled.images, distilled.targets, (training,)),
+                    network=self.config.network,
+                    val_images=self.validation,
+                    val_labels=self.data.val.labels,
+                    test_images=None,
+                    num_classes=self.data.train.num_classes,
+                    networks=rules.num_networks,
+                    seed=seed,
+                )
+                found[name] = list(run.val_balanced_accuracy)
+            except DivergedError:
+                found[name] = [None] * rules.num_networks
+        return found
+
+
+def differences(found: Sequence[Mapping[str, Any]], recipe: str = PRIMARY) -> list[dict[str, Any]]:
+    """Return a row for each weighting and number of images.
+
+    Args:
+        found: cells.
+        recipe: training whose scores count.
+    """
+    scores: dict[tuple[int, str], dict[int, float]] = defaultdict(dict)
+    lost: dict[tuple[int, str], int] = defaultdict(int)
+    for cell in found:
+        key, values = (cell["ipc"], cell["weighting"]), cell.get("validation", {}).get(recipe, [None])
+        diverged = any(value is None for value in values)
+        lost[key] += diverged
+        scores[key][1000 * cell["pool"] + cell["seed"]] = CHANCE if diverged else float(np.mean(values))
+    rows: list[dict[str, Any]] = []
+    for ipc in sorted({key[0] for key in scores}):
+        family = []
+        for weighting in WEIGHTINGS:
+            own, base = scores.get((ipc, weighting), {}), scores.get((ipc, BASE), {})
+            if not own:
+                continue
+            row: dict[str, Any] = {
+                "ipc": ipc,
+                "weighting": weighting,
+                "pairs": len(own.keys() & base.keys()),
+                "diverged": lost[ipc, weighting],
+                "mean": float(np.mean(list(own.values()))),
+                "minus_mtt": None if weighting == BASE else paired(own, base),
+            }
+            pools = sorted({key // 1000 for key in own.keys() & base.keys()})
+            row["by_pool"] = [
+                float(np.mean([own[key] - base[key] for key in own.keys() & base.keys() if key // 1000 == pool]))
+                for pool in pools
+            ]
+            family.append(row)
+        compared = [row for row in family if row["minus_mtt"] is not None]
+        for row, p in zip(compared, holm([row["minus_mtt"]["p"] for row in compared]), strict=True):
+            row["adjusted"] = p
+        rows += family
+    return rows
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of a result."""
+    lines = [
+        "| images per class | weighting | pairs | balanced accuracy | minus `mtt` (95 %) | p, Holm |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        gap = row["minus_mtt"]
+        ends = "" if gap is None or gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+        minus = "" if gap is None else f"{gap['estimate']:+.3f}{ends}"
+        p = "" if row.get("adjusted") is None else f"{row['adjusted']:.2f}"
+        lines.append(f"| {row['ipc']} | {row['weighting']} | {row['pairs']} | {row['mean']:.3f} | {minus} | {p} |")
+    return "\n".join(lines)
+
+
+def collect(work: Path, config: RunConfig) -> dict[str, Any]:
+    """Return what the finished cells say."""
+    found = [read_json(file) for file in sorted((work / "cells").glob("*.json"))]
+    return {
+        "rows": differences(found),
+        "rows_own_recipe": differences(found, "own"),
+        "cells": found,
+        "config": as_dict(config),
+        "weightings": {name: dict(settings) for name, settings in WEIGHTINGS.items()},
+        "command": shlex.join(["python", "-m", "benchmarks.weight_trial", "collect", "--work", "WORK"]),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def main() -> None:
+    """Run cells, or collect them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "collect"))
+    parser.add_argument("--data", type=Path, help="folder of covid-cxr (run)")
+    parser.add_argument("--work", type=Path, required=True, help="folder of experts and cells")
+    parser.add_argument("--pools", type=int, default=2)
+    parser.add_argument("--ipc", default="1,5,10", help="images per class, by commas")
+    parser.add_argument("--seeds", default="0-7", help="first and last seed")
+    parser.add_argument("--weightings", default=",".join(WEIGHTINGS), help="by commas")
+    parser.add_argument("--shard", default="0/1", help="i/n: take each n-th cell, from the i-th")
+    options = parser.parse_args()
+    raise_malloc_thresholds()
+    config = load_config(CONFIG)
+    if options.command == "collect":
+        result = collect(options.work, config)
+        write_json(RESULT, result)
+        print(table(result))
+        return
+    if options.data is None:
+        parser.error("run needs --data")
+    data = prepared(options.data, options.work, config.ingest.image_size)
+    first, last = map(int, options.seeds.split("-"))
+    wanted = cells(
+        options.pools,
+        [int(one) for one in options.ipc.split(",")],
+        options.weightings.split(","),
+        range(first, last + 1),
+    )
+    index, count = map(int, options.shard.split("/"))
+    trial = Trial(config, data, options.work)
+    for cell in itertools.islice(wanted, index, None, count):
+        found = trial.run(cell)
+        print(cell.name, found["status"], found.get("validation", {}).get(PRIMARY), flush=True)
+
+
+if __name__ == "__main__":
+    main()

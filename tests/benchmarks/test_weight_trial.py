@@ -1,0 +1,89 @@
+"""The trial of weightings: pairs, corrections, and cells that go on where they were."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import weight_trial
+from benchmarks.weight_trial import WEIGHTINGS, Cell, Trial, cells, differences, table
+from medidistill.config import DistillConfig, with_settings
+from medidistill.distilled_set import LabelledImages, Normalisation
+from medidistill.pipeline import load_config
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.seeding import stream
+
+
+def made(weighting: str, score: float | None, seed: int, pool: int = 0, ipc: int = 1) -> dict[str, Any]:
+    return {"pool": pool, "ipc": ipc, "weighting": weighting, "seed": seed, "validation": {"adaptive": [score, score]}}
+
+
+def test_differences_are_taken_pair_by_pair() -> None:
+    found = [made("mtt", 0.5 + seed / 10, seed, pool) for seed in range(2) for pool in range(2)]
+    found += [made("random", 0.5 + seed / 10 + gap, seed, pool) for (seed, pool), gap in GAPS.items()]
+    found += [made("line_target", 0.7, 0), made("drop_12", None, 0)]
+    rows = {row["weighting"]: row for row in differences(found)}
+    assert list(rows) == ["mtt", "random", "drop_12", "line_target"]
+    assert rows["mtt"]["minus_mtt"] is None
+    gap = rows["random"]["minus_mtt"]
+    assert (rows["random"]["pairs"], gap["estimate"]) == (4, pytest.approx(0.05))
+    # four differences of sd 0.0163299: t(3) = 3.18245 gives 0.025985
+    assert (gap["low"], gap["high"]) == (
+        pytest.approx(0.05 - 0.025985, abs=1e-5),
+        pytest.approx(0.05 + 0.025985, abs=1e-5),
+    )
+    assert rows["random"]["by_pool"] == [pytest.approx(0.04), pytest.approx(0.06)]
+    assert rows["line_target"]["minus_mtt"]["low"] is None  # one pair has no interval
+    assert (rows["drop_12"]["diverged"], rows["drop_12"]["mean"]) == (1, pytest.approx(1 / 3))
+
+
+GAPS = {(0, 0): 0.03, (1, 0): 0.05, (0, 1): 0.05, (1, 1): 0.07}
+
+
+def test_p_values_are_corrected_over_all_weightings_of_a_number_of_images() -> None:
+    noise = [0.01, -0.01, 0.02, -0.02, 0.0]
+    found = [made("mtt", 0.5, seed) for seed in range(5)]
+    for weighting, gap in (("random", 0.02), ("shuffled", 0.0), ("drop_25", 0.04)):
+        found += [made(weighting, 0.5 + gap + noise[seed], seed) for seed in range(5)]
+    rows = {row["weighting"]: row for row in differences(found) if row["minus_mtt"]}
+    ordered = sorted(rows.values(), key=lambda row: row["minus_mtt"]["p"])
+    assert ordered[0]["weighting"] == "drop_25"
+    for factor, row in zip((3, 2, 1), ordered, strict=True):
+        assert row["adjusted"] == pytest.approx(min(1.0, factor * row["minus_mtt"]["p"]), rel=1e-6)
+    assert "| 1 | drop_25 | 5 | 0.540 | +0.040 [" in table({"rows": differences(found)})
+
+
+def test_every_weighting_is_a_setting_and_no_two_are_alike() -> None:
+    assert len({with_settings(DistillConfig(), settings) for settings in WEIGHTINGS.values()}) == len(WEIGHTINGS)
+
+
+def test_cells_of_one_seed_stand_together() -> None:
+    found = list(cells(2, (1, 5), ("mtt", "random"), range(2)))
+    assert len(found) == len(set(found)) == 16
+    assert [cell.weighting for cell in found[:2]] == ["mtt", "random"]
+    assert len({dataclasses.replace(cell, weighting="") for cell in found[:2]}) == 1
+
+
+def test_a_cell_is_made_once_and_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ["ingest.image_size=16", "network.width=4", "network.depth=2", "experts.count=2", "experts.epochs=5"]
+    overrides += ["experts.batch_size=8", "distill.outer_steps=2", "distill.inner_steps=2", "distill.compile=off"]
+    overrides += ["evaluate.num_networks=1", "evaluate.adaptive.steps=2", "evaluate.small_set_training.steps=2"]
+    labels = torch.arange(24) % 3
+    images = (torch.rand(24, 1, 16, 16, generator=stream(0)) + labels.view(-1, 1, 1, 1)) / 4
+    part = LabelledImages(images, labels, ("a", "b", "c"), tuple(str(i) for i in range(24)))
+    data = PreparedData(part, part, part, Normalisation(), "made up")
+    trial = Trial(load_config(weight_trial.CONFIG, overrides), data, tmp_path)
+    found = {name: trial.run(Cell(0, 1, name, 3)) for name in ("mtt", "random", "mean_target", "inverse_variance")}
+    for cell in found.values():
+        assert cell["status"] == "completed"
+        assert set(cell["validation"]) == {"own", "adaptive"}
+        assert len(cell["validation"]["own"]) == 1
+    assert len({cell["loss"] for cell in found.values()}) == 4
+    monkeypatch.setattr(weight_trial, "distill", lambda *_: pytest.fail("distilled again"))
+    assert trial.run(Cell(0, 1, "mtt", 3)) == found["mtt"]
+    result = weight_trial.collect(tmp_path, trial.config)
+    assert {row["weighting"] for row in result["rows"]} == set(found)
