@@ -92,10 +92,8 @@ def draw_class_gaussians(
     freedom = max(1, len(amplitudes) - number)  # a mean takes one: groups are closer to their own means
     covariance = within[:, low].T @ within[:, low] / freedom
     covariance += torch.eye(len(covariance)) * _FLOOR * covariance.diagonal().mean().clamp_min(_FLOOR)
-    drawn = (
-        torch.randn(num_classes * count, amplitudes.shape[1], generator=generator)
-        * (within.square().sum(0) / freedom).sqrt()
-    )
+    spread = (within.square().sum(0) / freedom).sqrt()
+    drawn = torch.randn(num_classes * count, amplitudes.shape[1], generator=generator) * spread
     white = torch.randn(len(drawn), int(low.sum()), generator=generator)
     drawn[:, low] = white @ torch.linalg.cholesky(covariance).T
     drawn += torch.cat(centres)
