@@ -194,12 +194,6 @@ class DistillConfig(Validated):
             "copies of patients' images, which is recorded in the set"
         ),
     ] = "noise"
-    group_size: Annotated[
-        int,
-        Range(0, 1_000_000),
-        ADDED_LATER,
-        Help("init gaussian: means over groups of this many alike images of a class; 0: one mean a class"),
-    ] = 0
     start_from: Annotated[
         str,
         Help(

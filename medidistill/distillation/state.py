@@ -81,9 +81,7 @@ def initial_images(
     if images.shape[1:] != shape:
         raise ConfigError(f"real images are {tuple(images.shape[1:])}, the experts' were {shape}: prepare them alike")
     if config.init == "gaussian":
-        drawn = draw_class_gaussians(
-            images.cpu(), labels.cpu(), num_classes, count, generator, group_size=config.group_size
-        )
+        drawn = draw_class_gaussians(images.cpu(), labels.cpu(), num_classes, count, generator)
         return drawn if size[1:] == shape[1:] else F.interpolate(drawn, size=size[1:], mode="area")
     chosen = []
     for name in range(num_classes):

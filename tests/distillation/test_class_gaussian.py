@@ -12,7 +12,7 @@ from medidistill.config import DistillConfig, TrainingConfig
 from medidistill.config.fields import with_settings
 from medidistill.config.methods import METHODS
 from medidistill.distillation import DistillProblem, Experts, distill, expert_labels
-from medidistill.distillation.class_gaussian import draw_class_gaussians, microaggregate
+from medidistill.distillation.class_gaussian import draw_class_gaussians
 from medidistill.distillation.state import initial_images
 from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError
@@ -58,34 +58,6 @@ def test_high_frequencies_do_not_vary_together() -> None:
     drawn = amplitudes(draw_class_gaussians(images, torch.zeros(60, dtype=torch.long), 1, 20_000, stream(0, "draw")))
     pair = torch.stack([drawn[:, 0, 0, 11], drawn[:, 0, 0, 13]])
     assert torch.corrcoef(pair)[0, 1].abs() < 0.03
-
-
-def test_groups_have_at_least_their_size_and_hold_near_points() -> None:
-    points = torch.randn(47, 3, generator=stream(0, "points"))
-    groups = microaggregate(points, 5)
-    assert torch.bincount(groups).tolist() == [5] * 8 + [7]
-    # as near as can be: far less spread within groups than at random
-    within = sum((points[groups == g] - points[groups == g].mean(0)).square().sum() for g in range(9))
-    assert within < 0.4 * (points - points.mean(0)).square().sum()
-    pairs = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
-    found = microaggregate(pairs, 2)
-    assert [found[k] == found[k + 1] for k in (0, 2, 4)] == [True] * 3
-    assert len(found.unique()) == 3
-
-
-@pytest.mark.parametrize("count", [1, 4, 9])
-def test_fewer_points_than_two_groups_are_one_group(count: int) -> None:
-    assert microaggregate(torch.randn(count, 2, generator=stream(0, "few")), 5).tolist() == [0] * count
-
-
-def test_draws_of_groups_lie_around_means_of_at_least_that_many_images() -> None:
-    low = (torch.arange(40) % 2 * 10.0 - 5).view(-1, 1, 1, 1)  # two clusters in brightness
-    images = low + 0.1 * smooth(40)
-    labels = torch.zeros(40, dtype=torch.long)
-    one, grouped = (draw_class_gaussians(images, labels, 1, 500, stream(0, "draw"), group_size=m) for m in (0, 5))
-    level = grouped.mean((1, 2, 3)).abs()
-    assert ((level > 4) & (level < 6)).float().mean() > 0.85
-    assert ((one.mean((1, 2, 3)).abs() > 4) & (one.mean((1, 2, 3)).abs() < 6)).float().mean() < 0.4
 
 
 def test_fewer_images_than_frequencies_and_equal_images_give_finite_draws() -> None:

@@ -126,7 +126,7 @@ def test_linked_tensors_are_not_loaded(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 99}, "format 99 is newer than 3; upgrade medidistill"),
+        ({"format": 99}, "format 99 is newer than 4; upgrade medidistill"),
         ({"format": "2"}, "states no format"),
         ({"alpha": 7.0}, "alpha is not what distilled.safetensors holds"),
         ({"classes": ["a", "b", "c"]}, "classes is not what distilled.safetensors holds"),

@@ -173,7 +173,8 @@ def test_the_phantom_policy_is_for_phantoms_alone() -> None:
 def test_a_refusal_names_rule_figure_and_remedy() -> None:
     verdicts = evaluate_policy(POLICY, None, NONE, name="abc", init="real", budget=None)
     with pytest.raises(
-        PrivacyGateError, match=r"rule start: .*from real, required noise; distill again.*rule audit: no"
+        PrivacyGateError,
+        match=r"rule start: .*from real, required noise, or draws of class Gaussians; distill again.*rule audit: no",
     ):
         raise_on_failure(verdicts)
     assert PrivacyGateError.exit_code == 4
