@@ -89,7 +89,7 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     by_batches = {"dc", "dsa", "dm", "kernel", "kernel_warm", "bptt", "bptt_soft", "iadd_hypergradient"}
     assert requires_real == by_batches | {
         *("snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"),
-        *("mtt_mean", "variance_w"),
+        *("mtt_mean", "variance_w", "gaussian"),
     }
 
 
@@ -160,7 +160,8 @@ def test_a_method_reads_what_its_settings_read(method):
     by_batches |= settings.importance.descends_real_loss
     assert (method.reads is RealData.BATCHES) == by_batches
     assert (method.reads is RealData.ONCE_WITH_NOISE) == (not settings.matches_experts) == method.needs_dp
-    assert (method.reads in (RealData.ONCE, RealData.ONCE_A_SNAPSHOT, RealData.BATCHES)) == settings.requires_real
+    assert (method.reads is RealData.MOMENTS) == (settings.init == "gaussian")
+    assert (method.reads not in (RealData.NOTHING, RealData.ONCE_WITH_NOISE)) == settings.requires_real
 
 
 @pytest.mark.parametrize(
