@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import itertools
 import os
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from medidistill.pipeline import RunFolder, load_config, run
 from medidistill.pipeline.comparison.arms import FULL, PACKED, cell_file
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
-from medidistill.spectral_images import SPECTRAL
+from medidistill.spectral_images import SPECTRAL, SpectralImages
 from medidistill.textio import interval_text
 
 HERE = Path(__file__).parent
@@ -52,6 +52,7 @@ WORDS = {  # arm -> what a reader calls it
     "mtt": "MTT",
     "iadd": "IADD",
     "iadd_warm": "IADD from a set matched at snapshots",
+    "gaussian": "draws of class Gaussians, labelled by experts",
     "snapshots": "feature matching at snapshots",
     "kernel_warm": "the same, then kernel regression",
 }
@@ -124,13 +125,39 @@ def cells_of(work: Path) -> Iterator[Cell]:
 
 
 def _stored_bytes(folder: RunFolder, arm: str, one: ArmRun, data: PreparedData) -> int:
-    """Return the bytes that an arm is trained from: the stored images and soft labels of a set, 8 bits a real value."""
+    """Return the bytes that an arm is trained from: the stored images and soft labels of a set, 8 bits a real value.
+
+    Of real images that are stored as amplitudes the scales are counted in full, 4 bits for each frequency.
+    """
     if arm in METHODS:
         return DistilledSet.load(folder.distill(arm) / "distilled.safetensors").stored_bytes
     factor, bits = int(one.info.get("factor", 1)), int(one.info.get("bits", 8))
-    each = 1 if one.info.get("decoder") == SPECTRAL else 4  # bytes of a label probability
-    labels = each * one.num_classes * one.training_images if one.info.get("labels") else 0
-    return one.training_images * data.train.images[0].numel() * bits // (8 * factor**2) + labels
+    spectral = one.info.get("decoder") == SPECTRAL
+    labels = (1 if spectral else 4) * one.num_classes * one.training_images if one.info.get("labels") else 0
+    values = data.train.images[0].numel()
+    return one.training_images * values * bits // (8 * factor**2) + labels + (values // 2 if spectral else 0)
+
+
+def _stored_as(folder: RunFolder, arm: str, runs: Sequence[ArmRun], side: int) -> str:
+    """Return how the images of an arm are stored, in words; of real ones, what validation chose for the seeds."""
+    if arm in METHODS:
+        packed = DistilledSet.load(folder.distill(arm) / "distilled.safetensors").packed
+        if packed is None:
+            return ""
+        stored_side = packed.stored_side if isinstance(packed, SpectralImages) else packed.codes.shape[-1]
+        return _way(packed.decoder, stored_side, packed.bits)
+    ways = [
+        _way(one.info.get("decoder", ""), side // int(one.info["factor"]), int(one.info.get("bits", 8)))
+        for one in runs
+        if "factor" in one.info
+    ]
+    return ", ".join(f"{way} ({count})" if len(ways) > 1 else way for way, count in Counter(ways).most_common())
+
+
+def _way(decoder: str, stored_side: int, bits: int) -> str:
+    if decoder == SPECTRAL:
+        return f"amplitudes, {stored_side**2 * bits} bits"
+    return f"{stored_side} x {stored_side}, {bits} bits"
 
 
 def score_bits(cell: Cell, work: Path, method: str = "kernel_warm") -> None:
@@ -182,16 +209,35 @@ def _bits(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
     return rows
 
 
-def collect(work: Path) -> dict[str, Any]:
-    """Return one comparison for each side and number of stored images, paired over seeds."""
+def _sources(works: Sequence[Path], side: int, ipc: int) -> tuple[list[int], dict[str, Path]]:
+    """Return the seeds that every work folder with such cells has, and for each arm the folder it is taken from."""
+    held = {work: [cell.seed for cell in cells_of(work) if (cell.side, cell.ipc) == (side, ipc)] for work in works}
+    holding = [work for work in works if held[work]]
+    seeds = sorted(set.intersection(*(set(held[work]) for work in holding)))
+    arms: dict[str, Path] = {}
+    for work in holding:
+        config = load_config(RunFolder(Cell(side, ipc, seeds[0]).folder(work)).config_file)
+        arms |= dict.fromkeys(config.evaluate.arms, work)
+    return seeds, {arm: arms[arm] for arm in (*WORDS, *arms) if arm in arms}
+
+
+def collect(works: Sequence[Path]) -> dict[str, Any]:
+    """Return one comparison for each side and number of stored images, paired over seeds.
+
+    Args:
+        works: folders of cells. Where several hold the same cells, arms are joined, and one that several have is
+            taken from the last; they must share experts, which `run` takes from a cell of the same seed.
+    """
     groups: list[dict[str, Any]] = []
-    for (side, ipc), members in itertools.groupby(cells_of(work), key=lambda cell: (cell.side, cell.ipc)):
-        cells = list(members)
-        folders = [RunFolder(cell.folder(work)) for cell in cells]
-        config, data = load_config(folders[0].config_file), PreparedData.read(folders[0].ingest)
+    for side, ipc in sorted({(cell.side, cell.ipc) for work in works for cell in cells_of(work)}):
+        seeds, sources = _sources(works, side, ipc)
+        cells = [Cell(side, ipc, seed) for seed in seeds]
+        folders = {arm: [RunFolder(cell.folder(work)) for cell in cells] for arm, work in sources.items()}
+        first = folders[FULL][0]
+        config, data = load_config(first.config_file), PreparedData.read(first.ingest)
         runs = {
-            arm: [ArmRun.load(cell_file(folder, arm, ARCHITECTURE)) for folder in folders]
-            for arm in config.evaluate.arms
+            arm: [ArmRun.load(cell_file(folder, arm, ARCHITECTURE)) for folder in places]
+            for arm, places in folders.items()
         }
         comparison = compare(
             [one for found in runs.values() for one in found],
@@ -206,7 +252,8 @@ def collect(work: Path) -> dict[str, Any]:
         for row in rows:
             found = runs[row["arm"]]
             row["share_of_full"] = row["balanced_accuracy"]["estimate"] / full
-            row["stored_bytes"] = _stored_bytes(folders[0], row["arm"], found[0], data)
+            row["stored_bytes"] = _stored_bytes(folders[row["arm"]][0], row["arm"], found[0], data)
+            row["stored_as"] = _stored_as(folders[row["arm"]][0], row["arm"], found, side)
             row["factor"] = [one.info.get("factor") for one in found]
             row["bits"] = [one.info.get("bits") for one in found]
             row["validation_by_seed"] = [one.val_score for one in found]
@@ -226,12 +273,12 @@ def collect(work: Path) -> dict[str, Any]:
                 "rows": rows,
                 "differences": [gap for gap in differences if PACKED in (gap["arm"], gap["minus"])],
                 "validation_minus_packed": minus,
-                "bits": _bits(folders),
+                "bits": next((bits for places in folders.values() if (bits := _bits(places))), []),
                 "config": as_dict(config),
             }
         )
     if not groups:
-        raise ConfigError(f"{work}: no finished cell; run `python -m benchmarks.value run` first")
+        raise ConfigError(f"{works[0]}: no finished cell; run `python -m benchmarks.value run` first")
     return {
         "command": "python " + shlex.join(["-m", "benchmarks.value", "run"]),
         "groups": groups,
@@ -247,9 +294,9 @@ def _span(value: Mapping[str, float], sign: str = "") -> str:
 def table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of the result: every arm, the losing ones too, and each set minus packed real images."""
     lines = [
-        "| side | stored a class | trained on | stored bytes | training images | validation | test balanced accuracy | "
-        "share of all real | minus packed real X-rays |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| side | stored a class | trained on | stored as | stored bytes | training images | validation | "
+        "test balanced accuracy | share of all real | minus packed real X-rays |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for group in result["groups"]:
         minus = {
@@ -261,12 +308,15 @@ def table(result: Mapping[str, Any]) -> str:
             arm, gap = row["arm"], minus.get(row["arm"])
             stored = "" if arm == FULL else group["ipc"]
             lines.append(
-                f"| {group['side']} | {stored} | {WORDS[arm]} | {row['stored_bytes']:,} | {row['training_images']} | "
+                f"| {group['side']} | {stored} | {WORDS[arm]} | {row['stored_as']} | {row['stored_bytes']:,} | "
+                f"{row['training_images']} | "
                 f"{np.mean(row['validation_by_seed']):.3f} | {_span(row['balanced_accuracy'])} | "
                 f"{row['share_of_full']:.0%} | {'' if gap is None else _span(gap, '+')} |"
             )
-    seeds = {f"{group['side']} x {group['side']}": len(group["seeds"]) for group in result["groups"]}
-    counted = ", ".join(f"{count} at {side}" for side, count in seeds.items())
+    counted = ", ".join(
+        f"{len(group['seeds'])} at {group['side']} x {group['side']} and {group['ipc']} a class"
+        for group in result["groups"]
+    )
     note = f"Seeds: {counted}, each with experts of its own; {result['hardware']['cpu']}."
     return "\n".join([*lines, "", note])
 
@@ -289,8 +339,11 @@ def short_table(result: Mapping[str, Any]) -> str:
         "|---" * (1 + len(groups)) + "|",
     ]
     for arm, words in WORDS.items():
-        spans = [_span(row["balanced_accuracy"]) for group in groups for row in group["rows"] if row["arm"] == arm]
-        if spans:
+        spans = [
+            next((_span(row["balanced_accuracy"]) for row in group["rows"] if row["arm"] == arm), "")
+            for group in groups
+        ]
+        if any(spans):
             cells = [spans[-1], *[""] * (len(groups) - 1)] if arm == FULL else spans
             lines.append(f"| {words} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -317,7 +370,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("run", "bits", "collect"))
     parser.add_argument("--data", type=Path, help="folder of covid-cxr; needed by run")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the cells; kept between calls")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="folder of the cells, kept between calls; collect joins several",
+    )
     parser.add_argument("--side", type=int, default=64, help="pixels (default: 64)")
     parser.add_argument("--ipc", default="1,5,10", help="stored images a class (default: 1,5,10)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1 (default: 5)")
@@ -332,8 +391,8 @@ def main() -> None:
         return
     raise_malloc_thresholds()
     if options.stage == "bits":
-        for cell in cells_of(options.work):
-            score_bits(cell, options.work)
+        for cell in cells_of(options.work[0]):
+            score_bits(cell, options.work[0])
         return
     if options.data is None:
         parser.error("run needs --data")
@@ -341,7 +400,7 @@ def main() -> None:
     budgets = [int(text) for text in options.ipc.split(",")]
     every = [Cell(options.side, ipc, seed) for seed in range(options.seeds) for ipc in budgets]
     for cell in every[index::count]:
-        run_cell(cell, options.data, options.work, options.set)
+        run_cell(cell, options.data, options.work[0], options.set)
 
 
 if __name__ == "__main__":

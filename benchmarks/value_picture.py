@@ -21,9 +21,10 @@ COLOURS = {
     "random": "#999999",
     "kmeans": "#E69F00",
     "packed": "#CC79A7",
+    "gaussian": "#009E73",
     "snapshots": "#56B4E9",
     "kernel_warm": "#0072B2",
-    "mtt": "#009E73",
+    "mtt": "#F0E442",
     "iadd": "#D55E00",
 }
 _SIZE, _DPI = (9.0, 3.6), 110

@@ -31,7 +31,7 @@ def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     for seed in (0, 1):
         for ipc in (1, 2):
             value.run_cell(value.Cell(16, ipc, seed), phantoms, tmp_path / "work", TINY)
-    result = value.collect(tmp_path / "work")
+    result = value.collect([tmp_path / "work"])
     assert [(group["side"], group["ipc"], group["seeds"]) for group in result["groups"]] == [
         (16, 1, [0, 1]),
         (16, 2, [0, 1]),
@@ -39,10 +39,22 @@ def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     for group in result["groups"]:
         by_arm = {row["arm"]: row for row in group["rows"]}
         stored = 3 * group["ipc"] * 16 * 16
-        assert by_arm["snapshots"]["stored_bytes"] == by_arm["iadd"]["stored_bytes"] == stored
-        assert by_arm["packed"]["stored_bytes"] <= stored
+        assert by_arm["iadd"]["stored_bytes"] == stored  # classes are its labels
+        # the experts' labels are counted, 3 numbers of 4 bytes an image; how many the control has differs by seed
+        assert by_arm["snapshots"]["stored_bytes"] == stored + 12 * by_arm["snapshots"]["training_images"]
+        assert by_arm["packed"]["stored_bytes"] <= stored + 12 * 3 * 6 * 4
         assert by_arm["full"]["share_of_full"] == 1
         assert set(group["validation_minus_packed"]) == {"snapshots", "iadd"}
     experts = [tmp_path / "work" / f"side16-ipc{ipc}-seed0" / "experts" / "expert-0000.safetensors" for ipc in (1, 2)]
     assert experts[0].stat().st_ino == experts[1].stat().st_ino  # trained once, linked
-    assert len(value.table(result).splitlines()) == 2 + 2 * 4
+    assert len(value.table(result).splitlines()) == 2 + 2 * 4 + 2  # header, arms, a blank line and the note
+
+    # the same seed with another arm, in a folder of its own
+    arms = [*TINY[:-1], "evaluate.arms=[full,packed,gaussian]", "methods.gaussian.decoder=spectral"]
+    value.run_cell(value.Cell(16, 1, 1), phantoms, tmp_path / "more", arms)
+    joined = value.collect([tmp_path / "work", tmp_path / "more"])["groups"]
+    assert [group["seeds"] for group in joined] == [[1], [0, 1]]  # seeds that both have
+    rows = {row["arm"]: row for row in joined[0]["rows"]}
+    assert list(rows) == ["full", "packed", "gaussian", "snapshots", "iadd"]
+    assert rows["gaussian"]["stored_as"] == "amplitudes, 512 bits"
+    assert rows["snapshots"]["stored_as"] == "8 x 8, 8 bits"
