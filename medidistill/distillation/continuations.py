@@ -20,14 +20,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from medidistill.config import ExpertConfig, digest
+from medidistill.config import DistillConfig, ExpertConfig, digest
 from medidistill.distillation.experts import expert_digest, train_further
+from medidistill.distillation.problem import DistillProblem
 from medidistill.distillation.trajectory import Expert, Experts
 from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.seeding import stream
 
-__all__ = ["Continuations", "Spread", "continuation_file"]
+__all__ = ["Continuations", "Spread", "continuation_file", "make_continuations"]
 
 FORMAT = 1
 _PAIRS = 16  # of expert and start that the variance is a mean over, at most
@@ -170,6 +171,32 @@ class Continuations:
             spread, begin = self(number, start), self.experts.members[number].snapshot(start)
             total += spread.variance.double() / (spread.mean - begin).double().square().sum()
         return total / len(drawn)
+
+
+def make_continuations(
+    experts: Experts, problem: DistillProblem, config: DistillConfig, device: torch.device, *, compile: bool
+) -> Continuations | None:
+    """Return the continuations that the settings need, None where they need none.
+
+    Raises:
+        ConfigError: they are needed, and the real images or how the experts were trained is missing.
+    """
+    if not config.continues_experts:
+        return None
+    if problem.real is None or problem.expert_training is None:
+        raise ConfigError(
+            f"distill.target={config.target!r} with importance.kind={config.importance.kind!r} needs the real "
+            "images and how the experts were trained; use target='expert' and another kind of weights"
+        )
+    return Continuations(
+        experts,
+        problem.expert_training,
+        problem.real,
+        epochs=config.expert_epochs,
+        count=config.continuations,
+        device=device,
+        compile=compile,
+    )
 
 
 def _read(path: Path, name: str) -> Spread | None:

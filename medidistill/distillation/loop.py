@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import DistillConfig, as_dict, digest, without_later_defaults
-from medidistill.distillation.continuations import Continuations
+from medidistill.distillation.continuations import make_continuations
 from medidistill.distillation.expert_labels import expert_labels
 from medidistill.distillation.label_init import first_images
 from medidistill.distillation.objective import LearningObjective
@@ -199,7 +199,7 @@ class _Loop:
             adjoint_dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
             activation_budget_bytes=config.activation_cache_mb * 1e6,
         )
-        continuations = self._continuations(problem, compiled) if config.continues_experts else None
+        continuations = make_continuations(experts, problem, config, self.device, compile=compiled)
         self.objective = make_objective(
             ObjectiveInputs(experts, config, step, layout, seed, self.device, compiled, real, continuations)
         )
@@ -229,24 +229,6 @@ class _Loop:
             batch = min(config.match_batch * shape.num_classes or whole, whole)
         work = config.outer_steps * config.segments * batch
         return should_compile(config.compile, work * shape.network.width * shape.image_size**2 * 4)
-
-    def _continuations(self, problem: DistillProblem, compiled: bool) -> Continuations:
-        """Return the networks that are trained on from the experts' snapshots. Raises `ConfigError`."""
-        config, training = self.config, problem.expert_training
-        if problem.real is None or training is None:
-            raise ConfigError(
-                f"distill.target={config.target!r} with importance.kind={config.importance.kind!r} needs the real "
-                "images and how the experts were trained; use target='expert' and another kind of weights"
-            )
-        return Continuations(
-            self.experts,
-            training,
-            problem.real,
-            epochs=config.expert_epochs,
-            count=config.continuations,
-            device=self.device,
-            compile=compiled,
-        )
 
     def start_weights(self, values: Mapping[str, Tensor]) -> None:
         """Begin with given weights W; a checkpoint made with others is another run's."""
