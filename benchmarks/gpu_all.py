@@ -273,7 +273,7 @@ def cuda_graph(scale: Scale, device: torch.device, data: str) -> dict[str, Any]:
         found[kind] = {"seconds": _seconds(call, device, scale.repeats)}
 
         def recorded(call: Callable[[], Any] = call) -> dict[str, float]:
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):  # warm-up off the default stream, as recording asks for
                 for _ in range(3):
