@@ -3,10 +3,11 @@
     python -m benchmarks.gpu_all --device cuda [--data DIR] [--budget 480] [--output FILE]
     python -m benchmarks.gpu_all --scale tiny --device cpu        # rehearsal, under three minutes
 
-Needs torch and safetensors alone; no part but `whole_run` imports MONAI, pydicom or scikit-learn. Each part is a
-process of its own, in the order below; the JSON is written after each, so that a run that is cut keeps what is done.
-A part that fails, or that takes longer than its share, leaves its error, and the next one begins; where the budget is
-spent, the rest is named as not begun.
+Needs torch, numpy and safetensors alone (`pip install --target packages safetensors` and PYTHONPATH=packages where a
+node lacks it); no part but `whole_run` imports MONAI, pydicom or scikit-learn. Each part is a process of its own, in
+the order below; the JSON is written after each, so that a run that is cut keeps what is done. A part that fails, or
+that takes longer than its share, leaves its error, and the next one begins; where the budget is spent, the rest is
+named as not begun.
 
 | part | what |
 |---|---|
@@ -562,8 +563,8 @@ def whole_run(scale: Scale, device: torch.device, data: str) -> dict[str, Any]:
         begun = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         took = time.perf_counter() - begun
-        record = json.loads((Path(place) / "run" / "record.json").read_text())
-    stages = {name: stage.get("seconds") for name, stage in record.get("stages", {}).items()}
+        events = map(json.loads, (Path(place) / "run" / "events.jsonl").read_text().splitlines())
+        stages = {one["stage"]: one["seconds"] for one in events if one.get("event") == "stage_finished"}
     return {"seconds": took, "stages": stages, "code": done.returncode, "said": done.stderr[-500:]}
 
 
