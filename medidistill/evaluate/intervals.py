@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.seeding import derive_seed
@@ -138,6 +137,8 @@ def paired_t_interval(differences: npt.ArrayLike, confidence: float = 0.95) -> I
     Raises:
         ConfigError: fewer than two differences, or one that is not finite.
     """
+    from scipy import stats
+
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 1 or d.size < 2 or not np.isfinite(d).all() or not 0 < confidence < 1:
         raise ConfigError(

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sk
 
 from medidistill.errors import ConfigError
 from medidistill.statistics import FloatArray, IntArray
@@ -69,12 +68,16 @@ def check_scorable(
 
 def balanced_accuracy_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """Return the mean over classes of the share of their images that is predicted right."""
+    from sklearn import metrics as sk
+
     y, p = check_scorable(labels, probabilities)
     return float(sk.balanced_accuracy_score(y, p.argmax(axis=1)))
 
 
 def auroc_scores(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
     """Return the K areas under the one-vs-rest ROC curves; ties count half."""
+    from sklearn import metrics as sk
+
     y, p = check_scorable(labels, probabilities)
     return np.array([sk.roc_auc_score(y == k, p[:, k]) for k in range(p.shape[1])])
 
@@ -86,6 +89,8 @@ def macro_auroc_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> fl
 
 def confusion_matrix(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> IntArray:
     """Return (K, K) counts: row = true class, column = predicted class."""
+    from sklearn import metrics as sk
+
     y, p = check_scorable(labels, probabilities)
     matrix: IntArray = sk.confusion_matrix(y, p.argmax(axis=1), labels=np.arange(p.shape[1])).astype(np.int64)
     return matrix
@@ -93,6 +98,8 @@ def confusion_matrix(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Int
 
 def sensitivity_scores(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
     """Return for each class the share of its images that is predicted as it (recall)."""
+    from sklearn import metrics as sk
+
     y, p = check_scorable(labels, probabilities)
     scores: FloatArray = sk.recall_score(y, p.argmax(axis=1), labels=np.arange(p.shape[1]), average=None)
     return scores
@@ -100,6 +107,8 @@ def sensitivity_scores(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> F
 
 def specificity_scores(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
     """Return for each class the share of the other classes' images that is not predicted as it."""
+    from sklearn import metrics as sk
+
     y, p = check_scorable(labels, probabilities)
     (tn, fp), _ = sk.multilabel_confusion_matrix(y, p.argmax(axis=1), labels=np.arange(p.shape[1])).transpose(1, 2, 0)
     scores: FloatArray = tn / (tn + fp)

@@ -9,9 +9,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from medidistill.errors import ConfigError
@@ -76,6 +73,10 @@ def kmeans_subset(
     Raises:
         ConfigError: `ipc` is larger than a class, which the message names.
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+    from sklearn.cluster import KMeans
+
     chosen = []
     for k, rows in enumerate(_members(labels, ipc, class_names)):
         pixels = images[rows].reshape(len(rows), math.prod(images.shape[1:])).double().cpu().numpy()

@@ -35,7 +35,11 @@ def difference_hash(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     Source: the difference hash of N. Krawetz, "Kind of like that", 2013; grid and length are ours.
     """
-    small = np.asarray(Image.fromarray(picture).resize((_SIDE + 1, _SIDE), Image.Resampling.BOX))
+    return _hash_of(Image.fromarray(picture))
+
+
+def _hash_of(picture: Image.Image) -> NDArray[np.bool_]:
+    small = np.asarray(picture.resize((_SIDE + 1, _SIDE), Image.Resampling.BOX))
     return np.asarray(small[:, 1:] > small[:, :-1]).ravel()
 
 
@@ -50,7 +54,11 @@ def fine_structure(picture: NDArray[np.float32]) -> bytes:
     Returns:
         64 x 64 signed bytes, mean 0, scaled to their range; all 0 for a picture without any.
     """
-    small = np.asarray(Image.fromarray(picture).resize((FINE_SIDE, FINE_SIDE), Image.Resampling.BOX))
+    return _fine_structure_of(Image.fromarray(picture))
+
+
+def _fine_structure_of(picture: Image.Image) -> bytes:
+    small = np.asarray(picture.resize((FINE_SIDE, FINE_SIDE), Image.Resampling.BOX))
     rest = small - ndimage.uniform_filter(small, 5)
     rest = rest - rest.mean()
     return np.asarray(np.rint(rest * (127 / max(float(np.abs(rest).max()), 1e-9))), np.int8).tobytes()
@@ -86,8 +94,9 @@ class Examined(MapTransform):  # type: ignore[misc, unused-ignore]
                 sample = sample[~padding[::step, ::step]]
             low, high = np.percentile(sample, [1, 99])
             item["pixels"] = _digest(picture)
-            item["outline"] = np.packbits(difference_hash(picture)).tobytes().hex()
-            item["fine"] = fine_structure(picture)
+            image = Image.fromarray(picture)  # a copy: one for both
+            item["outline"] = np.packbits(_hash_of(image)).tobytes().hex()
+            item["fine"] = _fine_structure_of(image)
             item["contrast"] = float(high - low)
             item["clipped"] = float(max((sample <= _END).mean(), (sample >= 1 - _END).mean()))
             for name in ("view", "body_part", "shown_by"):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.results.audit import AttackSummary, RatePoint, UnresolvedPoint
@@ -35,6 +34,8 @@ MEASURED_FPRS = (0.01, 0.001)  # false-positive rates at which every attack is s
 
 def binomial_tail(hits: int, trials: int, chance: float) -> float:
     """Return P[Binomial(trials, chance) >= hits], the exact one-sided p value."""
+    from scipy import stats
+
     return float(stats.binom.sf(hits - 1, trials, chance))
 
 
@@ -75,6 +76,8 @@ def passes_by_chance(limit: float, fpr: float, members: int, others: int, confid
         others: non-members, whose scores set the threshold.
         confidence: of the upper limit.
     """
+    from scipy import stats
+
     most = -1
     while most < members and clopper_pearson_limits(most + 1, members, confidence)[1] <= limit:
         most += 1
@@ -83,6 +86,8 @@ def passes_by_chance(limit: float, fpr: float, members: int, others: int, confid
 
 def auc_score(members: FloatArray, others: FloatArray) -> float:
     """Return P[member's score > other's score], ties half."""
+    from scipy import stats
+
     ranks = stats.rankdata(np.concatenate([members, others]))
     above = ranks[: len(members)].sum() - len(members) * (len(members) + 1) / 2
     return float(above / (len(members) * len(others)))

@@ -10,15 +10,13 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from medidistill.jsontypes import JsonObject  # settings of matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Picture", "Style", "new_figure", "style_of"]
 
@@ -92,6 +90,10 @@ class Picture:
     @classmethod
     def of(cls, figure: Figure, name: str, title: str, alt: str, caption: str, *, pixels: bool = False) -> Picture:
         """Encode a figure: SVG, or PNG where it consists of pixels. The same figure gives the same bytes."""
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
         data = io.BytesIO()
         FigureCanvasAgg(figure)
         with mpl.rc_context(_STYLE):
@@ -114,6 +116,9 @@ def new_figure(rows: int, columns: int, height: float, *, share_y: bool = False)
         height: of the figure, inches.
         share_y: one y axis for a row.
     """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from medidistill.report.arm_labels import arm_label, arm_labels
 from medidistill.report.drawing import Picture, style_of
@@ -12,6 +11,9 @@ from medidistill.report.panels import against_the_rest, annotate_undefined, arm_
 from medidistill.results.clinical import ClinicalComparison
 from medidistill.results.clinical_figures import Curve
 from medidistill.statistics import Interval, Undefined, point_estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["precision_recall_curves", "roc_curves"]
 

@@ -6,9 +6,7 @@ One row an arm, one panel a class; what is undefined is said in its row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from medidistill.report.arm_labels import arm_label, arm_labels, drawn_label
 from medidistill.report.drawing import Picture, Style, new_figure, style_of
@@ -16,6 +14,10 @@ from medidistill.report.panels import arms_of, wrapped
 from medidistill.results.clinical import ArmDifference, ArmFigures, ClinicalComparison, JudgedDifference
 from medidistill.statistics import Interval, Undefined
 from medidistill.textio import Limits
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["areas", "brier_scores", "differences", "mcnemar", "operating_points"]
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.axes import Axes
 
 from medidistill.report.arm_labels import drawn_label
 from medidistill.report.drawing import Picture, new_figure, style_of
 from medidistill.results.comparison import Comparison, Difference
 from medidistill.statistics import Interval
 from medidistill.words import arm_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["accuracies", "confusions"]
 

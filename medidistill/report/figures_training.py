@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from typing import TYPE_CHECKING
 
 from medidistill.report.drawing import Picture, new_figure, style_of
 from medidistill.results.history import HistoryEntry, Series
 from medidistill.words import method_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = ["curves", "importance"]
 
@@ -28,6 +29,8 @@ def _series(history: History, key: Series) -> tuple[list[int], list[float]]:
 
 def curves(histories: Mapping[str, History]) -> Picture:
     """Draw matching loss, alpha and validation score of every distillation."""
+    from matplotlib.ticker import MaxNLocator
+
     scored = any(_series(history, "score")[0] for history in histories.values())
     panels: list[tuple[Series, str]] = [
         ("loss", "matching loss"),
@@ -119,6 +122,8 @@ def _weights(axes: Axes, w: Mapping[str, Mapping[str, float]], color: str) -> No
 
 def _plain_log_ticks(axis: Axis) -> None:
     """Label 0.5, 1, 2 as such: powers of ten are too far apart on these axes and too hard to read."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

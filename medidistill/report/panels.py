@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
 from medidistill.report.arm_labels import arm_label, drawn_label
 from medidistill.report.drawing import new_figure, style_of
 from medidistill.results.clinical import ArmFigures, ClinicalComparison
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["against_the_rest", "annotate_undefined", "arm_legend", "arms_of", "class_panels", "labelled", "wrapped"]
 
@@ -69,6 +70,8 @@ def arm_legend(
     others: Mapping[str, Artist] | None = None,
 ) -> None:
     """Name the arms, and other lines, below all panels."""
+    from matplotlib.lines import Line2D
+
     known = [arm.arm for arm in arms]
     lines: dict[str, Artist] = {}
     for name in known:

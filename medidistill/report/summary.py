@@ -6,17 +6,16 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import matplotlib as mpl
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from typing import TYPE_CHECKING
 
 from medidistill.report.data import ReportData
 from medidistill.results.comparison import Comparison
 from medidistill.results.verdict import Verdict
 from medidistill.textio import interval_text
 from medidistill.words import VERDICT_QUESTION, criteria_note, row_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Line", "summary_lines", "summary_pdf"]
 
@@ -128,6 +127,10 @@ def _height(line: Line, scale: float) -> float:
 
 def summary_pdf(data: ReportData) -> bytes:
     """Return the summary as PDF. Letters shrink until all of it fits on the page; the same data give the same bytes."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.figure import Figure
+
     lines = summary_lines(data)
     scale = 1.0
     while scale > _SMALLEST and sum(_height(line, scale) for line in lines) > _HEIGHT - 2 * _MARGIN:
@@ -145,6 +148,8 @@ def summary_pdf(data: ReportData) -> bytes:
 
 def _put(figure: Figure, line: Line, at: float, scale: float) -> float:
     """Draw a line whose top is `at` points above the foot; return where the next begins."""
+    from matplotlib.patches import Rectangle
+
     below = at - _height(line, scale)
     size, inset = line.size * scale, 10.0 if line.bar else 0.0
     top = at - scale * line.space

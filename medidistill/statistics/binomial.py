@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scipy import stats
-
 from medidistill.errors import ConfigError
 
 __all__ = ["clopper_pearson_limits"]
@@ -23,6 +21,8 @@ def clopper_pearson_limits(hits: float, trials: float, confidence: float = 0.95)
     Raises:
         ConfigError: a number outside its range.
     """
+    from scipy import stats
+
     if not trials > 0 or not 0 <= hits <= trials * (1 + 1e-9) or not 0 < confidence < 1:
         raise ConfigError(
             f"hits={hits} of trials={trials}, confidence={confidence}: must be 0 <= hits <= trials, trials > 0, level "

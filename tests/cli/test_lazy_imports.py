@@ -34,10 +34,10 @@ print(json.dumps(loaded))
 """
 
 
-def loaded_by(calls):
-    """Return call -> (exit code, heavy packages that are loaded after it), of one new process for all calls."""
+def loaded_by(calls, heavy=HEAVY):
+    """Return call -> (exit code, which of `heavy` are loaded after it), of one new process for all calls."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([calls, HEAVY])], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, json.dumps([calls, list(heavy)])], capture_output=True, text=True, check=True
     )
     return {call: (code, packages) for call, (code, packages) in json.loads(done.stdout).items()}
 
@@ -68,6 +68,28 @@ def test_status_of_an_intake_loads_nothing_heavy(tmp_path):
     (folder.root / "spool" / "study" / "object.dcm").write_bytes(b"x")
     calls = [["status", str(folder.root)], ["status", str(folder.root), "--json"]]
     assert all(one == (0, []) for one in loaded_by(calls).values())
+
+
+# torch loads its compiler with torchvision or for a sum of `meta` tensors: seconds that a short stage would wait for
+LATER = ["pandas", "scipy", "monai", "pydicom", "matplotlib", "sklearn", "torchvision", "torch._dynamo", "highdicom"]
+
+
+def test_a_stage_loads_what_it_computes_with_and_no_more(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    calls = [[stage, "--output", str(folder.path)] for stage in ("experts", "distill", "evaluate", "export")]
+    for call, (code, packages) in loaded_by(calls, LATER).items():
+        assert (code, packages) == (2, []), call
+
+
+def test_the_memory_check_does_not_load_the_compiler():
+    program = (
+        "import sys\n"
+        "from medidistill.config import RunConfig\n"
+        "from medidistill.pipeline.planning.memory import distill_need, experts_need\n"
+        "assert experts_need(RunConfig(), 0, 2).bytes and distill_need(RunConfig(), 'mtt', 0, 2).bytes\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_wrong_path_is_named_as_it_was_written_and_loads_nothing_heavy(tmp_path, capsys):

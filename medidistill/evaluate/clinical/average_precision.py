@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_binary
@@ -53,6 +52,8 @@ def bias_corrected_interval(estimate: float, draws: npt.ArrayLike, confidence: f
         UndefinedError: the estimate lies outside nearly all draws, or the draws do not vary.
         ConfigError: draws that are not finite, a level outside (0, 1).
     """
+    from scipy import stats
+
     values = np.asarray(draws, dtype=np.float64)
     if not 0 < confidence < 1 or values.size == 0 or not np.isfinite(values).all():
         raise ConfigError(f"{values.size} draws, confidence={confidence}: needs finite draws and a level in (0, 1)")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.isotonic import isotonic_regression
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import as_probabilities
@@ -58,6 +57,8 @@ def brier_parts(truth: npt.ArrayLike, probabilities: npt.ArrayLike) -> BrierPart
         UndefinedError: no positive or no negative.
         ConfigError: shapes or values do not fit.
     """
+    from sklearn.isotonic import isotonic_regression
+
     flags, p = as_probabilities(truth, probabilities)
     y = flags.astype(np.float64)
     _, place, counts = np.unique(p, return_inverse=True, return_counts=True)

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.statistics import BoolArray, FloatArray, IntArray, Undefined, patient_codes
@@ -82,6 +81,8 @@ def as_patients(patient_ids: Sequence[Any] | npt.NDArray[Any] | None, images: in
 
 def normal_quantile(confidence: float) -> float:
     """Return z with P(|Z| <= z) = `confidence`. Raises `ConfigError` outside (0, 1)."""
+    from scipy import stats
+
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence={confidence}: must be in (0, 1)")
     return float(stats.norm.ppf(0.5 + confidence / 2))

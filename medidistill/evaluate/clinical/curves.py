@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from medidistill.evaluate.clinical.checks import as_binary
 from medidistill.results.clinical_figures import Curve
@@ -30,6 +29,8 @@ def roc_points(truth: npt.ArrayLike, scores: npt.ArrayLike) -> Curve:
         UndefinedError: no positive or no negative.
         ConfigError: shapes or values do not fit.
     """
+    from sklearn.metrics import roc_curve
+
     flags, s = as_binary(truth, scores)
     false, true, _ = roc_curve(flags, s)
     grid = np.linspace(0, 1, _STEPS + 1)
@@ -40,6 +41,8 @@ def roc_points(truth: npt.ArrayLike, scores: npt.ArrayLike) -> Curve:
 
 def precision_recall_points(truth: npt.ArrayLike, scores: npt.ArrayLike) -> Curve:
     """Return precision (`y`) over sensitivity (`x`) of (N,) scores; raises like `roc_points`."""
+    from sklearn.metrics import precision_recall_curve
+
     flags, s = as_binary(truth, scores)
     precision, recall, _ = precision_recall_curve(flags, s)
     precision, recall = precision[::-1], recall[::-1]  # recall rises now, from 0 (where nothing is found)

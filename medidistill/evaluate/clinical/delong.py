@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_binary, as_patients, normal_quantile
@@ -91,6 +90,8 @@ def _deviations(
     flags: npt.NDArray[np.bool_], rows: FloatArray, patients: npt.NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return AUROCs (M,) and each patient's share of their deviation, from positives and negatives, (M, P) each."""
+    from scipy import stats
+
     m, n = int(flags.sum()), int((~flags).sum())
     count = int(patients.max()) + 1
     areas = np.empty(len(rows))
@@ -131,6 +132,8 @@ def auroc_interval(
 
 
 def _limits(area: float, variance: float, confidence: float, transform: str) -> Interval:
+    from scipy import special
+
     quantile = normal_quantile(confidence)
     if transform not in ("logit", "none"):
         raise ConfigError(f"transform={transform!r}: must be 'logit' or 'none'")
@@ -163,6 +166,8 @@ def auroc_difference(
 
 
 def _difference(gap: float, variance: float, confidence: float) -> PairedDifference:
+    from scipy import stats
+
     quantile = normal_quantile(confidence)
     if variance < _TINY:
         raise UndefinedError(f"difference {gap:+.3f} with zero variance: the models order these images alike", gap)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError
@@ -27,6 +26,8 @@ def mcnemar(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> McNemar:
         UndefinedError: the models are right and wrong on the same images: nothing to test.
         ConfigError: shapes differ.
     """
+    from scipy import stats
+
     first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
     if first.ndim != 1 or first.shape != second.shape:
         raise ConfigError(f"right answers {first.shape} and {second.shape}: must both be (N,)")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients
@@ -56,6 +55,8 @@ def patient_proportion(
             patients then say nothing about the spread, and `clopper_pearson` of the number of patients is what is left.
         ConfigError: arguments that do not fit.
     """
+    from scipy import special, stats
+
     values = np.asarray(hits, dtype=np.float64)
     patients = as_patients(patient_ids, len(values))
     if not 0 < confidence < 1:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, as_probabilities
@@ -213,6 +212,8 @@ def sensitivity_difference(
         UndefinedError: fewer than two patients, or the same difference in every patient.
         ConfigError: shapes or levels that do not fit.
     """
+    from scipy import stats
+
     one, other = np.asarray(called, dtype=np.float64), np.asarray(called_there, dtype=np.float64)
     if one.ndim != 1 or one.shape != other.shape or not 0 < confidence < 1:
         raise ConfigError(f"calls {one.shape} and {other.shape}, confidence={confidence}: must be (N,), in (0, 1)")

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from medidistill.evaluate.clinical.checks import UndefinedError, as_patients, as_probabilities, normal_quantile
 from medidistill.evaluate.intervals import Interval
@@ -50,6 +49,8 @@ def recalibration(
             completely, so that the slope has no finite estimate.
         ConfigError: arguments that do not fit.
     """
+    from scipy import special
+
     flags, p = as_probabilities(truth, probabilities)
     quantile = normal_quantile(confidence)
     patients = as_patients(patient_ids, len(flags))
@@ -78,6 +79,8 @@ def _logistic(
     design: FloatArray, y: FloatArray, offset: FloatArray, patients: npt.NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray]:
     """Return the maximum-likelihood coefficients and their covariance, clustered by patient."""
+    from scipy import special
+
     beta = np.zeros(design.shape[1])
 
     def negative_likelihood(at: FloatArray) -> float:

@@ -25,10 +25,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from medidistill.errors import ConfigError
 from medidistill.evaluate.clinical.checks import UndefinedError, or_undefined
@@ -161,6 +157,11 @@ def site_probe(
     Raises:
         UndefinedError: fewer than two sites with ten images in both splits.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     train, test, names = _common(train, test)
     truth = np.searchsorted(names, np.asarray(test.sites))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300, class_weight="balanced"))

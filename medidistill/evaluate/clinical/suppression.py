@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linprog
 
 from medidistill.errors import ConfigError
 from medidistill.statistics import BoolArray, FloatArray, IntArray
@@ -90,6 +89,8 @@ def _complementary_cell(whole: IntArray, hidden: BoolArray, row: int, column: in
 
 def feasible_ranges(counts: npt.ArrayLike, hidden: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Return the smallest and largest value of each cell that the shown ones and the column totals allow."""
+    from scipy.optimize import linprog
+
     table, mask = np.asarray(counts, dtype=np.float64), np.asarray(hidden, dtype=bool)
     whole = np.column_stack([table, table.sum(axis=1)])
     equations, totals = _equations(table)

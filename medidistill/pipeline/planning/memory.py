@@ -1,7 +1,7 @@
 """Whether the work fits into memory, before hours of it.
 
 What a stage needs beyond the process as it is: images, parameter vectors, and what a gradient keeps. The last is
-counted on a network without numbers (`meta` tensors) and multiplied by what each kind of work was measured to hold at
+counted on a forward pass of two images and multiplied by what each kind of work was measured to hold at
 its highest, uncompiled. Rough, and rather too much: a compiled step needs less. DP training is not counted.
 """
 
@@ -29,6 +29,7 @@ _GB, _FLOAT = 1e9, 4
 _GRADIENT, _ADJOINT, _STORED = 4.0, 11.0, 11.0
 _UNREAD = 512  # images a step, at most, while it is not known how many there are
 _VECTORS = 12  # parameter vectors that are held beside those of the path: snapshots, W and its averages, samples
+_SMALL = 2**21  # numbers of a map: width 128 at 128 x 128
 _COPIES = 20  # of the distilled images: optimiser, best, checkpoints, pictures
 
 
@@ -92,7 +93,10 @@ def _pixels(config: RunConfig, images: int) -> float:
 
 def _network(network: NetworkConfig, side: int, classes: int) -> tuple[float, int]:
     """Return the bytes that a forward pass keeps for each image, and the number of parameters."""
-    model = Architecture(network, 1, side, classes).make_network(stream(0, "memory")).to("meta")
+    # `meta` tensors have no numbers, but make torch load its compiler, which takes seconds: more than a small pass does
+    small = network.name == "convnet" and side * side * network.width <= _SMALL
+    device = torch.device("cpu" if small else "meta")
+    model = Architecture(network, 1, side, classes).make_network(stream(0, "memory")).to(device)
     held: list[torch.Tensor] = []  # until they are counted: the place of a freed one would be given to the next
     batch = 2
 
@@ -101,8 +105,8 @@ def _network(network: NetworkConfig, side: int, classes: int) -> tuple[float, in
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        x = torch.empty(batch, 1, side, side, device="meta")
-        cross_entropy(model(x), torch.zeros(batch, dtype=torch.int64, device="meta"))
+        x = torch.zeros(batch, 1, side, side, device=device)
+        cross_entropy(model(x), torch.zeros(batch, dtype=torch.int64, device=device))
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}
     return sum(size for place, size in kept.items() if place not in own) / batch, len(ParameterLayout.of(model))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas
 import torch
 from torch import Tensor
 
@@ -224,6 +223,8 @@ def _histories(run: RunContext) -> dict[str, list[HistoryEntry]]:
 
 
 def _quarantine(run: RunContext) -> list[tuple[str, str]]:
+    import pandas
+
     table = pandas.read_csv(run.folder.ingest / "quarantine.csv", dtype=str, keep_default_na=False)
     return list(zip(table["key"], table["reason"], strict=True))
 

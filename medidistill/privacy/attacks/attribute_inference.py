@@ -18,7 +18,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from medidistill.networks import penultimate
@@ -68,6 +67,8 @@ def attribute_audit(
     Returns:
         `Unmeasured` where fewer than two values of the attribute are shared.
     """
+    from sklearn.linear_model import LogisticRegression
+
     (member_images, member_value, member_patient), (other_images, other_value, other_patient) = members, others
     generator = np.random.default_rng(stream(seed, "attribute").initial_seed())
     fitting = np.isin(other_patient, fitting_half(other_patient, seed))

@@ -18,7 +18,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
 
 from medidistill.errors import ConfigError
 from medidistill.privacy.attacks.attack import AttackInfo
@@ -52,6 +51,8 @@ def one_run_p_value(canaries: int, guesses: int, right: int, epsilon: float, del
     Raises:
         ConfigError: not 0 <= right <= guesses <= canaries.
     """
+    from scipy import stats
+
     if not 0 <= right <= guesses <= canaries or epsilon < 0:
         raise ConfigError(f"canaries={canaries}, guesses={guesses}, right={right}: must not increase")
     share = 1 / (1 + math.exp(-epsilon))
@@ -67,6 +68,7 @@ def one_run_epsilon(
     canaries: int, guesses: int, right: int, delta: float = 0.0, confidence: float = CONFIDENCE
 ) -> float:
     """Return the largest epsilon that the guesses refute, 0 where they refute none."""
+    from scipy import optimize
 
     def excess(epsilon: float) -> float:
         return one_run_p_value(canaries, guesses, right, epsilon, delta) - (1 - confidence)
