@@ -46,9 +46,9 @@ RESULT = HERE / "results" / "value.json"
 ARCHITECTURE = "convnet"
 WORDS = {  # arm -> what a reader calls it
     "full": "all real X-rays",
+    "packed": "random real X-rays, packed",
     "random": "random real X-rays",
     "kmeans": "real X-rays chosen by k-means",
-    "packed": "random real X-rays, packed",
     "mtt": "MTT",
     "iadd": "IADD",
     "iadd_warm": "IADD from a set matched at snapshots",

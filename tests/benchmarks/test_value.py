@@ -55,6 +55,6 @@ def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     joined = value.collect([tmp_path / "work", tmp_path / "more"])["groups"]
     assert [group["seeds"] for group in joined] == [[1], [0, 1]]  # seeds that both have
     rows = {row["arm"]: row for row in joined[0]["rows"]}
-    assert list(rows) == ["full", "packed", "gaussian", "snapshots", "iadd"]
+    assert list(rows) == ["full", "packed", "iadd", "gaussian", "snapshots"]
     assert rows["gaussian"]["stored_as"] == "amplitudes, 512 bits"
     assert rows["snapshots"]["stored_as"] == "8 x 8, 8 bits"
