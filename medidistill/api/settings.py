@@ -168,7 +168,9 @@ def _arms(config: RunConfig, method: Any) -> tuple[tuple[str, ...], str]:
         raise ArgumentTypeError("method", repr(method)[:60], "'auto', a method or a list of methods")
     for one in methods:
         if one not in METHODS:
-            raise ArgumentError("method", repr(one), f"auto or one of {', '.join(METHODS)}{did_you_mean(one, METHODS)}")
+            meant = did_you_mean(one, METHODS)  # then the whole list would only hide it
+            allowed = "auto or the name of a method" if meant else f"auto or one of {', '.join(METHODS)}"
+            raise ArgumentError("method", repr(one), allowed + meant)
     needed = list(methods)
     for one in methods:
         start = config.distill_by(one).start_from

@@ -174,7 +174,7 @@ def test_a_refusal_names_rule_figure_and_remedy() -> None:
     verdicts = evaluate_policy(POLICY, None, NONE, name="abc", init="real", budget=None)
     with pytest.raises(
         PrivacyGateError,
-        match=r"rule start: .*from real, required noise, or draws of class Gaussians; distill again.*rule audit: no",
+        match=r"rule start: .*from real, required noise; distill again.*rule audit: no",
     ):
         raise_on_failure(verdicts)
     assert PrivacyGateError.exit_code == 4
@@ -199,3 +199,12 @@ def test_a_policy_that_nothing_could_keep_is_refused() -> None:
         PolicyConfig(max_member_tpr=0.01)
     with pytest.raises(ConfigError, match="max_epsilon_open=9"):
         PolicyConfig(max_epsilon_open=9.0)
+
+
+def test_draws_of_class_gaussians_are_no_copies_of_patients_images() -> None:
+    (start,) = [
+        v for v in evaluate_policy(POLICY, None, NONE, name="abc", init="gaussian", budget=None) if v.rule == "start"
+    ]
+    assert start.passed
+    assert start.figure == "the images started from draws of class Gaussians"
+    assert start.limit == "noise, or draws of class Gaussians"
