@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.value import RESULT, WORDS, shown_side
 from medidistill.files import read_json
@@ -50,6 +51,7 @@ def picture(result: Mapping[str, Any], side: int) -> Figure:
                 [x for x, _ in points], centre, error, marker="o", capsize=3, color=COLOURS[arm], label=WORDS[arm]
             )
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # they overlap where the axis spans little
         axis.set_xlabel(quantity.replace("_", " "))
     figure.axes[0].set_ylabel("balanced accuracy, test")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
