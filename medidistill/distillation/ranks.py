@@ -34,7 +34,8 @@ from medidistill.errors import ConfigError, MedidistillError, ResourceError, Sto
 __all__ = ["Ranks", "join_ranks"]
 
 _LONGEST = datetime.timedelta(hours=2)  # that a rank waits for another: rank 0 scores alone, shares of experts differ
-_FAILED = "failed"
+_FAILED, _ENDED = "failed", "ended"
+_PATIENCE = datetime.timedelta(seconds=30)  # that a rank that fails waits for the first one to end
 
 
 class _LostError(ResourceError):
@@ -52,6 +53,7 @@ class Ranks:
 
     def __init__(self, index: int = 0, count: int = 1, store: distributed_c10d.Store | None = None) -> None:
         self.index, self.count, self._store = index, count, store
+        self._depth = 0  # of blocks whose errors are shared
 
     @property
     def writes(self) -> bool:
@@ -116,15 +118,31 @@ class Ranks:
             MedidistillError: of the class that the first rank raised; `ResourceError` where one terminated
                 unexpectedly.
         """
+        self._depth += 1
         try:
             yield
         except BaseException as error:
             if self._store is None or isinstance(error, SystemExit):
                 raise
             told = self._first_failure(error)
+            if self._depth == 1 and told is not None:
+                self._leave_together()
             if told is not None and told["rank"] != self.index:
                 raise _rebuilt(told, quiet=not self.writes) from error
             raise
+        finally:
+            self._depth -= 1
+
+    def _leave_together(self) -> None:
+        """Wait until the rank that writes has written how it ended: torchrun terminates all when one is gone."""
+        assert self._store is not None
+        with contextlib.suppress(RuntimeError):  # the store is gone, and with it whoever held it
+            if self.writes:
+                self._store.set(_ENDED, "1")
+                return
+            if dist.is_initialized():
+                dist.destroy_process_group()  # what the first rank waits for fails at once
+            self._store.wait([_ENDED], _PATIENCE)
 
     def _first_failure(self, error: BaseException) -> dict[str, Any] | None:
         """Return what the first rank to fail said; this one says it where it is the first."""
