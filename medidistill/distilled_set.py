@@ -24,7 +24,7 @@ from medidistill.errors import ArgumentError, ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # headers, recipes of any version, MONAI items
 from medidistill.normalisation import Normalisation
-from medidistill.packed_images import PackedImages, label_codes
+from medidistill.packed_images import PackedImages, label_codes, labels_of_codes
 from medidistill.seeding import stream
 from medidistill.spectral_images import SpectralImages, read_packed
 
@@ -36,10 +36,6 @@ __all__ = ["FORMAT", "DistilledSet", "LabelledImages", "Normalisation"]
 
 T = TypeVar("T")
 FORMAT = 3  # 2: images may be packed (`PackedImages`), 3: or be amplitudes (`SpectralImages`); others stay as they were
-
-
-def _probabilities(stored: Tensor | None) -> Tensor | None:
-    return stored.float() / 255 if stored is not None and stored.dtype == torch.uint8 else stored
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -349,11 +345,12 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             training = dict(header["training"])
             training["augment"] = AugmentConfig(**training["augment"])
             packed = read_packed(header["packed"], tensors) if "packed" in header else None
+            soft = tensors.get("soft_labels")
             return cls(
                 images=tensors["images"] if packed is None else packed.decode(),
                 packed=packed,
                 labels=tensors["labels"],
-                soft_labels=_probabilities(tensors.get("soft_labels")),
+                soft_labels=labels_of_codes(soft) if soft is not None and soft.dtype == torch.uint8 else soft,
                 alpha=header["alpha"],
                 class_names=tuple(header["class_names"]),
                 normalisation=Normalisation.read(header["normalisation"], tensors, path),

@@ -29,7 +29,18 @@ from torch import Tensor
 from medidistill.errors import ConfigError
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a section of the header of a tensor file
 
-__all__ = ["BITS", "DECODERS", "PackedImages", "dct_matrix", "label_codes", "rounded_labels", "upsampling_matrix"]
+__all__ = [
+    "BITS",
+    "DECODERS",
+    "PackedImages",
+    "dct_matrix",
+    "join_codes",
+    "label_codes",
+    "labels_of_codes",
+    "rounded_labels",
+    "split_codes",
+    "upsampling_matrix",
+]
 
 DECODERS = ("bilinear", "dct")
 BITS = (32, 8, 4, 2)
@@ -157,7 +168,8 @@ class PackedImages:
 
         Codes of fewer than 8 bits are one flat vector of bytes, the first code in the lowest bits.
         """
-        return {"packed/codes": _join(self.codes, self.bits), "packed/matrix": self.matrix()}
+        codes = self.codes if self.bits >= 8 else join_codes(self.codes.view(-1, 1), torch.tensor([self.bits]))
+        return {"packed/codes": codes, "packed/matrix": self.matrix()}
 
     def header(self) -> JsonObject:
         """Return everything but the tensors, as JSON types."""
@@ -182,7 +194,11 @@ class PackedImages:
         bits, shape = int(header["bits"]), tuple(int(size) for size in header["shape"])
         if bits not in BITS:
             raise ConfigError(f"bits={bits}: must be one of {', '.join(map(str, BITS))}")
-        codes = _split(tensors["packed/codes"], bits, shape)
+        codes = tensors["packed/codes"]
+        if bits < 8:
+            codes = split_codes(codes, torch.tensor([bits]), math.prod(shape)).view(shape)
+        elif tuple(codes.shape) != shape:
+            raise ConfigError(f"stored images {tuple(codes.shape)}: the header says {shape}")
         return cls(codes, int(header["side"]), header["decoder"], bits, float(header["offset"]), float(header["step"]))
 
 
@@ -204,6 +220,11 @@ def label_codes(labels: Tensor) -> Tensor | None:
     return codes.to(torch.uint8) if torch.equal(codes / _LABEL_LEVELS, labels) else None
 
 
+def labels_of_codes(codes: Tensor) -> Tensor:
+    """Return the label probabilities (N, K) float32 that `label_codes` stored."""
+    return codes.float() / _LABEL_LEVELS
+
+
 def _clipping(values: Tensor, bits: int) -> tuple[float, float]:
     """Return the symmetric clipping range around the mean with the smallest mean squared error among 24 widths."""
     mean, spread = float(values.mean()), float(values.std().clamp_min(_SMALLEST_STEP))
@@ -216,29 +237,36 @@ def _clipping(values: Tensor, bits: int) -> tuple[float, float]:
     return best[1], best[2]
 
 
-def _join(codes: Tensor, bits: int) -> Tensor:
-    """Return codes of fewer than 8 bits as bytes, the first code in the lowest bits; others as they are."""
-    if bits >= 8:
-        return codes
-    each = 8 // bits
-    flat = F.pad(codes.flatten(), (0, -codes.numel() % each)).view(-1, each).to(torch.int32)
-    shifts = torch.arange(each, dtype=torch.int32) * bits
-    return (flat << shifts).sum(1).to(torch.uint8)
+def join_codes(codes: Tensor, widths: Tensor) -> Tensor:
+    """Return codes as a stream of bits in bytes: row by row, the first in the lowest bits, its lowest bit first.
+
+    Args:
+        codes: (R, M) uint8, each below 2 to its width.
+        widths: (M,) int64, bits of each column, 0 to 8.
+    """
+    parts = [
+        codes[:, column, None] >> torch.arange(width, dtype=torch.uint8) & 1
+        for column, width in enumerate(widths.tolist())
+    ]
+    stream = torch.cat(parts, 1).flatten() if parts else codes.flatten()
+    octets = F.pad(stream, (0, -stream.numel() % 8)).view(-1, 8).to(torch.int32)
+    return (octets << torch.arange(8, dtype=torch.int32)).sum(1).to(torch.uint8)
 
 
-def _split(stored: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
-    """Return codes of `shape` from what `_join` returned."""
-    count = math.prod(shape)
-    if bits >= 8:
-        if tuple(stored.shape) != shape:
-            raise ConfigError(f"stored images {tuple(stored.shape)}: the header says {shape}")
-        return stored
-    each = 8 // bits
-    if stored.dtype != torch.uint8 or stored.shape != (-(-count // each),):
+def split_codes(stored: Tensor, widths: Tensor, rows: int) -> Tensor:
+    """Return codes (rows, M) uint8 from what `join_codes` returned.
+
+    Raises:
+        ConfigError: `stored` is not of the bytes that so many codes need.
+    """
+    total = int(widths.sum())
+    wanted = -(-rows * total // 8)
+    if stored.dtype != torch.uint8 or tuple(stored.shape) != (wanted,):
         raise ConfigError(
-            f"{tuple(stored.shape)} of {stored.dtype}: {shape} at {bits} bits need {-(-count // each)} bytes"
+            f"stored codes {tuple(stored.shape)} of {stored.dtype}: {rows} times {total} bits need {wanted} bytes"
         )
-    shifts = torch.arange(each, dtype=torch.int32) * bits
-    codes = (stored.to(torch.int32)[:, None] >> shifts) & (2**bits - 1)
-    whole: Tensor = codes.flatten()[:count].to(torch.uint8)
-    return whole.view(shape)
+    stream = (stored[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: rows * total].view(rows, total)
+    columns = torch.split(stream.to(torch.int32), widths.tolist(), dim=1)
+    parts = [(bits << torch.arange(bits.shape[1], dtype=torch.int32)).sum(1) for bits in columns]
+    whole = torch.stack(parts, 1) if parts else torch.zeros(rows, 0)
+    return whole.to(torch.uint8)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from medidistill.errors import ConfigError
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a section of the header of a tensor file
-from medidistill.packed_images import PackedImages, dct_matrix
+from medidistill.packed_images import PackedImages, dct_matrix, join_codes, split_codes
 
 __all__ = ["SPECTRAL", "SPECTRAL_BITS", "SpectralImages", "bit_table", "read_packed", "rounded_spectrum"]
 
@@ -138,11 +138,8 @@ class SpectralImages:
         """
         amplitudes, scales, largest = _analysed(images)
         table = bit_table(scales, stored_side**2 * bits)
-        used = table.flatten() > 0
-        levels = 2.0 ** table.flatten()[used]
-        places = torch.floor(amplitudes.flatten(2)[..., used] / _steps(scales, table, largest).flatten()[used])
-        codes = torch.minimum((places + levels / 2).clamp_min(0), levels - 1)
-        return cls(codes.to(torch.uint8), scales, largest, stored_side, bits)
+        codes = _places(amplitudes, table, _steps(scales, table, largest)) + _outermost(table)
+        return cls(codes[..., table > 0].to(torch.uint8), scales, largest, stored_side, bits)
 
     def values(self) -> Tensor:
         """Return the training images; there is no smaller picture behind them."""
@@ -150,13 +147,11 @@ class SpectralImages:
 
     def decode(self) -> Tensor:
         """Return the training images, (N, C, side, side) float32."""
-        bits = self.table().flatten()
-        used = bits > 0
-        middle = 2.0 ** (bits[used] - 1) - 0.5
-        amplitudes = torch.zeros(*self.codes.shape[:2], self.side**2, device=self.codes.device)
-        amplitudes[..., used] = (self.codes.float() - middle) * self.steps().flatten()[used]
-        matrix = dct_matrix(self.side).to(amplitudes)
-        return matrix.T @ amplitudes.view(self.shape) @ matrix
+        table = self.table()
+        used = table > 0
+        amplitudes = torch.zeros(self.shape, device=self.codes.device)
+        amplitudes[..., used] = (self.codes.float() - _outermost(table)[used]) * self.steps()[used]
+        return _synthesised(amplitudes)
 
     def quantised(self, bits: int) -> SpectralImages:
         """Return the same images in the bits of h x h values of `bits` bits.
@@ -172,7 +167,7 @@ class SpectralImages:
         """
         bits = self.table()
         return {
-            "packed/codes": _join(self.codes, bits.flatten()),
+            "packed/codes": join_codes(self.codes.flatten(0, 1), bits[bits > 0]),
             "packed/scales": self.scales,
             "packed/bits": bits.to(torch.uint8),
             "packed/steps": self.steps(),
@@ -204,8 +199,8 @@ class SpectralImages:
             raise ConfigError(f"scales {tuple(scales.shape)} of {scales.dtype} with bits={bits}: not a spectral set")
         table = bit_table(scales, stored_side**2 * bits)
         count, channels, *_ = (int(size) for size in header["shape"])
-        codes = _split(tensors["packed/codes"], table.flatten(), count, channels)
-        made = cls(codes, scales, float(header["largest"]), stored_side, bits)
+        codes = split_codes(tensors["packed/codes"], table[table > 0], count * channels)
+        made = cls(codes.view(count, channels, -1), scales, float(header["largest"]), stored_side, bits)
         if list(made.shape) != list(header["shape"]):
             raise ConfigError(f"stored images decode to {made.shape}: the header says {tuple(header['shape'])}")
         return made
@@ -224,11 +219,7 @@ def rounded_spectrum(images: Tensor, stored_side: int, bits: int = 8) -> Tensor:
     amplitudes, scales, largest = _analysed(images)
     table = bit_table(scales, stored_side**2 * bits)
     steps = _steps(scales, table, largest)
-    outermost = (2.0 ** (table - 1) - 0.5).clamp_min(0)
-    places = torch.floor(amplitudes / steps.clamp_min(torch.finfo(torch.float32).tiny)).add_(0.5)
-    places = torch.minimum(torch.maximum(places, -outermost), outermost)
-    matrix = dct_matrix(images.shape[-1]).to(amplitudes)
-    return matrix.T @ (places * steps) @ matrix
+    return _synthesised(_places(amplitudes, table, steps) * steps)
 
 
 def _analysed(images: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -248,38 +239,18 @@ def _steps(scales: Tensor, table: Tensor, largest: float) -> Tensor:
     return torch.where(table > 0, ratios * largest * torch.exp2(-scales.float() / 2), 0.0)
 
 
-def _ends(bits: Tensor) -> tuple[list[int], list[int]]:
-    """Return the bits of the frequencies that have some, and where each one's lie in an image's stream: their ends."""
-    used = bits[bits > 0]
-    return used.tolist(), used.cumsum(0).tolist()
+def _outermost(table: Tensor) -> Tensor:
+    """Return the place of the highest level of each frequency, (side, side) float32; levels lie a place of 1 apart."""
+    return (2.0 ** (table - 1) - 0.5).clamp_min(0)
 
 
-def _join(codes: Tensor, bits: Tensor) -> Tensor:
-    """Return codes (N, C, M) as one vector of bytes."""
-    used, ends = _ends(bits)
-    flat = codes.flatten(0, 1).to(torch.uint8)
-    stream = torch.zeros(len(flat), ends[-1] if ends else 0, dtype=torch.uint8)
-    for number, (count, end) in enumerate(zip(used, ends, strict=True)):
-        stream[:, end - count : end] = flat[:, number, None] >> torch.arange(count, dtype=torch.uint8) & 1
-    whole = stream.flatten()
-    whole = torch.nn.functional.pad(whole, (0, -whole.numel() % 8)).view(-1, 8).to(torch.int32)
-    return (whole << torch.arange(8, dtype=torch.int32)).sum(1).to(torch.uint8)
+def _places(amplitudes: Tensor, table: Tensor, steps: Tensor) -> Tensor:
+    """Return where on its levels each amplitude is rounded to, from -outermost to outermost; 0 where none is stored."""
+    outermost = _outermost(table)
+    places = torch.floor(amplitudes / steps.clamp_min(torch.finfo(torch.float32).tiny)).add_(0.5)
+    return torch.minimum(torch.maximum(places, -outermost), outermost)
 
 
-def _split(stored: Tensor, bits: Tensor, count: int, channels: int) -> Tensor:
-    """Return codes (N, C, M) from what `_join` returned."""
-    used, ends = _ends(bits)
-    total = ends[-1] if ends else 0
-    wanted = -(-count * channels * total // 8)
-    if stored.dtype != torch.uint8 or tuple(stored.shape) != (wanted,):
-        raise ConfigError(
-            f"{tuple(stored.shape)} of {stored.dtype}: {count} images of {total} bits need {wanted} bytes"
-        )
-    whole = (stored[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten()
-    stream = whole[: count * channels * total].view(count * channels, total).to(torch.int32)
-    parts = [
-        (stream[:, end - one : end] << torch.arange(one, dtype=torch.int32)).sum(1)
-        for one, end in zip(used, ends, strict=True)
-    ]
-    codes = torch.stack(parts, 1) if parts else torch.zeros(count * channels, 0)
-    return codes.to(torch.uint8).view(count, channels, -1)
+def _synthesised(amplitudes: Tensor) -> Tensor:
+    matrix = dct_matrix(amplitudes.shape[-1]).to(amplitudes)
+    return matrix.T @ amplitudes @ matrix
