@@ -274,8 +274,7 @@ def with_settings(config: Any, settings: ReadOnlyJsonObject) -> Any:
 
 
 def _is_later_default(config: Any, name: str, rule: Rule) -> bool:
-    defaults = {item.name: item.default for item in fields(config)}
-    return rule.added_later and getattr(config, name) == defaults[name]
+    return rule.added_later and getattr(config, name) == getattr(type(config), name)
 
 
 def without_later_defaults(config: Any) -> JsonObject:

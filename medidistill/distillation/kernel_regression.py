@@ -126,9 +126,8 @@ class KernelRegression:
         """Return loss and gradients under one drawn network, and train that network by one step on the set."""
         config, classes = self.config, self.num_classes
         member = int(torch.randint(config.pool_networks, (), generator=generator))
-        each = max(1, config.real_batch // classes)
-        real = torch.cat([self.real.draw(name, each, generator) for name in range(classes)])
-        wanted = F.one_hot(torch.arange(classes).repeat_interleave(each), classes).to(real)
+        real, labels = self.real.draw_balanced(config.real_batch, generator)
+        wanted = F.one_hot(labels, classes).to(real)
         real = augment(real, config.augment, draw(len(real), generator).to(self.device))
         parameters = draw(len(state.images), generator).to(self.device)
         with torch.enable_grad():

@@ -87,15 +87,8 @@ class TrajectoryMatching:
                 Student(self.step, begin, *loop, found.end),
                 target,
                 state.weights.vector().square().to(found.end),
-                self._real(self.held_out, generator),
+                self.held_out.draw_balanced(self.config.real_batch, generator),
                 lambda gradient: state.parameterization.images(state.parameterization.vjp(gradient)),
                 unroll,
             )
         return Sample(found.loss, found.images, found.targets, found.alpha, parts)
-
-    def _real(self, batches: RealBatches, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return real images and labels, equally many of each class."""
-        classes = len(batches.members)
-        count = max(1, self.config.real_batch // classes)
-        images = torch.cat([batches.draw(name, count, generator) for name in range(classes)])
-        return images, torch.arange(classes, device=self.device).repeat_interleave(count)

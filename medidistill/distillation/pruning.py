@@ -39,6 +39,14 @@ class HardMask(ImportanceWeights, ABC):
     def select(self, residual: Tensor, movement: Tensor) -> Tensor:
         """Return which parameters count, (P,) bool, from d^2 and m^2, both (P,)."""
 
+    def all_but_largest(self, values: Tensor, share: float) -> Tensor:
+        """Return (P,) bool, False for the share of the moving parameters with the largest of `values`, (P,)."""
+        moving = self.moving.to(values.device)
+        dropped = torch.topk(values.masked_fill(~moving, -torch.inf), int(share * int(self.moving.sum()))).indices
+        counts = torch.ones_like(moving)
+        counts[dropped] = False
+        return counts
+
     def matching_loss(self, end: Tensor, target: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (L, dL/d end, v d^2 / sum(v m^2)) at theta_J = `end`; 0 while no parameter counts."""
         difference, movement = end - target, (start - target).square()
@@ -58,11 +66,6 @@ class ParameterPruning(HardMask):
 
     def select(self, residual: Tensor, movement: Tensor) -> Tensor:
         """Drop the largest residuals, or the smallest movements."""
-        moving = self.moving.to(residual.device)
-        hardness = residual if self.config.prune_by == "residual" else -movement
-        dropped = torch.topk(
-            hardness.masked_fill(~moving, -torch.inf), int(self.config.prune_share * int(self.moving.sum()))
-        ).indices
-        counts = torch.ones_like(moving)
-        counts[dropped] = False
-        return counts
+        return self.all_but_largest(
+            residual if self.config.prune_by == "residual" else -movement, self.config.prune_share
+        )

@@ -35,3 +35,13 @@ class RealBatches:
         found = self.members[name]
         index = found[torch.randint(len(found), (count,), generator=generator)]
         return self.images[index.to(self.images.device)].to(self.device)
+
+    def draw_balanced(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return images (M, C, H, W) and labels (M,) int64, equally many of each class, class by class.
+
+        M is `count` rounded down to whole numbers of each class, and at least one of each.
+        """
+        classes = len(self.members)
+        each = max(1, count // classes)
+        images = torch.cat([self.draw(name, each, generator) for name in range(classes)])
+        return images, torch.arange(classes, device=self.device).repeat_interleave(each)

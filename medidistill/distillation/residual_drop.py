@@ -9,7 +9,6 @@ loss in each step, since they carry patterns that all images share; 12.5 to 25 %
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from medidistill.distillation.pruning import HardMask
@@ -22,9 +21,4 @@ class ResidualDrop(HardMask):
 
     def select(self, residual: Tensor, movement: Tensor) -> Tensor:
         """Keep all but the smallest residuals."""
-        moving = self.moving.to(residual.device)
-        easiness = (-residual).masked_fill(~moving, -torch.inf)
-        dropped = torch.topk(easiness, int(self.config.drop_share * int(self.moving.sum()))).indices
-        counts = torch.ones_like(moving)
-        counts[dropped] = False
-        return counts
+        return self.all_but_largest(-residual, self.config.drop_share)

@@ -84,7 +84,6 @@ class StudentLoss:
 
     def _real_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw equally many real images of each class, and augment them."""
-        each = max(1, self.config.real_batch // len(self.real.members))
-        x = torch.cat([self.real.draw(name, each, generator) for name in range(len(self.real.members))])
+        x, labels = self.real.draw_balanced(self.config.real_batch, generator)
         x = augment(x, self.config.augment, draw(len(x), generator).to(self.device))
-        return x, self.eye.repeat_interleave(each, dim=0)
+        return x, self.eye[labels]
