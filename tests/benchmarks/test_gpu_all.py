@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu_all import PARTS, SCALES, _last, cuda_graph, measure_all, meta_gradient, snapshots
+from benchmarks.gpu.gradients import cuda_graph, meta_gradient
+from benchmarks.gpu.networks import snapshots
+from benchmarks.gpu.scale import SCALES
+from benchmarks.gpu_all import PARTS, _last, measure_all
 
 CPU, TINY = torch.device("cpu"), SCALES["tiny"]
 ROOT = Path(__file__).parents[2]
