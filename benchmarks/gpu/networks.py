@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu.scale import Scale, keep, or_error, seconds_of, wait
+from benchmarks.plain import PlainConvNet
 from medidistill.config import AugmentConfig, DistillConfig, ExpertConfig, NetworkConfig
 from medidistill.distillation import (
     train_experts,
@@ -47,19 +48,6 @@ def _pool(scale: Scale, side: int, width: int, classes: int, folder: Path) -> li
     return [expert_file(folder, number) for number in range(2)]
 
 
-class _PlainNet(nn.Module):
-    """The same ConvNet of torch's own modules, with its fused instance norm."""
-
-    def __init__(self, side: int, width: int, depth: int, classes: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for block in range(depth):
-            layers += [nn.Conv2d(width if block else 1, width, 3, padding=1, bias=False)]
-            layers += [nn.InstanceNorm2d(width, affine=True), nn.ReLU(), nn.AvgPool2d(2)]
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(width * (side >> depth) ** 2, classes)
-
-
 def snapshots(scale: Scale, device: torch.device, data: str) -> dict[str, Any]:
     """A step of the snapshot objective, against plain modules that compute the same loss."""
     from medidistill.networks.convnet import default_depth
@@ -75,7 +63,7 @@ def snapshots(scale: Scale, device: torch.device, data: str) -> dict[str, Any]:
         objective = SnapshotMatching(experts, config, (images, labels), 0, device)
         real = objective.statistics(0, 1)
         thetas = [experts.members[0].snapshot(1).to(device), experts.members[1].snapshot(3).to(device)]
-        models = [_PlainNet(side, width, default_depth(side), classes).to(device) for _ in thetas]
+        models = [PlainConvNet(side, width, default_depth(side), classes).to(device) for _ in thetas]
         for model, theta in zip(models, thetas, strict=True):
             nn.utils.vector_to_parameters(theta, model.parameters())
             model.requires_grad_(False)

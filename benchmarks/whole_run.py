@@ -1,0 +1,194 @@
+"""How long a whole run takes, and the same steps as a plain PyTorch script.
+
+    medidistill run --config covid-cxr --input DIR --output RUN       # on a machine that does nothing else
+    python -m benchmarks.whole_run --run RUN --data DIR [--threads 2]
+
+The run's time is that of the clock between its stages' events. The script's is put together: each kind of step
+(`benchmarks.plain`: eager modules with fused operations, the allocator's thresholds raised, all threads) is timed, the
+median of several, and counted as often as the run took it. Not counted for the script: validation between outer steps,
+predictions, labels by experts, the gate, pictures, the report and the bundle, all of which the run's time holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.plain import kernel_step, snapshot_step, training_step, trajectory_step
+from medidistill.config import METHODS, RunConfig
+from medidistill.evaluate import ArmRun
+from medidistill.evaluate.protocol import SELECTION_NETWORKS
+from medidistill.files import read_json, write_json
+from medidistill.networks import raise_malloc_thresholds
+from medidistill.networks.convnet import default_depth
+from medidistill.pipeline import RunFolder, load_config
+from medidistill.record import hardware, versions
+
+RESULT = Path(__file__).parent / "results" / "whole_run.json"
+_KINDS = {"trajectory": "trajectory step", "snapshots": "snapshot step", "kernel": "kernel step"}
+_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+def stage_seconds(events: Path) -> dict[str, float]:
+    """Return the seconds of every stage of a run that was not interrupted, by its events."""
+    found = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    kept = [one for one in found if one.get("event") in ("run_started", "stage_finished")]
+    return {
+        after["stage"]: (datetime.fromisoformat(after["time"]) - datetime.fromisoformat(before["time"])).total_seconds()
+        for before, after in pairwise(kept)
+        if after["event"] == "stage_finished"
+    }
+
+
+def step_counts(config: RunConfig, training_images: int, cells: Mapping[str, ArmRun]) -> dict[str, float]:
+    """Return how often a run takes each kind of step.
+
+    Steps of a coarse stage, at half the side, count as a quarter: a step's cost goes with its pixels.
+
+    Args:
+        config: of the run.
+        training_images: real ones.
+        cells: what the comparison found, by arm.
+    """
+    experts = config.experts
+    counts = {
+        "expert step": float(experts.count * experts.epochs * math.ceil(training_images / experts.batch_size)),
+        "trajectory step": 0.0,
+        "snapshot step": 0.0,
+        "kernel step": 0.0,
+        "network step, batch 64": 0.0,
+        "network step, batch 16": 0.0,
+    }
+    for method in (arm for arm in config.evaluate.arms if arm in METHODS):
+        settings = config.distill_by(method)
+        coarse = settings.coarse_steps / settings.coarse**2 if settings.coarse > 1 else 0.0
+        counts[_KINDS[settings.objective]] += settings.outer_steps + coarse
+    for name, run in cells.items():
+        tried = [(steps, batch, SELECTION_NETWORKS) for steps, batch in _tried(config, name, run, training_images)]
+        for steps, batch, networks in [
+            *tried,
+            (run.chosen.steps, run.chosen.batch_size, len(run.val_balanced_accuracy)),
+        ]:
+            counts[f"network step, batch {16 if batch <= 16 else 64}"] += networks * steps
+    return counts
+
+
+def _tried(config: RunConfig, name: str, run: ArmRun, training_images: int) -> list[tuple[int, int]]:
+    """Return steps and images a step of every way of training that an arm chose from."""
+    rules, options = config.evaluate, len(run.candidate_scores)
+    if name == "full":
+        steps = rules.full_epochs * math.ceil(training_images / config.experts.batch_size)
+        return [(times * steps, config.experts.batch_size) for times in (1, 1, 2)][:options]
+    small = (rules.small_set_training.steps, rules.small_set_training.batch_size)
+    adaptive = (rules.adaptive.steps, rules.adaptive.batch_size)
+    return [adaptive] * options if name == "packed" else [small] * min(4, options) + [adaptive] * max(0, options - 4)
+
+
+def _median(step: Callable[[], None], repeats: int) -> float:
+    step()
+    taken = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def plain_seconds(config: RunConfig, repeats: int) -> dict[str, float]:
+    """Return the seconds of each kind of step of the script, at the run's sizes."""
+    side, width = config.ingest.image_size, config.network.width
+    size = (side, width, config.network.depth or default_depth(side))
+    ipc, tiles = config.distill.ipc, config.distill.factor
+    kinds = {
+        "expert step": training_step(*size, config.experts.batch_size, adaptive=False),
+        "trajectory step": trajectory_step(
+            *size, ipc=ipc, tiles=tiles, inner_steps=config.distill.inner_steps, batch=config.distill.batch_size
+        ),
+        "snapshot step": snapshot_step(*size, ipc=ipc, tiles=tiles),
+        "kernel step": kernel_step(*size, ipc=ipc, tiles=tiles, real_batch=config.distill.real_batch),
+        "network step, batch 64": training_step(*size, 64, adaptive=True),
+        "network step, batch 16": training_step(*size, 16, adaptive=False, augment=False),
+    }
+    return {name: _median(step, repeats) for name, step in kinds.items()}
+
+
+def reading_seconds(data: Path, side: int) -> tuple[int, float]:
+    """Return how many pictures lie below `data`, and the seconds in which a loop reads and resizes them."""
+    files = [file for file in sorted(data.rglob("*")) if file.suffix.lower() in _SUFFIXES]
+    begun = time.perf_counter()
+    for file in files:
+        with Image.open(file) as picture:
+            np.asarray(picture.convert("L").resize((side, side), Image.Resampling.BILINEAR), dtype=np.float32)
+    return len(files), time.perf_counter() - begun
+
+
+def compare(run: Path, data: Path, threads: int, repeats: int) -> dict[str, Any]:
+    """Return times and counts of a finished run and of the script."""
+    folder = RunFolder.open(run)
+    config = load_config(folder.config_file)
+    cells = {file.name.split("-")[0]: ArmRun.load(file) for file in sorted((folder.evaluate / "cells").glob("*"))}
+    by_class = read_json(folder.record_file)["stages"]["ingest"]["images"]["train"]
+    training_images = sum(by_class.values())
+    torch.set_num_threads(threads)
+    count, reading = reading_seconds(data, config.ingest.image_size)
+    seconds, counts = plain_seconds(config, repeats), step_counts(config, training_images, cells)
+    rows: list[dict[str, Any]] = [
+        {"what": "reading a file", "count": count, "seconds_each": reading / count, "seconds": reading}
+    ]
+    rows += [
+        {"what": name, "count": counts[name], "seconds_each": seconds[name], "seconds": counts[name] * seconds[name]}
+        for name in counts
+    ]
+    ours, plain = stage_seconds(folder.events_file), math.fsum(row["seconds"] for row in rows)
+    return {
+        "run": {"stages": ours, "seconds": math.fsum(ours.values())},
+        "script": {"rows": rows, "seconds": plain},
+        "ratio": math.fsum(ours.values()) / plain,
+        "threads": threads,
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Return the Markdown of both."""
+    lines = ["| the script's step | times | seconds each | minutes |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['what']} | {row['count']:,.0f} | {row['seconds_each']:.3f} | {row['seconds'] / 60:.1f} |"
+        for row in found["script"]["rows"]
+    ]
+    lines += ["", "| the run's stage | minutes |", "|---|---|"]
+    lines += [f"| {stage} | {seconds / 60:.1f} |" for stage, seconds in found["run"]["stages"].items()]
+    run, script = found["run"]["seconds"] / 60, found["script"]["seconds"] / 60
+    lines += ["", f"Run {run:.1f} minutes, script {script:.1f}: {found['ratio']:.2f}x."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure the script's steps and write both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished, uninterrupted run")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the X-rays it read")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5, help="of each step (default: 5)")
+    options = parser.parse_args()
+    raise_malloc_thresholds()
+    found = compare(options.run, options.data, options.threads, options.repeats)
+    write_json(RESULT, found)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
