@@ -5,9 +5,10 @@ reads the files. `digest` identifies a configuration by its content.
 """
 
 from medidistill.config.data import IngestConfig, PhantomConfig
-from medidistill.config.distillation import DistillConfig, ImportanceConfig
+from medidistill.config.distillation import DistillConfig
 from medidistill.config.evaluation import ClinicalConfig, EvaluateConfig, SaliencyConfig
 from medidistill.config.fields import as_dict, digest, with_settings, without_later_defaults
+from medidistill.config.importance import ImportanceConfig
 from medidistill.config.methods import DEFAULT_METHOD, METHODS, Method, RealData, preferred_method
 from medidistill.config.privacy import DPConfig, PolicyConfig, PrivacyConfig
 from medidistill.config.quality import QualityConfig
