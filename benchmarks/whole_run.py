@@ -5,7 +5,9 @@
 
 The run's time is that of the clock between its stages' events. The script's is put together: each kind of step
 (`benchmarks.plain`: eager modules with fused operations, the allocator's thresholds raised, all threads) is timed, the
-median of several, and counted as often as the run took it. Not counted for the script: validation between outer steps,
+median of several, and counted as often as the run took it. It
+also says when each method's set first scored 90 % of what all real images teach, on validation, where it was scored.
+Not counted for the script: validation between outer steps,
 predictions, labels by experts, the gate, pictures, the report and the bundle, all of which the run's time holds.
 """
 
@@ -38,6 +40,7 @@ from medidistill.record import hardware, versions
 
 RESULT = Path(__file__).parent / "results" / "whole_run.json"
 _KINDS = {"trajectory": "trajectory step", "snapshots": "snapshot step", "kernel": "kernel step"}
+_SHARE = 0.9  # of the validation score of networks trained on all real images: a good set
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
@@ -62,17 +65,18 @@ def step_counts(config: RunConfig, training_images: int, cells: Mapping[str, Arm
         training_images: real ones.
         cells: what the comparison found, by arm.
     """
+    methods = [config.distill_by(arm) for arm in config.evaluate.arms if arm in METHODS]
+    sides = sum(1 / divisor**2 for divisor in {1, *(one.coarse for one in methods)})  # a pool for each side
     experts = config.experts
     counts = {
-        "expert step": float(experts.count * experts.epochs * math.ceil(training_images / experts.batch_size)),
+        "expert step": experts.count * experts.epochs * math.ceil(training_images / experts.batch_size) * sides,
         "trajectory step": 0.0,
         "snapshot step": 0.0,
         "kernel step": 0.0,
         "network step, batch 64": 0.0,
         "network step, batch 16": 0.0,
     }
-    for method in (arm for arm in config.evaluate.arms if arm in METHODS):
-        settings = config.distill_by(method)
+    for settings in methods:
         coarse = settings.coarse_steps / settings.coarse**2 if settings.coarse > 1 else 0.0
         counts[_KINDS[settings.objective]] += settings.outer_steps + coarse
     for name, run in cells.items():
@@ -96,6 +100,24 @@ def _tried(config: RunConfig, name: str, run: ArmRun, training_images: int) -> l
     return [adaptive] * options if name == "packed" else [small] * min(4, options) + [adaptive] * max(0, options - 4)
 
 
+def first_good(folder: RunFolder, config: RunConfig, method: str, wanted: float) -> dict[str, Any]:
+    """Return when a method's set first scored `wanted` on validation: outer steps at full side, seconds of them all.
+
+    Seconds are the sum of the outer steps, those at the coarse side and their scores included; None where no score was
+    that good, with the best one.
+    """
+    before = folder.distill(method) / "coarse" / "history.json"
+    entries = [read_json(before)["entries"] if before.is_file() else [], []]
+    entries[1] = read_json(folder.distill(method) / "history.json")["entries"]
+    spent, best = math.fsum(entry["seconds"] for entry in entries[0]), 0.0
+    for step, entry in enumerate(entries[1], start=1):
+        spent += entry["seconds"]
+        best = max(best, entry.get("score", 0.0))
+        if best >= wanted:
+            return {"step": step, "coarse_steps": len(entries[0]), "seconds": spent, "best": best}
+    return {"step": None, "coarse_steps": len(entries[0]), "seconds": spent, "best": best}
+
+
 def _median(step: Callable[[], None], repeats: int) -> float:
     step()
     taken = []
@@ -114,7 +136,11 @@ def plain_seconds(config: RunConfig, repeats: int) -> dict[str, float]:
     kinds = {
         "expert step": training_step(*size, config.experts.batch_size, adaptive=False),
         "trajectory step": trajectory_step(
-            *size, ipc=ipc, tiles=tiles, inner_steps=config.distill.inner_steps, batch=config.distill.batch_size
+            *size,
+            ipc=ipc,
+            tiles=tiles,
+            inner_steps=config.distill.inner_steps,
+            batch=config.distill.batch_size or 3 * ipc * tiles**2 or 3 * ipc * tiles**2,
         ),
         "snapshot step": snapshot_step(*size, ipc=ipc, tiles=tiles),
         "kernel step": kernel_step(*size, ipc=ipc, tiles=tiles, real_batch=config.distill.real_batch),
@@ -138,7 +164,10 @@ def compare(run: Path, data: Path, threads: int, repeats: int) -> dict[str, Any]
     """Return times and counts of a finished run and of the script."""
     folder = RunFolder.open(run)
     config = load_config(folder.config_file)
-    cells = {file.name.split("-")[0]: ArmRun.load(file) for file in sorted((folder.evaluate / "cells").glob("*"))}
+    network = config.evaluate.architectures[0]
+    cells = {
+        arm: ArmRun.load(folder.evaluate / "cells" / f"{arm}-{network}.safetensors") for arm in config.evaluate.arms
+    }
     by_class = read_json(folder.record_file)["stages"]["ingest"]["images"]["train"]
     training_images = sum(by_class.values())
     torch.set_num_threads(threads)
@@ -152,10 +181,13 @@ def compare(run: Path, data: Path, threads: int, repeats: int) -> dict[str, Any]
         for name in counts
     ]
     ours, plain = stage_seconds(folder.events_file), math.fsum(row["seconds"] for row in rows)
+    wanted = _SHARE * cells["full"].val_score
+    good = {arm: first_good(folder, config, arm, wanted) for arm in config.evaluate.arms if arm in METHODS}
     return {
         "run": {"stages": ours, "seconds": math.fsum(ours.values())},
         "script": {"rows": rows, "seconds": plain},
         "ratio": math.fsum(ours.values()) / plain,
+        "good": {"wanted": wanted, "share": _SHARE, "methods": good},
         "threads": threads,
         "hardware": hardware(),
         "versions": versions(),
@@ -173,6 +205,16 @@ def table(found: Mapping[str, Any]) -> str:
     lines += [f"| {stage} | {seconds / 60:.1f} |" for stage, seconds in found["run"]["stages"].items()]
     run, script = found["run"]["seconds"] / 60, found["script"]["seconds"] / 60
     lines += ["", f"Run {run:.1f} minutes, script {script:.1f}: {found['ratio']:.2f}x."]
+    good = found["good"]
+    lines += [
+        "",
+        f"| method | first score of {good['wanted']:.3f} at step | seconds of distillation | best |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {method} | {'never' if one['step'] is None else one['step']} | {one['seconds']:.0f} | {one['best']:.3f} |"
+        for method, one in good["methods"].items()
+    ]
     return "\n".join(lines)
 
 

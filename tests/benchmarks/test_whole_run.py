@@ -98,7 +98,7 @@ def test_steps_are_counted_as_the_preset_takes_them() -> None:
     small = config.evaluate.small_set_training
     cells = {"packed": _cell("packed", 6, adaptive), "random": _cell("random", 7, small)}
     counts = step_counts(config, 650, cells)
-    assert counts["expert step"] == 10 * 16 * 11
+    assert counts["expert step"] == 10 * 16 * 11 * (1 + 1 / 4)
     assert counts["trajectory step"] == 120 + 120
     assert counts["snapshot step"] == 150 + 400 / 4
     assert counts["kernel step"] == 50 + 500 / 4
