@@ -49,7 +49,7 @@ def working(
         folder: an existing run folder.
         stop: where requests to stop arrive.
         progress: draw bars on stderr.
-        command: `medidistill` and the sub-command at work, for the status and for a new record.
+        command: `medidistill` and the sub-command at work, by a space or a dot, for the status and for a new record.
         sinks: where else the progress goes.
         ranks: the processes that do this work together, each in a block of its own. The first one holds the lock,
             writes and tells how it goes; where one fails, all do.
@@ -68,7 +68,7 @@ def working(
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
         record.config = as_dict(config)
         stop = stop or GracefulShutdown()
-        name = "".join(command.split()[1:2])
+        name = "".join(command.replace(".", " ", 1).split()[1:2])
         journal = Journal(folder, name, stage_names(config), sinks, silent=not ranks.writes)
         journal.begin(tuple(record.stages))
         try:

@@ -151,6 +151,21 @@ def test_run_is_started_stopped_and_resumed(runs, made, open_page, text_of):
     wait(lambda: view.run_state(places, path).state == "stopped")
 
 
+def test_an_audit_that_is_stopped_as_it_begins_leaves_the_run_finished(runs, finished):
+    view, places = runs
+    view.start_audit(places, finished, "quick")
+
+    def begun() -> bool:
+        status = json.loads((finished / "status.json").read_text())
+        return status["command"] == "audit" and status["state"] == "running"
+
+    wait(begun)
+    view.stop_run(places, finished)
+    wait(lambda: view.run_state(places, finished).state != "running")
+    assert json.loads((finished / "status.json").read_text())["state"] == "stopped"
+    assert view.run_state(places, finished).state == "completed"
+
+
 @pytest.mark.slow
 def test_bundle_that_the_gate_lets_pass_is_released(runs, finished, open_page, text_of):
     view, places = runs

@@ -157,6 +157,13 @@ def test_a_result_that_changed_is_made_again_and_said(finished, name, old, new):
     assert [event["file"] for event in events if event["event"] == "file_changed"] == [name]
 
 
+@pytest.mark.parametrize("command", [["export"], ["report"], ["evaluate"], ["audit", "--estimate"]])
+def test_every_command_names_itself_in_the_status(finished, command):
+    place = [str(finished)] if command[0] == "audit" else ["--output", str(finished)]
+    assert main([*command, *place, "--quiet"]) == 0
+    assert json.loads((finished / "status.json").read_text())["command"] == command[0]
+
+
 @pytest.mark.parametrize("name", ["record.json", "provenance.json"])
 def test_a_record_that_changed_is_refused_by_name(finished, name, capsys):
     file = finished / name

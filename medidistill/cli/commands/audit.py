@@ -47,7 +47,7 @@ def _audit(arguments: Namespace, stop: GracefulShutdown) -> None:
     if arguments.workers < 0:
         raise ConfigError(f"--workers {arguments.workers}: must be >= 0")
     folder = RunFolder.open(arguments.output)
-    with working(folder, stop=stop, progress=not arguments.quiet) as work:
+    with working(folder, stop=stop, progress=not arguments.quiet, command=f"medidistill {arguments.command}") as work:
         document = audit(work, arguments.profile, workers=arguments.workers, estimate=arguments.estimate)
         if isinstance(document, AuditEstimate):
             print("\n".join(document.release_check))

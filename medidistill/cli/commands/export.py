@@ -43,5 +43,6 @@ def _export(arguments: Namespace, stop: GracefulShutdown) -> None:
     if (arguments.override or arguments.reason or arguments.by) and not arguments.release:
         raise ConfigError("--override, --reason and --by: need --release; nothing is judged without it")
     overrides = [Override(rule, arguments.reason, arguments.by) for rule in arguments.override]
-    with working(RunFolder.open(arguments.output, option="--output"), stop=stop, progress=not arguments.quiet) as work:
+    folder, command = RunFolder.open(arguments.output, option="--output"), f"medidistill {arguments.command}"
+    with working(folder, stop=stop, progress=not arguments.quiet, command=command) as work:
         print(export(work, wanted=arguments.release, overrides=overrides))
