@@ -1,18 +1,22 @@
-"""Which weights on parameters help trajectory matching: a screen of all of them at equal outer steps.
+"""Which importance weights help: a screen of all of them at equal outer steps.
 
     python -m benchmarks.weight_trial run --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-trial
     python -m benchmarks.weight_trial collect --work work/weight-trial
+
+`--family parameters` weighs network parameters in trajectory matching, `--family features` the features whose class
+means snapshot matching compares (give it a work folder of its own).
 
 A cell is one set: pool of experts x images per class x weighting x seed, and one JSON file. `run` goes on with the
 cells that are missing; `--shard i/n` takes each n-th of them. Cells of one pool, number of images and seed share the
 start of the images, the segments and the networks that score them, so that a difference is of the weighting. The set of
 the last outer step is scored as it is, by the mean balanced accuracy on *validation* of fresh networks, trained by two
-fixed recipes: `adaptive` (AdamW, the primary one) and `own` (SGD at the learned alpha). The test split is not read.
+fixed recipes: `adaptive` (AdamW, the primary one) and, where alpha is learned, `own` (SGD at alpha). The test split is
+not read.
 
-`collect` writes benchmarks/results/weight_trial.json: for each weighting and number of images the mean over pairs of
-pool and seed, its difference from `mtt` with Student's interval over those pairs, and p values after Holm's correction
-over all weightings at that number of images. A set that diverged counts as chance; rows that lose are kept. What is
-done with it: docs/weight-trial.md.
+`collect` writes benchmarks/results/weight_trial.json (`weight_trial_features.json`): for each weighting and number of
+images the mean over pairs of pool and seed, its difference from no weights (`mtt`, `snapshots`) with Student's interval
+over those pairs, and p values after Holm's correction over all weightings at that number of images. A set that diverged
+counts as chance; rows that lose are kept. What is done with it: docs/weight-trial.md.
 """
 
 from __future__ import annotations
@@ -43,8 +47,7 @@ from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 
 HERE = Path(__file__).parent
-CONFIG, RESULT = HERE / "weight_trial.yaml", HERE / "results" / "weight_trial.json"
-BASE = "mtt"
+CONFIG = HERE / "weight_trial.yaml"
 PRIMARY = "adaptive"
 CHANCE = 1 / 3  # balanced accuracy of a set that diverged, for three classes
 
@@ -54,8 +57,8 @@ def _w(**settings: object) -> ReadOnlyJsonObject:
 
 
 _OFF: ReadOnlyJsonObject = {"importance": {"enabled": False}}
-WEIGHTINGS: Mapping[str, ReadOnlyJsonObject] = {
-    BASE: _OFF,
+_PARAMETERS: Mapping[str, ReadOnlyJsonObject] = {
+    "mtt": _OFF,
     # controls: the spread of learned weights without their places
     "random": _w(kind="random"),
     "shuffled": _w(kind="shuffled"),
@@ -77,6 +80,47 @@ WEIGHTINGS: Mapping[str, ReadOnlyJsonObject] = {
     # other targets at w = 1
     "mean_target": {**_OFF, "target": "mean_continuation"},
     "line_target": {**_OFF, "target": "line"},
+}
+_SNAPSHOTS: ReadOnlyJsonObject = {
+    **_OFF,
+    "objective": "snapshots",
+    "factor": 4,
+    "init_std": 0.5,
+    "lr_schedule": "cosine",
+    "expert_labels": True,
+    "outer_steps": 400,
+    "augment": {"shift": 0.05, "scale": 0.1, "rotate": 5, "brightness": 0.1, "contrast": 0.1},
+}
+_FEATURES: Mapping[str, ReadOnlyJsonObject] = {
+    "snapshots": _SNAPSHOTS,
+    "inverse_variance": {**_SNAPSHOTS, "feature_weights": "inverse_variance"},
+    "fisher_ratio": {**_SNAPSHOTS, "feature_weights": "fisher_ratio"},
+    "ascend": {**_SNAPSHOTS, "feature_weights": "ascend"},
+    "descend": {**_SNAPSHOTS, "feature_weights": "descend"},
+    # controls: the same weights at other features
+    "fisher_ratio_shuffled": {**_SNAPSHOTS, "feature_weights": "fisher_ratio", "feature_shuffle": True},
+    "ascend_shuffled": {**_SNAPSHOTS, "feature_weights": "ascend", "feature_shuffle": True},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Weightings that are compared with each other.
+
+    Args:
+        base: the one without weights.
+        weightings: settings of `distill` by name.
+        result: file of the result.
+    """
+
+    base: str
+    weightings: Mapping[str, ReadOnlyJsonObject]
+    result: Path
+
+
+FAMILIES: Mapping[str, Family] = {
+    "parameters": Family("mtt", _PARAMETERS, HERE / "results" / "weight_trial.json"),
+    "features": Family("snapshots", _FEATURES, HERE / "results" / "weight_trial_features.json"),
 }
 
 
@@ -108,10 +152,11 @@ class Trial:
         config: experts, distillation, networks and recipes that all cells share.
         data: images; training and validation are used.
         work: folder of experts and cells.
+        family: what is compared.
     """
 
-    def __init__(self, config: RunConfig, data: PreparedData, work: Path) -> None:
-        self.config, self.data, self.work = config, data, work
+    def __init__(self, config: RunConfig, data: PreparedData, work: Path, family: Family) -> None:
+        self.config, self.data, self.work, self.family = config, data, work, family
         self.real = data.training_tensors()
         self.validation = data.normalisation.apply(data.val.images)
 
@@ -133,7 +178,7 @@ class Trial:
             found: dict[str, Any] = read_json(file)
             return found
         settings = with_settings(self.config.distill, {"ipc": cell.ipc, "validate_every": 0})
-        settings = with_settings(settings, WEIGHTINGS[cell.weighting])
+        settings = with_settings(settings, self.family.weightings[cell.weighting])
         problem = DistillProblem(
             self.experts(cell.pool),
             class_names=self.data.train.class_names,
@@ -150,16 +195,19 @@ class Trial:
                 "loss": result.history[-1]["loss"],
                 "alpha": result.distilled.alpha,
                 "seconds": sum(float(entry["seconds"]) for entry in result.history),
-                "validation": self._scores(result.distilled, cell.seed),
+                "validation": self._scores(result.distilled, cell.seed, own=settings.learns_alpha),
             }
         write_json(file, found)
         return found
 
-    def _scores(self, distilled: DistilledSet, seed: int) -> dict[str, list[float | None]]:
+    def _scores(self, distilled: DistilledSet, seed: int, *, own: bool) -> dict[str, list[float | None]]:
         """Return the balanced accuracy on validation of every network, by recipe; None where they diverged."""
         rules = self.config.evaluate
-        own = dataclasses.replace(rules.small_set_training, lr=distilled.alpha, momentum=0.0, schedule="constant")
-        recipes = {"own": own, PRIMARY: rules.adaptive.plain_training()}
+        recipes = {PRIMARY: rules.adaptive.plain_training()}
+        if own:
+            recipes["own"] = dataclasses.replace(
+                rules.small_set_training, lr=distilled.alpha, momentum=0.0, schedule="constant"
+            )
         found: dict[str, list[float | None]] = {}
         for name, training in recipes.items():
             try:
@@ -179,11 +227,14 @@ class Trial:
         return found
 
 
-def differences(found: Sequence[Mapping[str, Any]], recipe: str = PRIMARY) -> list[dict[str, Any]]:
+def differences(
+    found: Sequence[Mapping[str, Any]], recipe: str = PRIMARY, family: Family = FAMILIES["parameters"]
+) -> list[dict[str, Any]]:
     """Return a row for each weighting and number of images.
 
     Args:
         found: cells.
+        family: what was compared.
         recipe: training whose scores count.
     """
     scores: dict[tuple[int, str], dict[int, float]] = defaultdict(dict)
@@ -195,9 +246,9 @@ def differences(found: Sequence[Mapping[str, Any]], recipe: str = PRIMARY) -> li
         scores[key][1000 * cell["pool"] + cell["seed"]] = CHANCE if diverged else float(np.mean(values))
     rows: list[dict[str, Any]] = []
     for ipc in sorted({key[0] for key in scores}):
-        family = []
-        for weighting in WEIGHTINGS:
-            own, base = scores.get((ipc, weighting), {}), scores.get((ipc, BASE), {})
+        compared = []
+        for weighting in family.weightings:
+            own, base = scores.get((ipc, weighting), {}), scores.get((ipc, family.base), {})
             if not own:
                 continue
             row: dict[str, Any] = {
@@ -206,29 +257,29 @@ def differences(found: Sequence[Mapping[str, Any]], recipe: str = PRIMARY) -> li
                 "pairs": len(own.keys() & base.keys()),
                 "diverged": lost[ipc, weighting],
                 "mean": float(np.mean(list(own.values()))),
-                "minus_mtt": None if weighting == BASE else paired(own, base),
+                "minus_base": None if weighting == family.base else paired(own, base),
             }
             pools = sorted({key // 1000 for key in own.keys() & base.keys()})
             row["by_pool"] = [
                 float(np.mean([own[key] - base[key] for key in own.keys() & base.keys() if key // 1000 == pool]))
                 for pool in pools
             ]
-            family.append(row)
-        compared = [row for row in family if row["minus_mtt"] is not None]
-        for row, p in zip(compared, holm([row["minus_mtt"]["p"] for row in compared]), strict=True):
+            compared.append(row)
+        rivals = [row for row in compared if row["minus_base"] is not None]
+        for row, p in zip(rivals, holm([row["minus_base"]["p"] for row in rivals]), strict=True):
             row["adjusted"] = p
-        rows += family
+        rows += compared
     return rows
 
 
 def table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of a result."""
     lines = [
-        "| images per class | weighting | pairs | balanced accuracy | minus `mtt` (95 %) | p, Holm |",
+        f"| images per class | weighting | pairs | balanced accuracy | minus `{result['base']}` (95 %) | p, Holm |",
         "|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
-        gap = row["minus_mtt"]
+        gap = row["minus_base"]
         ends = "" if gap is None or gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
         minus = "" if gap is None else f"{gap['estimate']:+.3f}{ends}"
         p = "" if row.get("adjusted") is None else f"{row['adjusted']:.2f}"
@@ -236,16 +287,19 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def collect(work: Path, config: RunConfig) -> dict[str, Any]:
+def collect(work: Path, config: RunConfig, name: str) -> dict[str, Any]:
     """Return what the finished cells say."""
-    found = [read_json(file) for file in sorted((work / "cells").glob("*.json"))]
+    found, family = [read_json(file) for file in sorted((work / "cells").glob("*.json"))], FAMILIES[name]
+    own = [cell for cell in found if "own" in cell.get("validation", {"own": []})]
+    command = ["python", "-m", "benchmarks.weight_trial", "collect", "--family", name, "--work", "WORK"]
     return {
-        "rows": differences(found),
-        "rows_own_recipe": differences(found, "own"),
+        "base": family.base,
+        "rows": differences(found, family=family),
+        "rows_own_recipe": differences(own, "own", family),
         "cells": found,
         "config": as_dict(config),
-        "weightings": {name: dict(settings) for name, settings in WEIGHTINGS.items()},
-        "command": shlex.join(["python", "-m", "benchmarks.weight_trial", "collect", "--work", "WORK"]),
+        "weightings": {weighting: dict(settings) for weighting, settings in family.weightings.items()},
+        "command": shlex.join(command),
         "hardware": hardware(),
         "versions": versions(),
     }
@@ -260,14 +314,15 @@ def main() -> None:
     parser.add_argument("--pools", type=int, default=2)
     parser.add_argument("--ipc", default="1,5,10", help="images per class, by commas")
     parser.add_argument("--seeds", default="0-7", help="first and last seed")
-    parser.add_argument("--weightings", default=",".join(WEIGHTINGS), help="by commas")
+    parser.add_argument("--family", choices=tuple(FAMILIES), default="parameters", help="what the weights are on")
+    parser.add_argument("--weightings", default="", help="by commas (default: all of the family)")
     parser.add_argument("--shard", default="0/1", help="i/n: take each n-th cell, from the i-th")
     options = parser.parse_args()
     raise_malloc_thresholds()
-    config = load_config(CONFIG)
+    config, family = load_config(CONFIG), FAMILIES[options.family]
     if options.command == "collect":
-        result = collect(options.work, config)
-        write_json(RESULT, result)
+        result = collect(options.work, config, options.family)
+        write_json(family.result, result)
         print(table(result))
         return
     if options.data is None:
@@ -277,11 +332,11 @@ def main() -> None:
     wanted = cells(
         options.pools,
         [int(one) for one in options.ipc.split(",")],
-        options.weightings.split(","),
+        options.weightings.split(",") if options.weightings else tuple(family.weightings),
         range(first, last + 1),
     )
     index, count = map(int, options.shard.split("/"))
-    trial = Trial(config, data, options.work)
+    trial = Trial(config, data, options.work, family)
     for cell in itertools.islice(wanted, index, None, count):
         found = trial.run(cell)
         print(cell.name, found["status"], found.get("validation", {}).get(PRIMARY), flush=True)

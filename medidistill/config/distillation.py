@@ -138,6 +138,23 @@ class DistillConfig(Validated):
         Range(0.0, 1e3),
         Help("snapshots: weight of the distance of the features' standard deviations within a class"),
     ] = 0.0
+    feature_weights: Annotated[
+        Literal["off", "inverse_variance", "fisher_ratio", "ascend", "descend"],
+        Help(
+            "snapshots: weights on the features whose class means are matched, within importance.w_min and w_max. "
+            "inverse_variance: frozen, high where a feature varies little within a class; fisher_ratio: frozen, high "
+            "where it also differs between classes; ascend, descend: learned, towards features that are hard to match "
+            "or away from them"
+        ),
+        ADDED_LATER,
+    ] = "off"
+    feature_shuffle: Annotated[
+        bool, Help("feature_weights: let each weight act on another feature, a control"), ADDED_LATER
+    ] = False
+    feature_lr: Annotated[float, Range(0.0, 1e3), Help("feature_weights: rate of learned log w"), ADDED_LATER] = 0.1
+    feature_floor: Annotated[
+        float, Range(1e-9, 1e9), Help("feature_weights: added to variances, in units of their mean"), ADDED_LATER
+    ] = 0.1
     match_batch: Annotated[int, Range(0, 100_000), Help("snapshots: images of each class in an outer step; 0: all")] = 0
     pool_networks: Annotated[int, Range(1, 1000), Help("kernel: networks trained on the set at the same time")] = 10
     pool_steps: Annotated[
@@ -243,6 +260,11 @@ class DistillConfig(Validated):
         if 0 < self.line_epochs < self.expert_epochs:
             raise ConfigError(
                 f"DistillConfig.line_epochs={self.line_epochs}: must be 0 or >= expert_epochs={self.expert_epochs}"
+            )
+        if self.feature_shuffle and self.feature_weights == "off":
+            raise ConfigError(
+                "DistillConfig.feature_shuffle=True with feature_weights='off': there are no weights to shuffle; set "
+                "feature_weights"
             )
         if self.label_init == "expert" and not self.soft_labels:
             raise ConfigError("DistillConfig.label_init='expert': hard labels have no start; use soft_labels=true")

@@ -31,10 +31,42 @@ from medidistill.config import ImportanceConfig
 from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout
 
-__all__ = ["ImportanceWeights"]
+__all__ = ["ImportanceWeights", "with_unit_mean_square"]
 
 _LARGEST_STEP = 1.0  # |change of s| in one outer step: a factor e
 _TOLERANCE, _BISECTION_STEPS = 1e-12, 60
+
+
+def with_unit_mean_square(log_w: Tensor, share: Tensor, low: float, high: float) -> Tensor:
+    """Rescale w to c * w, cut to [low, high], with the one c that gives a mean of w^2 of 1.
+
+    The mean grows with c from low^2 <= 1 to high^2 >= 1, so bisection finds it. Cutting and rescaling in turn would
+    not: it levels what lies at a bound with what lies near it.
+
+    Args:
+        log_w: (G,) float64.
+        share: (G,) float64, what each counts in the mean; their sum is 1.
+        low: smallest w, <= 1.
+        high: largest w, >= 1.
+
+    Returns:
+        (G,) float64, the logarithm of the rescaled weights.
+    """
+    log_low, log_high = math.log(low), math.log(high)
+
+    def cut(shift: float) -> Tensor:
+        return (log_w + shift).clamp(log_low, log_high)
+
+    def excess(shift: float) -> float:
+        return float((share * torch.exp(2 * cut(shift))).sum()) - 1
+
+    shift = -0.5 * math.log(float((share * torch.exp(2 * log_w)).sum()))
+    if abs(excess(shift)) > _TOLERANCE:  # a bound is reached
+        below, above = log_low - float(log_w.max()), log_high - float(log_w.min())
+        for _ in range(_BISECTION_STEPS):
+            shift = (below + above) / 2
+            below, above = (shift, above) if excess(shift) < 0 else (below, shift)
+    return cut(shift)
 
 
 class ImportanceWeights:
@@ -122,28 +154,9 @@ class ImportanceWeights:
         return step - square * (across * step).sum() / (across * square).sum()
 
     def _project(self, active: Tensor) -> None:
-        """Rescale w to c * w, cut to [w_min, w_max], with the one c that gives mean(w^2) = 1.
-
-        The mean grows with c from w_min^2 <= 1 to w_max^2 >= 1, so bisection finds it. Cutting and rescaling in
-        turn would not: it levels what lies at a bound with what lies near it.
-        """
-        low, high = self.config.w_min, self.config.w_max
-        log_w, share = self.s[active], self.count[active] / self.count.sum()
-        log_low, log_high = math.log(low), math.log(high)
-
-        def cut(shift: float) -> Tensor:
-            return (log_w + shift).clamp(log_low, log_high)
-
-        def excess(shift: float) -> float:
-            return float((share * torch.exp(2 * cut(shift))).sum()) - 1
-
-        shift = -0.5 * math.log(float((share * torch.exp(2 * log_w)).sum()))
-        if abs(excess(shift)) > _TOLERANCE:  # a bound is reached
-            below, above = log_low - float(log_w.max()), log_high - float(log_w.min())
-            for _ in range(_BISECTION_STEPS):
-                shift = (below + above) / 2
-                below, above = (shift, above) if excess(shift) < 0 else (below, shift)
-        self.s[active] = cut(shift)
+        """Restore mean(w^2) = 1 over the moving elements, with w in [w_min, w_max]."""
+        share = self.count[active] / self.count.sum()
+        self.s[active] = with_unit_mean_square(self.s[active], share, self.config.w_min, self.config.w_max)
 
     def effective_share(self) -> float:
         """Return (sum w^2)^2 / sum w^4 over moving elements, as a share of their number: 1 when all are equal."""

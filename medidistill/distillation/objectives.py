@@ -16,6 +16,7 @@ from torch import Tensor
 from medidistill.config import DistillConfig
 from medidistill.distillation.continuations import Continuations
 from medidistill.distillation.distribution_matching import DistributionMatching
+from medidistill.distillation.feature_weights import WeightedSnapshotMatching
 from medidistill.distillation.gradient_matching import GradientMatching
 from medidistill.distillation.hypergradient import half_of_each_class
 from medidistill.distillation.kernel_regression import KernelRegression
@@ -112,7 +113,8 @@ def _distribution(given: ObjectiveInputs) -> Objective:
 
 
 def _snapshots(given: ObjectiveInputs) -> Objective:
-    return SnapshotMatching(given.experts, given.config, given.images, given.seed, given.device, compile=given.compile)
+    kind = SnapshotMatching if given.config.feature_weights == "off" else WeightedSnapshotMatching
+    return kind(given.experts, given.config, given.images, given.seed, given.device, compile=given.compile)
 
 
 def _kernel(given: ObjectiveInputs) -> Objective:

@@ -137,16 +137,49 @@ class SnapshotMatching:
         inverse_scale: Tensor,
         targets: Tensor,
     ) -> Tensor:
+        return self._parts(images, theta, later, mean, deviation, inverse_scale, targets)[0]
+
+    def _parts(
+        self,
+        images: Tensor,
+        theta: Tensor,
+        later: Tensor,
+        mean: Tensor,
+        deviation: Tensor,
+        inverse_scale: Tensor,
+        targets: Tensor,
+        square: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss, with the features' squares weighted by `square`, and the (F,) squared gaps of their means.
+
+        The gaps are averaged over classes and not weighted.
+        """
         found = self.features(theta, images)[0].view(self.classes, -1, mean.shape[1])
-        distance = (found.mean(1) - mean).square().sum(1).mean()
+        gaps = (found.mean(1) - mean).square()
+        distance = (gaps if square is None else gaps * square).sum(1).mean()
         if self.config.spread_weight:
-            spread = (found.var(1, correction=0) + _FLOOR).sqrt()
-            distance = distance + self.config.spread_weight * (spread - deviation).square().sum(1).mean()
+            spread = ((found.var(1, correction=0) + _FLOOR).sqrt() - deviation).square()
+            spread = spread if square is None else spread * square
+            distance = distance + self.config.spread_weight * spread.sum(1).mean()
         loss = distance * inverse_scale
         if self.config.class_weight:
             logits = self.features(later, images)[1]
             loss = loss - self.config.class_weight * (targets * F.log_softmax(logits, dim=1)).sum(1).mean()
-        return loss
+        return loss, gaps.mean(0)
+
+    def _gradient_at(
+        self,
+        snapshot: tuple[int, int],
+        images: Tensor,
+        theta: Tensor,
+        later: Tensor,
+        real: ClassStatistics,
+        targets: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradient by the images, and the loss, at `snapshot` (expert, epoch) and a later one."""
+        given = (images, theta, later, real.mean, real.deviation, real.inverse_scale, targets)
+        gradient, loss = self.gradient(*given)
+        return gradient, loss
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
         """Return loss and gradients at one drawn pair of snapshots."""
@@ -160,13 +193,12 @@ class SnapshotMatching:
         with torch.enable_grad():
             pixels = state.images[index].detach().requires_grad_()
             augmented = augment(pixels, config.augment, parameters)
-        by_augmented, loss = self.gradient(
+        by_augmented, loss = self._gradient_at(
+            (expert, epoch),
             augmented.detach(),
             self.experts.members[expert].snapshot(epoch).to(self.device),
             self.experts.members[other].snapshot(after).to(self.device),
-            real.mean,
-            real.deviation,
-            real.inverse_scale,
+            real,
             state.targets()[index].detach(),
         )
         (by_pixels,) = torch.autograd.grad(augmented, pixels, by_augmented)

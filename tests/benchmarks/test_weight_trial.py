@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import weight_trial
-from benchmarks.weight_trial import WEIGHTINGS, Cell, Trial, cells, differences, table
+from benchmarks.weight_trial import FAMILIES, Cell, Trial, cells, differences, table
 from medidistill.config import DistillConfig, with_settings
 from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.pipeline import load_config
@@ -28,8 +28,8 @@ def test_differences_are_taken_pair_by_pair() -> None:
     found += [made("line_target", 0.7, 0), made("drop_12", None, 0)]
     rows = {row["weighting"]: row for row in differences(found)}
     assert list(rows) == ["mtt", "random", "drop_12", "line_target"]
-    assert rows["mtt"]["minus_mtt"] is None
-    gap = rows["random"]["minus_mtt"]
+    assert rows["mtt"]["minus_base"] is None
+    gap = rows["random"]["minus_base"]
     assert (rows["random"]["pairs"], gap["estimate"]) == (4, pytest.approx(0.05))
     # four differences of sd 0.0163299: t(3) = 3.18245 gives 0.025985
     assert (gap["low"], gap["high"]) == (
@@ -37,7 +37,7 @@ def test_differences_are_taken_pair_by_pair() -> None:
         pytest.approx(0.05 + 0.025985, abs=1e-5),
     )
     assert rows["random"]["by_pool"] == [pytest.approx(0.04), pytest.approx(0.06)]
-    assert rows["line_target"]["minus_mtt"]["low"] is None  # one pair has no interval
+    assert rows["line_target"]["minus_base"]["low"] is None  # one pair has no interval
     assert (rows["drop_12"]["diverged"], rows["drop_12"]["mean"]) == (1, pytest.approx(1 / 3))
 
 
@@ -49,16 +49,19 @@ def test_p_values_are_corrected_over_all_weightings_of_a_number_of_images() -> N
     found = [made("mtt", 0.5, seed) for seed in range(5)]
     for weighting, gap in (("random", 0.02), ("shuffled", 0.0), ("drop_25", 0.04)):
         found += [made(weighting, 0.5 + gap + noise[seed], seed) for seed in range(5)]
-    rows = {row["weighting"]: row for row in differences(found) if row["minus_mtt"]}
-    ordered = sorted(rows.values(), key=lambda row: row["minus_mtt"]["p"])
+    rows = {row["weighting"]: row for row in differences(found) if row["minus_base"]}
+    ordered = sorted(rows.values(), key=lambda row: row["minus_base"]["p"])
     assert ordered[0]["weighting"] == "drop_25"
     for factor, row in zip((3, 2, 1), ordered, strict=True):
-        assert row["adjusted"] == pytest.approx(min(1.0, factor * row["minus_mtt"]["p"]), rel=1e-6)
-    assert "| 1 | drop_25 | 5 | 0.540 | +0.040 [" in table({"rows": differences(found)})
+        assert row["adjusted"] == pytest.approx(min(1.0, factor * row["minus_base"]["p"]), rel=1e-6)
+    assert "| 1 | drop_25 | 5 | 0.540 | +0.040 [" in table({"base": "mtt", "rows": differences(found)})
 
 
 def test_every_weighting_is_a_setting_and_no_two_are_alike() -> None:
-    assert len({with_settings(DistillConfig(), settings) for settings in WEIGHTINGS.values()}) == len(WEIGHTINGS)
+    for family in FAMILIES.values():
+        settings = {with_settings(DistillConfig(), one) for one in family.weightings.values()}
+        assert len(settings) == len(family.weightings)
+        assert family.base in family.weightings
 
 
 def test_cells_of_one_seed_stand_together() -> None:
@@ -68,7 +71,7 @@ def test_cells_of_one_seed_stand_together() -> None:
     assert len({dataclasses.replace(cell, weighting="") for cell in found[:2]}) == 1
 
 
-def test_a_cell_is_made_once_and_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_trial(folder: Path, family: str) -> Trial:
     overrides = ["ingest.image_size=16", "network.width=4", "network.depth=2", "experts.count=2", "experts.epochs=5"]
     overrides += ["experts.batch_size=8", "distill.outer_steps=2", "distill.inner_steps=2", "distill.compile=off"]
     overrides += ["evaluate.num_networks=1", "evaluate.adaptive.steps=2", "evaluate.small_set_training.steps=2"]
@@ -76,7 +79,11 @@ def test_a_cell_is_made_once_and_paired(tmp_path: Path, monkeypatch: pytest.Monk
     images = (torch.rand(24, 1, 16, 16, generator=stream(0)) + labels.view(-1, 1, 1, 1)) / 4
     part = LabelledImages(images, labels, ("a", "b", "c"), tuple(str(i) for i in range(24)))
     data = PreparedData(part, part, part, Normalisation(), "made up")
-    trial = Trial(load_config(weight_trial.CONFIG, overrides), data, tmp_path)
+    return Trial(load_config(weight_trial.CONFIG, overrides), data, folder, FAMILIES[family])
+
+
+def test_a_cell_is_made_once_and_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = small_trial(tmp_path, "parameters")
     found = {name: trial.run(Cell(0, 1, name, 3)) for name in ("mtt", "random", "mean_target", "inverse_variance")}
     for cell in found.values():
         assert cell["status"] == "completed"
@@ -85,5 +92,19 @@ def test_a_cell_is_made_once_and_paired(tmp_path: Path, monkeypatch: pytest.Monk
     assert len({cell["loss"] for cell in found.values()}) == 4
     monkeypatch.setattr(weight_trial, "distill", lambda *_: pytest.fail("distilled again"))
     assert trial.run(Cell(0, 1, "mtt", 3)) == found["mtt"]
-    result = weight_trial.collect(tmp_path, trial.config)
+    result = weight_trial.collect(tmp_path, trial.config, "parameters")
     assert {row["weighting"] for row in result["rows"]} == set(found)
+    assert len(result["rows_own_recipe"]) == 4
+
+
+def test_weights_on_features_are_compared_with_snapshots_by_one_recipe(tmp_path: Path) -> None:
+    trial = small_trial(tmp_path, "features")
+    steps = {"outer_steps": 20}  # until a learned weight acts: snapshots are visited again
+    short = {name: {**settings, **steps} for name, settings in trial.family.weightings.items()}
+    trial.family = dataclasses.replace(trial.family, weightings=short)
+    found = {name: trial.run(Cell(0, 1, name, 3)) for name in short}
+    assert len({cell["loss"] for cell in found.values()}) == len(short)
+    assert {recipe for cell in found.values() for recipe in cell["validation"]} == {"adaptive"}
+    result = weight_trial.collect(tmp_path, trial.config, "features")
+    assert {row["weighting"]: row["minus_base"] is None for row in result["rows"]}["snapshots"]
+    assert result["rows_own_recipe"] == []
