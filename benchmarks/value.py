@@ -287,6 +287,12 @@ def collect(works: Sequence[Path]) -> dict[str, Any]:
     }
 
 
+def kept(earlier: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups of both by side and number of stored images; a new one takes an earlier one's place."""
+    groups = {(group["side"], group["ipc"]): group for group in (*earlier, *new)}
+    return [groups[key] for key in sorted(groups)]
+
+
 def _span(value: Mapping[str, float], sign: str = "") -> str:
     return interval_text(Interval(value["estimate"], value["low"], value["high"]), 3, sign)
 
@@ -377,6 +383,9 @@ def main() -> None:
         nargs="+",
         help="folder of the cells, kept between calls; collect joins several",
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="collect: keep the groups of the earlier result that have no cell here"
+    )
     parser.add_argument("--side", type=int, default=64, help="pixels (default: 64)")
     parser.add_argument("--ipc", default="1,5,10", help="stored images a class (default: 1,5,10)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1 (default: 5)")
@@ -386,7 +395,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.stage == "collect":
-        write_json(RESULT, collect(options.work))
+        found = collect(options.work)
+        if options.keep:
+            found["groups"] = kept(read_json(RESULT)["groups"], found["groups"])
+        write_json(RESULT, found)
         print(table(read_json(RESULT)))
         return
     raise_malloc_thresholds()

@@ -24,6 +24,16 @@ TINY = [
 ]
 
 
+def test_groups_without_new_cells_are_kept_and_others_replaced():
+    earlier = [{"side": 64, "ipc": 1, "seeds": [0]}, {"side": 32, "ipc": 10, "seeds": [0]}]
+    found = value.kept(earlier, [{"side": 32, "ipc": 10, "seeds": [0, 1]}, {"side": 32, "ipc": 5, "seeds": [3]}])
+    assert [(group["side"], group["ipc"], group["seeds"]) for group in found] == [
+        (32, 5, [3]),
+        (32, 10, [0, 1]),
+        (64, 1, [0]),
+    ]
+
+
 @pytest.mark.slow
 def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     phantoms = tmp_path / "phantoms"
