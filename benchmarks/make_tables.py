@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import matching_limits_page, privacy_table, private_run, quick_audit, value
+from benchmarks import matching_limits_page, privacy_table, private_run, quick_audit, value, whole_run
 from benchmarks.benchmark_page import page
 from medidistill.files import read_json
 
@@ -167,9 +167,11 @@ def main() -> None:
     filled = fill(filled, "controls", controls_table(read_json(HERE / "results" / "privacy_controls.json")))
     filled = fill(filled, "private-run", private_run.table(read_json(private_run.RESULT)))
     filled = fill(filled, "quick-audit", quick_audit.table(read_json(quick_audit.RESULT)))
+    timed = read_json(whole_run.RESULT)
     worth, text = read_json(value.RESULT), VALUE.read_text(encoding="utf-8")
     new = fill(old, "value-short", value.short_table(worth))
     tables = fill(fill(text, "value", value.table(worth)), "value-bits", value.bits_table(worth))
+    filled_speed = fill(fill(speed, "meta-gradient", meta_gradient), "whole-run", whole_run.table(timed))
     limits, method = read_json(HERE / "results" / "matching_limits.json"), ALGORITHM.read_text(encoding="utf-8")
     filled_method = fill(method, "targets", matching_limits_page.targets_table(limits))
     filled_method = fill(filled_method, "reweighting", matching_limits_page.weights_table(limits))
@@ -178,7 +180,7 @@ def main() -> None:
         VALUE: (text, tables),
         README: (old, new),
         COVID: (covid, whole),
-        PERFORMANCE: (speed, fill(speed, "meta-gradient", meta_gradient)),
+        PERFORMANCE: (speed, filled_speed),
         PRIVACY: (privacy, filled),
         PAGE: (PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", page(HERE / "results")),
     }

@@ -59,6 +59,8 @@ def _w(**settings: object) -> ReadOnlyJsonObject:
 _OFF: ReadOnlyJsonObject = {"importance": {"enabled": False}}
 _PARAMETERS: Mapping[str, ReadOnlyJsonObject] = {
     "mtt": _OFF,
+    # four times the outer steps: about the time that `hypergradient` takes
+    "mtt_longer": {**_OFF, "outer_steps": 1200},
     # controls: the spread of learned weights without their places
     "random": _w(kind="random"),
     "shuffled": _w(kind="shuffled"),
