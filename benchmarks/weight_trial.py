@@ -77,6 +77,8 @@ _PARAMETERS: Mapping[str, ReadOnlyJsonObject] = {
     "prune_12": _w(kind="prune", prune_share=0.125),
     # the loss of real images at the student's end
     "hypergradient": _w(kind="hypergradient"),
+    # no trajectory: the images themselves on that loss
+    "real_loss": {**_OFF, "objective": "student_loss"},
     # what networks that were trained on agree on
     "inverse_variance": _w(kind="inverse_variance"),
     # other targets at w = 1
