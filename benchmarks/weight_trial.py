@@ -3,8 +3,9 @@
     python -m benchmarks.weight_trial run --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-trial
     python -m benchmarks.weight_trial collect --work work/weight-trial
 
-`--family parameters` weighs network parameters in trajectory matching, `--family features` the features whose class
-means snapshot matching compares (give it a work folder of its own).
+`--family parameters` weighs network parameters in trajectory matching from noise, `--family warm` in trajectory
+matching that begins with the packed set of snapshot matching and its labels, `--family features` the features whose
+class means snapshot matching compares. Each family needs a work folder of its own; experts may be linked.
 
 A cell is one set: pool of experts x images per class x weighting x seed, and one JSON file. `run` goes on with the
 cells that are missing; `--shard i/n` takes each n-th of them. Cells of one pool, number of images and seed share the
@@ -34,8 +35,8 @@ import numpy as np
 
 from benchmarks.matching_limits import prepared
 from benchmarks.paper_results import holm, paired
-from medidistill.config import RunConfig, as_dict, with_settings
-from medidistill.distillation import DistillProblem, DistillStatus, distill, train_experts
+from medidistill.config import DistillConfig, RunConfig, as_dict, with_settings
+from medidistill.distillation import DistillProblem, DistillResult, DistillStatus, distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import DivergedError
 from medidistill.evaluate import Arm, run_arm
@@ -105,6 +106,14 @@ _FEATURES: Mapping[str, ReadOnlyJsonObject] = {
     "fisher_ratio_shuffled": {**_SNAPSHOTS, "feature_weights": "fisher_ratio", "feature_shuffle": True},
     "ascend_shuffled": {**_SNAPSHOTS, "feature_weights": "ascend", "feature_shuffle": True},
 }
+_FROM_SNAPSHOTS: ReadOnlyJsonObject = {"factor": 4, "soft_labels": True, "start_from": "snapshots"}
+_WARM: Mapping[str, ReadOnlyJsonObject] = {
+    "snapshots": _SNAPSHOTS,
+    "mtt": {**_FROM_SNAPSHOTS, **_OFF},
+    "learned_ascend": {**_FROM_SNAPSHOTS, **_w(direction="ascend")},
+    "hypergradient": {**_FROM_SNAPSHOTS, **_w(kind="hypergradient")},
+    "real_loss": {**_FROM_SNAPSHOTS, **_OFF, "objective": "student_loss"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +133,7 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
     "parameters": Family("mtt", _PARAMETERS, HERE / "results" / "weight_trial.json"),
+    "warm": Family("snapshots", _WARM, HERE / "results" / "weight_trial_warm.json"),
     "features": Family("snapshots", _FEATURES, HERE / "results" / "weight_trial_features.json"),
 }
 
@@ -181,18 +191,7 @@ class Trial:
         if file.is_file():
             found: dict[str, Any] = read_json(file)
             return found
-        settings = with_settings(self.config.distill, {"ipc": cell.ipc, "validate_every": 0})
-        settings = with_settings(settings, self.family.weightings[cell.weighting])
-        problem = DistillProblem(
-            self.experts(cell.pool),
-            class_names=self.data.train.class_names,
-            normalisation=self.data.normalisation,
-            training=self.config.evaluate.small_set_training,
-            seed=cell.seed,
-            real=self.real if settings.requires_real else None,
-            expert_training=self.config.experts,
-        )
-        result = distill(problem, settings)
+        result, settings = self._distilled(cell)
         found = {**dataclasses.asdict(cell), "status": result.status.value}
         if result.status is DistillStatus.COMPLETED:
             found |= {
@@ -203,6 +202,36 @@ class Trial:
             }
         write_json(file, found)
         return found
+
+    def _distilled(self, cell: Cell) -> tuple[DistillResult, DistillConfig]:
+        settings = with_settings(self.config.distill, {"ipc": cell.ipc, "validate_every": 0})
+        settings = with_settings(settings, self.family.weightings[cell.weighting])
+        problem = DistillProblem(
+            self.experts(cell.pool),
+            class_names=self.data.train.class_names,
+            normalisation=self.data.normalisation,
+            training=self.config.evaluate.small_set_training,
+            seed=cell.seed,
+            real=self.real if settings.requires_real else None,
+            start=self._start(cell) if settings.start_from else None,
+            expert_training=self.config.experts,
+        )
+        result = distill(problem, settings)
+        if cell.weighting == self.family.base and result.status is DistillStatus.COMPLETED:
+            result.distilled.save(self._set(cell))
+        return result, settings
+
+    def _set(self, cell: Cell) -> Path:
+        folder = self.work / "sets"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{cell.name}.safetensors"
+
+    def _start(self, cell: Cell) -> DistilledSet:
+        """Return the base's set of the same pool, number of images and seed, made now where it is not there."""
+        base = dataclasses.replace(cell, weighting=self.family.base)
+        if not self._set(base).is_file():
+            self._distilled(base)
+        return DistilledSet.load(self._set(base))
 
     def _scores(self, distilled: DistilledSet, seed: int, *, own: bool) -> dict[str, list[float | None]]:
         """Return the balanced accuracy on validation of every network, by recipe; None where they diverged."""

@@ -12,6 +12,7 @@ import torch
 from benchmarks import weight_trial
 from benchmarks.weight_trial import FAMILIES, Cell, Trial, cells, differences, table
 from medidistill.config import DistillConfig, with_settings
+from medidistill.distillation import DistillProblem, DistillResult, distill
 from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.pipeline import load_config
 from medidistill.pipeline.prepared import PreparedData
@@ -95,6 +96,30 @@ def test_a_cell_is_made_once_and_paired(tmp_path: Path, monkeypatch: pytest.Monk
     result = weight_trial.collect(tmp_path, trial.config, "parameters")
     assert {row["weighting"] for row in result["rows"]} == set(found)
     assert len(result["rows_own_recipe"]) == 4
+
+
+def test_warm_weightings_begin_with_the_base_s_set_of_their_own_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = small_trial(tmp_path, "warm")
+    starts = {}
+
+    def noted(problem: DistillProblem, settings: DistillConfig) -> DistillResult:
+        starts[problem.seed, settings.objective] = problem.start
+        return distill(problem, settings)
+
+    monkeypatch.setattr(weight_trial, "distill", noted)
+    short = {name: {**settings, "outer_steps": 2} for name, settings in trial.family.weightings.items()}
+    trial.family = dataclasses.replace(trial.family, weightings=short)
+    warm = trial.run(Cell(0, 1, "mtt", 3))  # makes its start
+    base = trial.run(Cell(0, 1, "snapshots", 3))
+    other = trial.run(Cell(0, 1, "hypergradient", 4))
+    assert warm["status"] == base["status"] == other["status"] == "completed"
+    begun = starts[3, "trajectory"]
+    assert begun is not None
+    assert begun.soft_labels is not None
+    assert starts[3, "snapshots"] is None
+    assert not torch.equal(begun.images, starts[4, "trajectory"].images)
 
 
 def test_weights_on_features_are_compared_with_snapshots_by_one_recipe(tmp_path: Path) -> None:
