@@ -155,8 +155,10 @@ class InnerStep:
         self._gradient_and_activations: Callable[..., tuple[Tensor, ...]] = (
             by_hand.gradient_and_activations if by_hand else self.gradient
         )
+        self._along = _directional(self.loss)
         if compile:
             key = (str(network), adjoint_dtype, criterion)
+            self._along = compiled_once(self._along, "along", *key)
             self._mixed = compiled_once(self._mixed, "mixed", *key)
             self._gradient_and_activations = compiled_once(self._gradient_and_activations, "activations", *key)
 
@@ -172,12 +174,29 @@ class InnerStep:
         _, gradient, *activations = self._gradient_and_activations(theta, x, q)
         return gradient, tuple(activations)
 
+    def along(self, theta: Tensor, x: Tensor, q: Tensor, moved: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient by theta, and its derivative where theta moves along `moved` and x along `direction`."""
+        gradient, change = self._along(theta, x, q, moved, direction)
+        return gradient, change
+
     def mixed(
         self, theta: Tensor, x: Tensor, q: Tensor, vector: Tensor, *activations: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return <g, v> and its derivatives by theta (H v), x (M_x v) and, if learned, q (M_q v)."""
         value, *parts = self._mixed(theta, x, q, vector, *activations)
         return value, tuple(parts if self.learn_targets else parts[:2])
+
+
+def _directional(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return the gradient by theta with its derivative along a direction of theta and x, forward over reverse."""
+    slope = torch.func.grad(loss)
+    jvp: Callable[..., Any] = torch.func.jvp
+
+    def along(theta: Tensor, x: Tensor, q: Tensor, moved: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, change = jvp(lambda at, one: slope(at, one, q), (theta, x), (moved, direction))
+        return gradient, change
+
+    return along
 
 
 def _differentiated_twice(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
@@ -271,16 +290,16 @@ def student_end(
     Forward over reverse, in step with the loop, so that memory does not grow with J. Other arguments as
     `adjoint_gradient`.
     """
-    slope = torch.func.grad(step.loss)
     jvp: Callable[..., Any] = torch.func.jvp
     theta, moved = theta.detach(), torch.zeros_like(theta)
-    for batch, parameters in zip(plan.batches, plan.parameters, strict=True):
-        q = targets[batch]
-        x, along = jvp(
-            lambda one, strengths=parameters: augment(one, plan.augment, strengths), (images[batch],), (tangent[batch],)
+    for span in _spans(plan, images[0].numel()):
+        batches = plan.batches[span]
+        augmented, directions = jvp(
+            lambda pixels, part=span: _augmented(pixels, plan, part), (images[batches],), (tangent[batches],)
         )
-        gradient, change = jvp(lambda at, one, q=q: slope(at, one, q), (theta, x), (moved, along))
-        theta, moved = (theta - alpha * gradient).detach(), (moved - alpha * change).detach()
+        for x, direction, batch in zip(augmented, directions, batches, strict=True):
+            gradient, change = step.along(theta, x, targets[batch], moved, direction)
+            theta, moved = (theta - alpha * gradient).detach(), (moved - alpha * change).detach()
     return theta, moved
 
 
