@@ -78,6 +78,7 @@ _PARAMETERS: Mapping[str, ReadOnlyJsonObject] = {
     "prune_12": _w(kind="prune", prune_share=0.125),
     # the loss of real images at the student's end
     "hypergradient": _w(kind="hypergradient"),
+    "hypergradient_sparse": _w(kind="hypergradient", hypergradient_every=4, lr=0.04),
     # no trajectory: the images themselves on that loss
     "real_loss": {**_OFF, "objective": "student_loss"},
     # what networks that were trained on agree on
@@ -111,7 +112,7 @@ _WARM: Mapping[str, ReadOnlyJsonObject] = {
     "snapshots": _SNAPSHOTS,
     "mtt": {**_FROM_SNAPSHOTS, **_OFF},
     "learned_ascend": {**_FROM_SNAPSHOTS, **_w(direction="ascend")},
-    "hypergradient": {**_FROM_SNAPSHOTS, **_w(kind="hypergradient")},
+    "hypergradient": {**_FROM_SNAPSHOTS, **_w(kind="hypergradient", hypergradient_every=4, lr=0.04)},
     "real_loss": {**_FROM_SNAPSHOTS, **_OFF, "objective": "student_loss"},
 }
 

@@ -81,6 +81,12 @@ class ImportanceConfig(Validated):
         Help("inverse_variance: w^2 is proportional to 1 / (variance + this many mean variances)"),
         ADDED_LATER,
     ] = 0.1
+    hypergradient_every: Annotated[
+        int,
+        Range(1, 10_000),
+        Help("hypergradient: outer steps from one update of W to the next, each of which costs about two more steps"),
+        ADDED_LATER,
+    ] = 1
     threshold: Annotated[
         float,
         Range(1e-9, 1e9),

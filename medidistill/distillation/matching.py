@@ -81,8 +81,10 @@ class TrajectoryMatching:
 
         unroll, loop = unroll_by(config.gradient), (state.images, state.targets(), state.alpha, plan)
         found = unroll(self.step, begin, *loop, end_loss)
-        parts = kept[0]
-        if self.held_out is not None:
+        parts: Tensor | None = kept[0]
+        if self.held_out is not None and state.progress.step % config.importance.hypergradient_every:
+            parts = None  # W rests
+        elif self.held_out is not None:
             parts = real_loss_slopes(
                 Student(self.step, begin, *loop, found.end),
                 target,

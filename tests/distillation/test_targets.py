@@ -251,6 +251,13 @@ def test_weights_by_the_real_loss_learn_and_need_the_real_images(files: list[Pat
         make(files, config, real=False)
 
 
+def test_weights_by_the_real_loss_rest_between_their_updates(files: list[Path]) -> None:
+    importance = ImportanceConfig(kind="hypergradient", lr=0.5, hypergradient_every=2)
+    history = make(files, dataclasses.replace(MTT, importance=importance, outer_steps=4)).history
+    spread = [entry["effective_sample_size"] for entry in history]
+    assert spread[0] == spread[1] != spread[2] == spread[3]
+
+
 def test_a_span_shorter_than_the_way_is_refused() -> None:
     with pytest.raises(ConfigError, match="line_epochs=1: must be 0 or >= expert_epochs=2"):
         DistillConfig(target="line", line_epochs=1, expert_epochs=2)
