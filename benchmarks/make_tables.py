@@ -12,13 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import matching_limits_page, privacy_table, private_run, quick_audit, value, whole_run
+from benchmarks import (
+    matching_limits_page,
+    privacy_table,
+    private_run,
+    quick_audit,
+    value,
+    weight_trial,
+    whole_run,
+)
 from benchmarks.benchmark_page import page
 from medidistill.files import read_json
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+TRIAL = HERE.parent / "docs" / "weight-trial.md"
 ALGORITHM = HERE.parent / "docs" / "algorithm.md"
 COVID = HERE.parent / "docs" / "covid-cxr.md"
 PERFORMANCE = HERE.parent / "docs" / "performance.md"
@@ -175,7 +184,10 @@ def main() -> None:
     limits, method = read_json(HERE / "results" / "matching_limits.json"), ALGORITHM.read_text(encoding="utf-8")
     filled_method = fill(method, "targets", matching_limits_page.targets_table(limits))
     filled_method = fill(filled_method, "reweighting", matching_limits_page.weights_table(limits))
+    trial = TRIAL.read_text(encoding="utf-8")
+    filled_trial = fill(trial, "weights", weight_trial.table(read_json(weight_trial.FAMILIES["parameters"].result)))
     pages = {
+        TRIAL: (trial, filled_trial),
         ALGORITHM: (method, filled_method),
         VALUE: (text, tables),
         README: (old, new),

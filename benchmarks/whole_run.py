@@ -1,14 +1,14 @@
 """How long a whole run takes, and the same steps as a plain PyTorch script.
 
-    medidistill run --config covid-cxr --input DIR --output RUN       # on a machine that does nothing else
+    medidistill run --config covid-cxr --input DIR --output RUN [--until distill]    # where nothing else is at work
     python -m benchmarks.whole_run --run RUN --data DIR [--threads 2]
 
 The run's time is that of the clock between its stages' events. The script's is put together: each kind of step
 (`benchmarks.plain`: eager modules with fused operations, the allocator's thresholds raised, all threads) is timed, the
-median of several, and counted as often as the run took it. It
-also says when each method's set first scored 90 % of what all real images teach, on validation, where it was scored.
-Not counted for the script: validation between outer steps,
-predictions, labels by experts, the gate, pictures, the report and the bundle, all of which the run's time holds.
+median of several, and counted as often as the run took it. It also says when each method's set first scored 90 % of
+what all real images teach, on validation, where it was scored. A run that ended before its comparison is compared as
+far as it went. Not counted for the script: validation between outer steps, predictions, labels by experts, the gate,
+pictures, the report and the bundle, all of which the run's time holds.
 """
 
 from __future__ import annotations
@@ -164,9 +164,12 @@ def compare(run: Path, data: Path, threads: int, repeats: int) -> dict[str, Any]
     """Return times and counts of a finished run and of the script."""
     folder = RunFolder.open(run)
     config = load_config(folder.config_file)
+    ours = stage_seconds(folder.events_file)
     network = config.evaluate.architectures[0]
     cells = {
-        arm: ArmRun.load(folder.evaluate / "cells" / f"{arm}-{network}.safetensors") for arm in config.evaluate.arms
+        arm: ArmRun.load(folder.evaluate / "cells" / f"{arm}-{network}.safetensors")
+        for arm in config.evaluate.arms
+        if "evaluate" in ours
     }
     by_class = read_json(folder.record_file)["stages"]["ingest"]["images"]["train"]
     training_images = sum(by_class.values())
@@ -180,18 +183,17 @@ def compare(run: Path, data: Path, threads: int, repeats: int) -> dict[str, Any]
         {"what": name, "count": counts[name], "seconds_each": seconds[name], "seconds": counts[name] * seconds[name]}
         for name in counts
     ]
-    ours, plain = stage_seconds(folder.events_file), math.fsum(row["seconds"] for row in rows)
-    wanted = _SHARE * cells["full"].val_score
-    good = {
-        arm: {**first_good(folder, config, arm, wanted), "at_its_end": cells[arm].val_score}
-        for arm in config.evaluate.arms
-        if arm in METHODS
-    }
+    plain = math.fsum(row["seconds"] for row in rows)
+    good = {}
+    if cells:
+        wanted = _SHARE * cells["full"].val_score
+        found = {arm: first_good(folder, config, arm, wanted) for arm in config.evaluate.arms if arm in METHODS}
+        good = {arm: {**one, "wanted": wanted, "at_its_end": cells[arm].val_score} for arm, one in found.items()}
     return {
         "run": {"stages": ours, "seconds": math.fsum(ours.values())},
         "script": {"rows": rows, "seconds": plain},
         "ratio": math.fsum(ours.values()) / plain,
-        "good": {"wanted": wanted, "share": _SHARE, "methods": good},
+        "good": good,
         "threads": threads,
         "hardware": hardware(),
         "versions": versions(),
@@ -204,19 +206,21 @@ def table(found: Mapping[str, Any]) -> str:
     lines += [
         f"| {row['what']} | {row['count']:,.0f} | {row['seconds_each']:.3f} | {row['seconds'] / 60:.1f} |"
         for row in found["script"]["rows"]
+        if row["count"]
     ]
     lines += ["", "| the run's stage | minutes |", "|---|---|"]
     lines += [f"| {stage} | {seconds / 60:.1f} |" for stage, seconds in found["run"]["stages"].items()]
     run, script = found["run"]["seconds"] / 60, found["script"]["seconds"] / 60
     lines += ["", f"Run {run:.1f} minutes, script {script:.1f}: {found['ratio']:.2f}x."]
-    good = found["good"]
+    if not found["good"]:
+        return "\n".join(lines)
     lines += [
         "",
-        f"| method | first scored {good['wanted']:.3f} at step | seconds of distillation till then, or in all | best "
+        "| method | first scored 90 % of all real images at step | seconds of distillation till then, or in all | best "
         "while distilled | in the comparison |",
         "|---|---|---|---|---|",
     ]
-    for method, one in good["methods"].items():
+    for method, one in found["good"].items():
         step = "never" if one["step"] is None else str(one["step"])
         best = f"{one['best']:.3f}" if one["best"] else "not scored"
         lines.append(f"| {method} | {step} | {one['seconds']:.0f} | {best} | {one['at_its_end']:.3f} |")

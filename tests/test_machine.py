@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -32,11 +36,21 @@ def test_the_peak_is_in_bytes() -> None:
     assert 0.9 * resident <= machine.peak_memory() < psutil.virtual_memory().total
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system has no /proc")
+def test_the_peak_is_not_that_of_the_process_that_started_this_one() -> None:
+    held = bytearray(400 * 2**20)
+    held[:: 2**10] = b"x" * len(held[:: 2**10])
+    program = "from medidistill.machine import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < len(held) / 2 < machine.peak_memory()
+
+
 @pytest.mark.parametrize(("platform", "factor"), [("linux", 1024), ("darwin", 1)])
 def test_the_unit_of_the_peak_is_that_of_the_system(
     monkeypatch: pytest.MonkeyPatch, platform: str, factor: int
 ) -> None:
     monkeypatch.setattr(machine.sys, "platform", platform)
+    monkeypatch.setattr(machine, "_STATUS", Path("/no/such/file"))
     highest = machine.resource.getrusage(machine.resource.RUSAGE_SELF).ru_maxrss
     assert machine.peak_memory() >= factor * highest
     assert machine.peak_memory() < 2 * factor * highest

@@ -99,6 +99,7 @@ class SnapshotMatching:
         if int(counts.min()) == 0:
             raise ConfigError(f"class {int(counts.argmin())} has no real images; snapshot matching needs all classes")
         self.features = feature_function(experts.architecture.make_network(stream(seed, "layout")).to(device))
+        self._read = CompiledByShape(self.features) if compile else self.features
         gradient = torch.func.grad_and_value(self._loss)
         self.gradient = CompiledByShape(gradient) if compile else gradient
         self._at_once = _IN_CACHE if device.type == "cpu" else _BATCH
@@ -119,7 +120,11 @@ class SnapshotMatching:
         for part in torch.split(images, _BATCH):
             drawn = draw(len(part), generator).to(self.device)
             augmented = augment(part.to(self.device), self.config.augment, drawn)
-            parts += [self.features(theta, few)[0] for few in torch.split(augmented, self._at_once)]
+            # the rest of a part has a size of its own: not worth a compilation
+            parts += [
+                (self._read if len(few) == self._at_once else self.features)(theta, few)[0]
+                for few in torch.split(augmented, self._at_once)
+            ]
         found, where = torch.cat(parts), labels.to(self.device)
         classes = [found[where == name] for name in range(self.classes)]
         mean = torch.stack([one.mean(0) for one in classes])

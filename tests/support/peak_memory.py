@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 
 import torch
@@ -27,4 +26,6 @@ class Peak:
         """Return the peak since then; of resident memory, since the process began."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) - self._before
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - self._before
+        # not `ru_maxrss`, which counts what the process that started this one had held
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 - self._before
