@@ -190,7 +190,10 @@ def compare(run: Path, data: Path, threads: int, repeats: int) -> dict[str, Any]
         found = {arm: first_good(folder, config, arm, wanted) for arm in config.evaluate.arms if arm in METHODS}
         good = {arm: {**one, "wanted": wanted, "at_its_end": cells[arm].val_score} for arm, one in found.items()}
     return {
-        "run": {"stages": ours, "seconds": math.fsum(ours.values())},
+        "run": {
+            "stages": [{"stage": stage, "seconds": seconds} for stage, seconds in ours.items()],
+            "seconds": math.fsum(ours.values()),
+        },
         "script": {"rows": rows, "seconds": plain},
         "ratio": math.fsum(ours.values()) / plain,
         "good": good,
@@ -209,7 +212,7 @@ def table(found: Mapping[str, Any]) -> str:
         if row["count"]
     ]
     lines += ["", "| the run's stage | minutes |", "|---|---|"]
-    lines += [f"| {stage} | {seconds / 60:.1f} |" for stage, seconds in found["run"]["stages"].items()]
+    lines += [f"| {one['stage']} | {one['seconds'] / 60:.1f} |" for one in found["run"]["stages"]]
     run, script = found["run"]["seconds"] / 60, found["script"]["seconds"] / 60
     lines += ["", f"Run {run:.1f} minutes, script {script:.1f}: {found['ratio']:.2f}x."]
     if not found["good"]:
