@@ -21,6 +21,7 @@ of the weights and not their places. Learned weights then follow the gaps of the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -29,8 +30,6 @@ from torch import Tensor
 from medidistill.config import DistillConfig
 from medidistill.distillation.importance import with_unit_mean_square
 from medidistill.distillation.snapshots import ClassStatistics, SnapshotMatching
-from medidistill.distillation.trajectory import Experts
-from medidistill.networks import CompiledByShape
 from medidistill.seeding import stream
 
 __all__ = ["FeatureWeights", "WeightedSnapshotMatching"]
@@ -102,22 +101,11 @@ class FeatureWeights:
 class WeightedSnapshotMatching(SnapshotMatching):
     """Snapshot matching with weights on features."""
 
-    def __init__(
-        self,
-        experts: Experts,
-        config: DistillConfig,
-        real: tuple[Tensor, Tensor],
-        seed: int,
-        device: torch.device,
-        *,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(experts, config, real, seed, device, compile=compile)
-        weighted = torch.func.grad_and_value(self._parts, has_aux=True)
-        self.weighted_gradient = CompiledByShape(weighted) if compile else weighted
-        with torch.no_grad():
-            probe = self.features(experts.members[0].snapshot(0).to(device), real[0][:1].to(device))[0]
-        self.weights = FeatureWeights(config, len(experts) * len(self.epochs), probe.shape[1], seed)
+    @functools.cached_property
+    def weights(self) -> FeatureWeights:
+        """The weights of all snapshots."""
+        features = self.statistics(0, self.epochs[0]).mean.shape[1]
+        return FeatureWeights(self.config, len(self.experts) * len(self.epochs), features, self.seed)
 
     def _gradient_at(
         self,
@@ -133,7 +121,7 @@ class WeightedSnapshotMatching(SnapshotMatching):
         square = self.weights.square(row, real)
         scale = (square * (real.mean - real.mean.mean(0)).square()).sum(1).mean()
         inverse = 1 / scale.clamp_min(torch.finfo(scale.dtype).tiny)
-        gradient, (loss, gaps) = self.weighted_gradient(
+        gradient, (loss, gaps) = self.gradient(
             images, theta, later, real.mean, real.deviation, inverse, targets, square
         )
         self.weights.learn(row, gaps)

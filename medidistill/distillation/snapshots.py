@@ -100,7 +100,7 @@ class SnapshotMatching:
             raise ConfigError(f"class {int(counts.argmin())} has no real images; snapshot matching needs all classes")
         self.features = feature_function(experts.architecture.make_network(stream(seed, "layout")).to(device))
         self._read = CompiledByShape(self.features) if compile else self.features
-        gradient = torch.func.grad_and_value(self._loss)
+        gradient = torch.func.grad_and_value(self._parts, has_aux=True)
         self.gradient = CompiledByShape(gradient) if compile else gradient
         self._at_once = _IN_CACHE if device.type == "cpu" else _BATCH
         self._statistics: dict[tuple[int, int], ClassStatistics] = {}
@@ -131,18 +131,6 @@ class SnapshotMatching:
         variance = torch.stack([one.var(0, correction=0) for one in classes])
         scale = (mean - mean.mean(0)).square().sum(1).mean().clamp_min(torch.finfo(mean.dtype).tiny)
         return ClassStatistics(mean, (variance + _FLOOR).sqrt(), 1 / scale)
-
-    def _loss(
-        self,
-        images: Tensor,
-        theta: Tensor,
-        later: Tensor,
-        mean: Tensor,
-        deviation: Tensor,
-        inverse_scale: Tensor,
-        targets: Tensor,
-    ) -> Tensor:
-        return self._parts(images, theta, later, mean, deviation, inverse_scale, targets)[0]
 
     def _parts(
         self,
@@ -183,7 +171,7 @@ class SnapshotMatching:
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient by the images, and the loss, at `snapshot` (expert, epoch) and a later one."""
         given = (images, theta, later, real.mean, real.deviation, real.inverse_scale, targets)
-        gradient, loss = self.gradient(*given)
+        gradient, (loss, _) = self.gradient(*given)
         return gradient, loss
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
