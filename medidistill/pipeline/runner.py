@@ -35,7 +35,7 @@ def working(
     *,
     stop: GracefulShutdown | None = None,
     progress: bool = True,
-    command: str = "",
+    command: str,
     sinks: tuple[Sink, ...] = (),
     ranks: Ranks | None = None,
     settings: Sequence[str] = (),

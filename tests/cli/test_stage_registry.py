@@ -89,7 +89,7 @@ def test_a_kind_stands_for_its_first_or_last_stage(last, index):
 def test_discard_removes_the_outputs_of_the_stage_and_of_no_other(finished: Path):
     folder = RunFolder(finished)
     stages = stages_of(load_config(folder.config_file))
-    with working(folder, progress=False) as run:
+    with working(folder, progress=False, command="medidistill report") as run:
         outputs = {stage.name: stage.outputs(run) for stage in stages}
         assert all(path.exists() for paths in outputs.values() for path in paths)
         for number, stage in enumerate(stages[::-1], 1):

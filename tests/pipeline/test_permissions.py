@@ -115,7 +115,7 @@ def test_what_any_library_writes_is_closed(tmp_path, umask, value, fails):
     other.write_bytes(b"x")
     other.chmod(0o666)
     try:
-        with working(run, progress=False):
+        with working(run, progress=False, command="medidistill report"):
             (run.path / "cache" / "deep").mkdir(parents=True)
             torch.save({"x": torch.zeros(1)}, run.path / "cache" / "torch.pt")
             pd.DataFrame({"x": [1]}).to_csv(run.path / "cache" / "table.csv")
@@ -150,7 +150,7 @@ def test_a_run_of_an_earlier_version_is_closed_when_it_is_continued(tmp_path, um
         path.chmod(0o755)
     for path in (run.evaluate / "comparison.csv", run.bundle / "README.md", run.config_file):
         path.chmod(0o644)
-    with working(run, progress=False):
+    with working(run, progress=False, command="medidistill report"):
         assert open_to_others(run.path, but=run.bundle) == {}
     assert (mode(run.bundle), mode(run.bundle / "README.md")) == (0o755, 0o644)
 
