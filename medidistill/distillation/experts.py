@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from medidistill.jsontypes import ReadOnlyJsonObject  # facts that a caller adds
 from medidistill.networks import (
     ParameterLayout,
     PatientGradient,
+    Workers,
     augment,
     check_deterministic,
     compiled_once,
@@ -67,6 +69,7 @@ def train_experts(
     stack_size: int = 1,
     patients: Sequence[str] = (),
     facts: ReadOnlyJsonObject | None = None,
+    workers: Workers | None = None,
 ) -> list[Path]:
     """Train `config.count` experts and return their files, in order.
 
@@ -90,6 +93,8 @@ def train_experts(
         patients: N identifiers; needed for `config.dp`, whose unit is the patient. With it an expert's sampling and
             noise are secret, so that no seed repeats it.
         facts: what else each file shall say about its data, for example class names and normalisation.
+        workers: processes that train one expert each; progress is then told by expert. None: this process. With
+            `config.dp` it is always this one, which draws all the noise.
 
     Raises:
         DivergedError: an expert's loss is not finite.
@@ -103,34 +108,69 @@ def train_experts(
     steps = total * math.ceil(len(images) / config.batch_size)
     compiled = should_compile(compile, steps * config.batch_size * network.width * images[0, 0].numel())
     missing = [number for number in numbers if not _is_finished(expert_file(folder, number), name, config.epochs)]
-    stack = 1 if config.dp.enabled else stack_size
-    for first in range(0, len(missing), stack):
-        members = missing[first : first + stack]
+    job = _Job(images, labels, tuple(patients), architecture, config, seed, compiled, folder, name, dict(facts or {}))
+    before = total - len(missing) * config.epochs
+    if workers is not None and not config.dp.enabled:
 
-        def report(epoch: int, left: int = len(missing) - first, count: int = len(members)) -> None:
+        def count(done: int) -> None:
             if on_epoch is not None:
-                on_epoch(total - left * config.epochs + count * epoch, total)
+                on_epoch(before + done * config.epochs, total)
 
-        report(0)
-        made: Sequence[tuple[Tensor, float | None]]
-        if config.dp.enabled:  # without a final loss: one of patients' images would not be covered by the mechanism
-            made = [(_train_private(images, labels, patients, architecture, config, seed, members[0], report), None)]
-        else:
-            made = _train_stack(images, labels, architecture, config, seed, members, report, compiled)
-        for number, (snapshots, final_loss) in zip(members, made, strict=True):
-            header = {
-                **(facts or {}),
-                "architecture": architecture.as_dict(),
-                "digest": name,
-                "expert": number,
-                "seed": seed,
-                "final_loss": final_loss,
-                "parameters": snapshots.shape[1],
-            }
-            write_expert(expert_file(folder, number), snapshots, header)
+        count(0)
+        workers.run(job, [(number,) for number in missing], count)
+    else:
+        stack = 1 if config.dp.enabled else stack_size
+        for first in range(0, len(missing), stack):
+            members = tuple(missing[first : first + stack])
+
+            def report(epoch: int, first: int = first, size: int = len(members)) -> None:
+                if on_epoch is not None:
+                    on_epoch(before + first * config.epochs + size * epoch, total)
+
+            report(0)
+            job(members, report)
     if on_epoch is not None and not missing:
         on_epoch(total, total)
     return [expert_file(folder, number) for number in numbers]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Trains experts and writes their files."""
+
+    images: Tensor
+    labels: Tensor
+    patients: tuple[str, ...]
+    architecture: Architecture
+    config: ExpertConfig
+    seed: int
+    compiled: bool
+    folder: Path
+    name: str
+    facts: ReadOnlyJsonObject
+
+    def __call__(self, members: tuple[int, ...], report: Callable[[int], None] = lambda epoch: None) -> None:
+        """Train the experts `members` in one stack; `report` is called with the epochs done."""
+        what = self.images, self.labels
+        made: Sequence[tuple[Tensor, float | None]]
+        if self.config.dp.enabled:  # no final loss: the mechanism would not cover it
+            snapshots = _train_private(
+                *what, self.patients, self.architecture, self.config, self.seed, members[0], report
+            )
+            made = [(snapshots, None)]
+        else:
+            made = _train_stack(*what, self.architecture, self.config, self.seed, members, report, self.compiled)
+        for number, (path, final_loss) in zip(members, made, strict=True):
+            header = {
+                **self.facts,
+                "architecture": self.architecture.as_dict(),
+                "digest": self.name,
+                "expert": number,
+                "seed": self.seed,
+                "final_loss": final_loss,
+                "parameters": path.shape[1],
+            }
+            write_expert(expert_file(self.folder, number), path, header)
 
 
 def _check(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.files import load_tensors, save_tensors
 from medidistill.jsontypes import ReadOnlyJsonObject  # what the kind of arm has to tell
-from medidistill.networks import make_network, predict, train
+from medidistill.networks import Workers, is_custom, make_network, predict, train
 from medidistill.seeding import global_seed, stream
 
 __all__ = ["SELECTION_NETWORKS", "Arm", "ArmRun", "run_arm", "train_network"]
@@ -199,6 +200,7 @@ def run_arm(
     external_images: Tensor | None = None,
     on_network: Callable[[int, int], None] | None = None,
     compile: bool = False,
+    workers: Workers | None = None,
 ) -> ArmRun:
     """Train fresh networks on one arm and score them on validation; predict the test images if they are given.
 
@@ -219,6 +221,8 @@ def run_arm(
         external_images: (N_external, C, H, W) float32, normalised: a second test set, of other hospitals.
         on_network: called with (done, total) networks trained.
         compile: compile the loss; pays off from a few hundred steps on.
+        workers: processes that train one network each; None: this process. A network that is registered in this
+            process, or trained by `arm.fit`, is always trained here.
 
     Returns:
         The run; the same bytes for the same arguments on the CPU.
@@ -230,25 +234,28 @@ def run_arm(
     if networks < 1:
         raise ConfigError(f"networks={networks}: must be >= 1")
     options = arm.options()
-    trials = len(options) * SELECTION_NETWORKS if len(options) > 1 else 0
-    trainer = _Trainer(network, num_classes, seed, val_images, val_labels, compile, trials + networks, on_network)
-    scores = tuple(trainer.trial(*option) for option in options) if trials else ()
-    form, training = options[_best(arm, scores)] if trials else options[0]
+    tried = options if len(options) > 1 else []
+    processes = Workers() if workers is None or arm.fit is not None or is_custom(network.name) else workers
+    total = len(tried) * SELECTION_NETWORKS + networks
+    job = _Job(tuple(options), network, num_classes, seed, compile, val_images, val_labels)
 
-    val_scores, val = [], []
-    unseen: dict[str, list[npt.NDArray[np.float32]]] = {"test": [], "external": []}
-    for i in range(networks):
-        made = trainer.train(form, training, i)
-        if made.score is None:
+    def count(done: int, before: int = 0) -> None:
+        if on_network is not None:
+            on_network(before + done, total)
+
+    trials = [_Task(option, ("choose", i)) for option in range(len(tried)) for i in range(SELECTION_NETWORKS)]
+    tested = [one.score for one in processes.run(job, trials, count)]
+    scores = tuple(_mean_or_none(tested[i : i + SELECTION_NETWORKS]) for i in range(0, len(tested), SELECTION_NETWORKS))
+    best = _best(arm, scores) if scores else 0
+    form, training = options[best]
+    job = replace(job, options=(options[best],), test_images=test_images, external_images=external_images)
+    made = processes.run(job, [_Task(0, (i,)) for i in range(networks)], partial(count, before=len(trials)))
+    for i, one in enumerate(made):
+        if one.score is None:
             raise DivergedError(
                 f"arm {arm.name}, {network.name}, network {i}: predictions are not finite after {training.steps} steps "
                 f"at lr={training.lr:g}; lower evaluate.small_set_training.lr"
             )
-        for name, images in (("test", test_images), ("external", external_images)):
-            if images is not None:
-                unseen[name].append(_probabilities(made.model, images))
-        val_scores.append(made.score)
-        val.append(made.val_probabilities)
     return ArmRun(
         arm=arm.name,
         architecture=network.name,
@@ -256,57 +263,70 @@ def run_arm(
         chosen=training,
         training_images=len(form.images),
         num_classes=num_classes,
-        val_balanced_accuracy=tuple(val_scores),
+        val_balanced_accuracy=tuple(one.score for one in made if one.score is not None),
         candidate_scores=scores,
-        test_probabilities=np.stack(unseen["test"]) if unseen["test"] else None,
+        test_probabilities=_stacked([one.test for one in made]),
         info={**arm.info, **form.info},
-        val_probabilities=np.stack(val),
-        external_probabilities=np.stack(unseen["external"]) if unseen["external"] else None,
+        val_probabilities=_stacked([one.val for one in made]),
+        external_probabilities=_stacked([one.external for one in made]),
     )
 
 
 @dataclass(frozen=True)
+class _Task:
+    """One network: which option it is trained by, and the names of its streams."""
+
+    option: int
+    purpose: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
 class _Trained:
-    """One network: its score on validation (None: not finite), its probabilities there (N_val, K)."""
+    """One network: its score on validation (None: not finite), and its probabilities (N, K)."""
 
-    model: torch.nn.Module
     score: float | None
-    val_probabilities: npt.NDArray[np.float32]
+    val: npt.NDArray[np.float32]
+    test: npt.NDArray[np.float32] | None
+    external: npt.NDArray[np.float32] | None
 
 
-@dataclass
-class _Trainer:
-    """Trains networks one by one, scores each on validation, and counts them."""
+@dataclass(frozen=True)
+class _Job:
+    """Trains one network by one of the options, scores it on validation, and asks it about what else is given."""
 
+    options: tuple[tuple[Arm, TrainingConfig], ...]
     network: NetworkConfig
     num_classes: int
     seed: int
+    compile: bool
     val_images: Tensor
     val_labels: Tensor
-    compile: bool
-    total: int
-    on_network: Callable[[int, int], None] | None
-    done: int = 0
+    test_images: Tensor | None = None
+    external_images: Tensor | None = None
 
-    def train(self, arm: Arm, training: TrainingConfig, *purpose: str | int) -> _Trained:
-        """Train one network from the streams of `purpose`."""
-        model = train_network(arm, training, self.network, self.num_classes, self.seed, *purpose, compile=self.compile)
-        guess = _probabilities(model, self.val_images)
-        self.done += 1
-        if self.on_network is not None:
-            self.on_network(self.done, self.total)
-        finite = np.isfinite(guess).all()
-        score = balanced_accuracy_score(self.val_labels.cpu().numpy(), guess) if finite else None
-        return _Trained(model, score, guess)
-
-    def trial(self, arm: Arm, training: TrainingConfig) -> float | None:
-        """Return the mean score of a candidate over networks of their own; None where one is not finite."""
-        return _mean_or_none([self.train(arm, training, "choose", i).score for i in range(SELECTION_NETWORKS)])
+    def __call__(self, task: _Task) -> _Trained:
+        arm, training = self.options[task.option]
+        model = train_network(
+            arm, training, self.network, self.num_classes, self.seed, *task.purpose, compile=self.compile
+        )
+        val, test, external = (
+            None if images is None else _probabilities(model, images)
+            for images in (self.val_images, self.test_images, self.external_images)
+        )
+        assert val is not None
+        finite = np.isfinite(val).all()
+        score = balanced_accuracy_score(self.val_labels.cpu().numpy(), val) if finite else None
+        return _Trained(score, val, test, external)
 
 
 def _probabilities(model: torch.nn.Module, images: Tensor) -> npt.NDArray[np.float32]:
     array: npt.NDArray[np.float32] = predict(model, images).float().cpu().numpy()
     return array
+
+
+def _stacked(tables: Sequence[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32] | None:
+    known = [table for table in tables if table is not None]
+    return np.stack(known) if known else None
 
 
 def _mean_or_none(scores: Sequence[float | None]) -> float | None:

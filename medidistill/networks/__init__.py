@@ -14,7 +14,7 @@ from medidistill.networks.compiling import (
 )
 from medidistill.networks.convnet import ConvNet
 from medidistill.networks.convnet_derivatives import ConvNetDerivatives
-from medidistill.networks.custom import NetworkFactory, register_network
+from medidistill.networks.custom import NetworkFactory, is_custom, register_network
 from medidistill.networks.functional import (
     Criterion,
     ParameterLayout,
@@ -32,6 +32,7 @@ from medidistill.networks.private_training import (
     train_private,
 )
 from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
+from medidistill.networks.workers import Workers
 from medidistill.networks.zoo import make_network
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "ParameterLayout",
     "PatientGradient",
     "RepeatChannel",
+    "Workers",
     "adapt_network",
     "augment",
     "check_deterministic",
@@ -54,6 +56,7 @@ __all__ = [
     "draw",
     "feature_function",
     "gradient_function",
+    "is_custom",
     "loss_function",
     "make_network",
     "noised_class_counts",

@@ -11,6 +11,7 @@ from medidistill.distillation import Ranks
 from medidistill.errors import ConfigError, MedidistillError
 from medidistill.evaluate import Comparison
 from medidistill.files import private_umask
+from medidistill.networks import Workers
 from medidistill.pipeline.comparison.arms import methods
 from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.planning.machine import set_up
@@ -72,10 +73,9 @@ def working(
         journal = Journal(folder, name, stage_names(config), sinks, silent=not ranks.writes)
         journal.begin(tuple(record.stages))
         try:
-            with ranks.propagate_errors():
-                yield RunContext(
-                    folder, config, record, stop, journal, progress and ranks.writes, ranks, device, source
-                )
+            shown = progress and ranks.writes
+            with ranks.propagate_errors(), Workers() as workers:
+                yield RunContext(folder, config, record, stop, journal, shown, ranks, device, source, workers)
             if ranks.writes:
                 folder.close()  # a library that copies a file may copy its mode
         except BaseException as error:

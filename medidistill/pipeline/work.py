@@ -14,8 +14,10 @@ from medidistill.distillation import Ranks
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError
 from medidistill.files import sha256_file
+from medidistill.machine import available_cores
+from medidistill.networks import Workers
 from medidistill.patient_units import PatientUnits
-from medidistill.pipeline.planning.memory import Need, check
+from medidistill.pipeline.planning.memory import Need, available, check
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.runfolder.progress import Bar, say
@@ -26,6 +28,9 @@ from medidistill.privacy import Event, ProvenanceLog, cohort
 from medidistill.record import RunRecord
 
 __all__ = ["RunContext"]
+
+_MIN_WORK_FOR_PROCESSES = 5e9  # activations: 20 to 30 seconds of one core, where starting two processes takes six
+_LIBRARIES = 0.6e9  # bytes that torch takes in a process
 
 
 @dataclass
@@ -42,6 +47,7 @@ class RunContext:
         ranks: the processes that share this work; the first one alone writes into the folder.
         device: where networks are trained.
         source: folder of real images, for the ingest; None: the one that the run was started with.
+        workers: processes that train small networks.
     """
 
     folder: RunFolder
@@ -53,6 +59,28 @@ class RunContext:
     ranks: Ranks = field(default_factory=Ranks)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     source: Path | None = None
+    workers: Workers = field(default_factory=Workers)
+
+    def workers_for(self, activations: float, need: Need) -> Workers | None:
+        """Return the processes that train the networks of a stage, None where this one does.
+
+        It does where the work is shorter than the start of processes takes, on a GPU, beside other ranks, where only
+        repeatable algorithms are wanted, and where memory holds no two processes. This does not depend on how much of
+        the work is done already, so that a run that goes on comes to the same bytes as one that was not stopped.
+
+        Args:
+            activations: steps x batch x width x rows x columns of all the stage's networks.
+            need: memory of one process.
+        """
+        here = self.device.type != "cpu" or self.ranks.count > 1 or self.config.deterministic
+        if here or activations < _MIN_WORK_FOR_PROCESSES:
+            return None
+        cores = self.config.threads or available_cores()
+        count = min(cores, int(available(self.device) / (need.bytes + _LIBRARIES)))
+        if count < 2:
+            return None
+        self.workers.count = count
+        return self.workers
 
     def bar(self, title: str, total: int, unit: str, part: tuple[int, int] | None = None) -> Bar:
         """Return a progress bar that also tells the journal; see `Bar`."""

@@ -13,18 +13,10 @@ the first shadow of each serves its next ones.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
-import multiprocessing
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Listener
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +26,9 @@ from torch import Tensor, nn
 
 from medidistill.config import digest
 from medidistill.distilled_set import DistilledSet, Normalisation
-from medidistill.errors import ConfigError, IngestError, ResourceError
+from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
-from medidistill.networks import make_network, predict, train
+from medidistill.networks import Workers, make_network, predict, train
 from medidistill.privacy.attacks.membership import phi
 from medidistill.seeding import stream
 
@@ -240,6 +232,7 @@ def run_shadows(
         on_estimate: called once, after the first missing run, with the seconds that the others will take.
 
     Raises:
+        ResourceError: a process ended before its shadow was done.
         MedidistillError: what `distill` raises; finished runs stay.
     """
     sizes = [len(plan.members), len(plan.canary_run)]
@@ -248,22 +241,18 @@ def run_shadows(
     missing = [run for run, file in enumerate(files) if not _is_finished(file, name)]
     job = _Job(pool, plan, distill, name, students, folder, compile)
     done, started = len(files) - len(missing), time.perf_counter()
-    workers = max(1, min(workers, len(missing)))
-    rounds = math.ceil(len(missing) / workers)
+    rounds = math.ceil(len(missing) / max(1, min(workers, len(missing))))
 
-    def count() -> None:
-        nonlocal done, rounds
-        done += 1
+    def count(now: int) -> None:
+        nonlocal rounds
         if on_run is not None:
-            on_run(done, len(files))
+            on_run(done + now, len(files))
         if on_estimate is not None and rounds:
             on_estimate((time.perf_counter() - started) * (rounds - 1))
         rounds = 0
 
-    if workers == 1 or not _in_processes(job, missing, workers, count):
-        for run in missing:
-            job(run)
-            count()
+    with Workers(workers) as processes:
+        processes.run(job, missing, count)
     tables = [load_tensors(file)[0]["log_probabilities"] for file in files]
     table = torch.stack(tables).double().numpy()
     return ShadowRuns(plan, table[:, : len(pool.images)], table[:, len(pool.images) :])
@@ -294,92 +283,3 @@ class _Job:
         table = log_probabilities(distilled, asked, self.students, seed, compile=self.compile)
         path = self.folder / f"shadow-{run:04d}.safetensors"
         save_tensors(path, {"log_probabilities": table.float()}, {"kind": "shadow", "digest": self.name}, mode=0o600)
-
-
-_JOB: _Job | None = None
-
-
-def _work(run: int) -> int:
-    assert _JOB is not None
-    _JOB(run)
-    return run
-
-
-def _in_processes(job: _Job, missing: list[int], workers: int, count: Callable[[], None]) -> bool:
-    """Run the missing shadows in processes; returns False where none can start, as in a script without a main guard.
-
-    Raises:
-        ResourceError: a process ended before its shadow was done.
-    """
-    # spawned, not forked: a forked child inherits torch's thread pools in a state that can hang
-    context = multiprocessing.get_context("spawn")
-    with (
-        _Handout(_plain(job)) as handout,
-        ProcessPoolExecutor(
-            min(workers, len(missing)), mp_context=context, initializer=_start, initargs=(handout.address,)
-        ) as pool,
-    ):
-        futures = [pool.submit(_work, run) for run in missing]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                count()
-        except BrokenProcessPool as error:
-            if handout.taken:
-                raise ResourceError(
-                    "a process of the audit ended before its shadow was done, most often for lack of memory; take "
-                    "fewer workers, or go on: finished shadows stay"
-                ) from error
-            return False
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return True
-
-
-class _Handout:
-    """Hands one object to each process that asks, while the `with` block runs.
-
-    What `ProcessPoolExecutor` passes to an initializer goes through a pipe that the parent fills before the child has
-    imported anything. A child that dies there leaves the parent waiting for ever once the pipe is full, so large
-    objects take this way instead.
-    """
-
-    def __init__(self, content: object) -> None:
-        self._content, self._ended, self.taken = content, False, 0
-        self._listener = Listener(authkey=multiprocessing.current_process().authkey)
-        self.address = self._listener.address
-
-    def __enter__(self) -> _Handout:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended = True
-        with contextlib.suppress(OSError, EOFError, AuthenticationError):
-            Client(self.address, authkey=multiprocessing.current_process().authkey).close()  # wakes `accept`
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while not self._ended:
-            with contextlib.suppress(OSError, EOFError, AuthenticationError), self._listener.accept() as one:
-                if not self._ended:
-                    one.send(self._content)
-                    one.recv_bytes()  # or the process could not use it
-                    self.taken += 1
-
-
-def _plain(job: _Job) -> tuple[_Job, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    # tensors as numpy arrays: torch would pass them through shared memory, which containers often keep small
-    hollow = dataclasses.replace(job.pool, images=torch.empty(0), labels=torch.empty(0, dtype=torch.int64))
-    return dataclasses.replace(job, pool=hollow), job.pool.images.numpy(), job.pool.labels.numpy()
-
-
-def _start(address: str) -> None:
-    global _JOB
-    with Client(address, authkey=multiprocessing.current_process().authkey) as handout:
-        job, images, labels = handout.recv()  # from our own parent, authenticated
-        handout.send_bytes(b"taken")
-    torch.set_num_threads(1)
-    filled = dataclasses.replace(job.pool, images=torch.from_numpy(images), labels=torch.from_numpy(labels))
-    _JOB = dataclasses.replace(job, pool=filled)

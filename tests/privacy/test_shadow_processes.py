@@ -53,7 +53,7 @@ class KnownHereAlone:
 
 def test_a_process_that_is_killed_ends_the_audit_with_a_reason(tmp_path: Path) -> None:
     pool, plan = small_audit()
-    with pytest.raises(ResourceError, match="ended before its shadow was done"):
+    with pytest.raises(ResourceError, match="ended before its work was done"):
         run_shadows(pool, plan, Killed(), procedure="a", students=1, folder=tmp_path, workers=2)
     assert multiprocessing.active_children() == []
 

@@ -26,6 +26,7 @@ from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
 from medidistill.jsontypes import JsonObject  # facts of an arm, kept with its cell
+from medidistill.networks import Workers
 from medidistill.packed_images import PackedImages, rounded_labels
 from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
 from medidistill.pipeline.comparison.private_rival import private_rival
@@ -306,13 +307,25 @@ def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: E
 
 
 def validation_score(
-    config: RunConfig, data: PreparedData, *, compile: bool = False, device: torch.device | str = "cpu"
+    config: RunConfig,
+    data: PreparedData,
+    *,
+    compile: bool = False,
+    device: torch.device | str = "cpu",
+    workers: Workers | None = None,
 ) -> Callable[[DistilledSet], float]:
     """Return the score that picks the best outer step: mean balanced accuracy on validation.
 
     Two small networks are trained on the candidate set with the recipe it carries, from the same weights and
     batches at every step and for every method, so that scores differ by the set alone. They are none of the
     networks that the comparison counts.
+
+    Args:
+        config: the run.
+        data: its images; validation alone is read.
+        compile: compile the networks' loss.
+        device: where they are trained.
+        workers: processes that train one network each; None: this process.
     """
     val_images = data.normalisation.apply(data.val.images).to(device)
 
@@ -327,6 +340,7 @@ def validation_score(
             networks=SCORING_NETWORKS,
             seed=derive_seed(config.seed, "score"),
             compile=compile,
+            workers=workers,
         )
         return run.val_score
 

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medidistill.config import METHODS, NetworkConfig, as_dict, digest
+from medidistill.config import METHODS, NetworkConfig, RunConfig, as_dict, digest
 from medidistill.distillation import Experts, expert_file
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import IngestError
 from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.hashing import tensor_sha256
-from medidistill.networks import should_compile
+from medidistill.networks import Workers, should_compile
 from medidistill.pipeline.comparison.arms import FULL, cell_file, compared, make_arm
 from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
 from medidistill.pipeline.comparison.rivals import rivals
+from medidistill.pipeline.planning.memory import experts_need
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.runfolder.progress import say
 from medidistill.pipeline.work import RunContext
@@ -103,7 +104,9 @@ def _labelling_pool(run: RunContext) -> Experts | None:
 
 def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
     """Train what is not there yet; return the cells, architecture by architecture."""
-    runs: list[ArmRun] = []
+    data, runs = contest.data, list[ArmRun]()
+    need = experts_need(run.config, data.num_images, data.train.num_classes)
+    workers = run.workers_for(planned_work(run.config, contest), need)
     pieces = [
         (architecture, name)
         for architecture in run.config.evaluate.architectures
@@ -115,7 +118,7 @@ def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
         cell = _load_cached(file, inputs)
         if cell is None:
             network = dataclasses.replace(run.config.network, name=architecture)
-            cell = _trained(run, contest, name, network, inputs, (len(runs), len(pieces)))
+            cell = _trained(run, contest, name, network, inputs, (len(runs), len(pieces)), workers)
             cell.save(file)
         else:
             say(run.progress, f"evaluate {name} {architecture}: finished before, kept")
@@ -123,8 +126,25 @@ def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
     return runs
 
 
+def planned_work(config: RunConfig, contest: ComparisonInputs) -> float:
+    """Return about how many activations all cells will take: steps x batch x width x rows x columns."""
+    rules, train = config.evaluate, contest.data.train
+    few = min(rules.small_set_training.batch_size, config.distill.ipc * train.num_classes)
+    by_sgd, adaptive = rules.small_set_training.steps, rules.adaptive.steps
+    small = few * (rules.num_networks * max(by_sgd, adaptive) + SELECTION_NETWORKS * (4 * by_sgd + 2 * adaptive))
+    full = len(train) * rules.full_epochs * (rules.num_networks + 4 * SELECTION_NETWORKS) if FULL in contest.arms else 0
+    pixels = config.network.width * train.images[0, 0].numel()
+    return float(len(rules.architectures) * pixels * (len(contest.arms) * small + full))
+
+
 def _trained(
-    run: RunContext, contest: ComparisonInputs, name: str, network: NetworkConfig, inputs: str, piece: tuple[int, int]
+    run: RunContext,
+    contest: ComparisonInputs,
+    name: str,
+    network: NetworkConfig,
+    inputs: str,
+    piece: tuple[int, int],
+    workers: Workers | None,
 ) -> ArmRun:
     config, data = run.config, contest.data
     arm = make_arm(name, config, data, contest.distilled, contest.experts)
@@ -147,6 +167,7 @@ def _trained(
             else normalisation.apply(contest.external.images).to(run.device),
             on_network=bar.at,
             compile=compiled,
+            workers=workers,
         )
 
 

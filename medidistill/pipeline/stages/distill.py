@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from medidistill.distillation import distill as distill_images
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
+from medidistill.networks import should_compile
 from medidistill.pipeline.comparison.arms import SCORING_NETWORKS, method_config, methods, training_of, validation_score
-from medidistill.pipeline.planning.memory import Need, distill_need
+from medidistill.pipeline.planning.memory import Need, distill_need, experts_need
 from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.released_statistics import distil_released
 from medidistill.pipeline.runfolder.progress import say
@@ -152,7 +154,7 @@ def _distilled(
     name = digest(stage, config, coarse, seed)
     # a score on private patients would be one more touch, without a mechanism
     blind = run.config.experts.dp.enabled or not config.validate_every
-    score = None if blind else validation_score(run.config, data, device=run.device)
+    score = None if blind else _score(run, method, config)
     if score is not None:
         run.record_data_access("select_step", name, val=data.val)
     elif coarse == 1 and config.importance.ascends:
@@ -192,6 +194,22 @@ def _distilled(
             f"or distill.alpha (the last good set is in {folder})"
         )
     return result.distilled
+
+
+def _score(run: RunContext, method: str, config: DistillConfig) -> Callable[[DistilledSet], float]:
+    """Return the score on validation that chooses the outer step, prepared for how often it is asked."""
+    data, training, network = run.data(), training_of(run.config, method), run.config.network
+    times = config.outer_steps // config.validate_every
+    batch = min(training.batch_size, config.images_per_class * data.train.num_classes)
+    pixels = network.width * data.train.images[0, 0].numel()
+    work = float(times * SCORING_NETWORKS * training.steps * batch * pixels)
+    return validation_score(
+        run.config,
+        data,
+        compile=network.name == "convnet" and should_compile(run.config.evaluate.compile, work),
+        device=run.device,
+        workers=run.workers_for(work, experts_need(run.config, data.num_images, data.train.num_classes)),
+    )
 
 
 def _use_of(config: DistillConfig) -> str:

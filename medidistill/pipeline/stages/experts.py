@@ -110,7 +110,8 @@ def train_pool(run: RunContext, pool: ExpertConfig, shard: tuple[int, int] | Non
     inputs = pool_inputs(run, data.digest, pool, coarse)
     if shard is None and run.is_up_to_date(stage, inputs, *expert_files(run, pool, coarse)):
         return
-    run.require_memory(experts_need(config, data.num_images, data.train.num_classes))
+    need = experts_need(config, data.num_images, data.train.num_classes)
+    run.require_memory(need)
     images, labels = (part.to(run.device) for part in at_side(data, coarse))
     if shard is None:
         settings = _calibrate_and_record_dp(run, data, images, inputs, pool, coarse)
@@ -119,6 +120,8 @@ def train_pool(run: RunContext, pool: ExpertConfig, shard: tuple[int, int] | Non
     else:
         settings = pool
     ranks = run.ranks
+    work = pool.count * pool.epochs * images.numel() * config.network.width  # one channel
+    workers = run.workers_for(work, need) if shard is None else None
     share = shard or ((0, 1) if pool.dp.enabled else (ranks.index, ranks.count))
     if ranks.writes or not pool.dp.enabled:  # one process draws all the noise, and notes what it cost
         with run.bar(stage, pool.count * pool.epochs, "epoch") as bar:
@@ -134,6 +137,7 @@ def train_pool(run: RunContext, pool: ExpertConfig, shard: tuple[int, int] | Non
                 patients=data.train.patient_ids,
                 shard=share,
                 facts={"class_names": data.train.class_names, "normalisation": data.normalisation.kind},
+                workers=workers,
             )
     if shard is None:
         ranks.wait()

@@ -1,0 +1,61 @@
+"""A run whose networks are trained in processes of one thread makes what a run with one thread makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medidistill.cli import main
+from medidistill.evaluate import ArmRun
+from medidistill.networks import Workers
+from medidistill.pipeline import work
+
+from .conftest import Tiny
+
+
+def _tensors(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.glob(pattern))}
+
+
+def test_experts_and_networks_are_those_of_one_thread(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_MIN_WORK_FOR_PROCESSES", 0.0)
+    jobs: list[str] = []
+    run = Workers.run
+
+    def counted(self: Workers, job, tasks, on_done=None):
+        jobs.append(f"{type(job).__module__.rpartition('.')[2]} {self.count}")
+        return run(self, job, tasks, on_done)
+
+    monkeypatch.setattr(Workers, "run", counted)
+    output = tmp_path / "run"
+    assert main([*tiny.arguments(output, "--set", "threads=2"), "--quiet"]) == 0
+    assert {"experts 2", "protocol 2"} <= set(jobs)
+    experts = _tensors(output, "experts/*.safetensors")
+    assert len(experts) == 2
+    assert experts == _tensors(tiny.finished, "experts/*.safetensors")
+    for arm in ("full", "random"):
+        cells = [
+            ArmRun.load(next(folder.glob(f"evaluate/cells/{arm}-*.safetensors"))) for folder in (output, tiny.finished)
+        ]
+        assert cells[0].val_balanced_accuracy == cells[1].val_balanced_accuracy
+        assert cells[0].candidate_scores == cells[1].candidate_scores
+        assert cells[0].test_probabilities is not None
+        assert cells[1].test_probabilities is not None
+        assert cells[0].test_probabilities.tobytes() == cells[1].test_probabilities.tobytes()
+
+
+@pytest.mark.parametrize("setting", ["deterministic=true", "threads=1"])
+def test_a_run_may_stay_in_one_process(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.setattr(work, "_MIN_WORK_FOR_PROCESSES", 0.0)
+
+    def refused(self: Workers, count: int) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(Workers, "_start", refused)
+    until = ["--until", "experts", "--set", setting]
+    assert main([*tiny.arguments(tmp_path / "run", *until), "--quiet"]) == 0
