@@ -7,6 +7,7 @@ cached on disk after that). Short runs would not recover that.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -91,14 +92,27 @@ class CompiledByShape:
         """Call the function compiled for these shapes and dtypes."""
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         if key not in self._compiled:
-            # a fresh lambda: dynamo counts recompilations by code object and would give up after eight
-            function = self._function
-            self._compiled[key] = torch.compile(
-                lambda *arguments: function(*arguments), dynamic=False, options=_INDUCTOR_OPTIONS
-            )
+            self._compiled[key] = torch.compile(_own_code(self._function), dynamic=False, options=_INDUCTOR_OPTIONS)
             if (watched := _WATCHED.get()) is not None:
                 return watched.time(lambda: self._compiled[key](*tensors))
         return self._compiled[key](*tensors)
+
+
+_NUMBERS = itertools.count()
+
+
+def _own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls `function` and shares its code object with no other.
+
+    Dynamo counts recompilations by code object and gives up after eight, without a word to the caller; a lambda has one
+    code object, however often it is made.
+    """
+
+    def call(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    call.__code__ = call.__code__.replace(co_name=f"call_{next(_NUMBERS)}")
+    return call
 
 
 _SHARED: dict[tuple[Hashable, ...], CompiledByShape] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_experts_and_networks_are_those_of_one_thread(
     jobs: list[str] = []
     run = Workers.run
 
-    def counted(self: Workers, job, tasks, on_done=None):
+    def counted(self: Workers, job: Any, tasks: Any, on_done: Any = None) -> list[Any]:
         jobs.append(f"{type(job).__module__.rpartition('.')[2]} {self.count}")
         return run(self, job, tasks, on_done)
 
