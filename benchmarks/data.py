@@ -91,7 +91,9 @@ def load(
     parts = {split: _labelled(*splits[split], names, split, config.image_size) for split in ("train", "val", "test")}
     normalisation = fit_normalisation(config.normalisation, config.norm_mean, config.norm_std, parts["train"].images)
     return PreparedData(
-        **parts,
+        train=parts["train"],
+        val=parts["val"],
+        test=parts["test"],
         normalisation=normalisation,
         digest=digest(name, names, train_images, eval_images, config.normalisation),
     )

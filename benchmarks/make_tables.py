@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    large_collection,
     matching_limits_page,
     privacy_table,
     private_run,
     quick_audit,
-    value,
+    value_tables,
+    weight_final,
     weight_trial,
     whole_run,
 )
@@ -177,15 +179,19 @@ def main() -> None:
     filled = fill(filled, "private-run", private_run.table(read_json(private_run.RESULT)))
     filled = fill(filled, "quick-audit", quick_audit.table(read_json(quick_audit.RESULT)))
     timed = read_json(whole_run.RESULT)
-    worth, text = read_json(value.RESULT), VALUE.read_text(encoding="utf-8")
-    new = fill(old, "value-short", value.short_table(worth))
-    tables = fill(fill(text, "value", value.table(worth)), "value-bits", value.bits_table(worth))
+    worth, text = read_json(value_tables.RESULT), VALUE.read_text(encoding="utf-8")
+    new = fill(old, "value-short", value_tables.short_table(worth))
+    tables = fill(fill(text, "value", value_tables.table(worth)), "value-bits", value_tables.bits_table(worth))
     filled_speed = fill(fill(speed, "meta-gradient", meta_gradient), "whole-run", whole_run.table(timed))
+    large = large_collection.table(read_json(large_collection.RESULT))
+    filled_speed = fill(filled_speed, "large-collection", large)
     limits, method = read_json(HERE / "results" / "matching_limits.json"), ALGORITHM.read_text(encoding="utf-8")
     filled_method = fill(method, "targets", matching_limits_page.targets_table(limits))
     filled_method = fill(filled_method, "reweighting", matching_limits_page.weights_table(limits))
     trial = TRIAL.read_text(encoding="utf-8")
     filled_trial = fill(trial, "weights", weight_trial.table(read_json(weight_trial.FAMILIES["parameters"].result)))
+    filled_trial = fill(filled_trial, "warm", weight_trial.table(read_json(weight_trial.FAMILIES["warm"].result)))
+    filled_trial = fill(filled_trial, "final", weight_final.table(read_json(weight_final.RESULT)))
     pages = {
         TRIAL: (trial, filled_trial),
         ALGORITHM: (method, filled_method),

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from benchmarks.value import RESULT, WORDS, shown_side
+from benchmarks.value_tables import RESULT, WORDS, shown_side
 from medidistill.files import read_json
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "value.png"

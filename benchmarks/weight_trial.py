@@ -50,6 +50,8 @@ from medidistill.record import hardware, versions
 HERE = Path(__file__).parent
 CONFIG = HERE / "weight_trial.yaml"
 PRIMARY = "adaptive"
+FROZEN = {"frozen_same_pool": 0, "frozen_other_pool": 1}  # weighting -> how many pools further its W was learned
+DONOR_SEED = 90  # of the sets whose W is frozen
 CHANCE = 1 / 3  # balanced accuracy of a set that diverged, for three classes
 
 
@@ -79,6 +81,11 @@ _PARAMETERS: Mapping[str, ReadOnlyJsonObject] = {
     # the loss of real images at the student's end
     "hypergradient": _w(kind="hypergradient"),
     "hypergradient_sparse": _w(kind="hypergradient", hypergradient_every=4, lr=0.04),
+    # one weight a tensor: hidden units of networks that start differently are exchangeable, elements mean nothing
+    "hypergradient_tensor": _w(kind="hypergradient", granularity="tensor"),
+    # W as `hypergradient` learned it at another seed, from the start and for good: on the same experts, or on others
+    "frozen_same_pool": _w(lr=0.0),
+    "frozen_other_pool": _w(lr=0.0),
     # no trajectory: the images themselves on that loss
     "real_loss": {**_OFF, "objective": "student_loss"},
     # what networks that were trained on agree on
@@ -168,10 +175,22 @@ class Trial:
         data: images; training and validation are used.
         work: folder of experts and cells.
         family: what is compared.
+        pool_seed: seed of pool 0; others follow.
+        keeps_sets: keep every set, not those of the base alone.
     """
 
-    def __init__(self, config: RunConfig, data: PreparedData, work: Path, family: Family) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        data: PreparedData,
+        work: Path,
+        family: Family,
+        *,
+        pool_seed: int = 1000,
+        keeps_sets: bool = False,
+    ) -> None:
         self.config, self.data, self.work, self.family = config, data, work, family
+        self.pool_seed, self.keeps_sets = pool_seed, keeps_sets
         self.real = data.training_tensors()
         self.validation = data.normalisation.apply(data.val.images)
 
@@ -182,7 +201,7 @@ class Trial:
             num_classes=self.data.train.num_classes,
             network=self.config.network,
             config=self.config.experts,
-            seed=1000 + pool,
+            seed=self.pool_seed + pool,
             folder=self.work / f"pool-{pool}",
         )
 
@@ -192,7 +211,7 @@ class Trial:
         if file.is_file():
             found: dict[str, Any] = read_json(file)
             return found
-        result, settings = self._distilled(cell)
+        result, settings = self.distilled(cell)
         found = {**dataclasses.asdict(cell), "status": result.status.value}
         if result.status is DistillStatus.COMPLETED:
             found |= {
@@ -204,7 +223,8 @@ class Trial:
         write_json(file, found)
         return found
 
-    def _distilled(self, cell: Cell) -> tuple[DistillResult, DistillConfig]:
+    def distilled(self, cell: Cell) -> tuple[DistillResult, DistillConfig]:
+        """Make the set of a cell; return what came out, and its settings."""
         settings = with_settings(self.config.distill, {"ipc": cell.ipc, "validate_every": 0})
         settings = with_settings(settings, self.family.weightings[cell.weighting])
         problem = DistillProblem(
@@ -216,23 +236,33 @@ class Trial:
             real=self.real if settings.requires_real else None,
             start=self._start(cell) if settings.start_from else None,
             expert_training=self.config.experts,
+            weights=self.donor(cell).importance if cell.weighting in FROZEN else None,
         )
         result = distill(problem, settings)
-        if cell.weighting == self.family.base and result.status is DistillStatus.COMPLETED:
-            result.distilled.save(self._set(cell))
+        kept = self.keeps_sets or cell.weighting == self.family.base or cell.seed >= DONOR_SEED
+        if kept and result.status is DistillStatus.COMPLETED:
+            result.distilled.save(self.set_file(cell))
         return result, settings
 
-    def _set(self, cell: Cell) -> Path:
+    def set_file(self, cell: Cell) -> Path:
+        """Return the file of a cell's set."""
         folder = self.work / "sets"
         folder.mkdir(exist_ok=True)
         return folder / f"{cell.name}.safetensors"
 
     def _start(self, cell: Cell) -> DistilledSet:
         """Return the base's set of the same pool, number of images and seed, made now where it is not there."""
-        base = dataclasses.replace(cell, weighting=self.family.base)
-        if not self._set(base).is_file():
-            self._distilled(base)
-        return DistilledSet.load(self._set(base))
+        return self._kept(dataclasses.replace(cell, weighting=self.family.base))
+
+    def donor(self, cell: Cell, further: int = 0) -> DistilledSet:
+        """Return the set whose W a cell takes over, made now where it is not there; `further`: seeds past the first."""
+        pool = (cell.pool + FROZEN[cell.weighting]) % 2
+        return self._kept(Cell(pool, cell.ipc, "hypergradient", DONOR_SEED + further))
+
+    def _kept(self, cell: Cell) -> DistilledSet:
+        if not self.set_file(cell).is_file():
+            self.distilled(cell)
+        return DistilledSet.load(self.set_file(cell))
 
     def _scores(self, distilled: DistilledSet, seed: int, *, own: bool) -> dict[str, list[float | None]]:
         """Return the balanced accuracy on validation of every network, by recipe; None where they diverged."""

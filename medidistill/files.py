@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medidistill.errors import IngestError, ResourceError
 from medidistill.jsontypes import (  # any JSON; the header of a tensor file, whose keys its kind decides
@@ -151,6 +152,27 @@ def publish_folder(path: Path) -> None:
             one.chmod((0o755 if one.is_dir() else 0o644) & ~umask)
 
 
+@contextlib.contextmanager
+def _replaced(path: Path, mode: int | None) -> Iterator[BinaryIO]:
+    """Yield an empty file that takes the place of `path`, flushed to disk, once the block has filled it."""
+    with translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Replace `path` by `data` atomically; create its folder.
 
@@ -162,23 +184,8 @@ def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
     Raises:
         ResourceError: it cannot be written; what was there before stays.
     """
-    path = Path(path)
-    with translate_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                if mode is not None:
-                    os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+    with _replaced(Path(path), mode) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
@@ -240,26 +247,65 @@ def save_tensors(
     The header travels in the file's metadata under the key ``medidistill``. Its entry ``sha256``, added here, is a
     digest of header and tensors that `load_tensors` compares.
     """
-    from safetensors.torch import save as safetensors_save
-
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     signed = {**header, "sha256": _content_digest(header, ready)}
     # one key alone: safetensors writes several in an order that changes from process to process
     text = json.dumps(signed, sort_keys=True, allow_nan=False)
-    write_bytes(path, safetensors_save(ready, metadata={"medidistill": text}), mode=mode)
+    kinds = _safetensors_names()
+    place = {kind: number for number, kind in enumerate(kinds)}
+    order = sorted(ready, key=lambda name: (place[ready[name].dtype], name))  # as the library does
+    entries: JsonObject = {"__metadata__": {"medidistill": text}}
+    end = 0
+    for name in order:
+        start, end = end, end + ready[name].nbytes
+        entries[name] = {
+            "dtype": kinds[ready[name].dtype],
+            "shape": list(ready[name].shape),
+            "data_offsets": [start, end],
+        }
+    first = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    first += b" " * (-len(first) % 8)
+    with _replaced(Path(path), mode) as file:
+        file.write(len(first).to_bytes(8, "little") + first)
+        for name in order:  # from where they lie: the library would copy all of them into one string of bytes
+            file.write(_bytes_of(ready[name]))
 
 
 def _content_digest(header: ReadOnlyJsonObject, tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 of a header and the names, types, shapes and bytes of tensors."""
-    import torch
-
     plain = {name: value for name, value in header.items() if name != "sha256"}
     total = hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         total.update(f"\x1f{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        total.update(_bytes_of(tensor))
     return total.hexdigest()
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor, without a copy."""
+    import torch
+
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+@functools.cache
+def _safetensors_names() -> Mapping[torch.dtype, str]:
+    """Return what the safetensors format calls each type of element, in the order in which the library writes them."""
+    import torch
+
+    return {
+        torch.int64: "I64",
+        torch.float64: "F64",
+        torch.float32: "F32",
+        torch.int32: "I32",
+        torch.bfloat16: "BF16",
+        torch.float16: "F16",
+        torch.int16: "I16",
+        torch.int8: "I8",
+        torch.uint8: "U8",
+        torch.bool: "BOOL",
+    }
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], JsonObject]:

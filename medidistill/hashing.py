@@ -14,4 +14,4 @@ def tensor_sha256(tensor: Tensor) -> str:
 
     Bytes, not sums: a sum depends on the number of threads.
     """
-    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().data).hexdigest()

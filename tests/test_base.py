@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from medidistill import config as configuration
@@ -306,3 +307,27 @@ def test_a_record_with_unknown_fields_is_named(tmp_path: Path) -> None:
         write_json(tmp_path / "record.json", content)
         with pytest.raises(IngestError, match=r"record\.json: not a run record"):
             RunRecord.load(tmp_path / "record.json")
+
+
+def test_tensor_files_are_what_the_safetensors_library_writes(tmp_path: Path) -> None:
+    from safetensors.torch import save
+
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16)
+    tensors = {
+        f"a {kind}": torch.arange(6).view(2, 3).to(kind) for kind in (*kinds, torch.int8, torch.uint8, torch.bool)
+    }
+    tensors |= {
+        "empty": torch.zeros(0, 4),
+        "scalar": torch.tensor(2.0),
+        "transposed": torch.rand(3, 2).T,
+        'q"\n': torch.ones(1),
+    }
+    header = {"name": 'Müller "x" \\ / \x01', "list": [1, None]}
+    save_tensors(tmp_path / "ours", tensors, header)
+    with safe_open(str(tmp_path / "ours"), framework="pt") as file:
+        metadata = file.metadata()
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    assert (tmp_path / "ours").read_bytes() == save(contiguous, metadata=metadata)
+    found, again = load_tensors(tmp_path / "ours")
+    assert again == header
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())

@@ -224,6 +224,7 @@ def _in_folder(
                 progress=progress,
                 command="medidistill.distill",
                 source=source_of(run_folder, source) if prepared is None else None,
+                spawns=False,
             ) as run,
         ):
             if prepared is not None:

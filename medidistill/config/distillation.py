@@ -216,8 +216,8 @@ class DistillConfig(Validated):
     precision: Annotated[
         Literal["float32", "bfloat16"],
         Help(
-            "bfloat16: the adjoint's convolutions, but for those that decide a ReLU, in bfloat16; faster on processors "
-            "with AVX512-BF16 or AMX, off by about half a per cent (networks with instance norm)"
+            "bfloat16: convolutions of backward passes, but for those that decide a ReLU, in bfloat16; faster on "
+            "processors with AVX512-BF16 or AMX, off by about half a per cent (networks with instance norm)"
         ),
     ] = "float32"
     activation_cache_mb: Annotated[

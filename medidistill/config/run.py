@@ -31,7 +31,7 @@ class RunConfig(Validated):
         int,
         Range(0, 4096),
         Help(
-            "CPU cores used at once: threads of torch, or processes of one thread that read images or audit; "
+            "CPU cores used at once: threads of torch, or processes of one thread that read images, train or audit; "
             "0: as many as torch and each stage choose"
         ),
     ] = 0

@@ -121,9 +121,7 @@ class WeightedSnapshotMatching(SnapshotMatching):
         square = self.weights.square(row, real)
         scale = (square * (real.mean - real.mean.mean(0)).square()).sum(1).mean()
         inverse = 1 / scale.clamp_min(torch.finfo(scale.dtype).tiny)
-        gradient, (loss, gaps) = self.gradient(
-            images, theta, later, real.mean, real.deviation, inverse, targets, square
-        )
+        gradient, loss, gaps = self.gradient(images, theta, later, real.mean, real.deviation, inverse, targets, square)
         self.weights.learn(row, gaps)
         return gradient, loss
 

@@ -27,12 +27,13 @@ from medidistill.config import DistillConfig, NetworkConfig
 from medidistill.distillation.objective import Sample
 from medidistill.distillation.real_batches import RealBatches
 from medidistill.distillation.state import DistillState
+from medidistill.distillation.unroll import adjoint_dtype
 from medidistill.networks import (
     CompiledByShape,
+    FeatureFunction,
     ParameterLayout,
     augment,
     draw,
-    feature_function,
     gradient_function,
     make_network,
 )
@@ -75,10 +76,9 @@ class KernelRegression:
         self.num_classes, self.shape = num_classes, shape
         first = self._fresh(0, 0)
         self.layout = ParameterLayout.of(first)
-        self.features = feature_function(first)
+        self.features = FeatureFunction(first, adjoint_dtype(config))
         self.train_gradient = gradient_function(first, compile=compile)
-        gradient = torch.func.grad_and_value(self._loss, argnums=(0, 1))
-        self.gradient = CompiledByShape(gradient) if compile else gradient
+        self.gradient = CompiledByShape(self._parts) if compile else self._parts
         members = config.pool_networks
         self.theta = torch.stack([self.layout.flatten(self._fresh(member, 0)) for member in range(members)])
         self.moments = torch.zeros(2, *self.theta.shape, device=device)
@@ -106,12 +106,9 @@ class KernelRegression:
         for name, value in tensors.items():
             getattr(self, name).copy_(value)
 
-    def _regression(self, theta: Tensor, images: Tensor) -> Tensor:
-        found = self.features(theta, images)[0]
-        return torch.cat([found, torch.ones_like(found[:, :1])], dim=1)
-
-    def _loss(self, images: Tensor, targets: Tensor, theta: Tensor, real: Tensor, wanted: Tensor) -> Tensor:
-        own, others = self._regression(theta, images), self._regression(theta, real)
+    def _loss(self, own: Tensor, others: Tensor, targets: Tensor, wanted: Tensor) -> Tensor:
+        """Return the loss from features of the set and of the real images."""
+        own, others = _with_one(own), _with_one(others)
         gram = own @ own.T
         ridge = self.config.ridge * gram.diagonal().mean()
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
@@ -121,6 +118,16 @@ class KernelRegression:
             return -(wanted * F.log_softmax(outputs / _TEMPERATURE, dim=1)).sum(1).mean()
         error: Tensor = outputs - (wanted - 1 / self.num_classes)
         return error.square().sum(1).mean()
+
+    def _parts(
+        self, images: Tensor, targets: Tensor, theta: Tensor, real: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients by the images and by the targets, and the loss."""
+        own, _, pull_back = self.features.with_pullback(theta, images)
+        others, _ = self.features(theta, real)
+        gradient = torch.func.grad_and_value(self._loss, argnums=(0, 2))
+        (by_own, by_targets), loss = gradient(own, others, targets, wanted)
+        return pull_back(by_own, None), by_targets, loss
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:
         """Return loss and gradients under one drawn network, and train that network by one step on the set."""
@@ -134,7 +141,7 @@ class KernelRegression:
             pixels = state.images.detach().requires_grad_()
             made = augment(pixels, config.augment, parameters)
         targets = state.targets().detach()
-        (by_made, by_targets), loss = self.gradient(made.detach(), targets, self.theta[member], real, wanted)
+        by_made, by_targets, loss = self.gradient(made.detach(), targets, self.theta[member], real, wanted)
         (by_pixels,) = torch.autograd.grad(made, pixels, by_made) if made is not pixels else (by_made,)
         self._train(member, made.detach(), targets, generator)
         return Sample(float(loss), by_pixels, by_targets, torch.zeros_like(state.alpha))
@@ -159,3 +166,8 @@ class KernelRegression:
         corrected = second / (1 - _BETAS[1] ** step)
         rate = _RATE / (1 - _BETAS[0] ** step)
         self.theta[member].addcdiv_(first, corrected.sqrt() + _EPSILON, value=-rate)
+
+
+def _with_one(features: Tensor) -> Tensor:
+    """Return features (N, F) with a column of ones, whose coefficient is the offset."""
+    return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)

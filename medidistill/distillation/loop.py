@@ -29,7 +29,7 @@ from medidistill.distillation.problem import Callbacks, DistillProblem, DistillS
 from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.state import Checkpoint, DistillState
 from medidistill.distillation.trajectory import Experts
-from medidistill.distillation.unroll import InnerStep
+from medidistill.distillation.unroll import InnerStep, adjoint_dtype
 from medidistill.distillation.weights import WeightInputs, begin_weights, make_weights
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
@@ -196,7 +196,7 @@ class _Loop:
             network,
             compile=compiled,
             learn_targets=config.soft_labels,
-            adjoint_dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
+            adjoint_dtype=adjoint_dtype(config),
             activation_budget_bytes=config.activation_cache_mb * 1e6,
         )
         continuations = make_continuations(experts, problem, config, self.device, compile=compiled)

@@ -30,8 +30,9 @@ from medidistill.config import DistillConfig
 from medidistill.distillation.objective import Sample
 from medidistill.distillation.state import DistillState
 from medidistill.distillation.trajectory import Experts
+from medidistill.distillation.unroll import adjoint_dtype
 from medidistill.errors import ConfigError
-from medidistill.networks import CompiledByShape, augment, draw, feature_function
+from medidistill.networks import CompiledByShape, FeatureFunction, augment, draw
 from medidistill.seeding import stream
 
 __all__ = ["ClassStatistics", "SnapshotMatching", "snapshot_epochs"]
@@ -98,10 +99,10 @@ class SnapshotMatching:
         counts = torch.bincount(real[1].cpu(), minlength=self.classes)
         if int(counts.min()) == 0:
             raise ConfigError(f"class {int(counts.argmin())} has no real images; snapshot matching needs all classes")
-        self.features = feature_function(experts.architecture.make_network(stream(seed, "layout")).to(device))
+        network = experts.architecture.make_network(stream(seed, "layout")).to(device)
+        self.features = FeatureFunction(network, adjoint_dtype(config))
         self._read = CompiledByShape(self.features) if compile else self.features
-        gradient = torch.func.grad_and_value(self._parts, has_aux=True)
-        self.gradient = CompiledByShape(gradient) if compile else gradient
+        self.gradient = CompiledByShape(self._parts) if compile else self._parts
         self._at_once = _IN_CACHE if device.type == "cpu" else _BATCH
         self._statistics: dict[tuple[int, int], ClassStatistics] = {}
 
@@ -142,23 +143,33 @@ class SnapshotMatching:
         inverse_scale: Tensor,
         targets: Tensor,
         square: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss, with the features' squares weighted by `square`, and the (F,) squared gaps of their means.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradient by the images, the loss, and the (F,) squared gaps of the means of features.
 
-        The gaps are averaged over classes and not weighted.
+        `square` weighs the features' squares; the gaps are averaged over classes and not weighted.
         """
-        found = self.features(theta, images)[0].view(self.classes, -1, mean.shape[1])
-        gaps = (found.mean(1) - mean).square()
-        distance = (gaps if square is None else gaps * square).sum(1).mean()
-        if self.config.spread_weight:
-            spread = ((found.var(1, correction=0) + _FLOOR).sqrt() - deviation).square()
-            spread = spread if square is None else spread * square
-            distance = distance + self.config.spread_weight * spread.sum(1).mean()
-        loss = distance * inverse_scale
+
+        def distance(features: Tensor) -> tuple[Tensor, Tensor]:
+            found = features.view(self.classes, -1, mean.shape[1])
+            gaps = (found.mean(1) - mean).square()
+            total = (gaps if square is None else gaps * square).sum(1).mean()
+            if self.config.spread_weight:
+                spread = ((found.var(1, correction=0) + _FLOOR).sqrt() - deviation).square()
+                spread = spread if square is None else spread * square
+                total = total + self.config.spread_weight * spread.sum(1).mean()
+            return total * inverse_scale, gaps.mean(0)
+
+        def constraint(logits: Tensor) -> Tensor:
+            return -self.config.class_weight * (targets * F.log_softmax(logits, dim=1)).sum(1).mean()
+
+        features, _, pull_back = self.features.with_pullback(theta, images)
+        by_features, (loss, gaps) = torch.func.grad_and_value(distance, has_aux=True)(features)
+        gradient = pull_back(by_features, None)
         if self.config.class_weight:
-            logits = self.features(later, images)[1]
-            loss = loss - self.config.class_weight * (targets * F.log_softmax(logits, dim=1)).sum(1).mean()
-        return loss, gaps.mean(0)
+            _, logits, pull_back = self.features.with_pullback(later, images)
+            by_logits, more = torch.func.grad_and_value(constraint)(logits)
+            gradient, loss = gradient + pull_back(None, by_logits), loss + more
+        return gradient, loss, gaps
 
     def _gradient_at(
         self,
@@ -171,7 +182,7 @@ class SnapshotMatching:
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient by the images, and the loss, at `snapshot` (expert, epoch) and a later one."""
         given = (images, theta, later, real.mean, real.deviation, real.inverse_scale, targets)
-        gradient, (loss, _) = self.gradient(*given)
+        gradient, loss, _ = self.gradient(*given)
         return gradient, loss
 
     def __call__(self, state: DistillState, generator: torch.Generator) -> Sample:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medidistill.config import AugmentConfig
+from medidistill.config import AugmentConfig, DistillConfig
 from medidistill.networks import (
     ConvNetDerivatives,
     Criterion,
@@ -44,6 +44,7 @@ __all__ = [
     "InnerPlan",
     "InnerStep",
     "MetaGradient",
+    "adjoint_dtype",
     "adjoint_gradient",
     "draw_plan",
     "stored_gradient",
@@ -116,6 +117,11 @@ class MetaGradient:
 
 
 _AUGMENTED_AT_ONCE = 2**19  # pixels
+
+
+def adjoint_dtype(config: DistillConfig) -> torch.dtype | None:
+    """Return the dtype of convolutions that no ReLU depends on, by `precision`; None: that of the images."""
+    return torch.bfloat16 if config.precision == "bfloat16" else None
 
 
 class InnerStep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,7 @@ from medidistill.ingest.splits import SPLITS, assign_splits, check_coverage, des
 from medidistill.ingest.synthetic import all_marked_synthetic
 from medidistill.normalisation import fit_normalisation
 from medidistill.patient_units import PatientUnits
+from medidistill.scratch import scratch_tensor
 
 __all__ = ["IngestResult", "ingest"]
 
@@ -146,7 +148,7 @@ def _ingest(
     drawn = "" if whole else describe_splits(records, config)
     loaded = load_images(records, config.image_size, config.cache, folder, workers or worker_count(len(records)))
     bar = tqdm(loaded, "reading X-rays", len(records), unit="image", file=sys.stderr, disable=not progress)
-    films = screening.screen_each(records, bar, config)
+    films = screening.screen_each(records, bar, config, folder)
     screening.set_copies_aside(records, films, find_copies(records, films, config.quality))
     screening.set_copies_aside(records, films, find_near_duplicates(records, films, splits, config.quality))
     screening.quarantine.sort(key=lambda entry: entry.key)
@@ -170,7 +172,7 @@ def _ingest(
     manifest = manifest_table(rows)
     patients = PatientUnits.of(manifest["patient_source"])
     used = [str(record.path) for record, film in zip(records, films, strict=True) if film is not None]
-    parts = {split: _part(rows, images, split, classes, config.image_size) for split in SPLITS}
+    parts = {split: _part(rows, images, split, classes, config.image_size, folder) for split in SPLITS}
     return IngestResult(
         **parts,
         manifest=manifest,
@@ -200,11 +202,16 @@ class _Screening:
             self.thumbnails.update((key, film.image) for key, film in films)
 
     def screen_each(
-        self, records: Sequence[Record], loaded: Iterable[LoadedImage | str], config: IngestConfig
+        self,
+        records: Sequence[Record],
+        loaded: Iterable[LoadedImage | str],
+        config: IngestConfig,
+        folder: Path | None,
     ) -> list[LoadedImage | None]:
-        """Return the images that pass the checks of a single image, None for the others."""
+        """Return the images that pass the checks of a single image, None for the others; their pixels in `folder`."""
         films: list[LoadedImage | None] = []
-        for record, film in zip(records, loaded, strict=True):
+        pixels = scratch_tensor((len(records), 1, config.image_size, config.image_size), folder).numpy()
+        for place, record, film in zip(pixels, records, loaded, strict=True):
             if isinstance(film, str):
                 self._note("quarantine", Quarantined(record.key, film))
                 films.append(None)
@@ -214,7 +221,11 @@ class _Screening:
                 self._note(finding.action, Quarantined(record.key, finding.reason), (record.key, film))
                 if finding.action == "quarantine":
                     break
-            films.append(None if any(finding.action == "quarantine" for finding in findings) else film)
+            if any(finding.action == "quarantine" for finding in findings):
+                films.append(None)
+            else:
+                place[...] = film.image
+                films.append(dataclasses.replace(film, image=place))
         return films
 
     def set_copies_aside(self, records: Sequence[Record], films: list[LoadedImage | None], found: Copies) -> None:
@@ -234,10 +245,14 @@ def _part(
     split: str,
     classes: tuple[str, ...],
     size: int,
+    folder: Path | None,
 ) -> LabelledImages:
     chosen = [i for i, row in enumerate(rows) if row["split"] == split]
+    pixels = scratch_tensor((len(chosen), 1, size, size), folder)
+    for place, i in zip(pixels.numpy(), chosen, strict=True):
+        place[...] = images[i]
     return LabelledImages(
-        images=torch.from_numpy(np.stack([images[i] for i in chosen])) if chosen else torch.empty(0, 1, size, size),
+        images=pixels,
         labels=torch.tensor([classes.index(rows[i]["label"]) for i in chosen], dtype=torch.int64),
         class_names=classes,
         patient_ids=tuple(rows[i]["patient_id"] for i in chosen),

@@ -22,7 +22,7 @@ from medidistill.networks.functional import (
     cross_entropy,
     loss_function,
 )
-from medidistill.networks.penultimate import FeatureFunction, feature_function, penultimate
+from medidistill.networks.penultimate import FeatureFunction, penultimate
 from medidistill.networks.private_training import (
     PatientGradient,
     check_private,
@@ -54,7 +54,6 @@ __all__ = [
     "compiled_once",
     "cross_entropy",
     "draw",
-    "feature_function",
     "gradient_function",
     "is_custom",
     "loss_function",

@@ -1,4 +1,4 @@
-"""First and mixed second derivatives of the ConvNet's loss, written out by hand.
+"""First and mixed second derivatives of the ConvNet's loss, and its pull-back to images, written out by hand.
 
 One block is y = W * a, n = (y - mean y) s with s = (var y + eps)^-1/2, z = gamma n + beta, a' = pool(relu z). A dot
 marks the derivative along a direction v of the parameters, and d the derivative of the loss. With means over an
@@ -32,7 +32,10 @@ from torch import Tensor, nn
 from medidistill.networks.convnet import EPSILON, ConvNet
 from medidistill.networks.functional import Criterion, ParameterLayout, cross_entropy
 
-__all__ = ["ConvNetDerivatives"]
+__all__ = ["ConvNetDerivatives", "Pullback"]
+
+Pullback = Callable[[Tensor | None, Tensor | None], Tensor]
+"""(derivative by the features (N, F), by the logits (N, K)) -> derivative by the images; at least one of the two."""
 
 _OPTIONS = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, transposed, its padding, groups
 _SIDE = 3
@@ -134,6 +137,41 @@ class ConvNetDerivatives:
                 gradients.append(above)
         maps = [*(block.y for block in up[1:]), *reversed(gradients)]
         return (loss, torch.cat([part.reshape(-1) for part in reversed(found)]), *maps)
+
+    def features(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Pullback]:
+        """Return the inputs of the last layer (N, F), the logits (N, K), and the pull-back of both to the images.
+
+        Args:
+            theta: (P,) parameters.
+            x: (N, C, H, W) images.
+        """
+        blocks, matrix, bias = self._parts(theta)
+        up, a = [], x
+        for k, (weight, gamma, beta) in enumerate(blocks):
+            a, weight = _inputs(k, a), _like_images(weight)
+            block = _block(a, weight, _convolve_forward(k, x, a, weight), gamma, beta)
+            a = _pool((block.n * _per_channel(gamma) + _per_channel(beta)).relu())
+            up.append(block)
+        flat, shape = a.flatten(1), a.shape
+
+        def pull_back(by_features: Tensor | None, by_logits: Tensor | None) -> Tensor:
+            parts = [by_features] if by_features is not None else []
+            parts += [by_logits @ matrix] if by_logits is not None else []
+            return self._to_images(x, up, _sum(parts).view(shape))
+
+        return flat, flat @ matrix.T + bias, pull_back
+
+    def _to_images(self, x: Tensor, up: list[_Block], above: Tensor) -> Tensor:
+        """Return what a change of the last maps, (N, C', H', W'), means for the images; 1 unit, in the lower dtype."""
+        low = self._low
+        for k, block in reversed(list(enumerate(up))):
+            n, gamma = block.n, _per_channel(block.gamma)
+            dz = _unpool(above, block.y) * (n * gamma + _per_channel(block.beta) > 0).to(x.dtype)
+            dy = (block.scale * gamma) * (dz - _mean(dz) - n * _mean(dz * n))
+            pair = (low(dy), low(block.weight))
+            if k:
+                above = _convolve_backward([pair], low(block.inputs)).to(x.dtype)
+        return _convolve_backward_to_images([pair], x).to(x.dtype)
 
     def kept_elements(self, shape: torch.Size) -> int:
         """Return how many numbers `gradient_and_activations` keeps for images of `shape` (N, C, H, W)."""
@@ -315,9 +353,8 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 def _convolve_backward_to_images(pairs: list[tuple[Tensor, Tensor]], images: Tensor) -> Tensor:
     n, channels, height, width = images.shape
-    first, second = (weight.flatten(1).T @ _rows(dy).T for dy, weight in pairs)
-    taps = (first + second).view(channels, _SIDE, _SIDE, n, height, width)
-    padded = F.pad(taps, (1, 1, 1, 1))
+    taps = _sum(weight.flatten(1).T @ _rows(dy).T for dy, weight in pairs)
+    padded = F.pad(taps.view(channels, _SIDE, _SIDE, n, height, width), (1, 1, 1, 1))
     moved = [
         padded[:, i, j, :, 2 - i : 2 - i + height, 2 - j : 2 - j + width] for i in range(_SIDE) for j in range(_SIDE)
     ]

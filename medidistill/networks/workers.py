@@ -1,8 +1,8 @@
 """Processes that train networks, each with one thread of torch.
 
-A small network keeps one core busy, and a second thread brings it little: two processes of one thread train two to
-four times the networks of one process with two (docs/performance.md). A network that a worker trains does not depend
-on how many workers there are.
+A small network does not divide among many cores, but networks do; and threads that wait for each other lose most of
+their time where a core has other work (docs/performance.md). A network that a worker trains does not depend on how many
+workers there are.
 
 Processes are spawned, not forked: a forked child inherits torch's thread pools in a state that can hang. They import
 torch once and stay for the next job, with what torch has compiled for them.
@@ -15,7 +15,9 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,6 +97,8 @@ class Workers:
         for one in self._processes:
             one.process.terminate()
         for one in self._processes:
+            one.process.join(_SECONDS_TO_END)
+            one.process.kill()  # it does not listen
             one.process.join()
             one.connection.close()
         self._processes.clear()
@@ -222,6 +226,8 @@ def _packed(job: Callable[[Any], Any]) -> bytes | None:
 def _serve(connection: Connection) -> None:
     """Do what comes through `connection` until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the process that started this one decides
+    # an exit that releases what Python holds by name in the system, such as semaphores
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     raise_malloc_thresholds()
@@ -264,4 +270,6 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_END)
         os._exit(1)

@@ -17,6 +17,7 @@ from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import IngestError
 from medidistill.files import load_tensors, private_folder, save_tensors
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # the header of a tensor file
+from medidistill.scratch import mapped
 
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
@@ -55,6 +56,7 @@ class PreparedData:
         test: images that are scored once.
         normalisation: intensities to network input.
         digest: of the images and labels; names the data in every later digest.
+        folder: private, where normalised images lie that are too large for memory; None: memory, whatever their size.
     """
 
     train: LabelledImages
@@ -62,6 +64,7 @@ class PreparedData:
     test: LabelledImages
     normalisation: Normalisation
     digest: str
+    folder: Path | None = None
 
     @property
     def num_images(self) -> int:
@@ -70,7 +73,11 @@ class PreparedData:
 
     def training_tensors(self) -> tuple[Tensor, Tensor]:
         """Return the training images as networks see them, (N, C, H, W), and their labels, (N,) int64."""
-        return self.normalisation.apply(self.train.images), self.train.labels
+        return self.normalised(self.train.images), self.train.labels
+
+    def normalised(self, images: Tensor, by: Normalisation | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [0, 1] as networks see them; `by`: another normalisation than the data's."""
+        return mapped((by or self.normalisation).apply, images, self.folder)
 
     @classmethod
     def write(cls, result: IngestResult, folder: Path) -> PreparedData:
@@ -101,5 +108,10 @@ class PreparedData:
             raise IngestError(f"{folder}: splits of different input; delete the folder and run again with --resume")
         train, val, test = splits
         return cls(
-            train, val, test, Normalisation.read(headers[0]["normalisation"], kept, folder), headers[0]["digest"]
+            train,
+            val,
+            test,
+            Normalisation.read(headers[0]["normalisation"], kept, folder),
+            headers[0]["digest"],
+            folder,
         )

@@ -41,6 +41,7 @@ def working(
     ranks: Ranks | None = None,
     settings: Sequence[str] = (),
     source: Path | None = None,
+    spawns: bool = True,
 ) -> Iterator[RunContext]:
     """Hold the lock of `folder` and set this process up for work with its configuration.
 
@@ -56,6 +57,8 @@ def working(
             writes and tells how it goes; where one fails, all do.
         settings: `KEY=VALUE` of this machine (threads, device, ...), stronger than the run's and not kept.
         source: folder of real images, for the ingest; None: the one that the run was started with.
+        spawns: train small networks in processes of their own. Each imports the main module again, so that this is
+            for programs whose main module does nothing on import, and not for a user's script.
     """
     ranks = ranks or Ranks()
     config = load_config(folder.config_file, settings)
@@ -74,7 +77,8 @@ def working(
         journal.begin(tuple(record.stages))
         try:
             shown = progress and ranks.writes
-            with ranks.propagate_errors(), Workers() as workers:
+            with ranks.propagate_errors(), Workers() as processes:
+                workers = processes if spawns else None
                 yield RunContext(folder, config, record, stop, journal, shown, ranks, device, source, workers)
             if ranks.writes:
                 folder.close()  # a library that copies a file may copy its mode

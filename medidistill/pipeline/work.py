@@ -47,7 +47,7 @@ class RunContext:
         ranks: the processes that share this work; the first one alone writes into the folder.
         device: where networks are trained.
         source: folder of real images, for the ingest; None: the one that the run was started with.
-        workers: processes that train small networks.
+        workers: processes that train small networks; None: this one trains all of them.
     """
 
     folder: RunFolder
@@ -59,21 +59,21 @@ class RunContext:
     ranks: Ranks = field(default_factory=Ranks)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     source: Path | None = None
-    workers: Workers = field(default_factory=Workers)
+    workers: Workers | None = None
 
     def workers_for(self, activations: float, need: Need) -> Workers | None:
         """Return the processes that train the networks of a stage, None where this one does.
 
-        It does where the work is shorter than the start of processes takes, on a GPU, beside other ranks, where only
-        repeatable algorithms are wanted, and where memory holds no two processes. This does not depend on how much of
-        the work is done already, so that a run that goes on comes to the same bytes as one that was not stopped.
+        It does where the work is shorter than the start of processes takes, on a GPU, beside other ranks, and where
+        memory holds no two processes. This does not depend on how much of the work is done already, so that a run that
+        goes on comes to the same bytes as one that was not stopped.
 
         Args:
             activations: steps x batch x width x rows x columns of all the stage's networks.
             need: memory of one process.
         """
-        here = self.device.type != "cpu" or self.ranks.count > 1 or self.config.deterministic
-        if here or activations < _MIN_WORK_FOR_PROCESSES:
+        here = self.device.type != "cpu" or self.ranks.count > 1
+        if self.workers is None or here or activations < _MIN_WORK_FOR_PROCESSES:
             return None
         cores = self.config.threads or available_cores()
         count = min(cores, int(available(self.device) / (need.bytes + _LIBRARIES)))

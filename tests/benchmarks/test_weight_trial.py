@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import weight_trial
-from benchmarks.weight_trial import FAMILIES, Cell, Trial, cells, differences, table
+from benchmarks import weight_agreement, weight_trial
+from benchmarks.weight_trial import DONOR_SEED, FAMILIES, FROZEN, Cell, Trial, cells, differences, table
 from medidistill.config import DistillConfig, with_settings
 from medidistill.distillation import DistillProblem, DistillResult, distill
-from medidistill.distilled_set import LabelledImages, Normalisation
+from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.pipeline import load_config
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.seeding import stream
@@ -60,8 +60,8 @@ def test_p_values_are_corrected_over_all_weightings_of_a_number_of_images() -> N
 
 def test_every_weighting_is_a_setting_and_no_two_are_alike() -> None:
     for family in FAMILIES.values():
-        settings = {with_settings(DistillConfig(), one) for one in family.weightings.values()}
-        assert len(settings) == len(family.weightings)
+        own = {name: one for name, one in family.weightings.items() if name not in FROZEN}  # W is given to the others
+        assert len({with_settings(DistillConfig(), one) for one in own.values()}) == len(own)
         assert family.base in family.weightings
 
 
@@ -96,6 +96,35 @@ def test_a_cell_is_made_once_and_paired(tmp_path: Path, monkeypatch: pytest.Monk
     result = weight_trial.collect(tmp_path, trial.config, "parameters")
     assert {row["weighting"] for row in result["rows"]} == set(found)
     assert len(result["rows_own_recipe"]) == 4
+
+
+def test_frozen_weights_are_those_of_another_seed_and_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, given = small_trial(tmp_path, "parameters"), {}
+
+    def noted(problem: DistillProblem, settings: DistillConfig) -> DistillResult:
+        given[problem.experts[0].parent.name, problem.seed] = problem.weights
+        return distill(problem, settings)
+
+    monkeypatch.setattr(weight_trial, "distill", noted)
+    for name, donor in (("frozen_same_pool", 1), ("frozen_other_pool", 0)):
+        assert trial.run(Cell(1, 1, name, 3))["status"] == "completed"
+        learned = DistilledSet.load(trial.set_file(Cell(donor, 1, "hypergradient", DONOR_SEED))).importance
+        frozen = given["pool-1", 3]
+        assert frozen is not None
+        assert all(torch.equal(frozen[part], learned[part]) for part in learned)
+        assert any(bool((w != w.flatten()[0]).any()) for w in learned.values())
+    assert given["pool-0", DONOR_SEED] is None  # it began at w = 1
+
+
+def test_agreement_of_weights_is_by_rank() -> None:
+    one = {"a": torch.tensor([1.0, 2, 3, 4]), "b": torch.tensor([4.0, 5, 6]), "c": torch.tensor([9.0])}
+    same = weight_agreement.agreement(one, {name: 2 * w for name, w in one.items()})
+    assert same == pytest.approx({"all": 1.0, "within_tensors": 1.0, "between_tensors": 1.0})
+    turned = weight_agreement.agreement(one, {"a": one["a"].flip(0), "b": one["b"].flip(0), "c": one["c"]})
+    assert (turned["within_tensors"], turned["between_tensors"]) == (-1.0, 1.0)
+    pair = {"kind": "same experts", **same}
+    shown = weight_agreement.table({"pairs": [pair, {**pair, "kind": "other experts", "all": 0.5}]})
+    assert "| other experts and images | 1 | 0.50 (0.50 to 0.50) | 1.00 (1.00 to 1.00) |" in shown
 
 
 def test_warm_weightings_begin_with_the_base_s_set_of_their_own_seed(

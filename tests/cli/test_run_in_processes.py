@@ -48,9 +48,8 @@ def test_experts_and_networks_are_those_of_one_thread(
         assert cells[0].test_probabilities.tobytes() == cells[1].test_probabilities.tobytes()
 
 
-@pytest.mark.parametrize("setting", ["deterministic=true", "threads=1"])
-def test_a_run_may_stay_in_one_process(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+def test_a_run_with_one_thread_stays_in_one_process(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "_MIN_WORK_FOR_PROCESSES", 0.0)
 
@@ -58,5 +57,5 @@ def test_a_run_may_stay_in_one_process(
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(Workers, "_start", refused)
-    until = ["--until", "experts", "--set", setting]
+    until = ["--until", "experts", "--set", "threads=1"]
     assert main([*tiny.arguments(tmp_path / "run", *until), "--quiet"]) == 0

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from tqdm import tqdm
 
 from medidistill.errors import ConfigError, ResourceError
 from medidistill.networks import Workers
@@ -36,6 +37,15 @@ class Multiply:
         if task == 77:
             time.sleep(600)
         return os.getpid(), torch.get_num_threads(), float(self.by.sum() * task)
+
+
+@dataclass(frozen=True)
+class Barred:
+    """A job that draws a bar, for which tqdm takes a semaphore of the system."""
+
+    def __call__(self, seconds: int) -> None:
+        with tqdm(total=1, disable=False):
+            time.sleep(seconds)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,28 @@ def test_a_class_that_processes_cannot_import_is_called_here(workers: Workers, m
     monkeypatch.setitem(sys.modules, "known_here_alone", module)
     monkeypatch.setattr(Multiply, "__module__", "known_here_alone")
     assert [process for process, _, _ in workers.run(Multiply(torch.ones(1)), [1, 2])] == [os.getpid()] * 2
+
+
+def test_processes_that_are_ended_leave_nothing_to_be_cleaned_up(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import torch\n"
+        "from tqdm import tqdm\n"
+        "from tests.networks.test_workers import Barred\n"
+        "from medidistill.networks import Workers\n"
+        "if __name__ == '__main__':\n"
+        "    workers = Workers(2)\n"
+        "    def stop(done):\n"
+        "        raise KeyboardInterrupt\n"
+        "    try:\n"
+        "        workers.run(Barred(), [0, 0, 60, 60], stop)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "leaked" not in done.stderr
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def make_arm(
         return Arm(name, chosen.images, chosen.targets, candidates(small, rate, adaptive), info)
     if name == DP_FULL:
         return private_rival(config, data)
-    images = data.normalisation.apply(train.images)
+    images = data.normalised(train.images)
     if name == FULL:
         trainings = _full_trainings(config, len(train))
         return Arm(name, images, train.labels, trainings, {"epochs": config.evaluate.full_epochs})
@@ -327,7 +327,7 @@ def validation_score(
         device: where they are trained.
         workers: processes that train one network each; None: this process.
     """
-    val_images = data.normalisation.apply(data.val.images).to(device)
+    val_images = data.normalised(data.val.images).to(device)
 
     def score(candidate: DistilledSet) -> float:
         run = run_arm(

@@ -156,15 +156,15 @@ def _trained(
         return run_arm(
             arm.to(run.device),
             network=network,
-            val_images=normalisation.apply(data.val.images).to(run.device),
+            val_images=data.normalised(data.val.images, normalisation).to(run.device),
             val_labels=data.val.labels,
-            test_images=normalisation.apply(data.test.images).to(run.device),
+            test_images=data.normalised(data.test.images, normalisation).to(run.device),
             num_classes=data.train.num_classes,
             networks=config.evaluate.num_networks,
             seed=config.seed,
             external_images=None
             if contest.external is None
-            else normalisation.apply(contest.external.images).to(run.device),
+            else data.normalised(contest.external.images, normalisation).to(run.device),
             on_network=bar.at,
             compile=compiled,
             workers=workers,

@@ -50,7 +50,7 @@ def private_rival(config: RunConfig, data: PreparedData) -> Arm:
         steps=steps, batch_size=dp.expected_patients, lr=experts.lr, momentum=0.0, weight_decay=0.0, schedule="constant"
     )
     info = {"epsilon": dp.epsilon, "delta": dp.delta, "noise_multiplier": sigma, "steps": steps}
-    return Arm(NAME, data.normalisation.apply(train.images), train.labels, (training,), info, fit)
+    return Arm(NAME, data.normalised(train.images), train.labels, (training,), info, fit)
 
 
 def fit_private(

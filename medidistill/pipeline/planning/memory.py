@@ -20,6 +20,7 @@ from medidistill.distillation.trajectory import Architecture
 from medidistill.errors import ResourceError
 from medidistill.machine import free_memory, virtual_memory
 from medidistill.networks import ParameterLayout, cross_entropy
+from medidistill.scratch import MOST_IN_MEMORY
 from medidistill.seeding import stream
 
 __all__ = ["Need", "available", "check", "distill_need", "experts_need"]
@@ -30,6 +31,7 @@ _GRADIENT, _ADJOINT, _STORED = 4.0, 11.0, 11.0
 _UNREAD = 512  # images a step, at most, while it is not known how many there are
 _VECTORS = 12  # parameter vectors that are held beside those of the path: snapshots, W and its averages, samples
 _SMALL = 2**21  # numbers of a map: width 128 at 128 x 128
+_MAPPED = 0.5e9  # rows of real images at work, where all of them lie in a file
 _COPIES = 20  # of the distilled images: optimiser, best, checkpoints, pictures
 
 
@@ -60,7 +62,7 @@ def experts_need(config: RunConfig, images: int, classes: int) -> Need:
         {
             "a smaller experts.batch_size or network.width": _GRADIENT * kept * min(pool.batch_size, images or _UNREAD),
             "fewer experts.epochs": _FLOAT * parameters * (pool.epochs + 5),
-            "a smaller ingest.image_size": _pixels(config, 2 * images),
+            "a smaller ingest.image_size": _real_pixels(config, images),
         },
     )
 
@@ -82,13 +84,19 @@ def distill_need(config: RunConfig, method: str, images: int, classes: int) -> N
             * parameters
             * (rules.inner_steps + rules.segments + _VECTORS),
             "a smaller distill.ipc": _COPIES * _pixels(config, count),
-            "a smaller ingest.image_size": _pixels(config, 2 * images),
+            "a smaller ingest.image_size": _real_pixels(config, images),
         },
     )
 
 
 def _pixels(config: RunConfig, images: int) -> float:
     return float(_FLOAT * images * config.ingest.image_size**2)
+
+
+def _real_pixels(config: RunConfig, images: int) -> float:
+    """Return the memory of real images and of their normalised copy, which lie in files where they are many."""
+    one = _pixels(config, images)
+    return 2 * one if one <= MOST_IN_MEMORY else _MAPPED
 
 
 def _network(network: NetworkConfig, side: int, classes: int) -> tuple[float, int]:

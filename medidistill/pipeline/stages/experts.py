@@ -101,7 +101,7 @@ def pool_folder(run: RunContext, pool: ExpertConfig, coarse: int = 1) -> Path:
 def at_side(data: PreparedData, coarse: int) -> tuple[Tensor, Tensor]:
     """Return normalised training images averaged down to side / coarse, and their labels."""
     images, labels = data.training_tensors()
-    return at_coarse_side(images, coarse, data.normalisation), labels
+    return at_coarse_side(images, coarse, data.normalisation, data.folder), labels
 
 
 def train_pool(run: RunContext, pool: ExpertConfig, shard: tuple[int, int] | None = None, coarse: int = 1) -> None:

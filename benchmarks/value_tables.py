@@ -1,0 +1,105 @@
+"""Tables of docs/value.md and the README, from what `benchmarks.value` found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medidistill.evaluate.intervals import Interval
+from medidistill.pipeline.comparison.arms import FULL, PACKED
+from medidistill.textio import interval_text
+
+RESULT = Path(__file__).parent / "results" / "value.json"
+WORDS = {  # arm -> what a reader calls it
+    "full": "all real X-rays",
+    "packed": "random real X-rays, packed",
+    "random": "random real X-rays",
+    "kmeans": "real X-rays chosen by k-means",
+    "mtt": "MTT",
+    "iadd": "IADD",
+    "iadd_warm": "IADD from a set matched at snapshots",
+    "gaussian": "draws of class Gaussians, labelled by experts",
+    "snapshots": "feature matching at snapshots",
+    "kernel_warm": "the same, then kernel regression",
+}
+
+
+def _span(value: Mapping[str, float], sign: str = "") -> str:
+    return interval_text(Interval(value["estimate"], value["low"], value["high"]), 3, sign)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the result: every arm, the losing ones too, and each set minus packed real images."""
+    lines = [
+        "| side | stored a class | trained on | stored as | stored bytes | training images | validation | "
+        "test balanced accuracy | share of all real | minus packed real X-rays |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for group in result["groups"]:
+        minus = {
+            gap["arm"]: gap["over_units"]
+            for gap in group["differences"]
+            if gap["minus"] == PACKED and gap["metric"] == "balanced_accuracy"
+        }
+        for row in group["rows"]:
+            arm, gap = row["arm"], minus.get(row["arm"])
+            stored = "" if arm == FULL else group["ipc"]
+            lines.append(
+                f"| {group['side']} | {stored} | {WORDS[arm]} | {row['stored_as']} | {row['stored_bytes']:,} | "
+                f"{row['training_images']} | "
+                f"{np.mean(row['validation_by_seed']):.3f} | {_span(row['balanced_accuracy'])} | "
+                f"{row['share_of_full']:.0%} | {'' if gap is None else _span(gap, '+')} |"
+            )
+    counted = ", ".join(
+        f"{len(group['seeds'])} at {group['side']} x {group['side']} and {group['ipc']} a class"
+        for group in result["groups"]
+    )
+    note = f"Seeds: {counted}, each with experts of its own; {result['hardware']['cpu']}."
+    return "\n".join([*lines, "", note])
+
+
+def shown_side(result: Mapping[str, Any]) -> int:
+    """Return the side with the most seeds, and the larger one where several have as many."""
+    best = max(result["groups"], key=lambda group: (len(group["seeds"]), group["side"]))
+    return int(best["side"])
+
+
+def short_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of the README: a row for each arm, a column for each number of stored images.
+
+    Of one side: see `shown_side`.
+    """
+    side = shown_side(result)
+    groups = [group for group in result["groups"] if group["side"] == side]
+    lines = [
+        "| trained on | " + " | ".join(f"bytes of {group['ipc']} a class" for group in groups) + " |",
+        "|---" * (1 + len(groups)) + "|",
+    ]
+    for arm, words in WORDS.items():
+        spans = [
+            next((_span(row["balanced_accuracy"]) for row in group["rows"] if row["arm"] == arm), "")
+            for group in groups
+        ]
+        if any(spans):
+            cells = [spans[-1], *[""] * (len(groups) - 1)] if arm == FULL else spans
+            lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bits_table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of packed sets in fewer bits, on validation."""
+    lines = [
+        "| side | stored a class | bits a value | stored bytes | validation balanced accuracy | minus 8 bits |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group in result["groups"]:
+        for row in group["bits"]:
+            gap = row["minus_8_bits"]
+            lines.append(
+                f"| {group['side']} | {group['ipc']} | {row['bits']} | {row['stored_bytes']:,} | "
+                f"{np.mean(row['validation_by_seed']):.3f} | {'' if gap is None else _span(gap, '+')} |"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,219 @@
+"""The final comparison of weightings: 64 x 64, equal wall time for every arm, fresh pools and seeds, test opened once.
+
+    python -m benchmarks.weight_final calibrate --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-final
+    python -m benchmarks.weight_final run --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-final
+    python -m benchmarks.weight_final open --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-final
+
+`calibrate` takes some outer steps of every arm on a quiet machine and writes how many fit into the wall time of
+`MINUTES`; `run` makes the sets, whose last step counts as it is, and looks at no image of validation or test; `open`
+trains networks on all of them, reads validation and test, and writes benchmarks/results/weight_final.json. It refuses
+while a set is missing, and a second time: the test split is opened once. What was decided before: docs/weight-trial.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.matching_limits import prepared
+from benchmarks.paper_results import holm, paired
+from benchmarks.weight_trial import CHANCE, CONFIG, FAMILIES, Cell, Family, Trial
+from medidistill.config import RunConfig, as_dict
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError, DivergedError
+from medidistill.evaluate import Arm, run_arm
+from medidistill.evaluate.metrics import balanced_accuracy_score
+from medidistill.files import read_json, write_json
+from medidistill.networks import raise_malloc_thresholds
+from medidistill.pipeline import load_config
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.record import hardware, versions
+
+RESULT = Path(__file__).parent / "results" / "weight_final.json"
+BASE = "mtt"
+CONTROL = "shuffled"
+SIDE = 64
+MINUTES = {1: 2.5, 10: 5.0}  # wall time of the outer steps, by images per class
+_CALIBRATION = 30  # outer steps, the first half of which are not timed
+
+
+def trial(config: RunConfig, data: PreparedData, work: Path, ipc: int, steps: Mapping[str, int]) -> Trial:
+    """Return the trial of one number of images, in which each arm has its own number of outer steps."""
+    known = FAMILIES["parameters"].weightings
+    timed = {arm: {**known[arm], "outer_steps": count} for arm, count in steps.items()}
+    family = Family(BASE, timed, RESULT)
+    return Trial(config, data, work, family, pool_seed=2000, keeps_sets=True)
+
+
+def calibrated(config: RunConfig, data: PreparedData, work: Path, arms: Sequence[str], ipc: int) -> dict[str, int]:
+    """Return the outer steps of each arm that take `MINUTES[ipc]`, measured in this process."""
+    found = {}
+    for arm in arms:
+        short = trial(config, data, work, ipc, {arm: _CALIBRATION})
+        short.keeps_sets = False
+        result, _ = short.distilled(Cell(0, ipc, arm, 99))
+        pace = statistics.median(float(entry["seconds"]) for entry in result.history[_CALIBRATION // 2 :])
+        found[arm] = max(1, round(60 * MINUTES[ipc] / pace))
+        print(f"{ipc} images per class, {arm}: {pace:.3f} s a step, {found[arm]} steps", flush=True)
+    return found
+
+
+def scored(config: RunConfig, data: PreparedData, file: Path | None, seed: int) -> dict[str, float]:
+    """Return the mean balanced accuracy of fresh networks on validation and test; chance without a set or a network."""
+    lost = {"validation": CHANCE, "test": CHANCE}
+    if file is None:
+        return lost
+    rules, distilled = config.evaluate, DistilledSet.load(file)
+    try:
+        run = run_arm(
+            Arm("set", distilled.images, distilled.targets, (rules.adaptive.plain_training(),)),
+            network=config.network,
+            val_images=data.normalised(data.val.images),
+            val_labels=data.val.labels,
+            test_images=data.normalised(data.test.images),
+            num_classes=data.train.num_classes,
+            networks=rules.num_networks,
+            seed=seed,
+            compile=True,
+        )
+    except DivergedError:
+        return lost
+    assert run.test_probabilities is not None
+    labels = data.test.labels.numpy()
+    test = [balanced_accuracy_score(labels, one) for one in run.test_probabilities]
+    return {"validation": run.val_score, "test": float(np.mean(test))}
+
+
+def rows(cells: Sequence[Mapping[str, Any]], split: str) -> list[dict[str, Any]]:
+    """Return a row for each arm and number of images: its mean, and its difference from w = 1 and from the control."""
+    scores: dict[tuple[int, str], dict[int, float]] = {}
+    for cell in cells:
+        scores.setdefault((cell["ipc"], cell["weighting"]), {})[1000 * cell["pool"] + cell["seed"]] = cell[split]
+    found: list[dict[str, Any]] = []
+    for (ipc, arm), own in sorted(scores.items()):
+        row: dict[str, Any] = {
+            "ipc": ipc,
+            "weighting": arm,
+            "pairs": len(own),
+            "mean": float(np.mean(list(own.values()))),
+        }
+        for name, other in (("minus_base", BASE), ("minus_control", CONTROL)):
+            row[name] = paired(own, scores[ipc, other]) if arm != other and (ipc, other) in scores else None
+        found.append(row)
+    compared = [row for row in found if row["minus_base"] is not None and row["weighting"] != CONTROL]
+    for row, p in zip(compared, holm([row["minus_base"]["p"] for row in compared]), strict=True):
+        row["adjusted"] = p
+    return found
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of a result."""
+    lines = [
+        "| images per class | weighting | outer steps | pairs | validation | test | test, minus w = 1 (95 %) "
+        "| p, Holm | test, minus shuffled |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    on_validation = {(row["ipc"], row["weighting"]): row["mean"] for row in result["validation"]}
+    for row in result["test"]:
+        key = row["ipc"], row["weighting"]
+        p = "" if row.get("adjusted") is None else f"{row['adjusted']:.3f}"
+        steps = result["steps"][str(row["ipc"])][row["weighting"]]
+        lines.append(
+            f"| {key[0]} | {key[1]} | {steps} | {row['pairs']} | {on_validation[key]:.3f} | {row['mean']:.3f} | "
+            f"{_gap(row['minus_base'])} | {p} | {_gap(row['minus_control'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _gap(gap: Mapping[str, Any] | None) -> str:
+    if gap is None:
+        return ""
+    ends = "" if gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+    return f"{gap['estimate']:+.3f}{ends}"
+
+
+def opened(config: RunConfig, data: PreparedData, work: Path, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Score all sets on validation and test. Raises `ConfigError` while one is missing."""
+    steps = read_json(work / "steps.json")
+    found = []
+    for cell in cells:
+        file = work / "cells" / f"{cell.name}.json"
+        if not file.is_file():
+            raise ConfigError(f"{file}: missing; run all cells before the test split is opened")
+        made: dict[str, Any] = read_json(file)
+        place = work / "sets" / f"{cell.name}.safetensors"
+        found.append({**made, **scored(config, data, place if made["status"] == "completed" else None, cell.seed)})
+        print(cell.name, {name: round(found[-1][name], 3) for name in ("validation", "test")}, flush=True)
+    command = ["python", "-m", "benchmarks.weight_final", "open", "--data", "DATA", "--work", "WORK"]
+    return {
+        "base": BASE,
+        "minutes": {str(ipc): minutes for ipc, minutes in MINUTES.items()},
+        "steps": steps,
+        "validation": rows(found, "validation"),
+        "test": rows(found, "test"),
+        "cells": found,
+        "config": as_dict(config),
+        "command": shlex.join(command),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def main() -> None:
+    """Calibrate, make the sets, or open the test split."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("calibrate", "run", "open"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of covid-cxr")
+    parser.add_argument("--work", type=Path, required=True, help="folder of experts, sets and cells")
+    parser.add_argument("--arms", required=True, help="by commas, mtt among them")
+    parser.add_argument("--ipc", default="1,10", help="images per class, by commas")
+    parser.add_argument("--pools", type=int, default=2)
+    parser.add_argument("--seeds", default="100-107", help="first and last seed")
+    parser.add_argument("--shard", default="0/1", help="i/n: take each n-th cell, from the i-th (run)")
+    options = parser.parse_args()
+    raise_malloc_thresholds()
+    config = load_config(CONFIG, [f"ingest.image_size={SIDE}"])
+    data = prepared(options.data, options.work, SIDE)
+    arms, sizes = options.arms.split(","), [int(one) for one in options.ipc.split(",")]
+    kept = options.work / "steps.json"
+    if options.command == "calibrate":
+        write_json(kept, {str(ipc): calibrated(config, data, options.work, arms, ipc) for ipc in sizes})
+        return
+    first, last = map(int, options.seeds.split("-"))
+    wanted = [
+        Cell(pool, ipc, arm, seed)
+        for seed, pool, ipc, arm in itertools.product(range(first, last + 1), range(options.pools), sizes, arms)
+    ]
+    if options.command == "open":
+        if RESULT.is_file():
+            parser.error(f"{RESULT} exists: the test split was opened before")
+        result = opened(config, data, options.work, wanted)
+        write_json(RESULT, result)
+        print(table(result))
+        return
+    index, count = map(int, options.shard.split("/"))
+    for cell in wanted[index::count]:
+        made_of(config, data, options.work, cell, read_json(kept)[str(cell.ipc)])
+
+
+def made_of(config: RunConfig, data: PreparedData, work: Path, cell: Cell, steps: Mapping[str, int]) -> None:
+    """Make the set of a cell and note how it ended, unless that was done."""
+    file = work / "cells" / f"{cell.name}.json"
+    if file.is_file():
+        return
+    result, _ = trial(config, data, work, cell.ipc, steps).distilled(cell)
+    seconds = sum(float(entry["seconds"]) for entry in result.history)
+    write_json(file, {**dataclasses.asdict(cell), "status": result.status.value, "seconds": seconds})
+    print(cell.name, result.status.value, f"{seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
