@@ -37,6 +37,7 @@ from medidistill.networks import (
     loss_function,
     secret_generator,
     should_compile,
+    tell_share,
 )
 from medidistill.seeding import stream
 
@@ -93,7 +94,7 @@ def train_experts(
         patients: N identifiers; needed for `config.dp`, whose unit is the patient. With it an expert's sampling and
             noise are secret, so that no seed repeats it.
         facts: what else each file shall say about its data, for example class names and normalisation.
-        workers: processes that train one expert each; progress is then told by expert. None: this process. With
+        workers: processes that train one expert each. None: this process. With
             `config.dp` it is always this one, which draws all the noise.
 
     Raises:
@@ -112,12 +113,12 @@ def train_experts(
     before = total - len(missing) * config.epochs
     if workers is not None and not config.dp.enabled:
 
-        def count(done: int) -> None:
+        def count(done: float) -> None:
             if on_epoch is not None:
-                on_epoch(before + done * config.epochs, total)
+                on_epoch(before + round(done * config.epochs), total)
 
         count(0)
-        workers.run(job, [(number,) for number in missing], count)
+        workers.run(job, [(number,) for number in missing], count, count)
     else:
         stack = 1 if config.dp.enabled else stack_size
         for first in range(0, len(missing), stack):
@@ -149,8 +150,9 @@ class _Job:
     name: str
     facts: ReadOnlyJsonObject
 
-    def __call__(self, members: tuple[int, ...], report: Callable[[int], None] = lambda epoch: None) -> None:
-        """Train the experts `members` in one stack; `report` is called with the epochs done."""
+    def __call__(self, members: tuple[int, ...], report: Callable[[int], None] | None = None) -> None:
+        """Train the experts `members` in one stack; `report` is called with the epochs done. None: tell the share."""
+        report = report or (lambda epoch: tell_share(epoch / self.config.epochs))
         what = self.images, self.labels
         made: Sequence[tuple[Tensor, float | None]]
         if self.config.dp.enabled:  # no final loss: the mechanism would not cover it

@@ -32,7 +32,7 @@ from medidistill.networks.private_training import (
     train_private,
 )
 from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
-from medidistill.networks.workers import Workers
+from medidistill.networks.workers import Workers, tell_share
 from medidistill.networks.zoo import make_network
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "register_network",
     "secret_generator",
     "should_compile",
+    "tell_share",
     "train",
     "train_on_distilled",
     "train_private",

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,11 +32,23 @@ import torch
 from medidistill.errors import ResourceError
 from medidistill.networks.allocator import raise_malloc_thresholds
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "tell_share"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _SECONDS_TO_END = 5.0
+
+
+def _ignore(_: float) -> None:
+    return
+
+
+_TELL: ContextVar[Callable[[float], None]] = ContextVar("tell", default=_ignore)
+
+
+def tell_share(share: float) -> None:
+    """Say, inside a job of `Workers`, which share of the task is done, 0 to 1."""
+    _TELL.get()(share)
 
 
 class Workers:
@@ -61,7 +74,11 @@ class Workers:
         self.close()
 
     def run(
-        self, job: Callable[[_T], _R], tasks: Sequence[_T], on_done: Callable[[int], None] | None = None
+        self,
+        job: Callable[[_T], _R],
+        tasks: Sequence[_T],
+        on_done: Callable[[int], None] | None = None,
+        on_share: Callable[[float], None] | None = None,
     ) -> list[_R]:
         """Call `job` with every task; return the results in the order of the tasks.
 
@@ -69,6 +86,7 @@ class Workers:
             job: what is done; pickled once for each process, its tensors included.
             tasks: one argument each, small.
             on_done: called in this process with the number of tasks done; may raise to stop.
+            on_share: called likewise with the tasks done and the shares of others that `tell_share` told.
 
         Raises:
             ResourceError: a process ended before its task was done.
@@ -78,11 +96,11 @@ class Workers:
         packed = _packed(job) if self.count > 1 else None
         if packed is not None and tasks:
             try:
-                found = self._in_processes(packed, tasks, on_done)
+                found = self._in_processes(packed, tasks, on_done or _ignore, on_share or _ignore)
             except BaseException:
                 self.terminate()
                 raise
-        return self._here(job, tasks, on_done) if found is None else found
+        return self._here(job, tasks, on_done or _ignore, on_share or _ignore) if found is None else found
 
     def close(self) -> None:
         """End the processes; they have nothing to do."""
@@ -103,16 +121,29 @@ class Workers:
             one.connection.close()
         self._processes.clear()
 
-    def _here(self, job: Callable[[_T], _R], tasks: Sequence[_T], on_done: Callable[[int], None] | None) -> list[_R]:
-        found = []
-        for task in tasks:
-            found.append(job(task))
-            if on_done is not None:
+    def _here(
+        self,
+        job: Callable[[_T], _R],
+        tasks: Sequence[_T],
+        on_done: Callable[[int], None],
+        on_share: Callable[[float], None],
+    ) -> list[_R]:
+        found: list[_R] = []
+        before = _TELL.set(lambda share: on_share(len(found) + share))
+        try:
+            for task in tasks:
+                found.append(job(task))
                 on_done(len(found))
+        finally:
+            _TELL.reset(before)
         return found
 
     def _in_processes(
-        self, packed: bytes, tasks: Sequence[_T], on_done: Callable[[int], None] | None
+        self,
+        packed: bytes,
+        tasks: Sequence[_T],
+        on_done: Callable[[int], None],
+        on_share: Callable[[float], None],
     ) -> list[_R] | None:
         """Return the results; None where no process can do the job."""
         self._start(min(self.count, len(tasks)))
@@ -120,7 +151,7 @@ class Workers:
             one.send(packed)
         busy = {one.connection: one for one in self._processes}
         ready: set[Connection] = set()
-        todo, found = list(enumerate(tasks))[::-1], dict[int, _R]()
+        todo, found, shares = list(enumerate(tasks))[::-1], dict[int, _R](), dict[Connection, float]()
         while busy:
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
@@ -140,10 +171,15 @@ class Workers:
                         continue
                     case _Failed(error):
                         raise error
+                    case _Share(share):
+                        shares[connection] = share
+                        on_share(len(found) + sum(shares.values()))
+                        busy[connection] = one
+                        continue
                     case _Done(place, result):
+                        shares.pop(connection, None)
                         found[place] = result
-                        if on_done is not None:
-                            on_done(len(found))
+                        on_done(len(found))
                 ready.add(connection)
                 if todo:
                     one.send(pickle.dumps(todo.pop()))
@@ -178,6 +214,13 @@ class _Ended:
 
 
 @dataclass(frozen=True)
+class _Share:
+    """The task goes on."""
+
+    share: float
+
+
+@dataclass(frozen=True)
 class _Done:
     place: int
     result: Any
@@ -198,10 +241,10 @@ class _Process:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send_bytes(content)
 
-    def receive(self) -> _Ready | _Unusable | _Ended | _Done | _Failed:
+    def receive(self) -> _Ready | _Unusable | _Ended | _Share | _Done | _Failed:
         """Return its reply."""
         try:
-            reply: _Ready | _Unusable | _Done | _Failed = pickle.loads(self.connection.recv_bytes())  # noqa: S301
+            reply: _Ready | _Unusable | _Share | _Done | _Failed = pickle.loads(self.connection.recv_bytes())  # noqa: S301
         except (EOFError, ConnectionResetError):
             return _Ended()
         return reply
@@ -231,6 +274,7 @@ def _serve(connection: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     raise_malloc_thresholds()
+    _TELL.set(lambda share: connection.send_bytes(pickle.dumps(_Share(share))))
     job: Callable[[Any], Any] | None = None
     with contextlib.suppress(EOFError, OSError):
         while True:

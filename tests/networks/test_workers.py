@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from medidistill.errors import ConfigError, ResourceError
-from medidistill.networks import Workers
+from medidistill.networks import Workers, tell_share
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -48,6 +48,15 @@ class Barred:
             time.sleep(seconds)
 
 
+@dataclass(frozen=True)
+class Halves:
+    """A job that says when it is half done."""
+
+    def __call__(self, task: int) -> int:
+        tell_share(0.5)
+        return task
+
+
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
     with Workers(2) as made:
@@ -61,6 +70,16 @@ def test_results_come_in_the_order_of_the_tasks_from_processes_of_one_thread(wor
     assert {threads for _, threads, _ in found} == {1}
     assert os.getpid() not in {process for process, _, _ in found}
     assert told == [1, 2, 3, 4, 5]
+
+
+def test_shares_of_tasks_are_told_from_processes_and_from_here(workers: Workers) -> None:
+    for where in (workers, Workers(1)):
+        told: list[float] = []
+        assert where.run(Halves(), [1, 2, 3], None, told.append) == [1, 2, 3]
+        assert len(told) == 3
+        assert all(0.5 <= share <= 2.5 for share in told)
+        assert told[0] == 0.5
+    Halves()(1)  # outside of any worker nobody listens
 
 
 def test_the_processes_stay_for_the_next_job(workers: Workers) -> None:
