@@ -83,6 +83,7 @@ _PARAMETERS: Mapping[str, ReadOnlyJsonObject] = {
     "hypergradient_sparse": _w(kind="hypergradient", hypergradient_every=4, lr=0.04),
     # one weight a tensor: hidden units of networks that start differently are exchangeable, elements mean nothing
     "hypergradient_tensor": _w(kind="hypergradient", granularity="tensor"),
+    "hypergradient_tensor_sparse": _w(kind="hypergradient", granularity="tensor", hypergradient_every=4, lr=0.04),
     # W as `hypergradient` learned it at another seed, from the start and for good: on the same experts, or on others
     "frozen_same_pool": _w(lr=0.0),
     "frozen_other_pool": _w(lr=0.0),
