@@ -107,7 +107,8 @@ def _rho(value: float | None) -> str:
 
 def _restart(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
-        return ["The restart with W frozen was not run.", ""]
+        elsewhere = "[weight-trial.md](weight-trial.md) has it for W learned on the loss of real images."
+        return [f"The restart with W frozen was not run here; {elsewhere}", ""]
     lines = ["Does freezing the learned W and starting again help? Validation balanced accuracy, seed by seed:", ""]
     lines += ["| method | by seed |", "|---|---|"]
     lines += [f"| {name} | {', '.join(f'{v:.3f}' for v in values)} |" for name, values in found["scores"].items()]
