@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shlex
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,36 +40,41 @@ RESULT = Path(__file__).parent / "results" / "large_collection.json"
 STAGES = ("ingest", "expert epoch", "class statistics")
 WANTED = 100_000
 _IN_MEMORY = 2**24
-_STATUS = Path("/proc/self/status")
+_WARM_UP = 320  # films that are measured first and not counted: their shapes are compiled
+_BEGINS = "begins"
 _NETWORK = NetworkConfig(width=32)
 
 
-def own_memory() -> int:
-    """Return the bytes of memory of this process that belong to no file."""
-    line = next(one for one in _STATUS.read_text(encoding="ascii").splitlines() if one.startswith("RssAnon:"))
-    return int(line.split()[1]) * 1024
+def own_memory(process: int) -> int:
+    """Return the bytes of memory of a process that belong to no file; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    found = (line for line in lines if line.startswith("RssAnon:"))
+    return int(next(found, "RssAnon: 0").split()[1]) * 1024
 
 
-def highest(work: Callable[[], object]) -> tuple[float, int]:
-    """Return the seconds that `work` takes, and the highest memory of its own above that before."""
-    before, peak, ended = own_memory(), [0], threading.Event()
+def watched(command: list[str]) -> dict[str, Any]:
+    """Run a command that prints `_BEGINS` and then its seconds; return these, and its highest memory above that before.
 
-    def watch() -> None:
-        while not ended.wait(0.02):
-            peak[0] = max(peak[0], own_memory())
+    From another process: what a thread of its own would allocate would change what it measures.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        while child.stdout.readline().strip() != _BEGINS:
+            if child.poll() is not None:
+                raise subprocess.CalledProcessError(child.returncode, command)
+        before = peak = own_memory(child.pid)
+        while child.poll() is None:
+            peak = max(peak, own_memory(child.pid))
+            time.sleep(0.02)
+        seconds = float(child.stdout.read().split()[-1])
+    return {"seconds": seconds, "bytes": peak - before}
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    began = time.perf_counter()
-    work()
-    took = time.perf_counter() - began
-    ended.set()
-    watcher.join()
-    return took, max(0, peak[0] - before)
 
-
-def stage(name: str, folder: Path, side: int) -> dict[str, Any]:
-    """Do one stage on the films in `folder`, and return its time and memory."""
+def stage(name: str, folder: Path, side: int) -> float:
+    """Do one stage on the films in `folder`, and return its seconds."""
     scratch.MOST_IN_MEMORY = _IN_MEMORY
     raise_malloc_thresholds()
     run = folder / "run"
@@ -101,8 +104,11 @@ def stage(name: str, folder: Path, side: int) -> dict[str, Any]:
         config = dataclasses.replace(DistillConfig(), objective="snapshots")
         SnapshotMatching(pool, config, real, 0, torch.device("cpu"), compile=True).statistics(0, 0)
 
-    seconds, memory = highest({"ingest": read, "expert epoch": train, "class statistics": measure}[name])
-    return {"seconds": seconds, "bytes": memory}
+    work = {"ingest": read, "expert epoch": train, "class statistics": measure}[name]
+    print(_BEGINS, flush=True)
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def law(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -144,10 +150,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     if options.stage:
-        print(json.dumps(stage(options.stage, options.work, options.side)))
+        print(stage(options.stage, options.work, options.side), flush=True)
         return
     stages: dict[str, list[dict[str, Any]]] = {name: [] for name in STAGES}
-    for number in map(int, options.films.split(",")):
+    for number in (_WARM_UP, *map(int, options.films.split(","))):
         folder = options.work / str(number)
         if not (folder / "films").is_dir():
             folder.mkdir(parents=True)
@@ -157,9 +163,9 @@ def main() -> None:
             if not kept.is_file():
                 command = [sys.executable, "-m", "benchmarks.large_collection", "--stage", name]
                 command += ["--work", str(folder), "--side", str(options.side)]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                write_json(kept, json.loads(done.stdout.splitlines()[-1]))
-            stages[name].append({"films": number, **read_json(kept)})
+                write_json(kept, watched(command))
+            if number != _WARM_UP:
+                stages[name].append({"films": number, **read_json(kept)})
     found = {
         "stages": {name: {"points": points, "law": law(points)} for name, points in stages.items()},
         "side": options.side,

@@ -42,7 +42,7 @@ BASE = "mtt"
 CONTROL = "shuffled"
 SIDE = 64
 MINUTES = {1: 1.5, 10: 3.0}  # wall time of the outer steps, by images per class
-_CALIBRATION = 30  # outer steps, the first half of which are not timed
+_TIMED, _ROUNDS = 16, 3  # outer steps, after as many that are not timed; a multiple of `hypergradient_every`
 
 
 def trial(config: RunConfig, data: PreparedData, work: Path, ipc: int, steps: Mapping[str, int]) -> Trial:
@@ -55,15 +55,17 @@ def trial(config: RunConfig, data: PreparedData, work: Path, ipc: int, steps: Ma
 
 
 def calibrated(config: RunConfig, data: PreparedData, work: Path, arms: Sequence[str], ipc: int) -> dict[str, int]:
-    """Return the outer steps of each arm that take `MINUTES[ipc]`, measured in this process."""
-    found = {}
-    for arm in arms:
-        short = trial(config, data, work, ipc, {arm: _CALIBRATION})
-        short.keeps_sets = False
-        result, _ = short.distilled(Cell(0, ipc, arm, 99))
-        pace = statistics.median(float(entry["seconds"]) for entry in result.history[_CALIBRATION // 2 :])
-        found[arm] = max(1, round(60 * MINUTES[ipc] / pace))
-        print(f"{ipc} images per class, {arm}: {pace:.3f} s a step, {found[arm]} steps", flush=True)
+    """Return the outer steps of each arm that take `MINUTES[ipc]`: arms in turns, means over steps, median of rounds."""
+    paces: dict[str, list[float]] = {arm: [] for arm in arms}
+    for _ in range(_ROUNDS):
+        for arm in arms:
+            short = trial(config, data, work, ipc, {arm: 2 * _TIMED})
+            short.keeps_sets = False
+            result, _ = short.distilled(Cell(0, ipc, arm, 99))
+            paces[arm].append(statistics.fmean(float(entry["seconds"]) for entry in result.history[_TIMED:]))
+    found = {arm: max(1, round(60 * MINUTES[ipc] / statistics.median(measured))) for arm, measured in paces.items()}
+    for arm, measured in paces.items():
+        print(f"{ipc} images per class, {arm}: {[round(one, 3) for one in measured]} s a step, {found[arm]} steps")
     return found
 
 
