@@ -55,7 +55,7 @@ def trial(config: RunConfig, data: PreparedData, work: Path, ipc: int, steps: Ma
 
 
 def calibrated(config: RunConfig, data: PreparedData, work: Path, arms: Sequence[str], ipc: int) -> dict[str, int]:
-    """Return the outer steps of each arm that take `MINUTES[ipc]`: arms in turns, means over steps, median of rounds."""
+    """Return each arm's outer steps in `MINUTES[ipc]`, by means over steps, arms in turns, the median of rounds."""
     paces: dict[str, list[float]] = {arm: [] for arm in arms}
     for _ in range(_ROUNDS):
         for arm in arms:
