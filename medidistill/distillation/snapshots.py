@@ -117,21 +117,25 @@ class SnapshotMatching:
     @torch.no_grad()
     def _measure(self, theta: Tensor, generator: torch.Generator) -> ClassStatistics:
         images, labels = self.real
-        parts = []
+        # one table, filled in place: a small result that is kept between large ones would hold memory of their size
+        found, row = theta.new_empty(len(images), self._count_features(theta)), 0
         for part in torch.split(images, _BATCH):
             drawn = draw(len(part), generator).to(self.device)
             augmented = augment(part.to(self.device), self.config.augment, drawn)
-            # the rest of a part has a size of its own: not worth a compilation
-            parts += [
-                (self._read if len(few) == self._at_once else self.features)(theta, few)[0]
-                for few in torch.split(augmented, self._at_once)
-            ]
-        found, where = torch.cat(parts), labels.to(self.device)
+            for few in torch.split(augmented, self._at_once):
+                # the rest of a part has a size of its own: not worth a compilation
+                read = self._read if len(few) == self._at_once else self.features
+                found[row : row + len(few)] = read(theta, few)[0]
+                row += len(few)
+        where = labels.to(self.device)
         classes = [found[where == name] for name in range(self.classes)]
         mean = torch.stack([one.mean(0) for one in classes])
         variance = torch.stack([one.var(0, correction=0) for one in classes])
         scale = (mean - mean.mean(0)).square().sum(1).mean().clamp_min(torch.finfo(mean.dtype).tiny)
         return ClassStatistics(mean, (variance + _FLOOR).sqrt(), 1 / scale)
+
+    def _count_features(self, theta: Tensor) -> int:
+        return self.features(theta, self.real[0][:1].to(self.device))[0].shape[1]
 
     def _parts(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medidistill.networks.adapting import RepeatChannel, adapt_network
-from medidistill.networks.allocator import raise_malloc_thresholds
+from medidistill.networks.allocator import freed_memory_returned, raise_malloc_thresholds
 from medidistill.networks.augment import augment, draw
 from medidistill.networks.compiling import (
     Compilations,
@@ -54,6 +54,7 @@ __all__ = [
     "compiled_once",
     "cross_entropy",
     "draw",
+    "freed_memory_returned",
     "gradient_function",
     "is_custom",
     "loss_function",

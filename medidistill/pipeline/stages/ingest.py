@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from medidistill.config import digest
 from medidistill.errors import ConfigError
 from medidistill.files import translate_os_errors
+from medidistill.networks import freed_memory_returned
 from medidistill.patient_units import FACT
 from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
@@ -99,7 +100,10 @@ def _read(run: RunContext, source: Path, inputs: str) -> None:
     from medidistill.ingest import ingest as read_images
 
     run.folder.note_source(source)
-    result = read_images(source, run.config.ingest, folder=folder, workers=run.config.threads, progress=run.progress)
+    with freed_memory_returned():  # pictures come and go, what is noted of each stays
+        result = read_images(
+            source, run.config.ingest, folder=folder, workers=run.config.threads, progress=run.progress
+        )
     _keep(run, result, inputs)
 
 
