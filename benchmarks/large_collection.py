@@ -125,7 +125,8 @@ def table(found: Mapping[str, Any]) -> str:
     numbers = [point["films"] for point in found["stages"][STAGES[0]]["points"]]
     head = [f"{number:,} films" for number in numbers]
     lines = [f"| stage | {' | '.join(head)} | a film more | {WANTED:,} films |", "|---" * (len(head) + 3) + "|"]
-    for name, one in found["stages"].items():
+    for name in STAGES:
+        one = found["stages"][name]
         cells = [f"{point['seconds']:.1f} s, {point['bytes'] / 1e6:.0f} MB" for point in one["points"]]
         rest = one["law"]
         more = f"{1000 * rest['seconds_a_film']:.1f} ms"
