@@ -26,9 +26,9 @@ def test_experts_and_networks_are_those_of_one_thread(
     jobs: list[str] = []
     run = Workers.run
 
-    def counted(self: Workers, job: Any, tasks: Any, on_done: Any = None) -> list[Any]:
+    def counted(self: Workers, job: Any, tasks: Any, *callbacks: Any) -> list[Any]:
         jobs.append(f"{type(job).__module__.rpartition('.')[2]} {self.count}")
-        return run(self, job, tasks, on_done)
+        return run(self, job, tasks, *callbacks)
 
     monkeypatch.setattr(Workers, "run", counted)
     output = tmp_path / "run"
