@@ -32,7 +32,8 @@ def test_experts_and_networks_are_those_of_one_thread(
 
     monkeypatch.setattr(Workers, "run", counted)
     output = tmp_path / "run"
-    assert main([*tiny.arguments(output, "--set", "threads=2"), "--quiet"]) == 0
+    few = ["--set", "threads=2", "--set", "evaluate.arms=[full,random,iadd]", "--until", "evaluate"]
+    assert main([*tiny.arguments(output, *few), "--quiet"]) == 0
     assert {"experts 2", "protocol 2"} <= set(jobs)
     experts = _tensors(output, "experts/*.safetensors")
     assert len(experts) == 2
