@@ -5,14 +5,15 @@
     python -m benchmarks.weight_final open --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-final
 
 `calibrate` takes some outer steps of every arm on a quiet machine and writes how many fit into the wall time of
-`MINUTES`; `run` makes the sets, whose last step counts as it is, and looks at no image of validation or test; `open`
-trains networks on all of them, reads validation and test, and writes benchmarks/results/weight_final.json. It refuses
-while a set is missing, and a second time: the test split is opened once. What was decided before: docs/weight-trial.md.
+`MINUTES`; `run` makes the sets, whose last step counts as it is, trains networks on each and keeps their predictions;
+`open` compares these with the labels of test and writes benchmarks/results/weight_final.json. It refuses while a set is
+missing, and a second time: the test split is opened once. What was decided before: docs/weight-trial.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import shlex
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.matching_limits import prepared
 from benchmarks.paper_results import holm, paired
@@ -29,7 +31,7 @@ from benchmarks.weight_trial import CHANCE, CONFIG, FAMILIES, Cell, Family, Tria
 from medidistill.config import RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError
-from medidistill.evaluate import Arm, run_arm
+from medidistill.evaluate import Arm, ArmRun, run_arm
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
@@ -69,14 +71,14 @@ def calibrated(config: RunConfig, data: PreparedData, work: Path, arms: Sequence
     return found
 
 
-def scored(config: RunConfig, data: PreparedData, file: Path | None, seed: int) -> dict[str, float]:
-    """Return the mean balanced accuracy of fresh networks on validation and test; chance without a set or a network."""
-    lost = {"validation": CHANCE, "test": CHANCE}
-    if file is None:
-        return lost
-    rules, distilled = config.evaluate, DistilledSet.load(file)
-    try:
-        run = run_arm(
+def predict(config: RunConfig, data: PreparedData, work: Path, cell: Cell) -> None:
+    """Train networks on a cell's set and keep what they say of validation and test; no label of test is read."""
+    file, place = _predictions(work, cell), work / "sets" / f"{cell.name}.safetensors"
+    if file.is_file() or not place.is_file():
+        return
+    rules, distilled = config.evaluate, DistilledSet.load(place)
+    with contextlib.suppress(DivergedError):
+        run_arm(
             Arm("set", distilled.images, distilled.targets, (rules.adaptive.plain_training(),)),
             network=config.network,
             val_images=data.normalised(data.val.images),
@@ -84,13 +86,21 @@ def scored(config: RunConfig, data: PreparedData, file: Path | None, seed: int) 
             test_images=data.normalised(data.test.images),
             num_classes=data.train.num_classes,
             networks=rules.num_networks,
-            seed=seed,
+            seed=cell.seed,
             compile=True,
-        )
-    except DivergedError:
-        return lost
+        ).save(file)
+
+
+def _predictions(work: Path, cell: Cell) -> Path:
+    return work / "predictions" / f"{cell.name}.safetensors"
+
+
+def scored(labels: npt.NDArray[np.int64], file: Path) -> dict[str, float]:
+    """Return the mean balanced accuracy of a cell's networks on validation and test; chance where there are none."""
+    if not file.is_file():
+        return {"validation": CHANCE, "test": CHANCE}
+    run = ArmRun.load(file)
     assert run.test_probabilities is not None
-    labels = data.test.labels.numpy()
     test = [balanced_accuracy_score(labels, one) for one in run.test_probabilities]
     return {"validation": run.val_score, "test": float(np.mean(test))}
 
@@ -152,9 +162,8 @@ def opened(config: RunConfig, data: PreparedData, work: Path, cells: Sequence[Ce
         if not file.is_file():
             raise ConfigError(f"{file}: missing; run all cells before the test split is opened")
         made: dict[str, Any] = read_json(file)
-        place = work / "sets" / f"{cell.name}.safetensors"
-        found.append({**made, **scored(config, data, place if made["status"] == "completed" else None, cell.seed)})
-        print(cell.name, {name: round(found[-1][name], 3) for name in ("validation", "test")}, flush=True)
+        predict(config, data, work, cell)
+        found.append({**made, **scored(data.test.labels.numpy(), _predictions(work, cell))})
     command = ["python", "-m", "benchmarks.weight_final", "open", "--data", "DATA", "--work", "WORK"]
     return {
         "base": BASE,
@@ -211,10 +220,12 @@ def made_of(config: RunConfig, data: PreparedData, work: Path, cell: Cell, steps
     """Make the set of a cell and note how it ended, unless that was done."""
     file = work / "cells" / f"{cell.name}.json"
     if file.is_file():
+        predict(config, data, work, cell)
         return
     result, _ = trial(config, data, work, cell.ipc, steps).distilled(cell)
     seconds = sum(float(entry["seconds"]) for entry in result.history)
     write_json(file, {**dataclasses.asdict(cell), "status": result.status.value, "seconds": seconds})
+    predict(config, data, work, cell)
     print(cell.name, result.status.value, f"{seconds:.0f} s", flush=True)
 
 

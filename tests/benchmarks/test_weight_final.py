@@ -6,13 +6,18 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks import weight_final
 from benchmarks.weight_trial import Cell
-from medidistill.config import RunConfig
+from medidistill.config import RunConfig, TrainingConfig
+from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.errors import ConfigError
+from medidistill.evaluate import ArmRun
 from medidistill.files import write_json
+from medidistill.pipeline.prepared import PreparedData
 
 
 def made(weighting: str, score: float, seed: int, ipc: int = 1) -> dict[str, Any]:
@@ -39,7 +44,19 @@ def test_the_test_split_stays_closed_while_a_set_is_missing(tmp_path: Path) -> N
     write_json(tmp_path / "steps.json", {"1": {"mtt": 10}})
     cells = [Cell(0, 1, "mtt", 100), Cell(0, 1, "mtt", 101)]
     write_json(tmp_path / "cells" / f"{cells[1].name}.json", dataclasses.asdict(cells[1]) | {"status": "diverged"})
+    part = LabelledImages(torch.zeros(3, 1, 16, 16), torch.arange(3), ("a", "b", "c"), ("1", "2", "3"))
+    data = PreparedData(part, part, part, Normalisation(), "made up")
     with pytest.raises(ConfigError, match="missing; run all cells before the test split is opened"):
-        weight_final.opened(RunConfig(), None, tmp_path, cells)  # type: ignore[arg-type]
-    found = weight_final.opened(RunConfig(), None, tmp_path, cells[1:])  # type: ignore[arg-type]
+        weight_final.opened(RunConfig(), data, tmp_path, cells)
+    found = weight_final.opened(RunConfig(), data, tmp_path, cells[1:])
     assert found["cells"][0]["test"] == pytest.approx(1 / 3)  # a set that diverged counts as chance
+
+
+def test_predictions_are_kept_and_compared_with_the_labels_later(tmp_path: Path) -> None:
+    cell = Cell(0, 1, "mtt", 100)
+    right = np.eye(3, dtype=np.float32)[None]
+    half = np.concatenate([right, right[:, ::-1]])  # one network right, one right about the class in the middle
+    run = ArmRun("set", "convnet", 0, TrainingConfig(), 3, 3, (0.5, 0.7), test_probabilities=half)
+    run.save(tmp_path / "predictions" / f"{cell.name}.safetensors")
+    found = weight_final.scored(np.arange(3), tmp_path / "predictions" / f"{cell.name}.safetensors")
+    assert found == {"validation": pytest.approx(0.6), "test": pytest.approx((1 + 1 / 3) / 2)}
