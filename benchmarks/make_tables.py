@@ -19,8 +19,6 @@ from benchmarks import (
     private_run,
     quick_audit,
     value_tables,
-    weight_agreement,
-    weight_final,
     weight_trial,
     whole_run,
 )
@@ -192,9 +190,6 @@ def main() -> None:
     trial = TRIAL.read_text(encoding="utf-8")
     filled_trial = fill(trial, "weights", weight_trial.table(read_json(weight_trial.FAMILIES["parameters"].result)))
     filled_trial = fill(filled_trial, "warm", weight_trial.table(read_json(weight_trial.FAMILIES["warm"].result)))
-    agreed = weight_agreement.table(read_json(weight_agreement.RESULT))
-    filled_trial = fill(filled_trial, "agreement", agreed)
-    filled_trial = fill(filled_trial, "final", weight_final.table(read_json(weight_final.RESULT)))
     pages = {
         TRIAL: (trial, filled_trial),
         ALGORITHM: (method, filled_method),
