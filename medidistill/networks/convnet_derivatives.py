@@ -113,12 +113,7 @@ class ConvNetDerivatives:
         These are y of every block but the first, then dloss/da' of every block but the last.
         """
         blocks, matrix, bias = self._parts(theta)
-        up, a = [], x
-        for k, (weight, gamma, beta) in enumerate(blocks):
-            a, weight = _inputs(k, a), _like_images(weight)
-            block = _block(a, weight, _convolve_forward(k, x, a, weight), gamma, beta)
-            a = _pool((block.n * _per_channel(gamma) + _per_channel(beta)).relu())
-            up.append(block)
+        up, a = _forward(blocks, x)
         flat = a.flatten(1)
         log_p, q, u = _head(flat @ matrix.T + bias, q)
         loss = -(q * log_p).sum(1).mean()
@@ -126,11 +121,8 @@ class ConvNetDerivatives:
         found = [u.sum(0), u.T @ flat]
         above, gradients = (u @ matrix).view(a.shape), []
         for k, block in reversed(list(enumerate(up))):
-            n, gamma = block.n, _per_channel(block.gamma)
-            dz = _unpool(above, block.y) * (n * gamma + _per_channel(block.beta) > 0).to(x.dtype)
-            mean, along_n = _mean(dz), _mean(dz * n)
+            dz, mean, along_n, dy = _backward(block, above)
             found += [_total(mean, dz), _total(along_n, dz)]
-            dy = (block.scale * gamma) * (dz - mean - n * along_n)
             found.append(_weight_gradient(k, [(dy, block.inputs)], block.weight))
             if k:
                 above = _convolve_backward([(dy, block.weight)], block.inputs)
@@ -146,12 +138,7 @@ class ConvNetDerivatives:
             x: (N, C, H, W) images.
         """
         blocks, matrix, bias = self._parts(theta)
-        up, a = [], x
-        for k, (weight, gamma, beta) in enumerate(blocks):
-            a, weight = _inputs(k, a), _like_images(weight)
-            block = _block(a, weight, _convolve_forward(k, x, a, weight), gamma, beta)
-            a = _pool((block.n * _per_channel(gamma) + _per_channel(beta)).relu())
-            up.append(block)
+        up, a = _forward(blocks, x)
         flat, shape = a.flatten(1), a.shape
 
         def pull_back(by_features: Tensor | None, by_logits: Tensor | None) -> Tensor:
@@ -165,9 +152,7 @@ class ConvNetDerivatives:
         """Return what a change of the last maps, (N, C', H', W'), means for the images; 1 unit, in the lower dtype."""
         low = self._low
         for k, block in reversed(list(enumerate(up))):
-            n, gamma = block.n, _per_channel(block.gamma)
-            dz = _unpool(above, block.y) * (n * gamma + _per_channel(block.beta) > 0).to(x.dtype)
-            dy = (block.scale * gamma) * (dz - _mean(dz) - n * _mean(dz * n))
+            *_, dy = _backward(block, above)
             pair = (low(dy), low(block.weight))
             if k:
                 above = _convolve_backward([pair], low(block.inputs)).to(x.dtype)
@@ -262,6 +247,25 @@ def _block(a: Tensor, weight: Tensor, y: Tensor, gamma: Tensor, beta: Tensor) ->
     mean = _mean(y)
     scale = _once(torch.rsqrt(_mean((y - mean).square()) + EPSILON))
     return _Block(a, weight, y, mean, scale, gamma, beta)
+
+
+def _forward(blocks: list[tuple[Tensor, Tensor, Tensor]], x: Tensor) -> tuple[list[_Block], Tensor]:
+    """Return what the backward pass needs of every block, and the last maps (N, C', H', W')."""
+    up, a = [], x
+    for k, (weight, gamma, beta) in enumerate(blocks):
+        a, weight = _inputs(k, a), _like_images(weight)
+        block = _block(a, weight, _convolve_forward(k, x, a, weight), gamma, beta)
+        a = _pool((block.n * _per_channel(gamma) + _per_channel(beta)).relu())
+        up.append(block)
+    return up, a
+
+
+def _backward(block: _Block, above: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return dz, its mean over a map, its mean along n, and dy, from the derivative by the block's pooled output."""
+    n, gamma = block.n, _per_channel(block.gamma)
+    dz = _unpool(above, block.y) * (n * gamma + _per_channel(block.beta) > 0).to(above.dtype)
+    mean, along_n = _mean(dz), _mean(dz * n)
+    return dz, mean, along_n, (block.scale * gamma) * (dz - mean - n * along_n)
 
 
 @torch.library.custom_op("medidistill::computed_once", mutates_args=())

@@ -17,6 +17,7 @@ from medidistill.networks import should_compile
 from medidistill.pipeline.comparison.arms import SCORING_NETWORKS, method_config, methods, training_of, validation_score
 from medidistill.pipeline.planning.memory import Need, distill_need, experts_need
 from medidistill.pipeline.planning.survey import Survey
+from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.released_statistics import distil_released
 from medidistill.pipeline.runfolder.progress import say
 from medidistill.pipeline.runfolder.run_folder import RunFolder
@@ -154,7 +155,7 @@ def _distilled(
     name = digest(stage, config, coarse, seed)
     # a score on private patients would be one more touch, without a mechanism
     blind = run.config.experts.dp.enabled or not config.validate_every
-    score = None if blind else _score(run, method, config)
+    score = None if blind else _score(run, data, method, config)
     if score is not None:
         run.record_data_access("select_step", name, val=data.val)
     elif coarse == 1 and config.importance.ascends:
@@ -196,9 +197,9 @@ def _distilled(
     return result.distilled
 
 
-def _score(run: RunContext, method: str, config: DistillConfig) -> Callable[[DistilledSet], float]:
+def _score(run: RunContext, data: PreparedData, method: str, config: DistillConfig) -> Callable[[DistilledSet], float]:
     """Return the score on validation that chooses the outer step, prepared for how often it is asked."""
-    data, training, network = run.data(), training_of(run.config, method), run.config.network
+    training, network = training_of(run.config, method), run.config.network
     times = config.outer_steps // config.validate_every
     batch = min(training.batch_size, config.images_per_class * data.train.num_classes)
     pixels = network.width * data.train.images[0, 0].numel()
