@@ -151,7 +151,7 @@ class Workers:
             one.send(packed)
         busy = {one.connection: one for one in self._processes}
         ready: set[Connection] = set()
-        todo, found, shares = list(enumerate(tasks))[::-1], dict[int, _R](), dict[Connection, float]()
+        waiting, found, shares = list(enumerate(tasks))[::-1], dict[int, _R](), dict[Connection, float]()
         while busy:
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
@@ -181,8 +181,8 @@ class Workers:
                         found[place] = result
                         on_done(len(found))
                 ready.add(connection)
-                if todo:
-                    one.send(pickle.dumps(todo.pop()))
+                if waiting:
+                    one.send(pickle.dumps(waiting.pop()))
                     busy[connection] = one
         if not self._processes:
             self.count = 1  # none can start here
