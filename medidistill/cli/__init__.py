@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from medidistill.cli.parser import make_parser
@@ -13,6 +14,7 @@ from medidistill.errors import MissingExtraError
 __all__ = ["main", "run"]
 
 _STOPPED = (130, 143)
+_FILES_FOR_PROCESSES = 500  # two processes read them in less time than one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         with keep_library_messages(arguments):
+            _import_ahead(arguments)
             # torch and related imports load only now: `--help` and usage errors answer at once
             from medidistill.cli.shared import run_command
 
@@ -39,6 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 (the last resort: one line instead of a traceback)
         return fail(error, arguments, typed)
     return 0
+
+
+def _import_ahead(arguments: Namespace) -> None:
+    """Begin the imports of the processes that read images, where there are images enough for more than one of them."""
+    if not getattr(arguments, "reads_images", False) or arguments.input is None:
+        return
+    from medidistill.child_processes import holds_files, import_ahead
+    from medidistill.machine import available_cores
+
+    if available_cores() > 1 and holds_files(arguments.input, _FILES_FOR_PROCESSES):
+        import_ahead("medidistill.ingest.loading", "medidistill.networks")
 
 
 def run() -> None:

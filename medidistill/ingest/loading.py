@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
-import signal
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medidistill.child_processes import Surroundings, begin_child, child_context, is_ahead
 from medidistill.errors import IngestError
 from medidistill.files import sha256_file
 from medidistill.ingest.dicom import address
@@ -29,6 +28,7 @@ from medidistill.machine import available_cores
 __all__ = ["LoadedImage", "load_images", "worker_count"]
 
 _PER_WORKER = 1000  # a worker takes seconds to start: fewer files than this are read sooner without it
+_PER_WORKER_AHEAD = 250  # the same where the imports of workers began ahead
 _MOST_WORKERS = 16
 _CHUNK = 16
 _AHEAD = 3  # chunks a worker that wait for it: memory does not grow with the number of files
@@ -75,7 +75,8 @@ _Task = tuple[str, int | None]
 
 def worker_count(files: int) -> int:
     """Return the fastest number of processes for `files` files: one for a small source, at most one a CPU."""
-    return max(1, min(available_cores(), files // _PER_WORKER, _MOST_WORKERS))
+    each = _PER_WORKER_AHEAD if is_ahead() else _PER_WORKER
+    return max(1, min(available_cores(), files // each, _MOST_WORKERS))
 
 
 def load_images(
@@ -134,8 +135,8 @@ class _Reader:
 _worker: list[_Reader] = []  # the reader of this worker process
 
 
-def _start(image_size: int, cache: str, folder: Path | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the workers
+def _start(surroundings: Surroundings, image_size: int, cache: str, folder: Path | None) -> None:
+    begin_child(surroundings)
     logging.disable(logging.CRITICAL)  # messages of libraries may hold a file's name, and stderr is not private
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -147,9 +148,8 @@ def _read_chunk(tasks: Sequence[_Task]) -> list[LoadedImage | str]:
 
 
 def _pool(reader: _Reader, workers: int) -> ProcessPoolExecutor:
-    # not `fork`: torch has threads, and a forked process can deadlock on an inherited lock
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=reader.settings)
+    settings = (Surroundings.here(), *reader.settings)
+    return ProcessPoolExecutor(workers, mp_context=child_context(__name__), initializer=_start, initargs=settings)
 
 
 def _submit(pool: ProcessPoolExecutor, tasks: Sequence[_Task]) -> Future[list[LoadedImage | str]]:

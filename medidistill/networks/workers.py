@@ -4,20 +4,15 @@ A small network does not divide among many cores, but networks do; and threads t
 their time where a core has other work (docs/performance.md). A network that a worker trains does not depend on how many
 workers there are.
 
-Processes are spawned, not forked: a forked child inherits torch's thread pools in a state that can hang. They import
-torch once and stay for the next job, with what torch has compiled for them.
+They come from `medidistill.child_processes` and stay for the next job, with what torch has compiled for them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import pickle
 import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -29,6 +24,7 @@ from typing import Any, Self, TypeVar
 
 import torch
 
+from medidistill.child_processes import Surroundings, begin_child, child_context
 from medidistill.errors import ResourceError
 from medidistill.networks.allocator import raise_malloc_thresholds
 
@@ -189,10 +185,10 @@ class Workers:
         return [found[place] for place in range(len(tasks))] if ready else None
 
     def _start(self, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = child_context("medidistill.networks")
         while len(self._processes) < count:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, Surroundings.here()), daemon=True)
             process.start()
             theirs.close()  # so that the end of the process is the end of the pipe
             self._processes.append(_Process(process, ours))
@@ -266,12 +262,11 @@ def _packed(job: Callable[[Any], Any]) -> bytes | None:
         return None
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, surroundings: Surroundings) -> None:
     """Do what comes through `connection` until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the process that started this one decides
+    begin_child(surroundings)
     # an exit that releases what Python holds by name in the system, such as semaphores
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     raise_malloc_thresholds()
     _TELL.set(lambda share: connection.send_bytes(pickle.dumps(_Share(share))))
@@ -308,12 +303,3 @@ def _sendable(error: Exception) -> Exception:
     except Exception:  # noqa: BLE001 (whatever its own methods raise)
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_SECONDS_TO_END)
-        os._exit(1)

@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     add_config(parser)
     add_again(parser)
     add_settings(parser)
-    parser.set_defaults(handler=_ingest, resume_hint=resume_hint, private=IN_RUN)
+    parser.set_defaults(handler=_ingest, resume_hint=resume_hint, private=IN_RUN, reads_images=True)
 
 
 def _ingest(arguments: Namespace, stop: GracefulShutdown) -> None:

@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--prometheus", type=Path, metavar="FILE.prom", help="metrics for a node exporter")
     parser.add_argument("--mlflow", metavar="URI", help="figures for an MLflow server (needs mlflow-skinny)")
-    parser.set_defaults(handler=_run, resume_hint=resume_hint, private=IN_RUN)
+    parser.set_defaults(handler=_run, resume_hint=resume_hint, private=IN_RUN, reads_images=True)
 
 
 def _run(arguments: Namespace, stop: GracefulShutdown) -> None:

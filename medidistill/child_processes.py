@@ -1,0 +1,105 @@
+"""Child processes that start at once: forked from a server that has imported what they need.
+
+A spawned process imports everything anew, which takes eight seconds where MONAI is among it. A process that is forked
+from this one would start at once, but inherit the locks and thread pools of torch in a state that can hang. So a server
+of `multiprocessing` (Linux) imports it once, starts no thread, and forks: the first child waits for the imports, the
+others start in milliseconds. `import_ahead` begins the imports before they are needed, beside those of this process.
+
+A child inherits the server's surroundings, not those of the process that asks for it; `Surroundings` carries them over.
+Elsewhere processes are spawned. Either kind would outlive a parent that is killed; `begin_child` ends it then.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext, SpawnContext
+from pathlib import Path
+
+__all__ = ["Surroundings", "begin_child", "child_context", "holds_files", "import_ahead", "is_ahead"]
+
+_SECONDS_TO_END = 5.0
+# Python 3.11.0 lets any user of the machine talk to the server (CVE-2022-42919)
+_FORKS = sys.platform == "linux" and sys.version_info >= (3, 11, 1)
+_AHEAD: list[str] = []  # the modules that `import_ahead` named
+
+
+def child_context(*modules: str) -> ForkServerContext | SpawnContext:
+    """Return how to start processes.
+
+    Args:
+        modules: what all of them import; imported by the server, if it has not begun.
+    """
+    if not _FORKS:
+        return get_context("spawn")
+    context = get_context("forkserver")
+    if not _AHEAD:
+        context.set_forkserver_preload(list(modules))
+    return context
+
+
+def import_ahead(*modules: str) -> None:
+    """Start the server and let it import `modules`, for processes that will be needed soon; returns at once."""
+    if _FORKS and not _AHEAD:
+        _AHEAD.extend(modules)
+        get_context("forkserver").set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
+
+
+def is_ahead() -> bool:
+    """Whether `import_ahead` began the imports before."""
+    return bool(_AHEAD)
+
+
+def holds_files(folder: Path, count: int) -> bool:
+    """Whether there are at least `count` files in a folder and those below it; links to folders are not followed."""
+    found = 0
+    for _, _, files in os.walk(folder):
+        found += len(files)
+        if found >= count:
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a spawned process would inherit.
+
+    Args:
+        environment: variables and their values.
+    """
+
+    environment: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Return those of this process."""
+        return cls(dict(os.environ))
+
+
+def begin_child(surroundings: Surroundings) -> None:
+    """Set up the process that a child is: call it first.
+
+    It has the environment of its parent, writes for its owner alone, leaves Ctrl-C to its parent, and ends with it.
+    """
+    os.umask(0o077)
+    os.environ.clear()
+    os.environ.update(surroundings.environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_END)
+        os._exit(1)

@@ -1,0 +1,123 @@
+"""Child processes: where they come from, what they inherit, and how they end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from medidistill import child_processes
+from medidistill.child_processes import Surroundings, begin_child, child_context, holds_files
+from medidistill.cli import main
+
+_AHEAD = """
+import os, sys, time
+from medidistill.child_processes import child_context, import_ahead, is_ahead
+
+if __name__ == "__main__":
+    assert not is_ahead()
+    import_ahead("medidistill.words", "no_such_module")
+    import_ahead("medidistill.textio")  # the first call counts
+    assert is_ahead()
+    with child_context("medidistill.textio").Pool(1) as pool:
+        print(*pool.apply(eval, ("sorted(n for n in __import__('sys').modules if n.startswith('medidistill.'))",)))
+"""
+
+_READER = """
+import sys
+from pathlib import Path
+
+from medidistill.ingest.loading import load_images
+from medidistill.ingest.sources import Record
+
+if __name__ == "__main__":
+    paths = sorted(Path(sys.argv[1]).glob("*.png")) * 10_000
+    records = [Record(path.name, path, "cat", "p") for path in paths]
+    for number, _ in enumerate(load_images(records, 16, "memory", None, 2)):
+        if number == 100:
+            print("reading", flush=True)
+"""
+
+
+def _told(connection: multiprocessing.connection.Connection, surroundings: Surroundings) -> None:
+    begin_child(surroundings)
+    umask = os.umask(0)
+    connection.send((os.environ.get("MEDIDISTILL_TOLD"), umask))
+
+
+def test_a_child_has_its_parents_environment_and_writes_for_its_owner_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for said in ("first", "second"):  # by the second the server runs, with the environment of the first
+        monkeypatch.setenv("MEDIDISTILL_TOLD", said)
+        context = child_context()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_told, args=(theirs, Surroundings.here()))
+        process.start()
+        assert ours.recv() == (said, 0o077)
+        process.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_what_is_imported_ahead_is_there_when_a_process_begins(tmp_path: Path) -> None:
+    script = tmp_path / "ahead.py"
+    script.write_text(_AHEAD)
+    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=120)
+    assert "medidistill.words" in found.stdout.split()
+    assert "medidistill.textio" not in found.stdout.split()
+
+
+def test_files_are_counted_no_further_than_asked(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "film").touch()
+    assert holds_files(tmp_path, 3)
+    assert not holds_files(tmp_path, 4)
+    assert not holds_files(tmp_path / "missing", 1)
+
+
+def test_the_command_imports_ahead_for_many_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[str, ...]] = []
+    monkeypatch.setattr(child_processes, "import_ahead", lambda *modules: begun.append(modules))
+    monkeypatch.setattr("medidistill.machine.available_cores", lambda: 2)
+    source = tmp_path / "films"
+    source.mkdir()
+    command = ["ingest", "--input", str(source), "--output", str(tmp_path / "run"), "--quiet"]
+    for count, times in ((499, 0), (500, 1)):
+        for number in range(count):
+            (source / f"{number}.txt").touch()
+        assert main(command) != 0  # no films among them
+        assert len(begun) == times
+    monkeypatch.setattr("medidistill.machine.available_cores", lambda: 1)
+    assert main(command) != 0
+    assert len(begun) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+def test_processes_that_read_images_end_with_their_parent(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (24, 24), 100).save(tmp_path / "one.png")
+    script = tmp_path / "reader.py"
+    script.write_text(_READER)
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "reading\n"
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 3  # the server or the tracker, and two readers
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 60
+    while (left := [one for one in children if one.is_running() and one.status() != "zombie"]) and (
+        time.monotonic() < until
+    ):
+        time.sleep(0.1)
+    assert left == []
