@@ -12,7 +12,7 @@ from medidistill.evaluate.comparison import (  # noqa: E402
     compare_scores,
     resample_scores,
 )
-from medidistill.evaluate.protocol import Arm, ArmRun, run_arm  # noqa: E402
+from medidistill.evaluate.protocol import Arm, ArmRun, arm_program, run_arm  # noqa: E402
 from medidistill.evaluate.selection import herding_subset, kmeans_subset, random_subset  # noqa: E402
 from medidistill.results.comparison import Comparison  # noqa: E402
 
@@ -21,6 +21,7 @@ __all__ = [
     "ArmRun",
     "Comparison",
     "ResampledScores",
+    "arm_program",
     "compare",
     "compare_scores",
     "herding_subset",

@@ -23,10 +23,10 @@ from medidistill.errors import ConfigError, DivergedError, IngestError
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.files import load_tensors, save_tensors
 from medidistill.jsontypes import ReadOnlyJsonObject  # what the kind of arm has to tell
-from medidistill.networks import Workers, is_custom, make_network, predict, train
+from medidistill.networks import Batch, Program, Workers, is_custom, make_network, predict, train
 from medidistill.seeding import global_seed, stream
 
-__all__ = ["SELECTION_NETWORKS", "Arm", "ArmRun", "run_arm", "train_network"]
+__all__ = ["SELECTION_NETWORKS", "Arm", "ArmRun", "arm_program", "run_arm", "train_network"]
 
 SELECTION_NETWORKS = 2
 _FORMAT = 1
@@ -204,6 +204,43 @@ def run_arm(
 ) -> ArmRun:
     """Train fresh networks on one arm and score them on validation; predict the test images if they are given.
 
+    Args:
+        workers: processes that train one network each; None: this process.
+
+    The others, and what it returns and raises: see `arm_program`.
+    """
+    program = arm_program(
+        arm,
+        network=network,
+        val_images=val_images,
+        val_labels=val_labels,
+        test_images=test_images,
+        num_classes=num_classes,
+        networks=networks,
+        seed=seed,
+        external_images=external_images,
+        on_network=on_network,
+        compile=compile,
+    )
+    return (workers or Workers()).run_programs([program])[0]
+
+
+def arm_program(
+    arm: Arm,
+    *,
+    network: NetworkConfig,
+    val_images: Tensor,
+    val_labels: Tensor,
+    test_images: Tensor | None,
+    num_classes: int,
+    networks: int,
+    seed: int,
+    external_images: Tensor | None = None,
+    on_network: Callable[[int, int], None] | None = None,
+    compile: bool = False,
+) -> Program[ArmRun]:
+    """Ask `Workers.run_programs` for the networks of one arm, and return its run.
+
     With several candidates each is first tried with `SELECTION_NETWORKS` networks of their own streams; the one with
     the best mean validation balanced accuracy (the first on a tie) then trains the `networks` that count.
     Network i is that of `train_network`: its weights and batches come from streams that do not depend on the arm.
@@ -211,7 +248,7 @@ def run_arm(
 
     Args:
         arm: what to train on.
-        network: architecture.
+        network: architecture. One that is registered in this process is always trained here, as is `arm.fit`.
         val_images: (N_val, C, H, W) float32, normalised.
         val_labels: (N_val,) int64, every class present.
         test_images: (N_test, C, H, W) float32, normalised; None keeps the test split closed.
@@ -221,8 +258,6 @@ def run_arm(
         external_images: (N_external, C, H, W) float32, normalised: a second test set, of other hospitals.
         on_network: called with (done, total) networks trained.
         compile: compile the loss; pays off from a few hundred steps on.
-        workers: processes that train one network each; None: this process. A network that is registered in this
-            process, or trained by `arm.fit`, is always trained here.
 
     Returns:
         The run; the same bytes for the same arguments on the CPU.
@@ -235,7 +270,7 @@ def run_arm(
         raise ConfigError(f"networks={networks}: must be >= 1")
     options = arm.options()
     tried = options if len(options) > 1 else []
-    processes = Workers() if workers is None or arm.fit is not None or is_custom(network.name) else workers
+    here = arm.fit is not None or is_custom(network.name)
     total = len(tried) * SELECTION_NETWORKS + networks
     job = _Job(tuple(options), network, num_classes, seed, compile, val_images, val_labels)
 
@@ -244,12 +279,13 @@ def run_arm(
             on_network(before + done, total)
 
     trials = [_Task(option, ("choose", i)) for option in range(len(tried)) for i in range(SELECTION_NETWORKS)]
-    tested = [one.score for one in processes.run(job, trials, count)]
+    tested = [one.score for one in (yield Batch(job, trials, count, here=here))]
     scores = tuple(_mean_or_none(tested[i : i + SELECTION_NETWORKS]) for i in range(0, len(tested), SELECTION_NETWORKS))
     best = _best(arm, scores) if scores else 0
     form, training = options[best]
     job = replace(job, options=(options[best],), test_images=test_images, external_images=external_images)
-    made = processes.run(job, [_Task(0, (i,)) for i in range(networks)], partial(count, before=len(trials)))
+    counted = [_Task(0, (i,)) for i in range(networks)]
+    made = yield Batch(job, counted, partial(count, before=len(trials)), here=here)
     for i, one in enumerate(made):
         if one.score is None:
             raise DivergedError(

@@ -31,11 +31,13 @@ from medidistill.networks.private_training import (
     secret_generator,
     train_private,
 )
+from medidistill.networks.schedule import Batch, Program
 from medidistill.networks.training import gradient_function, predict, train, train_on_distilled
 from medidistill.networks.workers import Workers, tell_share
 from medidistill.networks.zoo import make_network
 
 __all__ = [
+    "Batch",
     "Compilations",
     "CompiledByShape",
     "ConvNet",
@@ -45,6 +47,7 @@ __all__ = [
     "NetworkFactory",
     "ParameterLayout",
     "PatientGradient",
+    "Program",
     "RepeatChannel",
     "Workers",
     "adapt_network",

@@ -27,6 +27,7 @@ import torch
 from medidistill.child_processes import Surroundings, begin_child, child_context
 from medidistill.errors import ResourceError
 from medidistill.networks.allocator import raise_malloc_thresholds
+from medidistill.networks.schedule import Batch, Job, OpenBatch, Program, Schedule, Task, ignore
 
 __all__ = ["Workers", "tell_share"]
 
@@ -35,11 +36,7 @@ _R = TypeVar("_R")
 _SECONDS_TO_END = 5.0
 
 
-def _ignore(_: float) -> None:
-    return
-
-
-_TELL: ContextVar[Callable[[float], None]] = ContextVar("tell", default=_ignore)
+_TELL: ContextVar[Callable[[float], None]] = ContextVar("tell", default=ignore)
 
 
 def tell_share(share: float) -> None:
@@ -76,27 +73,37 @@ class Workers:
         on_done: Callable[[int], None] | None = None,
         on_share: Callable[[float], None] | None = None,
     ) -> list[_R]:
-        """Call `job` with every task; return the results in the order of the tasks.
+        """Call `job` with every task; return the results in the order of the tasks. See `Batch` and `run_programs`."""
+        (found,) = self.run_programs([_single(Batch(job, tasks, on_done or ignore, on_share or ignore))])
+        return found
+
+    def run_programs(
+        self, programs: Sequence[Program[_R]], on_result: Callable[[int, _R], None] | None = None
+    ) -> list[_R]:
+        """Run programs; return what they return, in their order.
+
+        A program begins where a process would have nothing to do otherwise: no process waits for the last task of
+        another's batch. Tasks of earlier programs go first.
 
         Args:
-            job: what is done; pickled once for each process, its tensors included.
-            tasks: one argument each, small.
-            on_done: called in this process with the number of tasks done; may raise to stop.
-            on_share: called likewise with the tasks done and the shares of others that `tell_share` told.
+            programs: each yields batches of tasks and is sent their results.
+            on_result: called with the number of a program and its result as soon as it ends; may raise to stop.
 
         Raises:
             ResourceError: a process ended before its task was done.
-            Exception: what a call raised. The other tasks are ended at once, with their processes.
+            Exception: what a task, a program or a callback raised. Tasks under way are ended at once, with their
+                processes.
         """
-        found: list[_R] | None = None
-        packed = _packed(job) if self.count > 1 else None
-        if packed is not None and tasks:
-            try:
-                found = self._in_processes(packed, tasks, on_done or _ignore, on_share or _ignore)
-            except BaseException:
-                self.terminate()
-                raise
-        return self._here(job, tasks, on_done or _ignore, on_share or _ignore) if found is None else found
+        schedule = Schedule(programs, on_result)
+        try:
+            self._work(schedule)
+        except BaseException:
+            self.terminate()
+            raise
+        finally:
+            for program in programs:
+                program.close()
+        return schedule.results()
 
     def close(self) -> None:
         """End the processes; they have nothing to do."""
@@ -117,81 +124,82 @@ class Workers:
             one.connection.close()
         self._processes.clear()
 
-    def _here(
-        self,
-        job: Callable[[_T], _R],
-        tasks: Sequence[_T],
-        on_done: Callable[[int], None],
-        on_share: Callable[[float], None],
-    ) -> list[_R]:
-        found: list[_R] = []
-        before = _TELL.set(lambda share: on_share(len(found) + share))
-        try:
-            for task in tasks:
-                found.append(job(task))
-                on_done(len(found))
-        finally:
-            _TELL.reset(before)
-        return found
-
-    def _in_processes(
-        self,
-        packed: bytes,
-        tasks: Sequence[_T],
-        on_done: Callable[[int], None],
-        on_share: Callable[[float], None],
-    ) -> list[_R] | None:
-        """Return the results; None where no process can do the job."""
-        self._start(min(self.count, len(tasks)))
-        for one in self._processes:
-            one.send(packed)
-        busy = {one.connection: one for one in self._processes}
-        ready: set[Connection] = set()
-        waiting, found, shares = list(enumerate(tasks))[::-1], dict[int, _R](), dict[Connection, float]()
-        while busy:
+    def _work(self, schedule: Schedule[Any]) -> None:
+        busy: dict[Connection, _Process] = {}
+        while True:
+            self._hand_out(schedule, busy)
+            if not busy:
+                return
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
-                one = busy.pop(connection)
-                reply = one.receive()
-                match reply:
-                    case _Ended():
-                        self._processes.remove(one)
-                        one.process.join()
-                        if connection in ready:
-                            raise ResourceError(
-                                "a process ended before its work was done, most often for lack of memory; use fewer "
-                                "(threads, or --workers of an audit), or go on: finished work stays"
-                            )
-                        continue
-                    case _Unusable():
-                        continue
-                    case _Failed(error):
-                        raise error
-                    case _Share(share):
-                        shares[connection] = share
-                        on_share(len(found) + sum(shares.values()))
-                        busy[connection] = one
-                        continue
-                    case _Done(place, result):
-                        shares.pop(connection, None)
-                        found[place] = result
-                        on_done(len(found))
-                ready.add(connection)
-                if waiting:
-                    one.send(pickle.dumps(waiting.pop()))
-                    busy[connection] = one
-        if not self._processes:
-            self.count = 1  # none can start here
-        return [found[place] for place in range(len(tasks))] if ready else None
+                if self._hear(busy[connection], schedule):
+                    del busy[connection]
 
-    def _start(self, count: int) -> None:
+    def _hand_out(self, schedule: Schedule[Any], busy: dict[Connection, _Process]) -> None:
+        """Give every process a task that has none; do here what processes cannot do."""
+        while self.count == 1 or len(busy) < self.count:
+            task = schedule.next()
+            if task is None:
+                return
+            if self.count == 1 or task.batch.packed() is None:
+                schedule.finish(task, _done_here(task, schedule))
+                continue
+            idle = [one for one in self._processes if one.connection not in busy]
+            one = next((one for one in idle if one.batch is task.batch), None) or (idle[0] if idle else self._start())
+            one.give(task)
+            busy[one.connection] = one
+
+    def _hear(self, one: _Process, schedule: Schedule[Any]) -> bool:
+        """Take a reply of a process at work; return whether it has nothing to do now, or is gone."""
+        task = one.task
+        assert task is not None
+        match one.receive():
+            case _Ready():
+                one.began = True
+                one.send(pickle.dumps(task.argument))
+                return False
+            case _Share(share):
+                schedule.tell(task, share)
+                return False
+            case _Done(result):
+                schedule.finish(task, result)
+            case _Failed(error):
+                raise error
+            case _Unusable():
+                one.batch, task.batch.here = None, True
+                schedule.put_back(task)
+            case _Ended():
+                self._processes.remove(one)
+                one.process.join()
+                if one.began:
+                    raise ResourceError(
+                        "a process ended before its work was done, most often for lack of memory; use fewer "
+                        "(threads, or --workers of an audit), or go on: finished work stays"
+                    )
+                self.count = max(1, len(self._processes))  # no more can start here
+                schedule.put_back(task)
+        return True
+
+    def _start(self) -> _Process:
         context = child_context("medidistill.networks")
-        while len(self._processes) < count:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, Surroundings.here()), daemon=True)
-            process.start()
-            theirs.close()  # so that the end of the process is the end of the pipe
-            self._processes.append(_Process(process, ours))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, Surroundings.here()), daemon=True)
+        process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        self._processes.append(_Process(process, ours))
+        return self._processes[-1]
+
+
+def _single(batch: Batch) -> Program[list[Any]]:
+    return (yield batch)
+
+
+def _done_here(task: Task, schedule: Schedule[Any]) -> Any:
+    before = _TELL.set(lambda share: schedule.tell(task, share))
+    try:
+        return task.batch.asked.job(task.argument)
+    finally:
+        _TELL.reset(before)
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,6 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Done:
-    place: int
     result: Any
 
 
@@ -227,10 +234,24 @@ class _Failed:
     error: BaseException
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Process:
     process: BaseProcess
     connection: Connection
+    batch: OpenBatch | None = None  # whose job it knows
+    task: Task | None = None  # that it has, or had last
+    began: bool = False  # it has understood a job
+
+    def give(self, task: Task) -> None:
+        """Send a task; where its job is new, that first, and the task when the process is ready."""
+        self.task = task
+        if self.batch is task.batch:
+            self.send(pickle.dumps(task.argument))
+        else:
+            job = task.batch.packed()
+            assert job is not None
+            self.batch = task.batch
+            self.send(job)
 
     def send(self, content: bytes) -> None:
         """Send a job or a task. A process that is gone says so when it is asked for a reply."""
@@ -244,22 +265,6 @@ class _Process:
         except (EOFError, ConnectionResetError):
             return _Ended()
         return reply
-
-
-@dataclass(frozen=True)
-class _Job:
-    call: Callable[[Any], Any]
-
-
-def _packed(job: Callable[[Any], Any]) -> bytes | None:
-    """Return a job as bytes, None where it cannot be pickled.
-
-    By plain pickle: what multiprocessing makes of tensors is shared memory, which containers often keep small.
-    """
-    try:
-        return pickle.dumps(_Job(job))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return None
 
 
 def _serve(connection: Connection, surroundings: Surroundings) -> None:
@@ -285,12 +290,11 @@ def _answer(
         asked = pickle.loads(content)  # noqa: S301 (from the process that started this one)
     except Exception:  # noqa: BLE001 (whatever an import raises)
         return None, _Unusable()
-    if isinstance(asked, _Job):
+    if isinstance(asked, Job):
         return asked.call, _Ready()
     assert job is not None
-    place, task = asked
     try:
-        return job, _Done(place, job(task))
+        return job, _Done(job(asked))
     except Exception as error:  # noqa: BLE001 (raised again in the process that asked)
         error.add_note("".join(traceback.format_exception(error)))
         return job, _Failed(_sendable(error))

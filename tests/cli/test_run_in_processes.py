@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from medidistill.cli import main
 from medidistill.evaluate import ArmRun
 from medidistill.networks import Workers
+from medidistill.networks.schedule import OpenBatch
 from medidistill.pipeline import work
 
 from .conftest import Tiny
@@ -24,17 +24,17 @@ def test_experts_and_networks_are_those_of_one_thread(
 ) -> None:
     monkeypatch.setattr(work, "_MIN_WORK_FOR_PROCESSES", 0.0)
     jobs: list[str] = []
-    run = Workers.run
+    packed = OpenBatch.packed
 
-    def counted(self: Workers, job: Any, tasks: Any, *callbacks: Any) -> list[Any]:
-        jobs.append(f"{type(job).__module__.rpartition('.')[2]} {self.count}")
-        return run(self, job, tasks, *callbacks)
+    def counted(self: OpenBatch) -> bytes | None:
+        jobs.append(type(self.asked.job).__module__.rpartition(".")[2])
+        return packed(self)
 
-    monkeypatch.setattr(Workers, "run", counted)
+    monkeypatch.setattr(OpenBatch, "packed", counted)
     output = tmp_path / "run"
     few = ["--set", "threads=2", "--set", "evaluate.arms=[full,random,iadd]", "--until", "evaluate"]
     assert main([*tiny.arguments(output, *few), "--quiet"]) == 0
-    assert {"experts 2", "protocol 2"} <= set(jobs)
+    assert {"experts", "protocol"} <= set(jobs)
     experts = _tensors(output, "experts/*.safetensors")
     assert len(experts) == 2
     assert experts == _tensors(tiny.finished, "experts/*.safetensors")
@@ -54,7 +54,7 @@ def test_a_run_with_one_thread_stays_in_one_process(
 ) -> None:
     monkeypatch.setattr(work, "_MIN_WORK_FOR_PROCESSES", 0.0)
 
-    def refused(self: Workers, count: int) -> None:
+    def refused(self: Workers) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(Workers, "_start", refused)

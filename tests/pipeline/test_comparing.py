@@ -185,9 +185,9 @@ def test_a_long_cell_is_compiled_and_says_so(tmp_path, monkeypatch):
     from medidistill.pipeline.comparison import cells
 
     asked = []
-    real = cells.run_arm
+    real = cells.arm_program
     monkeypatch.setattr(
-        cells, "run_arm", lambda arm, **o: asked.append(o["compile"]) or real(arm, **o | {"compile": False})
+        cells, "arm_program", lambda arm, **o: asked.append(o["compile"]) or real(arm, **o | {"compile": False})
     )
     monkeypatch.setattr(cells, "should_compile", lambda mode, work: (mode, work))
     run = ready_run(tmp_path / "run", arms=("full",), architectures=("convnet",), num_networks=3)
@@ -229,3 +229,41 @@ def test_all_architectures_and_arms_in_one_comparison(tmp_path):
     assert {(row.arm, row.architecture) for row in comparison.rows} == {
         (arm, name) for arm in (*arms, "bundle-one") for name in ZOO
     }
+
+
+def test_cells_beside_each_other_are_those_of_one_after_the_other(tmp_path, monkeypatch):
+    from medidistill.networks import Workers
+    from medidistill.pipeline import work
+
+    arms = ("full", "random", "kmeans")
+    alone = ready_run(tmp_path / "alone", arms=arms, architectures=("convnet",), num_networks=3)
+    one_after_the_other = evaluate(alone)
+    monkeypatch.setattr(work, "_MIN_WORK_FOR_PROCESSES", 0.0)
+    run = ready_run(tmp_path / "run", arms=arms, architectures=("convnet",), num_networks=3)
+    run.config = dataclasses.replace(run.config, threads=2)
+    with Workers(2) as run.workers:
+        beside = evaluate(run)
+    assert beside.rows == one_after_the_other.rows
+    assert len(list((run.folder.evaluate / "cells").glob("*-convnet.safetensors"))) == len(arms)
+
+
+def test_the_bar_is_that_of_the_first_unfinished_cell_and_knows_how_far_it_is(tmp_path, monkeypatch):
+    from medidistill.pipeline.comparison import cells
+    from medidistill.pipeline.runfolder.progress import Bar
+
+    shown = []
+    monkeypatch.setattr(Bar, "at", lambda self, done, total, **_: shown.append((self._title, done, total)))
+    run = ready_run(tmp_path / "run")
+    four = [cells._Cell(f"arm{n}", "convnet", tmp_path, "", (n, 4)) for n in range(4)]
+    with cells._Bars(run, four) as bars:
+        bars.at(0, 1, 2)
+        bars.at(1, 1, 2)
+        bars.at(2, 1, 2)
+        bars.end(1)
+        bars.at(3, 1, 2)
+        bars.end(0)
+        bars.at(2, 2, 2)
+        bars.end(2)
+        bars.end(3)
+    titles = [f"evaluate arm{n} convnet" for n in (0, 2, 2, 3)]
+    assert shown == [(title, done, 2) for title, done in zip(titles, (1, 1, 2, 1), strict=True)]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from medidistill.config import METHODS, NetworkConfig, RunConfig, as_dict, digest
 from medidistill.distillation import Experts, expert_file
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import IngestError
-from medidistill.evaluate import Arm, ArmRun, run_arm
+from medidistill.evaluate import Arm, ArmRun, arm_program
 from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.hashing import tensor_sha256
-from medidistill.networks import Workers, should_compile
+from medidistill.networks import Program, Workers, should_compile
 from medidistill.pipeline.comparison.arms import FULL, cell_file, compared, make_arm
 from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
 from medidistill.pipeline.comparison.rivals import rivals
@@ -102,9 +106,24 @@ def _labelling_pool(run: RunContext) -> Experts | None:
     return Experts(files) if usable else None
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """One arm with one architecture: piece `piece[0]` of `piece[1]`."""
+
+    name: str
+    architecture: str
+    file: Path
+    inputs: str
+    piece: tuple[int, int]
+
+    @property
+    def title(self) -> str:
+        return f"evaluate {self.name} {self.architecture}"
+
+
 def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
     """Train what is not there yet; return the cells, architecture by architecture."""
-    data, runs = contest.data, list[ArmRun]()
+    data, made = contest.data, dict[int, ArmRun]()
     need = experts_need(run.config, data.num_images, data.train.num_classes)
     workers = run.workers_for(planned_work(run.config, contest), need)
     pieces = [
@@ -113,17 +132,67 @@ def run_cells(run: RunContext, contest: ComparisonInputs) -> list[ArmRun]:
         for name in contest.arms
         if name != DP_FULL or architecture == "convnet"
     ]
-    for architecture, name in pieces:
+    missing = []
+    for place, (architecture, name) in enumerate(pieces):
         file, inputs = cell_file(run.folder, name, architecture), contest.inputs(run, name, architecture)
-        cell = _load_cached(file, inputs)
-        if cell is None:
-            network = dataclasses.replace(run.config.network, name=architecture)
-            cell = _trained(run, contest, name, network, inputs, (len(runs), len(pieces)), workers)
-            cell.save(file)
+        one = _Cell(name, architecture, file, inputs, (place, len(pieces)))
+        kept = _load_cached(file, inputs)
+        if kept is None:
+            missing.append(one)
         else:
-            say(run.progress, f"evaluate {name} {architecture}: finished before, kept")
-        runs.append(cell)
-    return runs
+            made[place] = kept
+            say(run.progress, f"{one.title}: finished before, kept")
+    with _Bars(run, missing) as bars:
+
+        def keep(number: int, cell: ArmRun) -> None:
+            cell.save(missing[number].file)
+            bars.end(number)
+
+        programs = [_program(run, contest, one, partial(bars.at, n)) for n, one in enumerate(missing)]
+        found = (workers or Workers()).run_programs(programs, keep)
+    made.update({one.piece[0]: cell for one, cell in zip(missing, found, strict=True)})
+    return [made[place] for place in range(len(pieces))]
+
+
+class _Bars:
+    """The bar of the first cell that is not finished, where several are under way."""
+
+    def __init__(self, run: RunContext, cells: Sequence[_Cell]) -> None:
+        self._run, self._cells = run, cells
+        self._reached: dict[int, tuple[int, int]] = {}
+        self._ended: set[int] = set()
+        self._shown, self._open = 0, contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._show()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def at(self, number: int, done: int, total: int) -> None:
+        """Note how many networks of a cell are trained."""
+        self._reached[number] = done, total
+        if number == self._shown:
+            self._bar.at(done, total)
+
+    def end(self, number: int) -> None:
+        """Note that a cell is finished; show the next one that is not."""
+        self._ended.add(number)
+        if number == self._shown:
+            self._open.close()
+            while self._shown in self._ended:
+                self._shown += 1
+            self._show()
+
+    def _show(self) -> None:
+        if self._shown < len(self._cells):
+            one = self._cells[self._shown]
+            self._bar = self._open.enter_context(self._run.bar(one.title, 0, "network", one.piece))
+            if self._shown in self._reached:
+                self._bar.at(*self._reached[self._shown])
 
 
 def planned_work(config: RunConfig, contest: ComparisonInputs) -> float:
@@ -137,23 +206,18 @@ def planned_work(config: RunConfig, contest: ComparisonInputs) -> float:
     return float(len(rules.architectures) * pixels * (len(contest.arms) * small + full))
 
 
-def _trained(
-    run: RunContext,
-    contest: ComparisonInputs,
-    name: str,
-    network: NetworkConfig,
-    inputs: str,
-    piece: tuple[int, int],
-    workers: Workers | None,
-) -> ArmRun:
-    config, data = run.config, contest.data
+def _program(
+    run: RunContext, contest: ComparisonInputs, cell: _Cell, on_network: Callable[[int, int], None]
+) -> Program[ArmRun]:
+    config, data, name = run.config, contest.data, cell.name
+    network = dataclasses.replace(config.network, name=cell.architecture)
     arm = make_arm(name, config, data, contest.distilled, contest.experts)
     compiled = _compilation_pays_off(arm, network, config.evaluate.num_networks, config.evaluate.compile)
-    arm = dataclasses.replace(arm, info={**arm.info, "inputs": inputs, "compiled": compiled})
+    arm = dataclasses.replace(arm, info={**arm.info, "inputs": cell.inputs, "compiled": compiled})
     # a bundle from elsewhere says itself how images are normalised before its networks see them
     normalisation = contest.distilled[name].normalisation if name in contest.distilled else data.normalisation
-    with run.bar(f"evaluate {name} {network.name}", 0, "network", piece) as bar:
-        return run_arm(
+    return (
+        yield from arm_program(
             arm.to(run.device),
             network=network,
             val_images=data.normalised(data.val.images, normalisation).to(run.device),
@@ -165,10 +229,10 @@ def _trained(
             external_images=None
             if contest.external is None
             else data.normalised(contest.external.images, normalisation).to(run.device),
-            on_network=bar.at,
+            on_network=on_network,
             compile=compiled,
-            workers=workers,
         )
+    )
 
 
 def _compilation_pays_off(arm: Arm, network: NetworkConfig, networks: int, mode: str) -> bool:
