@@ -19,6 +19,7 @@ from benchmarks import (
     private_run,
     quick_audit,
     value_tables,
+    weight_agreement,
     weight_trial,
     whole_run,
 )
@@ -190,6 +191,8 @@ def main() -> None:
     trial = TRIAL.read_text(encoding="utf-8")
     filled_trial = fill(trial, "weights", weight_trial.table(read_json(weight_trial.FAMILIES["parameters"].result)))
     filled_trial = fill(filled_trial, "warm", weight_trial.table(read_json(weight_trial.FAMILIES["warm"].result)))
+    agreement = weight_agreement.table(read_json(weight_agreement.RESULT))
+    filled_trial = fill(filled_trial, "agreement", agreement)
     pages = {
         TRIAL: (trial, filled_trial),
         ALGORITHM: (method, filled_method),
