@@ -17,11 +17,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Surroundings", "begin_child", "child_context", "holds_files", "import_ahead", "is_ahead"]
 
@@ -37,20 +38,31 @@ def child_context(*modules: str) -> ForkServerContext | SpawnContext:
     Args:
         modules: what all of them import; imported by the server, if it has not begun.
     """
-    if not _FORKS:
-        return get_context("spawn")
-    context = get_context("forkserver")
-    if not _AHEAD:
-        context.set_forkserver_preload(list(modules))
-    return context
+    return get_context("forkserver") if _FORKS and _is_served(modules) else get_context("spawn")
 
 
 def import_ahead(*modules: str) -> None:
     """Start the server and let it import `modules`, for processes that will be needed soon; returns at once."""
-    if _FORKS and not _AHEAD:
+    if _FORKS and not _AHEAD and _is_served(modules):
         _AHEAD.extend(modules)
-        get_context("forkserver").set_forkserver_preload(list(modules))
+
+
+def _is_served(modules: Sequence[str]) -> bool:
+    """Start the server unless it runs; return whether that went well."""
+    before: Any = None
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main:  # the server inherits it: Ctrl-C is for the process that it serves, also while it imports
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if not _AHEAD:
+            get_context("forkserver").set_forkserver_preload(list(modules))
         forkserver.ensure_running()
+    except OSError:  # its socket needs a folder for temporary files whose name is not too long
+        return False
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+    return True
 
 
 def is_ahead() -> bool:

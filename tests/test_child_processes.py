@@ -74,6 +74,52 @@ def test_what_is_imported_ahead_is_there_when_a_process_begins(tmp_path: Path) -
     assert "medidistill.textio" not in found.stdout.split()
 
 
+_INTERRUPTED = """
+import os, signal, sys, time
+from medidistill.child_processes import child_context, import_ahead
+
+if __name__ == "__main__":
+    import_ahead("medidistill.networks")
+    signal.signal(signal.SIGINT, lambda *_: None)
+    time.sleep(0.3)
+    os.killpg(0, signal.SIGINT)  # the server is importing torch
+    with child_context().Pool(1) as pool:
+        print(pool.apply(len, ("four",)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_ctrl_c_does_not_reach_the_server(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(_INTERRUPTED)
+    command = [sys.executable, str(script)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, process_group=0)
+    assert found.stdout == "4\n"
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_processes_are_spawned_where_the_server_finds_no_place_for_its_socket(tmp_path: Path) -> None:
+    script = tmp_path / "ahead.py"
+    script.write_text(
+        "from medidistill.child_processes import child_context, import_ahead, is_ahead\n"
+        "if __name__ == '__main__':\n"
+        "    import_ahead('medidistill.words')\n"
+        "    with child_context().Pool(1) as pool:\n"
+        "        print(is_ahead(), type(child_context()).__name__, pool.apply(len, ('four',)))\n"
+    )
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    found = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"TMPDIR": str(deep)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "False SpawnContext 4\n"
+
+
 def test_files_are_counted_no_further_than_asked(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / str(number)).mkdir()
