@@ -11,12 +11,14 @@ Elsewhere processes are spawned. Either kind would outlive a parent that is kill
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, get_context
@@ -100,11 +102,14 @@ def begin_child(surroundings: Surroundings) -> None:
     """Set up the process that a child is: call it first.
 
     It has the environment of its parent, writes for its owner alone, leaves Ctrl-C to its parent, and ends with it.
+    Libraries say nothing in it: stderr is not private, and a message may hold the name of a file.
     """
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(surroundings.environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import psutil
@@ -48,11 +50,12 @@ if __name__ == "__main__":
 
 def _told(connection: multiprocessing.connection.Connection, surroundings: Surroundings) -> None:
     begin_child(surroundings)
+    silent = not logging.getLogger("library").isEnabledFor(logging.ERROR) and warnings.filters[0][0] == "ignore"
     umask = os.umask(0)
-    connection.send((os.environ.get("MEDIDISTILL_TOLD"), umask))
+    connection.send((os.environ.get("MEDIDISTILL_TOLD"), umask, silent))
 
 
-def test_a_child_has_its_parents_environment_and_writes_for_its_owner_alone(
+def test_a_child_has_its_parents_environment_writes_for_its_owner_and_is_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for said in ("first", "second"):  # by the second the server runs, with the environment of the first
@@ -61,7 +64,7 @@ def test_a_child_has_its_parents_environment_and_writes_for_its_owner_alone(
         ours, theirs = context.Pipe()
         process = context.Process(target=_told, args=(theirs, Surroundings.here()))
         process.start()
-        assert ours.recv() == (said, 0o077)
+        assert ours.recv() == (said, 0o077, True)
         process.join()
 
 

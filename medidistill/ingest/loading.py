@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -137,8 +135,6 @@ _worker: list[_Reader] = []  # the reader of this worker process
 
 def _start(surroundings: Surroundings, image_size: int, cache: str, folder: Path | None) -> None:
     begin_child(surroundings)
-    logging.disable(logging.CRITICAL)  # messages of libraries may hold a file's name, and stderr is not private
-    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     _worker.append(_Reader(image_size, cache, folder))
 
