@@ -21,6 +21,7 @@ from benchmarks import (
     value_tables,
     weight_agreement,
     weight_trial,
+    weightings,
     whole_run,
 )
 from benchmarks.benchmark_page import page
@@ -189,8 +190,8 @@ def main() -> None:
     filled_method = fill(method, "targets", matching_limits_page.targets_table(limits))
     filled_method = fill(filled_method, "reweighting", matching_limits_page.weights_table(limits))
     trial = TRIAL.read_text(encoding="utf-8")
-    filled_trial = fill(trial, "weights", weight_trial.table(read_json(weight_trial.FAMILIES["parameters"].result)))
-    filled_trial = fill(filled_trial, "warm", weight_trial.table(read_json(weight_trial.FAMILIES["warm"].result)))
+    filled_trial = fill(trial, "weights", weight_trial.table(read_json(weightings.FAMILIES["parameters"].result)))
+    filled_trial = fill(filled_trial, "warm", weight_trial.table(read_json(weightings.FAMILIES["warm"].result)))
     agreement = weight_agreement.table(read_json(weight_agreement.RESULT))
     filled_trial = fill(filled_trial, "agreement", agreement)
     pages = {

@@ -22,7 +22,8 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks.matching_limits import prepared
-from benchmarks.weight_trial import CONFIG, FAMILIES, Cell, Trial
+from benchmarks.weight_trial import CONFIG, Cell, Trial
+from benchmarks.weightings import FAMILIES
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import load_config

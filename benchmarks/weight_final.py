@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from benchmarks.matching_limits import prepared
 from benchmarks.paper_results import holm, paired
-from benchmarks.weight_trial import CHANCE, CONFIG, FAMILIES, Cell, Family, Trial
+from benchmarks.weight_trial import CHANCE, CONFIG, Cell, Trial
+from benchmarks.weightings import FAMILIES, Family
 from medidistill.config import RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks import weight_agreement, weight_trial
-from benchmarks.weight_trial import DONOR_SEED, FAMILIES, FROZEN, Cell, Trial, cells, differences, table
+from benchmarks.weight_trial import DONOR_SEED, FROZEN, Cell, Trial, cells, differences, table
+from benchmarks.weightings import FAMILIES
 from medidistill.config import DistillConfig, with_settings
 from medidistill.distillation import DistillProblem, DistillResult, distill
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
