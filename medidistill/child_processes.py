@@ -2,8 +2,9 @@
 
 A spawned process imports everything anew, which takes eight seconds where MONAI is among it. A process that is forked
 from this one would start at once, but inherit the locks and thread pools of torch in a state that can hang. So a server
-of `multiprocessing` (Linux) imports it once, starts no thread, and forks: the first child waits for the imports, the
+of `multiprocessing` (Linux) imports it once, computes nothing, and forks: the first child waits for the imports, the
 others start in milliseconds. `import_ahead` begins the imports before they are needed, beside those of this process.
+There is one server in a process, also for those that others start by `multiprocessing`; it leaves Ctrl-C to its parent.
 
 A child inherits the server's surroundings, not those of the process that asks for it; `Surroundings` carries them over.
 Elsewhere processes are spawned. Either kind would outlive a parent that is killed; `begin_child` ends it then.
@@ -11,6 +12,7 @@ Elsewhere processes are spawned. Either kind would outlive a parent that is kill
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -21,12 +23,12 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Surroundings", "begin_child", "child_context", "holds_files", "import_ahead", "is_ahead"]
+__all__ = ["Surroundings", "begin_child", "child_context", "end_server", "holds_files", "import_ahead", "is_ahead"]
 
 _SECONDS_TO_END = 5.0
 # Python 3.11.0 lets any user of the machine talk to the server (CVE-2022-42919)
@@ -51,10 +53,11 @@ def import_ahead(*modules: str) -> None:
 
 def _is_served(modules: Sequence[str]) -> bool:
     """Start the server unless it runs; return whether that went well."""
-    before: Any = None
-    in_main = threading.current_thread() is threading.main_thread()
-    if in_main:  # the server inherits it: Ctrl-C is for the process that it serves, also while it imports
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # it unblocks signals, whatever they were
+    # the server inherits the mask: Ctrl-C is for the process that it serves, also while it imports
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    safe_path = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"  # nothing is imported from the working directory
     try:
         if not _AHEAD:
             get_context("forkserver").set_forkserver_preload(list(modules))
@@ -62,9 +65,28 @@ def _is_served(modules: Sequence[str]) -> bool:
     except OSError:  # its socket needs a folder for temporary files whose name is not too long
         return False
     finally:
-        if in_main:
-            signal.signal(signal.SIGINT, before)
+        if safe_path is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = safe_path
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return True
+
+
+def end_server() -> None:
+    """End the server at once, and remove its socket; for a process that is about to leave.
+
+    A server that is still importing would hold this process's stdout and stderr open until it is done.
+    """
+    served: Any = getattr(forkserver, "_forkserver", None)
+    number, address = (getattr(served, f"_forkserver_{name}", None) for name in ("pid", "address"))
+    if number is None:
+        return
+    with contextlib.suppress(OSError):
+        os.kill(number, signal.SIGKILL)
+        served._stop()
+    with contextlib.suppress(OSError):
+        Path(str(address)).parent.rmdir()
 
 
 def is_ahead() -> bool:

@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medidistill import child_processes
 from medidistill.child_processes import Surroundings, begin_child, child_context, holds_files
 from medidistill.cli import main
+
+REPOSITORY = Path(__file__).parents[1]
 
 _AHEAD = """
 import os, sys, time
@@ -123,6 +124,43 @@ def test_processes_are_spawned_where_the_server_finds_no_place_for_its_socket(tm
     assert found.stdout == "False SpawnContext 4\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_the_server_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "statistics.py").write_text("raise SystemExit('imported from the working directory')\n")
+    script = tmp_path / "scripts" / "parent.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import os\n"
+        "from medidistill.child_processes import child_context, import_ahead\n"
+        "if __name__ == '__main__':\n"
+        "    import_ahead('statistics')\n"
+        "    assert 'PYTHONSAFEPATH' not in os.environ\n"
+        "    with child_context().Pool(1) as pool:\n"
+        "        print(pool.apply(eval, (\"__import__('statistics').mean([4])\",)))\n"
+    )
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [sys.executable, str(script)]
+    found = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=120)
+    assert (found.stdout, found.stderr) == ("4\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_a_server_that_is_importing_ends_with_its_command_and_leaves_no_socket(tmp_path: Path) -> None:
+    (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "parent.py").write_text(
+        "from medidistill.child_processes import end_server, import_ahead\n"
+        "end_server()  # none is there\n"
+        "import_ahead('slow_import')\n"
+        "end_server()\n"
+    )
+    (tmp_path / "tmp").mkdir()
+    surroundings = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    began = time.monotonic()
+    subprocess.run([sys.executable, str(tmp_path / "parent.py")], env=surroundings, capture_output=True, check=True)
+    assert time.monotonic() - began < 30
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_files_are_counted_no_further_than_asked(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / str(number)).mkdir()
@@ -134,7 +172,7 @@ def test_files_are_counted_no_further_than_asked(tmp_path: Path) -> None:
 
 def test_the_command_imports_ahead_for_many_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[tuple[str, ...]] = []
-    monkeypatch.setattr(child_processes, "import_ahead", lambda *modules: begun.append(modules))
+    monkeypatch.setattr("medidistill.cli.import_ahead", lambda *modules: begun.append(modules))
     monkeypatch.setattr("medidistill.machine.available_cores", lambda: 2)
     source = tmp_path / "films"
     source.mkdir()

@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
+from medidistill.child_processes import end_server, holds_files, import_ahead
 from medidistill.cli.parser import make_parser
 from medidistill.errors import MissingExtraError
 
@@ -48,7 +49,6 @@ def _import_ahead(arguments: Namespace) -> None:
     """Begin the imports of the processes that read images, where there are images enough for more than one of them."""
     if not getattr(arguments, "reads_images", False) or arguments.input is None:
         return
-    from medidistill.child_processes import holds_files, import_ahead
     from medidistill.machine import available_cores
 
     if available_cores() > 1 and holds_files(arguments.input, _FILES_FOR_PROCESSES):
@@ -62,6 +62,7 @@ def run() -> None:
     seconds of the ten that a stop may last.
     """
     code = main()
+    end_server()
     if code in _STOPPED:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):

@@ -118,7 +118,7 @@ def train_experts(
                 on_epoch(before + round(done * config.epochs), total)
 
         count(0)
-        workers.run(job, [(number,) for number in missing], count, count)
+        workers.run(job, [(number,) for number in missing], on_share=count)
     else:
         stack = 1 if config.dp.enabled else stack_size
         for first in range(0, len(missing), stack):

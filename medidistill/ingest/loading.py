@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from medidistill.child_processes import Surroundings, begin_child, child_context, is_ahead
-from medidistill.errors import IngestError
+from medidistill.errors import IngestError, ResourceError
 from medidistill.files import sha256_file
 from medidistill.ingest.dicom import address
 from medidistill.ingest.sources.record import Record
@@ -30,6 +30,7 @@ _PER_WORKER_AHEAD = 250  # the same where the imports of workers began ahead
 _MOST_WORKERS = 16
 _CHUNK = 16
 _AHEAD = 3  # chunks a worker that wait for it: memory does not grow with the number of files
+_NOT_STARTED = (OSError, EOFError)  # what the start of a process raises where there is no memory or number for it
 _CRASHED = "unreadable (the decoder crashed, or ran out of memory)"
 
 
@@ -151,9 +152,9 @@ def _pool(reader: _Reader, workers: int) -> ProcessPoolExecutor:
 def _submit(pool: ProcessPoolExecutor, tasks: Sequence[_Task]) -> Future[list[LoadedImage | str]]:
     try:
         return pool.submit(_read_chunk, tasks)
-    except BrokenProcessPool as error:  # it broke since the last result
+    except (BrokenProcessPool, *_NOT_STARTED) as error:  # it broke since the last result
         failed: Future[list[LoadedImage | str]] = Future()
-        failed.set_exception(error)
+        failed.set_exception(BrokenProcessPool(str(error)))
         return failed
 
 
@@ -164,7 +165,7 @@ def _in_parallel(tasks: Sequence[_Task], reader: _Reader, workers: int) -> Itera
     try:
         try:
             pool.submit(os.getpid).result()
-        except BrokenProcessPool:  # workers cannot start here, as in a script without a `__main__` guard
+        except (BrokenProcessPool, *_NOT_STARTED):  # none can start here, as in a script without a `__main__` guard
             yield from map(reader.read, tasks)
             return
         while chunks or waiting:
@@ -196,5 +197,9 @@ def _one_by_one(tasks: Sequence[_Task], reader: _Reader) -> Iterator[LoadedImage
                 pool.shutdown(wait=False, cancel_futures=True)
                 pool = _pool(reader, 1)
                 yield _CRASHED
+            except _NOT_STARTED as error:
+                raise ResourceError(
+                    f"a process that reads images cannot be started ({error}); use threads: 1"
+                ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -25,7 +25,7 @@ class Batch:
         job: what is done; pickled once for each process, its tensors included.
         tasks: one argument each, small.
         on_done: called in this process with the number of tasks done; may raise to stop.
-        on_share: called likewise with the tasks done and the shares of others that their jobs told.
+        on_share: called likewise, and in between, with the tasks done and the shares of others that their jobs told.
         here: only this process can do it.
     """
 
@@ -72,6 +72,10 @@ class OpenBatch:
             except (pickle.PicklingError, AttributeError, TypeError):
                 self.here = True
         return None if self.here else self._packed
+
+    def done(self) -> None:
+        """Forget the job's bytes."""
+        self._packed = None
 
 
 @dataclass(frozen=True, order=True)
@@ -125,7 +129,9 @@ class Schedule(Generic[_R]):
         batch.shares.pop(task.place, None)
         batch.found[task.place] = result
         batch.asked.on_done(len(batch.found))
+        batch.asked.on_share(len(batch.found) + sum(batch.shares.values()))
         if len(batch.found) == count:
+            batch.done()
             self._advance(task.program, [batch.found[place] for place in range(count)])
 
     def tell(self, task: Task, share: float) -> None:

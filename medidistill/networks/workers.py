@@ -103,6 +103,8 @@ class Workers:
         finally:
             for program in programs:
                 program.close()
+            for one in self._processes:
+                one.batch = one.task = None  # jobs hold images
         return schedule.results()
 
     def close(self) -> None:
@@ -127,33 +129,59 @@ class Workers:
     def _work(self, schedule: Schedule[Any]) -> None:
         busy: dict[Connection, _Process] = {}
         while True:
-            self._hand_out(schedule, busy)
-            if not busy:
+            here = self._hand_out(schedule, busy)
+            if here is not None:
+                schedule.finish(here, _done_here(here, schedule))
+            elif not busy:
                 return
-            for connection in wait(list(busy)):
+            for connection in wait(list(busy), None if here is None else 0):
                 assert isinstance(connection, Connection)
                 if self._hear(busy[connection], schedule):
                     del busy[connection]
 
-    def _hand_out(self, schedule: Schedule[Any], busy: dict[Connection, _Process]) -> None:
-        """Give every process a task that has none; do here what processes cannot do."""
-        while self.count == 1 or len(busy) < self.count:
+    def _hand_out(self, schedule: Schedule[Any], busy: dict[Connection, _Process]) -> Task | None:
+        """Give every process a task that has none; return one that is to be done here, if there is any."""
+        here: list[Task] = []
+        given: list[tuple[_Process, Task]] = []
+        while not here if self.count == 1 else len(busy) < self.count:
             task = schedule.next()
             if task is None:
-                return
+                break
             if self.count == 1 or task.batch.packed() is None:
-                schedule.finish(task, _done_here(task, schedule))
+                here.append(task)
+                if task.program != here[0].program:
+                    break  # no more programs are begun for the sake of processes that have nothing to do
                 continue
-            idle = [one for one in self._processes if one.connection not in busy]
-            one = next((one for one in idle if one.batch is task.batch), None) or (idle[0] if idle else self._start())
-            one.give(task)
+            one = self._free(task, busy)
+            if one is None:
+                schedule.put_back(task)
+                continue
             busy[one.connection] = one
+            given.append((one, task))
+        for one, task in given:  # when all have started: a large job is taken by a process that has
+            one.give(task)
+        for task in here[1:]:
+            schedule.put_back(task)
+        return here[0] if here else None
+
+    def _free(self, task: Task, busy: dict[Connection, _Process]) -> _Process | None:
+        """Return a process for a task, rather one that knows its job; None where none can be started."""
+        idle = [one for one in self._processes if one.connection not in busy]
+        known = next((one for one in idle if one.batch is task.batch), None)
+        if known is not None or idle:
+            return known or idle[0]
+        try:
+            return self._start()
+        except (OSError, EOFError):  # there is no memory, or no number, for another process
+            self.count = max(1, len(self._processes))
+            return None
 
     def _hear(self, one: _Process, schedule: Schedule[Any]) -> bool:
         """Take a reply of a process at work; return whether it has nothing to do now, or is gone."""
-        task = one.task
+        task, reply = one.task, one.receive()
         assert task is not None
-        match one.receive():
+        one.answered = one.answered or not isinstance(reply, _Ended)
+        match reply:
             case _Ready():
                 one.began = True
                 one.send(pickle.dumps(task.argument))
@@ -176,7 +204,8 @@ class Workers:
                         "a process ended before its work was done, most often for lack of memory; use fewer "
                         "(threads, or --workers of an audit), or go on: finished work stays"
                     )
-                self.count = max(1, len(self._processes))  # no more can start here
+                if not one.answered:
+                    self.count = max(1, len(self._processes))  # no more can start here
                 schedule.put_back(task)
         return True
 
@@ -240,7 +269,8 @@ class _Process:
     connection: Connection
     batch: OpenBatch | None = None  # whose job it knows
     task: Task | None = None  # that it has, or had last
-    began: bool = False  # it has understood a job
+    began: bool = False  # it has understood the job
+    answered: bool = False  # it was heard of, ever
 
     def give(self, task: Task) -> None:
         """Send a task; where its job is new, that first, and the task when the process is ready."""
@@ -250,7 +280,7 @@ class _Process:
         else:
             job = task.batch.packed()
             assert job is not None
-            self.batch = task.batch
+            self.batch, self.began = task.batch, False
             self.send(job)
 
     def send(self, content: bytes) -> None:
@@ -262,7 +292,7 @@ class _Process:
         """Return its reply."""
         try:
             reply: _Ready | _Unusable | _Share | _Done | _Failed = pickle.loads(self.connection.recv_bytes())  # noqa: S301
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             return _Ended()
         return reply
 

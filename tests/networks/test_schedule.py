@@ -91,7 +91,7 @@ def test_shares_and_tasks_done_are_told_for_each_batch():
     schedule.tell(second, 0.25)
     schedule.finish(first, 2)
     schedule.tell(second, 0.75)
-    assert told == [0.5, 0.75, 1, 1.75]
+    assert told == [0.5, 0.75, 1, 1.25, 1.75]  # done and share together when the first ends
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -129,4 +129,24 @@ def test_a_job_for_this_process_alone_is_done_here_between_the_others():
         return int(found)
 
     with Workers(2) as workers:
-        assert workers.run_programs([two_rounds(0, 1), here(), unpicklable()]) == [101, os.getpid(), os.getpid()]
+        found = workers.run_programs([here(), two_rounds(0, 1), unpicklable(), two_rounds(5, 3)])
+        assert found == [os.getpid(), 101, os.getpid(), 121]
+
+
+def test_processes_have_work_while_this_one_does_what_they_cannot():
+    order: list[str] = []
+
+    def here() -> Program[None]:
+        yield Batch(lambda task: order.append(f"here {task}"), [0, 1, 2], here=True)
+
+    def elsewhere() -> Program[None]:
+        yield Batch(Add(1), [1], lambda _: order.append("elsewhere"))
+
+    with Workers(2) as workers:
+        workers.run(Add(1), [1, 2])  # they are there
+        workers.run_programs([here(), elsewhere()])
+    assert sorted(order) == ["elsewhere", "here 0", "here 1", "here 2"]
+    with Workers(1) as alone:
+        order.clear()
+        alone.run_programs([here(), elsewhere()])
+    assert order == ["here 0", "here 1", "here 2", "elsewhere"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +78,9 @@ def test_shares_of_tasks_are_told_from_processes_and_from_here(workers: Workers)
     for where in (workers, Workers(1)):
         told: list[float] = []
         assert where.run(Halves(), [1, 2, 3], None, told.append) == [1, 2, 3]
-        assert len(told) == 3
-        assert all(0.5 <= share <= 2.5 for share in told)
-        assert told[0] == 0.5
+        assert len(told) == 6  # each half, and each end
+        assert told == sorted(told)
+        assert (told[0], told[-1]) == (0.5, 3)
     Halves()(1)  # outside of any worker nobody listens
 
 
@@ -184,3 +186,31 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     assert started
     _, alive = psutil.wait_procs([psutil.Process(one) for one in started if psutil.pid_exists(one)], timeout=30)
     assert alive == []
+
+
+def test_a_process_that_dies_while_it_has_nothing_to_do_costs_nothing() -> None:
+    with Workers(2) as mine:
+        before = {process for process, _, _ in mine.run(Multiply(torch.ones(1)), range(8))}
+        os.kill(next(iter(before)), signal.SIGKILL)
+        found = mine.run(Multiply(torch.ones(2)), range(8))
+        assert [value for _, _, value in found] == [2.0 * task for task in range(8)]
+        assert os.getpid() not in {process for process, _, _ in found}
+
+
+def test_where_no_process_can_be_started_tasks_are_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Workers) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(Workers, "_start", refused)
+    with Workers(3) as mine:
+        assert {process for process, _, _ in mine.run(Multiply(torch.ones(1)), range(4))} == {os.getpid()}
+
+
+def test_images_of_a_job_are_let_go_when_it_is_done() -> None:
+    with Workers(2) as mine:
+        job = Multiply(torch.ones(1))
+        gone = weakref.ref(job.by)
+        mine.run(job, range(4))
+        del job
+        gc.collect()
+        assert gone() is None
