@@ -73,10 +73,13 @@ def _is_served(modules: Sequence[str]) -> bool:
     return True
 
 
-def end_server() -> None:
-    """End the server at once, and remove its socket; for a process that is about to leave.
+def end_server(*, at_once: bool = False) -> None:
+    """End the server, and remove its socket; for a process that is about to leave.
 
     A server that is still importing would hold this process's stdout and stderr open until it is done.
+
+    Args:
+        at_once: the process leaves by `os._exit`, which removes no folder.
     """
     served: Any = getattr(forkserver, "_forkserver", None)
     number, address = (getattr(served, f"_forkserver_{name}", None) for name in ("pid", "address"))
@@ -85,8 +88,9 @@ def end_server() -> None:
     with contextlib.suppress(OSError):
         os.kill(number, signal.SIGKILL)
         served._stop()
-    with contextlib.suppress(OSError):
-        Path(str(address)).parent.rmdir()
+    if at_once:
+        with contextlib.suppress(OSError):
+            Path(str(address)).parent.rmdir()
 
 
 def is_ahead() -> bool:

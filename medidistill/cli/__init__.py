@@ -62,7 +62,7 @@ def run() -> None:
     seconds of the ten that a stop may last.
     """
     code = main()
-    end_server()
+    end_server(at_once=code in _STOPPED)
     if code in _STOPPED:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +23,7 @@ from medidistill.ingest.dicom import address
 from medidistill.ingest.sources.record import Record
 from medidistill.ingest.transforms import Loader
 from medidistill.machine import available_cores
+from medidistill.networks import raise_malloc_thresholds
 
 __all__ = ["LoadedImage", "load_images", "worker_count"]
 
@@ -31,6 +33,7 @@ _MOST_WORKERS = 16
 _CHUNK = 16
 _AHEAD = 3  # chunks a worker that wait for it: memory does not grow with the number of files
 _NOT_STARTED = (OSError, EOFError)  # what the start of a process raises where there is no memory or number for it
+_SETTLED = 10 * 10**9  # ns after which a further write gets another time, also by the clock of a file server
 _CRASHED = "unreadable (the decoder crashed, or ran out of memory)"
 
 
@@ -111,11 +114,12 @@ class _Reader:
     def read(self, task: _Task) -> LoadedImage | str:
         path, frame = Path(task[0]), task[1]
         try:
+            before = _state(path)
             content = sha256 = sha256_file(path)
             if frame is not None:
                 sha256 = hashlib.sha256(f"{content} frame {frame}".encode()).hexdigest()
             item = self.loader(address(path, frame), sha256)
-            if sha256_file(path) != content:
+            if _may_have_changed(path, before) and sha256_file(path) != content:
                 return "changed while it was read"
         except IngestError as error:
             return str(error)
@@ -131,12 +135,25 @@ class _Reader:
         )
 
 
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what a write to a file changes; opening it first makes a network file system ask its server."""
+    with open(path, "rb") as file:
+        found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _may_have_changed(path: Path, before: tuple[int, ...]) -> bool:
+    """Whether a file's content must be compared: its state is another, or so young that a second write may not show."""
+    return _state(path) != before or max(before[3:]) > time.time_ns() - _SETTLED
+
+
 _worker: list[_Reader] = []  # the reader of this worker process
 
 
 def _start(surroundings: Surroundings, image_size: int, cache: str, folder: Path | None) -> None:
     begin_child(surroundings)
     torch.set_num_threads(1)
+    raise_malloc_thresholds()  # one image after the other: what is freed fits the next
     _worker.append(_Reader(image_size, cache, folder))
 
 

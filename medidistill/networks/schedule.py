@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import heapq
-import pickle
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Batch", "Job", "OpenBatch", "Program", "Schedule", "Task", "ignore"]
+__all__ = ["Batch", "OpenBatch", "Program", "Schedule", "Task", "ignore"]
 
 _R = TypeVar("_R")
 
@@ -40,15 +39,8 @@ class Batch:
 Program = Generator[Batch, list[Any], _R]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is pickled for a process."""
-
-    call: Callable[[Any], Any]
-
-
 class OpenBatch:
-    """A batch under way.
+    """A batch under way: results and shares by place, whether only this process can do it, and its job as bytes.
 
     Args:
         asked: the batch.
@@ -59,23 +51,11 @@ class OpenBatch:
         self.here = asked.here
         self.found: dict[int, Any] = {}
         self.shares: dict[int, float] = {}
-        self._packed: bytes | None = None
-
-    def packed(self) -> bytes | None:
-        """Return its job as bytes, None where only this process can do it.
-
-        By plain pickle: what multiprocessing makes of tensors is shared memory, which containers often keep small.
-        """
-        if self._packed is None and not self.here:
-            try:
-                self._packed = pickle.dumps(Job(self.asked.job))
-            except (pickle.PicklingError, AttributeError, TypeError):
-                self.here = True
-        return None if self.here else self._packed
+        self.packed: bytes | None = None
 
     def done(self) -> None:
         """Forget the job's bytes."""
-        self._packed = None
+        self.packed = None
 
 
 @dataclass(frozen=True, order=True)

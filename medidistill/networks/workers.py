@@ -27,7 +27,7 @@ import torch
 from medidistill.child_processes import Surroundings, begin_child, child_context
 from medidistill.errors import ResourceError
 from medidistill.networks.allocator import raise_malloc_thresholds
-from medidistill.networks.schedule import Batch, Job, OpenBatch, Program, Schedule, Task, ignore
+from medidistill.networks.schedule import Batch, OpenBatch, Program, Schedule, Task, ignore
 
 __all__ = ["Workers", "tell_share"]
 
@@ -147,7 +147,7 @@ class Workers:
             task = schedule.next()
             if task is None:
                 break
-            if self.count == 1 or task.batch.packed() is None:
+            if self.count == 1 or _packed(task.batch) is None:
                 here.append(task)
                 if task.program != here[0].program:
                     break  # no more programs are begun for the sake of processes that have nothing to do
@@ -278,7 +278,7 @@ class _Process:
         if self.batch is task.batch:
             self.send(pickle.dumps(task.argument))
         else:
-            job = task.batch.packed()
+            job = _packed(task.batch)
             assert job is not None
             self.batch, self.began = task.batch, False
             self.send(job)
@@ -295,6 +295,24 @@ class _Process:
         except (EOFError, OSError):
             return _Ended()
         return reply
+
+
+@dataclass(frozen=True)
+class _Job:
+    call: Callable[[Any], Any]
+
+
+def _packed(batch: OpenBatch) -> bytes | None:
+    """Return a batch's job as bytes, None where only this process can do it.
+
+    By plain pickle: what multiprocessing makes of tensors is shared memory, which containers often keep small.
+    """
+    if batch.packed is None and not batch.here:
+        try:
+            batch.packed = pickle.dumps(_Job(batch.asked.job))
+        except (pickle.PicklingError, AttributeError, TypeError):
+            batch.here = True
+    return None if batch.here else batch.packed
 
 
 def _serve(connection: Connection, surroundings: Surroundings) -> None:
@@ -320,7 +338,7 @@ def _answer(
         asked = pickle.loads(content)  # noqa: S301 (from the process that started this one)
     except Exception:  # noqa: BLE001 (whatever an import raises)
         return None, _Unusable()
-    if isinstance(asked, Job):
+    if isinstance(asked, _Job):
         return asked.call, _Ready()
     assert job is not None
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from medidistill.cli import main
 from medidistill.evaluate import ArmRun
-from medidistill.networks import Workers
+from medidistill.networks import Workers, workers
 from medidistill.networks.schedule import OpenBatch
 from medidistill.pipeline import work
 
@@ -24,13 +24,13 @@ def test_experts_and_networks_are_those_of_one_thread(
 ) -> None:
     monkeypatch.setattr(work, "_MIN_WORK_FOR_PROCESSES", 0.0)
     jobs: list[str] = []
-    packed = OpenBatch.packed
+    packed = workers._packed
 
-    def counted(self: OpenBatch) -> bytes | None:
-        jobs.append(type(self.asked.job).__module__.rpartition(".")[2])
-        return packed(self)
+    def counted(batch: OpenBatch) -> bytes | None:
+        jobs.append(type(batch.asked.job).__module__.rpartition(".")[2])
+        return packed(batch)
 
-    monkeypatch.setattr(OpenBatch, "packed", counted)
+    monkeypatch.setattr(workers, "_packed", counted)
     output = tmp_path / "run"
     few = ["--set", "threads=2", "--set", "evaluate.arms=[full,random,iadd]", "--until", "evaluate"]
     assert main([*tiny.arguments(output, *few), "--quiet"]) == 0

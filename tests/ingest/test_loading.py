@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -38,6 +40,33 @@ def test_an_unreadable_file_is_a_reason_in_its_place(tmp_path):
     assert isinstance(first, loading.LoadedImage)
     assert second == "neither DICOM nor PNG nor JPEG"
     assert third == "unreadable (No such file or directory)"
+
+
+def test_a_file_that_changes_while_it_is_read_is_set_aside(tmp_path, monkeypatch):
+    """Also where size and time of the last change are put back; the content is read twice only where it may differ."""
+    (record,) = pictures(tmp_path, 1)
+    reader = loading._Reader(16, "memory", None)
+    load, digested = reader.loader, []
+    digest = loading.sha256_file
+    monkeypatch.setattr(loading, "sha256_file", lambda path: digested.append(path) or digest(path))
+    assert isinstance(reader.read((str(record.path), None)), loading.LoadedImage)
+    assert len(digested) == 2  # written a moment ago
+
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now + 60 * 10**9)
+    digested.clear()
+    assert isinstance(reader.read((str(record.path), None)), loading.LoadedImage)
+    assert len(digested) == 1
+
+    def changed_meanwhile(*arguments):
+        found, times = load(*arguments), record.path.stat()
+        content = record.path.read_bytes()
+        record.path.write_bytes(content[:-20] + bytes(20))
+        os.utime(record.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return found
+
+    reader.loader = changed_meanwhile
+    assert reader.read((str(record.path), None)) == "changed while it was read"
 
 
 _CRASHER = """
