@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--arms", required=True, help="by commas, mtt among them")
     parser.add_argument("--ipc", default="1,10", help="images per class, by commas")
     parser.add_argument("--pools", type=int, default=2)
-    parser.add_argument("--seeds", default="100-107", help="first and last seed")
+    parser.add_argument("--seeds", default="100-107", help="first and last seed, or 1=100-103,10=100-101 by images")
     parser.add_argument("--shard", default="0/1", help="i/n: take each n-th cell, from the i-th (run)")
     options = parser.parse_args()
     raise_malloc_thresholds()
@@ -200,10 +200,13 @@ def main() -> None:
     if options.command == "calibrate":
         write_json(kept, {str(ipc): calibrated(config, data, options.work, arms, ipc) for ipc in sizes})
         return
-    first, last = map(int, options.seeds.split("-"))
+    seeds = seeds_of(options.seeds, sizes)
     wanted = [
         Cell(pool, ipc, arm, seed)
-        for seed, pool, ipc, arm in itertools.product(range(first, last + 1), range(options.pools), sizes, arms)
+        for seed, pool, ipc, arm in itertools.product(
+            sorted(set().union(*seeds.values())), range(options.pools), sizes, arms
+        )
+        if seed in seeds[ipc]
     ]
     if options.command == "open":
         if RESULT.is_file():
@@ -215,6 +218,13 @@ def main() -> None:
     index, count = map(int, options.shard.split("/"))
     for cell in wanted[index::count]:
         made_of(config, data, options.work, cell, read_json(kept)[str(cell.ipc)])
+
+
+def seeds_of(text: str, sizes: Sequence[int]) -> dict[int, range]:
+    """Return the seeds of each number of images: `FIRST-LAST` for all, or `IPC=FIRST-LAST` for each, by commas."""
+    given = dict(part.split("=") for part in text.split(",")) if "=" in text else {str(ipc): text for ipc in sizes}
+    ends = {ipc: tuple(map(int, given[str(ipc)].split("-"))) for ipc in sizes}
+    return {ipc: range(first, last + 1) for ipc, (first, last) in ends.items()}
 
 
 def made_of(config: RunConfig, data: PreparedData, work: Path, cell: Cell, steps: Mapping[str, int]) -> None:

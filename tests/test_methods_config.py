@@ -120,7 +120,7 @@ def test_delivery_takes_the_best_on_validation_and_the_rule_where_it_is_named(tm
     assert delivery(run, folder).scores == {"snapshots": 0.7, "mtt": 0.8, "iadd": 0.6}
     assert delivery(dataclasses.replace(run, deliver="iadd"), folder) == Delivery("iadd", {})
     private = dataclasses.replace(run, experts=ExpertConfig(dp=DPConfig(enabled=True, noise_multiplier=1.0)))
-    assert delivery(private, folder) == Delivery("iadd", {})
+    assert delivery(private, folder) == Delivery("mtt", {})
     with pytest.raises(ConfigError, match=r"deliver='dm': is not compared; add it to evaluate.arms"):
         dataclasses.replace(run, deliver="dm")
 
@@ -166,8 +166,8 @@ def test_a_method_reads_what_its_settings_read(method):
 
 @pytest.mark.parametrize(
     ("names", "delivered"),
-    [(("mtt", "iadd"), "iadd"), (("iadd", "mtt"), "iadd"), (("dm", "mtt"), "mtt"), (("dp_stats",), "dp_stats")],
+    [(("mtt", "iadd"), "mtt"), (("iadd", "mtt"), "mtt"), (("dm", "iadd"), "iadd"), (("dp_stats",), "dp_stats")],
 )
-def test_without_a_score_iadd_is_delivered_else_the_last(names, delivered):
+def test_without_a_score_mtt_is_delivered_else_the_last(names, delivered):
     assert preferred_method(names) == delivered
-    assert DEFAULT_METHOD == "iadd"
+    assert DEFAULT_METHOD == "mtt"

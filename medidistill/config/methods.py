@@ -145,7 +145,8 @@ _ALL = (
         summary="feature matching, then kernel regression",
     ),
     # where the student ends against where an expert went
-    Method("mtt", _MTT, _NO_W, citation=_MTT_PAPER, summary="trajectory matching (MTT)"),
+    # preferred: no rule for W was above it at equal wall time (docs/weight-trial.md)
+    Method("mtt", _MTT, _NO_W, citation=_MTT_PAPER, summary="trajectory matching (MTT)", preferred=True),
     Method(
         "mtt_warm", f"{_MTT} from a set matched at snapshots", {**_NO_W, "start_from": "snapshots"}, citation=_MTT_PAPER
     ),
@@ -306,7 +307,6 @@ _ALL = (
         citation=_IADD_PAPER,
         summary="trajectory matching under learned importance weights (IADD)",
         needs_weights=True,
-        preferred=True,
     ),
 )
 

@@ -60,3 +60,8 @@ def test_predictions_are_kept_and_compared_with_the_labels_later(tmp_path: Path)
     run.save(tmp_path / "predictions" / f"{cell.name}.safetensors")
     found = weight_final.scored(np.arange(3), tmp_path / "predictions" / f"{cell.name}.safetensors")
     assert found == {"validation": pytest.approx(0.6), "test": pytest.approx((1 + 1 / 3) / 2)}
+
+
+def test_seeds_are_given_for_all_numbers_of_images_or_for_each():
+    assert weight_final.seeds_of("100-101", [1, 10]) == {1: range(100, 102), 10: range(100, 102)}
+    assert weight_final.seeds_of("1=100-103,10=5-5", [1, 10]) == {1: range(100, 104), 10: range(5, 6)}
