@@ -61,8 +61,8 @@ def test_methods_come_from_yaml_and_reach_the_digest(tmp_path):
     assert run.distill_by("bptt").alpha == 0.2
     assert methods(run) == ("mtt", "bptt")
     empty = RunFolder(tmp_path / "empty")
-    assert delivery(run, empty).method == "bptt"
-    assert delivery(RunConfig(), empty).method == "iadd"
+    assert delivery(run, empty).method == "mtt"
+    assert delivery(RunConfig(), empty).method == "mtt"
     assert as_dict(run)["methods"] == {"bptt": {"alpha": 0.2}}
     assert digest(run) != digest(load_config(file, ["methods.bptt.alpha=0.3"]))
     assert load_config(file, ["methods.bptt.alpha=0.3"]).distill_by("bptt").alpha == 0.3

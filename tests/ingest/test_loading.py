@@ -27,9 +27,14 @@ def pictures(folder, count):
     return records
 
 
-def test_small_sources_are_read_in_one_process():
-    assert loading.worker_count(0) == loading.worker_count(1999) == 1
-    assert 1 <= loading.worker_count(10**6) <= 16
+@pytest.mark.parametrize(("ahead", "few"), [(False, 1999), (True, 499)])
+def test_small_sources_are_read_in_one_process(monkeypatch, ahead, few):
+    monkeypatch.setattr(loading, "is_ahead", lambda: ahead)
+    monkeypatch.setattr(loading, "available_cores", lambda: 2)
+    assert loading.worker_count(0) == loading.worker_count(few) == 1
+    assert loading.worker_count(few + 1) == 2
+    monkeypatch.setattr(loading, "available_cores", lambda: 64)
+    assert loading.worker_count(10**6) == 16
 
 
 def test_an_unreadable_file_is_a_reason_in_its_place(tmp_path):
