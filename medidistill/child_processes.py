@@ -6,8 +6,8 @@ of `multiprocessing` (Linux) imports it once, computes nothing, and forks: the f
 others start in milliseconds. `import_ahead` begins the imports before they are needed, beside those of this process.
 There is one server in a process, also for those that others start by `multiprocessing`; it leaves Ctrl-C to its parent.
 
-A child inherits the server's surroundings, not those of the process that asks for it; `Surroundings` carries them over.
-Elsewhere processes are spawned. Either kind would outlive a parent that is killed; `begin_child` ends it then.
+A child inherits the environment of the server, not of the process that asks for it, which hands over its own. Elsewhere
+processes are spawned. Either kind would outlive a parent that is killed; `begin_child` ends it then.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Surroundings", "begin_child", "child_context", "end_server", "holds_files", "import_ahead", "is_ahead"]
+__all__ = ["begin_child", "child_context", "end_server", "import_ahead", "is_ahead"]
 
 _SECONDS_TO_END = 5.0
 # Python 3.11.0 lets any user of the machine talk to the server (CVE-2022-42919)
@@ -98,41 +97,18 @@ def is_ahead() -> bool:
     return bool(_AHEAD)
 
 
-def holds_files(folder: Path, count: int) -> bool:
-    """Whether there are at least `count` files in a folder and those below it; links to folders are not followed."""
-    found = 0
-    for _, _, files in os.walk(folder):
-        found += len(files)
-        if found >= count:
-            return True
-    return False
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a spawned process would inherit.
-
-    Args:
-        environment: variables and their values.
-    """
-
-    environment: Mapping[str, str]
-
-    @classmethod
-    def here(cls) -> Surroundings:
-        """Return those of this process."""
-        return cls(dict(os.environ))
-
-
-def begin_child(surroundings: Surroundings) -> None:
+def begin_child(environment: Mapping[str, str]) -> None:
     """Set up the process that a child is: call it first.
 
-    It has the environment of its parent, writes for its owner alone, leaves Ctrl-C to its parent, and ends with it.
-    Libraries say nothing in it: stderr is not private, and a message may hold the name of a file.
+    It writes for its owner alone, leaves Ctrl-C to its parent, and ends with it. Libraries say nothing in it: stderr is
+    not private, and a message may hold the name of a file.
+
+    Args:
+        environment: of its parent, `dict(os.environ)` there; the server's may be older.
     """
     os.umask(0o077)
     os.environ.clear()
-    os.environ.update(surroundings.environment)
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")

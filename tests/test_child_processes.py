@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medidistill.child_processes import Surroundings, begin_child, child_context, holds_files
-from medidistill.cli import main
+from medidistill.child_processes import begin_child, child_context
+from medidistill.cli import _holds_files, main
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -49,8 +49,8 @@ if __name__ == "__main__":
 """
 
 
-def _told(connection: multiprocessing.connection.Connection, surroundings: Surroundings) -> None:
-    begin_child(surroundings)
+def _told(connection: multiprocessing.connection.Connection, environment: dict[str, str]) -> None:
+    begin_child(environment)
     silent = not logging.getLogger("library").isEnabledFor(logging.ERROR) and warnings.filters[0][0] == "ignore"
     umask = os.umask(0)
     connection.send((os.environ.get("MEDIDISTILL_TOLD"), umask, silent))
@@ -63,7 +63,7 @@ def test_a_child_has_its_parents_environment_writes_for_its_owner_and_is_silent(
         monkeypatch.setenv("MEDIDISTILL_TOLD", said)
         context = child_context()
         ours, theirs = context.Pipe()
-        process = context.Process(target=_told, args=(theirs, Surroundings.here()))
+        process = context.Process(target=_told, args=(theirs, dict(os.environ)))
         process.start()
         assert ours.recv() == (said, 0o077, True)
         process.join()
@@ -169,14 +169,14 @@ def test_files_are_counted_no_further_than_asked(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "film").touch()
-    assert holds_files(tmp_path, 3)
-    assert not holds_files(tmp_path, 4)
-    assert not holds_files(tmp_path / "missing", 1)
+    assert _holds_files(tmp_path, 3)
+    assert not _holds_files(tmp_path, 4)
+    assert not _holds_files(tmp_path / "missing", 1)
 
 
 def test_the_command_imports_ahead_for_many_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[tuple[str, ...]] = []
-    monkeypatch.setattr("medidistill.cli.import_ahead", lambda *modules: begun.append(modules))
+    monkeypatch.setattr("medidistill.child_processes.import_ahead", lambda *modules: begun.append(modules))
     monkeypatch.setattr("medidistill.machine.available_cores", lambda: 2)
     source = tmp_path / "films"
     source.mkdir()

@@ -7,8 +7,8 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
-from medidistill.child_processes import end_server, holds_files, import_ahead
 from medidistill.cli.parser import make_parser
 from medidistill.errors import MissingExtraError
 
@@ -49,10 +49,29 @@ def _import_ahead(arguments: Namespace) -> None:
     """Begin the imports of the processes that read images, where there are images enough for more than one of them."""
     if not getattr(arguments, "reads_images", False) or arguments.input is None:
         return
+    from medidistill.child_processes import import_ahead
     from medidistill.machine import available_cores
 
-    if available_cores() > 1 and holds_files(arguments.input, _FILES_FOR_PROCESSES):
+    if available_cores() > 1 and _holds_files(arguments.input, _FILES_FOR_PROCESSES):
         import_ahead("medidistill.ingest.loading", "medidistill.networks")
+
+
+def _holds_files(folder: Path, count: int) -> bool:
+    """Whether there are at least `count` files in a folder and those below it; links to folders are not followed."""
+    found = 0
+    for _, _, files in os.walk(folder):
+        found += len(files)
+        if found >= count:
+            return True
+    return False
+
+
+def _end_server(*, at_once: bool) -> None:
+    """End the server of child processes, where this command has loaded what starts one."""
+    if "medidistill.child_processes" in sys.modules:
+        from medidistill.child_processes import end_server
+
+        end_server(at_once=at_once)
 
 
 def run() -> None:
@@ -62,7 +81,7 @@ def run() -> None:
     seconds of the ten that a stop may last.
     """
     code = main()
-    end_server(at_once=code in _STOPPED)
+    _end_server(at_once=code in _STOPPED)
     if code in _STOPPED:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):

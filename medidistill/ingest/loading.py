@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medidistill.child_processes import Surroundings, begin_child, child_context, is_ahead
+from medidistill.child_processes import begin_child, child_context, is_ahead
 from medidistill.errors import IngestError, ResourceError
 from medidistill.files import sha256_file
 from medidistill.ingest.dicom import address
@@ -150,8 +150,8 @@ def _may_have_changed(path: Path, before: tuple[int, ...]) -> bool:
 _worker: list[_Reader] = []  # the reader of this worker process
 
 
-def _start(surroundings: Surroundings, image_size: int, cache: str, folder: Path | None) -> None:
-    begin_child(surroundings)
+def _start(environment: Mapping[str, str], image_size: int, cache: str, folder: Path | None) -> None:
+    begin_child(environment)
     torch.set_num_threads(1)
     raise_malloc_thresholds()  # one image after the other: what is freed fits the next
     _worker.append(_Reader(image_size, cache, folder))
@@ -162,7 +162,7 @@ def _read_chunk(tasks: Sequence[_Task]) -> list[LoadedImage | str]:
 
 
 def _pool(reader: _Reader, workers: int) -> ProcessPoolExecutor:
-    settings = (Surroundings.here(), *reader.settings)
+    settings = (dict(os.environ), *reader.settings)
     return ProcessPoolExecutor(workers, mp_context=child_context(__name__), initializer=_start, initargs=settings)
 
 

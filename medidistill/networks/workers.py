@@ -10,11 +10,12 @@ They come from `medidistill.child_processes` and stay for the next job, with wha
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -24,7 +25,7 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from medidistill.child_processes import Surroundings, begin_child, child_context
+from medidistill.child_processes import begin_child, child_context
 from medidistill.errors import ResourceError
 from medidistill.networks.allocator import raise_malloc_thresholds
 from medidistill.networks.schedule import Batch, OpenBatch, Program, Schedule, Task, ignore
@@ -212,7 +213,7 @@ class Workers:
     def _start(self) -> _Process:
         context = child_context("medidistill.networks")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, Surroundings.here()), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, dict(os.environ)), daemon=True)
         process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self._processes.append(_Process(process, ours))
@@ -315,9 +316,9 @@ def _packed(batch: OpenBatch) -> bytes | None:
     return None if batch.here else batch.packed
 
 
-def _serve(connection: Connection, surroundings: Surroundings) -> None:
+def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
     """Do what comes through `connection` until it closes."""
-    begin_child(surroundings)
+    begin_child(environment)
     # an exit that releases what Python holds by name in the system, such as semaphores
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     torch.set_num_threads(1)

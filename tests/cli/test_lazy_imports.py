@@ -15,7 +15,7 @@ from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.unattended.intake_folder import IntakeFolder
 
 HEAVY = ["torch", "numpy", "pandas", "scipy", "monai", "pydicom", "pynetdicom", "PIL", "matplotlib", "sklearn", "tqdm"]
-HEAVY += ["cattrs", "pydantic", "streamlit", "safetensors", "highdicom", "torchvision"]
+HEAVY += ["cattrs", "pydantic", "streamlit", "safetensors", "highdicom", "torchvision", "multiprocessing.forkserver"]
 COMMANDS = list(make_parser()._subparsers._group_actions[0].choices)
 
 PROGRAM = """\
