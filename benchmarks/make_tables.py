@@ -195,7 +195,7 @@ def main() -> None:
     filled_trial = fill(filled_trial, "warm", weight_trial.table(read_json(weightings.FAMILIES["warm"].result)))
     agreement = weight_agreement.table(read_json(weight_agreement.RESULT))
     filled_trial = fill(filled_trial, "agreement", agreement)
-    filled_trial = fill(filled_trial, "final", weight_final.table(read_json(weight_final.RESULT)))
+    filled_trial = fill(filled_trial, "final", weight_final.table(read_json(weight_final.COMPARISONS["budget"].result)))
     pages = {
         TRIAL: (trial, filled_trial),
         ALGORITHM: (method, filled_method),

@@ -1,13 +1,13 @@
-"""The final comparison of weightings: 64 x 64, equal wall time for every arm, fresh pools and seeds, test opened once.
+"""Final comparisons of weightings: equal wall time for every arm, fresh pools and seeds, the test split opened once.
 
-    python -m benchmarks.weight_final calibrate --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-final
-    python -m benchmarks.weight_final run --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-final
-    python -m benchmarks.weight_final open --data $MEDIDISTILL_DATA/covid-cxr --work work/weight-final
+    python -m benchmarks.weight_final calibrate --comparison plateau --data $MEDIDISTILL_DATA --work work/plateau
+    python -m benchmarks.weight_final run --comparison plateau --data $MEDIDISTILL_DATA --work work/plateau
+    python -m benchmarks.weight_final open --comparison plateau --data $MEDIDISTILL_DATA --work work/plateau
 
-`calibrate` takes some outer steps of every arm on a quiet machine and writes how many fit into the wall time of
-`MINUTES`; `run` makes the sets, whose last step counts as it is, trains networks on each and keeps their predictions;
-`open` compares these with the labels of test and writes benchmarks/results/weight_final.json. It refuses while a set is
-missing, and a second time: the test split is opened once. What was decided before: docs/weight-trial.md.
+`calibrate` takes some outer steps of every arm on a quiet machine and writes how many fit into the comparison's wall
+time; `run` makes the sets, whose last step counts as it is, trains networks on each and keeps their predictions;
+`open` compares these with the labels of test and writes the comparison's JSON file. It refuses while a set is missing,
+and a second time: the test split is opened once. What is compared, and what was decided before: docs/weight-trial.md.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.matching_limits import prepared
+from benchmarks import data as benchmark_data
 from benchmarks.paper_results import holm, paired
-from benchmarks.weight_trial import CHANCE, CONFIG, Cell, Trial
+from benchmarks.weight_trial import CONFIG, Cell, Trial
 from benchmarks.weightings import FAMILIES, Family
 from medidistill.config import RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
@@ -40,33 +40,122 @@ from medidistill.pipeline import load_config
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 
-RESULT = Path(__file__).parent / "results" / "weight_final.json"
+RESULTS = Path(__file__).parent / "results"
 BASE = "mtt"
 CONTROL = "shuffled"
-SIDE = 64
-MINUTES = {1: 1.5, 10: 3.0}  # wall time of the outer steps, by images per class
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One final comparison.
+
+    Args:
+        result: file of its result.
+        side: pixels.
+        minutes: wall time of the outer steps, by images per class.
+        arms: weightings, by images per class.
+        seeds: first and last seed, by images per class.
+        pool_seed: seed of the first of two pools of experts.
+        source: set and folder of images, as `benchmarks.data` names them.
+        train_images: training images that are used at most, equally many of each class; 0: all.
+        eval_images: the same for validation and for test.
+    """
+
+    result: Path
+    side: int
+    minutes: Mapping[int, float]
+    arms: Mapping[int, tuple[str, ...]]
+    seeds: Mapping[int, tuple[int, int]]
+    pool_seed: int
+    source: tuple[str, str] = ("covid-cxr", "covid-cxr")
+    train_images: int = 0
+    eval_images: int = 0
+
+    def prepared(self, root: Path, work: Path) -> PreparedData:
+        """Return the images, kept below the work folder."""
+        folder = work / "ingest"
+        if not (folder / "train.safetensors").is_file():
+            name, place = self.source
+            rules = dataclasses.replace(load_config(CONFIG).ingest, image_size=self.side)
+            benchmark_data.load(
+                name, root / place, rules, train_images=self.train_images, eval_images=self.eval_images
+            ).save(folder)
+        return PreparedData.read(folder)
+
+    def cells(self, pools: int = 2) -> list[Cell]:
+        """Return all cells, those of one pair together, in the order of seeds."""
+        return [
+            Cell(pool, ipc, arm, seed)
+            for seed in sorted({one for first, last in self.seeds.values() for one in range(first, last + 1)})
+            for pool, ipc in itertools.product(range(pools), self.minutes)
+            if self.seeds[ipc][0] <= seed <= self.seeds[ipc][1]
+            for arm in self.arms[ipc]
+        ]
+
+
+_SPARSE = ("mtt", "shuffled", "hypergradient_sparse", "hypergradient_tensor_sparse")
+_DENSE = ("mtt", "hypergradient")
+COMPARISONS: Mapping[str, Comparison] = {
+    "budget": Comparison(
+        RESULTS / "weight_final.json",
+        64,
+        {1: 1.5, 10: 3.0},
+        {1: _SPARSE, 10: _SPARSE},
+        {1: (100, 103), 10: (100, 101)},
+        2000,
+    ),
+    "plateau": Comparison(
+        RESULTS / "weight_final_plateau.json",
+        32,
+        {1: 1.5, 5: 2.0, 10: 2.5},
+        {1: (*_DENSE, CONTROL), 5: _DENSE, 10: _DENSE},
+        {1: (200, 203), 5: (200, 203), 10: (200, 203)},
+        3000,
+    ),
+    "pneumoniamnist": Comparison(
+        RESULTS / "weight_final_pneumoniamnist.json",
+        28,
+        {1: 1.0, 10: 1.5},
+        {1: _DENSE, 10: _DENSE},
+        {1: (300, 302), 10: (300, 302)},
+        4000,
+        ("pneumoniamnist.npz", "medmnist"),
+        1000,
+    ),
+    "cifar10": Comparison(
+        RESULTS / "weight_final_cifar10.json",
+        32,
+        {1: 1.5, 10: 2.5},
+        {1: _DENSE, 10: _DENSE},
+        {1: (400, 401), 10: (400, 401)},
+        5000,
+        ("cifar10-jpeg", "cifar10"),
+        4000,
+        2000,
+    ),
+}
 _TIMED, _ROUNDS = 16, 3  # outer steps, after as many that are not timed; a multiple of `hypergradient_every`
 
 
-def trial(config: RunConfig, data: PreparedData, work: Path, ipc: int, steps: Mapping[str, int]) -> Trial:
+def trial(config: RunConfig, data: PreparedData, work: Path, pool_seed: int, steps: Mapping[str, int]) -> Trial:
     """Return the trial of one number of images, in which each arm has its own number of outer steps."""
     known = FAMILIES["parameters"].weightings
     # compiled whatever the number of steps: calibration takes few
     timed = {arm: {**known[arm], "outer_steps": count, "compile": "on"} for arm, count in steps.items()}
-    family = Family(BASE, timed, RESULT)
-    return Trial(config, data, work, family, pool_seed=2000, keeps_sets=True)
+    return Trial(config, data, work, Family(BASE, timed, work), pool_seed=pool_seed, keeps_sets=True)
 
 
-def calibrated(config: RunConfig, data: PreparedData, work: Path, arms: Sequence[str], ipc: int) -> dict[str, int]:
-    """Return each arm's outer steps in `MINUTES[ipc]`, by means over steps, arms in turns, the fastest round."""
+def calibrated(config: RunConfig, data: PreparedData, work: Path, comparison: Comparison, ipc: int) -> dict[str, int]:
+    """Return each arm's outer steps in the wall time, by means over steps, arms in turns, the fastest round."""
+    arms = comparison.arms[ipc]
     paces: dict[str, list[float]] = {arm: [] for arm in arms}
     for _ in range(_ROUNDS):
         for arm in arms:
-            short = trial(config, data, work, ipc, {arm: 2 * _TIMED})
+            short = trial(config, data, work, comparison.pool_seed, {arm: 2 * _TIMED})
             short.keeps_sets = False
             result, _ = short.distilled(Cell(0, ipc, arm, 99))
             paces[arm].append(statistics.fmean(float(entry["seconds"]) for entry in result.history[_TIMED:]))
-    found = {arm: max(1, round(60 * MINUTES[ipc] / min(measured))) for arm, measured in paces.items()}
+    found = {arm: max(1, round(60 * comparison.minutes[ipc] / min(measured))) for arm, measured in paces.items()}
     for arm, measured in paces.items():
         print(f"{ipc} images per class, {arm}: {[round(one, 3) for one in measured]} s a step, {found[arm]} steps")
     return found
@@ -99,7 +188,7 @@ def _predictions(work: Path, cell: Cell) -> Path:
 def scored(labels: npt.NDArray[np.int64], file: Path) -> dict[str, float]:
     """Return the mean balanced accuracy of a cell's networks on validation and test; chance where there are none."""
     if not file.is_file():
-        return {"validation": CHANCE, "test": CHANCE}
+        return dict.fromkeys(("validation", "test"), 1 / len(np.unique(labels)))
     run = ArmRun.load(file)
     assert run.test_probabilities is not None
     test = [balanced_accuracy_score(labels, one) for one in run.test_probabilities]
@@ -154,7 +243,9 @@ def _gap(gap: Mapping[str, Any] | None) -> str:
     return f"{gap['estimate']:+.3f}{ends}"
 
 
-def opened(config: RunConfig, data: PreparedData, work: Path, cells: Sequence[Cell]) -> dict[str, Any]:
+def opened(
+    config: RunConfig, data: PreparedData, work: Path, comparison: Comparison, cells: Sequence[Cell], name: str
+) -> dict[str, Any]:
     """Score all sets on validation and test. Raises `ConfigError` while one is missing."""
     steps = read_json(work / "steps.json")
     found = []
@@ -165,16 +256,19 @@ def opened(config: RunConfig, data: PreparedData, work: Path, cells: Sequence[Ce
         made: dict[str, Any] = read_json(file)
         predict(config, data, work, cell)
         found.append({**made, **scored(data.test.labels.numpy(), _predictions(work, cell))})
-    command = ["python", "-m", "benchmarks.weight_final", "open", "--data", "DATA", "--work", "WORK"]
+    command = ["python", "-m", "benchmarks.weight_final", "open", "--comparison", name, "--data", "DATA"]
     return {
         "base": BASE,
-        "minutes": {str(ipc): minutes for ipc, minutes in MINUTES.items()},
+        "side": comparison.side,
+        "source": comparison.source[0],
+        "images": {part: len(getattr(data, part)) for part in ("train", "val", "test")},
+        "minutes": {str(ipc): minutes for ipc, minutes in comparison.minutes.items()},
         "steps": steps,
         "validation": rows(found, "validation"),
         "test": rows(found, "test"),
         "cells": found,
         "config": as_dict(config),
-        "command": shlex.join(command),
+        "command": shlex.join([*command, "--work", "WORK"]),
         "hardware": hardware(),
         "versions": versions(),
     }
@@ -184,56 +278,42 @@ def main() -> None:
     """Calibrate, make the sets, or open the test split."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("calibrate", "run", "open"))
-    parser.add_argument("--data", type=Path, required=True, help="folder of covid-cxr")
+    parser.add_argument("--comparison", choices=tuple(COMPARISONS), required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets of images")
     parser.add_argument("--work", type=Path, required=True, help="folder of experts, sets and cells")
-    parser.add_argument("--arms", required=True, help="by commas, mtt among them")
-    parser.add_argument("--ipc", default="1,10", help="images per class, by commas")
-    parser.add_argument("--pools", type=int, default=2)
-    parser.add_argument("--seeds", default="100-107", help="first and last seed, or 1=100-103,10=100-101 by images")
     parser.add_argument("--shard", default="0/1", help="i/n: take each n-th cell, from the i-th (run)")
     options = parser.parse_args()
     raise_malloc_thresholds()
-    config = load_config(CONFIG, [f"ingest.image_size={SIDE}"])
-    data = prepared(options.data, options.work, SIDE)
-    arms, sizes = options.arms.split(","), [int(one) for one in options.ipc.split(",")]
+    comparison = COMPARISONS[options.comparison]
+    config = load_config(CONFIG, [f"ingest.image_size={comparison.side}"])
+    data = comparison.prepared(options.data, options.work)
     kept = options.work / "steps.json"
     if options.command == "calibrate":
-        write_json(kept, {str(ipc): calibrated(config, data, options.work, arms, ipc) for ipc in sizes})
+        found = {str(ipc): calibrated(config, data, options.work, comparison, ipc) for ipc in comparison.minutes}
+        write_json(kept, found)
         return
-    seeds = seeds_of(options.seeds, sizes)
-    wanted = [
-        Cell(pool, ipc, arm, seed)
-        for seed, pool, ipc, arm in itertools.product(
-            sorted(set().union(*seeds.values())), range(options.pools), sizes, arms
-        )
-        if seed in seeds[ipc]
-    ]
+    wanted = comparison.cells()
     if options.command == "open":
-        if RESULT.is_file():
-            parser.error(f"{RESULT} exists: the test split was opened before")
-        result = opened(config, data, options.work, wanted)
-        write_json(RESULT, result)
+        if comparison.result.is_file():
+            parser.error(f"{comparison.result} exists: the test split was opened before")
+        result = opened(config, data, options.work, comparison, wanted, options.comparison)
+        write_json(comparison.result, result)
         print(table(result))
         return
     index, count = map(int, options.shard.split("/"))
     for cell in wanted[index::count]:
-        made_of(config, data, options.work, cell, read_json(kept)[str(cell.ipc)])
+        made_of(config, data, options.work, comparison, cell, read_json(kept)[str(cell.ipc)])
 
 
-def seeds_of(text: str, sizes: Sequence[int]) -> dict[int, range]:
-    """Return the seeds of each number of images: `FIRST-LAST` for all, or `IPC=FIRST-LAST` for each, by commas."""
-    given = dict(part.split("=") for part in text.split(",")) if "=" in text else {str(ipc): text for ipc in sizes}
-    ends = {ipc: tuple(map(int, given[str(ipc)].split("-"))) for ipc in sizes}
-    return {ipc: range(first, last + 1) for ipc, (first, last) in ends.items()}
-
-
-def made_of(config: RunConfig, data: PreparedData, work: Path, cell: Cell, steps: Mapping[str, int]) -> None:
+def made_of(
+    config: RunConfig, data: PreparedData, work: Path, comparison: Comparison, cell: Cell, steps: Mapping[str, int]
+) -> None:
     """Make the set of a cell and note how it ended, unless that was done."""
     file = work / "cells" / f"{cell.name}.json"
     if file.is_file():
         predict(config, data, work, cell)
         return
-    result, _ = trial(config, data, work, cell.ipc, steps).distilled(cell)
+    result, _ = trial(config, data, work, comparison.pool_seed, steps).distilled(cell)
     seconds = sum(float(entry["seconds"]) for entry in result.history)
     write_json(file, {**dataclasses.asdict(cell), "status": result.status.value, "seconds": seconds})
     predict(config, data, work, cell)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import weight_final
+from benchmarks.weight_final import COMPARISONS
 from benchmarks.weight_trial import Cell
 from medidistill.config import RunConfig, TrainingConfig
 from medidistill.distilled_set import LabelledImages, Normalisation
@@ -47,8 +48,8 @@ def test_the_test_split_stays_closed_while_a_set_is_missing(tmp_path: Path) -> N
     part = LabelledImages(torch.zeros(3, 1, 16, 16), torch.arange(3), ("a", "b", "c"), ("1", "2", "3"))
     data = PreparedData(part, part, part, Normalisation(), "made up")
     with pytest.raises(ConfigError, match="missing; run all cells before the test split is opened"):
-        weight_final.opened(RunConfig(), data, tmp_path, cells)
-    found = weight_final.opened(RunConfig(), data, tmp_path, cells[1:])
+        weight_final.opened(RunConfig(), data, tmp_path, COMPARISONS["budget"], cells, "budget")
+    found = weight_final.opened(RunConfig(), data, tmp_path, COMPARISONS["budget"], cells[1:], "budget")
     assert found["cells"][0]["test"] == pytest.approx(1 / 3)  # a set that diverged counts as chance
 
 
@@ -62,6 +63,17 @@ def test_predictions_are_kept_and_compared_with_the_labels_later(tmp_path: Path)
     assert found == {"validation": pytest.approx(0.6), "test": pytest.approx((1 + 1 / 3) / 2)}
 
 
-def test_seeds_are_given_for_all_numbers_of_images_or_for_each():
-    assert weight_final.seeds_of("100-101", [1, 10]) == {1: range(100, 102), 10: range(100, 102)}
-    assert weight_final.seeds_of("1=100-103,10=5-5", [1, 10]) == {1: range(100, 104), 10: range(5, 6)}
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_every_pair_is_whole(name: str) -> None:
+    comparison = COMPARISONS[name]
+    cells = comparison.cells()
+    assert len({cell.name for cell in cells}) == len(cells)
+    for ipc, (first, last) in comparison.seeds.items():
+        mine = [cell for cell in cells if cell.ipc == ipc]
+        assert len(mine) == 2 * (last - first + 1) * len(comparison.arms[ipc])
+        assert {cell.weighting for cell in mine} == set(comparison.arms[ipc])
+        assert weight_final.BASE in comparison.arms[ipc]
+
+
+def test_no_two_comparisons_share_a_pool_of_experts() -> None:
+    assert len({comparison.pool_seed for comparison in COMPARISONS.values()}) == len(COMPARISONS)
