@@ -1,9 +1,9 @@
 """What the learned weights say: measured on a finished run of IADD.
 
-    python -m benchmarks.weights_analysis --run RUN [--restart 3] [--name covid-cxr]
+    python -m benchmarks.weights_analysis --run RUN [--method iadd_hypergradient] [--restart 3] [--name covid-cxr]
 
-RUN is a folder of `medidistill run` with `iadd` among its arms. For drawn segments (expert, start epoch i) a student is
-trained on the run's set as in an outer step, and with residual d = theta_J - theta_{i+K} and movement
+RUN is a folder of `medidistill run` with the method among its arms. For drawn segments (expert, start epoch i) a
+student is trained on the run's set as in an outer step, and with residual d = theta_J - theta_{i+K} and movement
 m = theta_i - theta_{i+K} of each parameter this measures
 
 - the residual by layer, relative to the movement: mean d^2 / mean m^2, and quantiles of d^2 / mean m^2;
@@ -11,7 +11,7 @@ m = theta_i - theta_{i+K} of each parameter this measures
 - Spearman's correlation of W with m^2, d^2, d^2 / m^2, the diagonal of the Fisher information on real training
   images at theta_i, and the depth of the layer;
 - with `--restart n`: whether the learned W, frozen, helps a fresh distillation: validation scores over n paired seeds,
-  beside MTT and IADD from scratch. The first seed is the run's own, whose W it is.
+  beside MTT and the method from scratch. The first seed is the run's own, whose W it is.
 
 It reads training and validation images, never the test split. Writes benchmarks/results/weights_<name>.json;
 `benchmarks.weights_page` makes figures and page from it.
@@ -32,7 +32,7 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks.paper_results import paired
-from medidistill.config import RunConfig, as_dict
+from medidistill.config import DistillConfig, RunConfig, as_dict
 from medidistill.distillation import Callbacks, DistillProblem, Experts, InnerStep, distill, draw_plan
 from medidistill.distillation.fisher import fisher_information
 from medidistill.distilled_set import DistilledSet
@@ -167,14 +167,15 @@ def _spearman(one: Tensor, other: Tensor) -> float | None:
 
 
 def restart(
-    files: list[Path], config: RunConfig, data: PreparedData, w: Mapping[str, Tensor], seeds: int
+    files: list[Path], config: RunConfig, data: PreparedData, w: Mapping[str, Tensor], seeds: int, method: str
 ) -> dict[str, Any]:
-    """Distill anew with W frozen where it was learned, beside MTT and IADD; return validation scores, seed by seed."""
-    iadd = method_config(config, "iadd")
-    frozen = dataclasses.replace(iadd, importance=dataclasses.replace(iadd.importance, lr=0.0))
-    kinds: dict[str, tuple[Any, Mapping[str, Tensor] | None]] = {
+    """Distill anew with W frozen where it was learned, beside MTT and `method`; return validation scores by seed."""
+    learned = method_config(config, method)
+    held = dataclasses.replace(learned.importance, kind="learned", lr=0.0)
+    frozen = dataclasses.replace(learned, importance=held)
+    kinds: dict[str, tuple[DistillConfig, Mapping[str, Tensor] | None]] = {
         "mtt": (method_config(config, "mtt"), None),
-        "iadd": (iadd, None),
+        method: (learned, None),
         "frozen": (frozen, w),
     }
     scores: dict[str, dict[int, float]] = {name: {} for name in kinds}
@@ -201,16 +202,16 @@ def restart(
     return {
         "scores": {name: list(by_seed.values()) for name, by_seed in scores.items()},
         "frozen_minus_mtt": paired(scores["frozen"], scores["mtt"]),
-        "frozen_minus_iadd": paired(scores["frozen"], scores["iadd"]),
+        f"frozen_minus_{method}": paired(scores["frozen"], scores[method]),
     }
 
 
-def analyse(folder: RunFolder, segments: int, fisher_images: int, seeds: int) -> dict[str, Any]:
+def analyse(folder: RunFolder, segments: int, fisher_images: int, seeds: int, method: str = "iadd") -> dict[str, Any]:
     """Return everything that the page shows of one run."""
     config = load_config(folder.config_file)
-    file = folder.distill("iadd") / "distilled.safetensors"
+    file = folder.distill(method) / "distilled.safetensors"
     if not file.is_file():
-        raise ConfigError(f"{folder.path}: holds no set of iadd; run it with iadd in evaluate.arms")
+        raise ConfigError(f"{folder.path}: holds no set of {method}; run it with {method} in evaluate.arms")
     distilled, data = DistilledSet.load(file), PreparedData.read(folder.ingest)
     files = sorted(folder.experts.glob("expert-*.safetensors"))
     experts = Experts(files)
@@ -218,11 +219,13 @@ def analyse(folder: RunFolder, segments: int, fisher_images: int, seeds: int) ->
     network = shape.make_network(stream(0, "layout"))
     layout = ParameterLayout.of(network)
     measured, w = measure(distilled, experts, config, data, segments, fisher_images), weight_vector(distilled, layout)
-    history = read_json(folder.distill("iadd") / "history.json")["entries"]
+    history = read_json(folder.distill(method) / "history.json")["entries"]
     return {
         "run": config.name,
         "notice": config.notice,
         "config": as_dict(config),
+        "method": method,
+        "distill": as_dict(method_config(config, method)),
         "data": data.digest,
         "segments": segments,
         "fisher_images": fisher_images,
@@ -235,7 +238,7 @@ def analyse(folder: RunFolder, segments: int, fisher_images: int, seeds: int) ->
             for entry in history
             if "w" in entry
         ],
-        "restart": restart(files, config, data, distilled.importance, seeds) if seeds else None,
+        "restart": restart(files, config, data, distilled.importance, seeds, method) if seeds else None,
         "hardware": hardware(),
         "versions": versions(),
     }
@@ -246,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder of a finished run")
     parser.add_argument("--name", default="covid-cxr", help="of the result (default: covid-cxr)")
+    parser.add_argument("--method", default="iadd", help="whose W it is (default: iadd)")
     parser.add_argument("--segments", type=int, default=20, metavar="N", help="drawn segments (default: 20)")
     parser.add_argument("--fisher-images", type=int, default=32, metavar="N", help="real images (default: 32)")
     parser.add_argument("--restart", type=int, default=0, metavar="N", help="seeds of the restart; 0: leave it out")
@@ -254,7 +258,8 @@ def main() -> None:
     raise_malloc_thresholds()
     torch.set_num_threads(1)
     try:
-        result = analyse(RunFolder.open(options.run), options.segments, options.fisher_images, options.restart)
+        folder = RunFolder.open(options.run)
+        result = analyse(folder, options.segments, options.fisher_images, options.restart, options.method)
     except MedidistillError as error:
         raise SystemExit(f"benchmarks.weights_analysis: {error}") from error
     write_json(options.results / f"weights_{options.name}.json", {"name": options.name, **result})

@@ -41,16 +41,18 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _section(result: Mapping[str, Any]) -> str:
     name, config = result["name"], result["config"]
-    settings = config["distill"]
+    settings, method = result.get("distill", config["distill"]), result.get("method", "iadd")
+    rule = settings["importance"]
+    how = rule["direction"] if rule["kind"] == "learned" else rule["kind"]
     lines = [
-        f"## {result['run']}",
+        f"## {result['run']}" + ("" if method == "iadd" else f": `{method}`"),
         "",
         *([f"> {result['notice']}", ""] if result["notice"] else []),
         f"{settings['ipc']} images per class from {settings['init']}, J = {settings['inner_steps']}, K = "
         f"{settings['expert_epochs']}, {settings['outer_steps']} outer steps (set of step {result['outer_step']}), "
         f"{result['experts']} experts, ConvNet of width {config['network']['width']}, W by "
-        f"{settings['importance']['granularity']}, `{settings['importance']['constraint']}`, "
-        f"`{settings['importance']['direction']}`; {result['segments']} segments, {result['fisher_images']} images for "
+        f"{rule['granularity']}, `{rule['constraint']}`, "
+        f"`{how}`; {result['segments']} segments, {result['fisher_images']} images for "
         "the Fisher information.",
         "",
         f"![Residual over movement, and W, by layer](pictures/weights-{name}-layers.svg)",
@@ -72,8 +74,13 @@ def _section(result: Mapping[str, Any]) -> str:
             for what, found in result["correlations"].items()
         ),
         "",
-        "Spearman's rank correlation. Where W is learned by lowering the loss it falls where d² is large by "
-        "construction, so the row of d² says how far that went, and the others what goes along with it.",
+        "Spearman's rank correlation."
+        + (
+            " Where W is learned by lowering the loss it falls where d² is large by construction, so the row of d² "
+            "says how far that went, and the others what goes along with it."
+            if rule["kind"] == "learned"
+            else ""
+        ),
         "",
         *_restart(result["restart"]),
     ]
@@ -112,7 +119,7 @@ def _restart(found: Mapping[str, Any] | None) -> list[str]:
     lines = ["Does freezing the learned W and starting again help? Validation balanced accuracy, seed by seed:", ""]
     lines += ["| method | by seed |", "|---|---|"]
     lines += [f"| {name} | {', '.join(f'{v:.3f}' for v in values)} |" for name, values in found["scores"].items()]
-    for rival in ("mtt", "iadd"):
+    for rival in (name for name in found["scores"] if name != "frozen"):
         gap = found[f"frozen_minus_{rival}"]
         interval = "" if gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
         lines += ["", f"Frozen minus `{rival}`: {gap['estimate']:+.3f}{interval}, paired over seeds."]

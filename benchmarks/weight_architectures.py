@@ -1,0 +1,202 @@
+"""Whether sets of a final comparison of weightings train other architectures, beside packed and all real images.
+
+    python -m benchmarks.weight_architectures run --data $MEDIDISTILL_DATA --work work/plateau
+    python -m benchmarks.weight_architectures open --data $MEDIDISTILL_DATA --work work/plateau
+
+Takes the sets that `benchmarks.weight_final run` left in the work folder. `run` trains one network of each architecture
+on each set, on random real images packed into the bytes of the largest (labelled by the experts, as the comparison of
+`medidistill run` may label them) and on all real images, by AdamW at one rate, the same for all of them and not tuned,
+and keeps what it predicts; `open` compares that with the labels of test, once, and writes
+benchmarks/results/weight_architectures.json. All real images are trained for twice the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from benchmarks.weight_final import COMPARISONS, scored
+from benchmarks.weight_trial import CONFIG, Cell
+from medidistill.config import NetworkConfig, RunConfig, as_dict
+from medidistill.distillation import Experts, expert_labels
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError, DivergedError
+from medidistill.evaluate import Arm, random_subset, run_arm
+from medidistill.files import read_json, write_json
+from medidistill.networks import raise_malloc_thresholds
+from medidistill.packed_images import PackedImages
+from medidistill.pipeline import load_config
+from medidistill.pipeline.prepared import PreparedData
+from medidistill.record import hardware, versions
+from medidistill.seeding import stream
+
+RESULT = Path(__file__).parent / "results" / "weight_architectures.json"
+ARCHITECTURES = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
+SIZES, SEEDS, POOLS = (1, 10), (200, 201), 2
+PACKED, FULL = "packed", "full"
+FACTOR = 4  # images of a quarter of the side in the bytes of one: sixteen
+RATE = 7e-4  # of AdamW, a third of what small ConvNets get
+WORDS = {
+    "mtt": "w = 1",
+    "hypergradient": "W learned on real images",
+    PACKED: "random real X-rays, sixteen in the bytes of one",
+    FULL: "all real X-rays",
+}
+
+
+def cells() -> list[Cell]:
+    """Return what is trained on: sets and packed real images by pool and seed, all real images by seed."""
+    paired = [
+        Cell(pool, ipc, arm, seed)
+        for seed in SEEDS
+        for pool in range(POOLS)
+        for ipc in SIZES
+        for arm in ("mtt", "hypergradient", PACKED)
+    ]
+    return [*paired, *(Cell(0, 0, FULL, seed) for seed in SEEDS)]
+
+
+def arm_of(cell: Cell, config: RunConfig, data: PreparedData, work: Path) -> Arm:
+    """Return the images of a cell, with the training that all of them get."""
+    training = dataclasses.replace(config.evaluate.adaptive.plain_training(), lr=RATE)
+    if cell.weighting == FULL:
+        training = dataclasses.replace(training, steps=2 * training.steps)
+        return Arm(FULL, data.normalised(data.train.images), data.train.labels, (training,))
+    if cell.weighting == PACKED:
+        labels, side = data.train.labels, data.train.images.shape[-1]
+        index = random_subset(labels, cell.ipc * FACTOR**2, stream(cell.seed, "packed", cell.ipc))
+        small = F.interpolate(data.normalised(data.train.images[index]), size=side // FACTOR, mode="area")
+        images = PackedImages(small.contiguous(), side).decode()
+        pool = Experts(sorted((work / f"pool-{cell.pool}").glob("expert-*.safetensors")))
+        targets = expert_labels(pool, images, torch.bincount(labels).tolist())
+        return Arm(PACKED, images, targets, (training,))
+    made = DistilledSet.load(work / "sets" / f"{cell.name}.safetensors")
+    return Arm(cell.weighting, made.images, made.targets, (training,))
+
+
+def predictions(work: Path, cell: Cell, architecture: str) -> Path:
+    """Return the file of what a network that was trained on a cell predicts."""
+    return work / "architectures" / f"{cell.name}-{architecture}.safetensors"
+
+
+def predict(config: RunConfig, data: PreparedData, work: Path, cell: Cell, architecture: str) -> None:
+    """Train one network and keep what it says of validation and test; no label of test is read."""
+    file = predictions(work, cell, architecture)
+    failed = file.with_suffix(".diverged")
+    if file.is_file() or failed.is_file():
+        return
+    network = config.network if architecture == "convnet" else NetworkConfig(name=architecture)
+    try:
+        run_arm(
+            arm_of(cell, config, data, work),
+            network=network,
+            val_images=data.normalised(data.val.images),
+            val_labels=data.val.labels,
+            test_images=data.normalised(data.test.images),
+            num_classes=data.train.num_classes,
+            networks=1,
+            seed=cell.seed,
+        ).save(file)
+    except DivergedError:
+        failed.touch()
+
+
+def rows(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each arm and number of images the mean by architecture, and its fall from the ConvNet.
+
+    Args:
+        found: one mapping for each cell and architecture: ipc, weighting, pool, seed, architecture, test.
+    """
+    groups: dict[tuple[int, str], dict[str, list[float]]] = {}
+    for one in found:
+        scores = groups.setdefault((one["ipc"], one["weighting"]), {})
+        scores.setdefault(one["architecture"], []).append(one["test"])
+    table = []
+    for (ipc, arm), scores in sorted(groups.items(), key=lambda item: (item[0][0], list(WORDS).index(item[0][1]))):
+        means = {name: float(np.mean(scores[name])) for name in ARCHITECTURES}
+        others = float(np.mean([means[name] for name in ARCHITECTURES[1:]]))
+        table.append(
+            {
+                "ipc": ipc,
+                "arm": arm,
+                "runs": len(scores[ARCHITECTURES[0]]),
+                "means": means,
+                "others": others,
+                "fall": means[ARCHITECTURES[0]] - others,
+            }
+        )
+    return table
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the Markdown of a result."""
+    lines = [
+        "| images per class | trained on | runs | " + " | ".join(ARCHITECTURES) + " | mean of the others | fall |",
+        "|---" * (5 + len(ARCHITECTURES)) + "|",
+    ]
+    for row in result["rows"]:
+        scores = " | ".join(f"{row['means'][name]:.3f}" for name in ARCHITECTURES)
+        lines.append(
+            f"| {row['ipc'] or 'all'} | {WORDS[row['arm']]} | {row['runs']} | {scores} | {row['others']:.3f} "
+            f"| {row['fall']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def opened(config: RunConfig, data: PreparedData, work: Path) -> dict[str, Any]:
+    """Score every network on test. Raises `ConfigError` while one is missing."""
+    found = []
+    for cell in cells():
+        for architecture in ARCHITECTURES:
+            file = predictions(work, cell, architecture)
+            if not file.is_file() and not file.with_suffix(".diverged").is_file():
+                raise ConfigError(f"{file}: missing; run all cells before the test split is opened")
+            scores = scored(data.test.labels.numpy(), file)
+            found.append({**dataclasses.asdict(cell), "architecture": architecture, **scores})
+    command = ["python", "-m", "benchmarks.weight_architectures", "open", "--data", "DATA", "--work", "WORK"]
+    return {
+        "rows": rows(found),
+        "cells": found,
+        "rate": RATE,
+        "config": as_dict(config),
+        "command": shlex.join(command),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def main() -> None:
+    """Train the networks, or open the test split."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "open"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets of images")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the comparison `plateau`")
+    parser.add_argument("--shard", default="0/1", help="i/n: take each n-th cell, from the i-th (run)")
+    options = parser.parse_args()
+    raise_malloc_thresholds()
+    comparison = COMPARISONS["plateau"]
+    config = load_config(CONFIG, [f"ingest.image_size={comparison.side}"])
+    data = comparison.prepared(options.data, options.work)
+    if options.command == "open":
+        if RESULT.is_file():
+            parser.error(f"{RESULT} exists: the test split was opened before")
+        write_json(RESULT, opened(config, data, options.work))
+        print(table(read_json(RESULT)))
+        return
+    index, count = map(int, options.shard.split("/"))
+    for cell in cells()[index::count]:
+        for architecture in ARCHITECTURES:
+            predict(config, data, options.work, cell, architecture)
+        print(cell.name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
