@@ -40,7 +40,7 @@ from medidistill.seeding import stream
 
 RESULT = Path(__file__).parent / "results" / "weight_architectures.json"
 ARCHITECTURES = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
-SIZES, SEEDS, POOLS = (1, 10), (200, 201), 2
+SIZES, SEEDS, POOLS = (1, 10), (200,), 2
 PACKED, FULL = "packed", "full"
 FACTOR = 4  # images of a quarter of the side in the bytes of one: sixteen
 RATE = 7e-4  # of AdamW, a third of what small ConvNets get
