@@ -1,13 +1,12 @@
-"""Whether sets of a final comparison of weightings train other architectures, beside packed and all real images.
+"""Whether sets of a final comparison of weightings train other architectures, beside packed real images.
 
     python -m benchmarks.weight_architectures run --data $MEDIDISTILL_DATA --work work/plateau
     python -m benchmarks.weight_architectures open --data $MEDIDISTILL_DATA --work work/plateau
 
 Takes the sets that `benchmarks.weight_final run` left in the work folder. `run` trains one network of each architecture
-on each set, on random real images packed into the bytes of the largest (labelled by the experts, as the comparison of
-`medidistill run` may label them) and on all real images, by AdamW at one rate, the same for all of them and not tuned,
-and keeps what it predicts; `open` compares that with the labels of test, once, and writes
-benchmarks/results/weight_architectures.json. All real images are trained for twice the steps.
+on each set and on random real images packed into the bytes of one (labelled by the experts, as the comparison of
+`medidistill run` may label them), by AdamW at one rate, the same for all of them and not tuned, and keeps what it
+predicts; `open` compares that with the labels of test, once, and writes benchmarks/results/weight_architectures.json.
 """
 
 from __future__ import annotations
@@ -40,36 +39,31 @@ from medidistill.seeding import stream
 
 RESULT = Path(__file__).parent / "results" / "weight_architectures.json"
 ARCHITECTURES = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
-SIZES, SEEDS, POOLS = (1, 10), (200,), 2
-PACKED, FULL = "packed", "full"
+SIZES, SEEDS, POOLS = (1,), (200,), 2
+PACKED = "packed"
 FACTOR = 4  # images of a quarter of the side in the bytes of one: sixteen
 RATE = 7e-4  # of AdamW, a third of what small ConvNets get
 WORDS = {
     "mtt": "w = 1",
     "hypergradient": "W learned on real images",
     PACKED: "random real X-rays, sixteen in the bytes of one",
-    FULL: "all real X-rays",
 }
 
 
 def cells() -> list[Cell]:
-    """Return what is trained on: sets and packed real images by pool and seed, all real images by seed."""
-    paired = [
+    """Return what is trained on: sets and packed real images, by pool and seed."""
+    return [
         Cell(pool, ipc, arm, seed)
         for seed in SEEDS
         for pool in range(POOLS)
         for ipc in SIZES
         for arm in ("mtt", "hypergradient", PACKED)
     ]
-    return [*paired, *(Cell(0, 0, FULL, seed) for seed in SEEDS)]
 
 
 def arm_of(cell: Cell, config: RunConfig, data: PreparedData, work: Path) -> Arm:
     """Return the images of a cell, with the training that all of them get."""
     training = dataclasses.replace(config.evaluate.adaptive.plain_training(), lr=RATE)
-    if cell.weighting == FULL:
-        training = dataclasses.replace(training, steps=2 * training.steps)
-        return Arm(FULL, data.normalised(data.train.images), data.train.labels, (training,))
     if cell.weighting == PACKED:
         labels, side = data.train.labels, data.train.images.shape[-1]
         index = random_subset(labels, cell.ipc * FACTOR**2, stream(cell.seed, "packed", cell.ipc))
@@ -145,7 +139,7 @@ def table(result: Mapping[str, Any]) -> str:
     for row in result["rows"]:
         scores = " | ".join(f"{row['means'][name]:.3f}" for name in ARCHITECTURES)
         lines.append(
-            f"| {row['ipc'] or 'all'} | {WORDS[row['arm']]} | {row['runs']} | {scores} | {row['others']:.3f} "
+            f"| {row['ipc']} | {WORDS[row['arm']]} | {row['runs']} | {scores} | {row['others']:.3f} "
             f"| {row['fall']:.3f} |"
         )
     return "\n".join(lines)
