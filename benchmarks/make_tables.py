@@ -20,6 +20,7 @@ from benchmarks import (
     quick_audit,
     value_tables,
     weight_agreement,
+    weight_architectures,
     weight_final,
     weight_trial,
     weightings,
@@ -195,7 +196,10 @@ def main() -> None:
     filled_trial = fill(filled_trial, "warm", weight_trial.table(read_json(weightings.FAMILIES["warm"].result)))
     agreement = weight_agreement.table(read_json(weight_agreement.RESULT))
     filled_trial = fill(filled_trial, "agreement", agreement)
-    filled_trial = fill(filled_trial, "final", weight_final.table(read_json(weight_final.COMPARISONS["budget"].result)))
+    for name, comparison in weight_final.COMPARISONS.items():
+        filled_trial = fill(filled_trial, f"final-{name}", weight_final.table(read_json(comparison.result)))
+    across = weight_architectures.table(read_json(weight_architectures.RESULT))
+    filled_trial = fill(filled_trial, "final-architectures", across)
     pages = {
         TRIAL: (trial, filled_trial),
         ALGORITHM: (method, filled_method),

@@ -219,20 +219,18 @@ def rows(cells: Sequence[Mapping[str, Any]], split: str) -> list[dict[str, Any]]
 
 def table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of a result."""
-    lines = [
-        "| images per class | weighting | outer steps | pairs | validation | test | test, minus w = 1 (95 %) "
-        "| p, Holm | test, minus shuffled |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    controlled = any(row["minus_control"] is not None for row in result["test"])
+    heads = ["images per class", "weighting", "outer steps", "pairs", "validation", "test"]
+    heads += ["test, minus w = 1 (95 %)", "p, Holm", *(["test, minus shuffled"] if controlled else [])]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     on_validation = {(row["ipc"], row["weighting"]): row["mean"] for row in result["validation"]}
     for row in result["test"]:
         key = row["ipc"], row["weighting"]
         p = "" if row.get("adjusted") is None else f"{row['adjusted']:.3f}"
         steps = result["steps"][str(row["ipc"])][row["weighting"]]
-        lines.append(
-            f"| {key[0]} | {key[1]} | {steps} | {row['pairs']} | {on_validation[key]:.3f} | {row['mean']:.3f} | "
-            f"{_gap(row['minus_base'])} | {p} | {_gap(row['minus_control'])} |"
-        )
+        cells = [str(key[0]), key[1], str(steps), str(row["pairs"]), f"{on_validation[key]:.3f}", f"{row['mean']:.3f}"]
+        cells += [_gap(row["minus_base"]), p, *([_gap(row["minus_control"])] if controlled else [])]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
