@@ -21,6 +21,7 @@ from benchmarks import (
     value_tables,
     weight_agreement,
     weight_architectures,
+    weight_curves,
     weight_final,
     weight_trial,
     weightings,
@@ -200,6 +201,7 @@ def main() -> None:
         filled_trial = fill(filled_trial, f"final-{name}", weight_final.table(read_json(comparison.result)))
     across = weight_architectures.table(read_json(weight_architectures.RESULT))
     filled_trial = fill(filled_trial, "final-architectures", across)
+    filled_trial = fill(filled_trial, "curves", weight_curves.table(read_json(weight_curves.RESULT)))
     pages = {
         TRIAL: (trial, filled_trial),
         ALGORITHM: (method, filled_method),
