@@ -112,6 +112,14 @@ COMPARISONS: Mapping[str, Comparison] = {
         {1: (200, 202), 5: (200, 200), 10: (200, 201)},
         3000,
     ),
+    "short": Comparison(
+        RESULTS / "weight_final_short.json",
+        32,
+        {1: 0.7},
+        {1: _DENSE},
+        {1: (500, 502)},
+        6000,
+    ),
     "pneumoniamnist": Comparison(
         RESULTS / "weight_final_pneumoniamnist.json",
         28,
