@@ -51,14 +51,15 @@ WORDS = {
 
 
 def cells() -> list[Cell]:
-    """Return what is trained on: sets and packed real images, by pool and seed."""
-    return [
+    """Return what is trained on: the sets of two pools, and packed real images labelled by the first."""
+    sets = [
         Cell(pool, ipc, arm, seed)
         for seed in SEEDS
         for pool in range(POOLS)
         for ipc in SIZES
-        for arm in ("mtt", "hypergradient", PACKED)
+        for arm in ("mtt", "hypergradient")
     ]
+    return [*sets, *(Cell(0, ipc, PACKED, seed) for seed in SEEDS for ipc in SIZES)]
 
 
 def arm_of(cell: Cell, config: RunConfig, data: PreparedData, work: Path) -> Arm:
