@@ -43,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Seed torch's global generator, so that a test that draws from it has the same numbers in every order of tests."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def same_umask() -> Iterator[None]:
     """Fail the test that leaves the process with another umask: whatever runs after it would write other modes."""
     before = os.umask(0o077)
