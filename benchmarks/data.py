@@ -36,7 +36,7 @@ from medidistill.normalisation import fit_normalisation
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.seeding import stream
 
-__all__ = ["NAMES", "load"]
+__all__ = ["NAMES", "load", "prepared"]
 
 Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -97,6 +97,15 @@ def load(
         normalisation=normalisation,
         digest=digest(name, names, train_images, eval_images, config.normalisation),
     )
+
+
+def prepared(
+    folder: Path, name: str, root: Path, config: IngestConfig, *, train_images: int = 0, eval_images: int = 0
+) -> PreparedData:
+    """Return a set from `folder`, read by `load` and kept there at the first call; the other arguments are its own."""
+    if not (folder / "train.safetensors").is_file():
+        load(name, root, config, train_images=train_images, eval_images=eval_images).save(folder)
+    return PreparedData.read(folder)
 
 
 def _clinical(root: Path, config: IngestConfig) -> PreparedData:

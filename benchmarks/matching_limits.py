@@ -355,10 +355,8 @@ def collect(scale: Scale, data: PreparedData, work: Path) -> dict[str, Any]:
 
 def prepared(root: Path, work: Path, side: int, classes: tuple[str, ...] = CLASSES) -> PreparedData:
     """Return the images at `side`, kept below the work folder."""
-    folder = work / "ingest"
-    if not (folder / "train.safetensors").is_file():
-        benchmark_data.load("covid-cxr", root, IngestConfig(image_size=side, classes=classes)).save(folder)
-    return PreparedData.read(folder)
+    config = IngestConfig(image_size=side, classes=classes)
+    return benchmark_data.prepared(work / "ingest", "covid-cxr", root, config)
 
 
 def main() -> None:

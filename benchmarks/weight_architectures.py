@@ -22,24 +22,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from benchmarks.weight_final import COMPARISONS, scored
-from benchmarks.weight_trial import CONFIG, Cell
+from benchmarks.weight_final import COMPARISONS, predictions_of, scored
+from benchmarks.weight_trial import Cell
 from medidistill.config import NetworkConfig, RunConfig, as_dict
 from medidistill.distillation import Experts, expert_labels
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError
-from medidistill.evaluate import Arm, random_subset, run_arm
-from medidistill.files import read_json, write_json
+from medidistill.evaluate import Arm, random_subset
+from medidistill.files import write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.packed_images import PackedImages
-from medidistill.pipeline import load_config
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 from medidistill.seeding import stream
 
 RESULT = Path(__file__).parent / "results" / "weight_architectures.json"
 ARCHITECTURES = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
-SIZES, SEEDS, POOLS = (1,), (200,), 2
+SIZES, SEEDS = (1,), (200,)
 PACKED = "packed"
 FACTOR = 4  # images of a quarter of the side in the bytes of one: sixteen
 RATE = 7e-4  # of AdamW, a third of what small ConvNets get
@@ -52,13 +51,7 @@ WORDS = {
 
 def cells() -> list[Cell]:
     """Return what is trained on: the sets of two pools, and packed real images labelled by the first."""
-    sets = [
-        Cell(pool, ipc, arm, seed)
-        for seed in SEEDS
-        for pool in range(POOLS)
-        for ipc in SIZES
-        for arm in ("mtt", "hypergradient")
-    ]
+    sets = [cell for cell in COMPARISONS["plateau"].cells() if cell.ipc in SIZES and cell.seed in SEEDS]
     return [*sets, *(Cell(0, ipc, PACKED, seed) for seed in SEEDS for ipc in SIZES)]
 
 
@@ -90,16 +83,7 @@ def predict(config: RunConfig, data: PreparedData, work: Path, cell: Cell, archi
         return
     network = config.network if architecture == "convnet" else NetworkConfig(name=architecture)
     try:
-        run_arm(
-            arm_of(cell, config, data, work),
-            network=network,
-            val_images=data.normalised(data.val.images),
-            val_labels=data.val.labels,
-            test_images=data.normalised(data.test.images),
-            num_classes=data.train.num_classes,
-            networks=1,
-            seed=cell.seed,
-        ).save(file)
+        predictions_of(arm_of(cell, config, data, work), network, data, 1, cell.seed).save(file)
     except DivergedError:
         failed.touch()
 
@@ -178,13 +162,13 @@ def main() -> None:
     options = parser.parse_args()
     raise_malloc_thresholds()
     comparison = COMPARISONS["plateau"]
-    config = load_config(CONFIG, [f"ingest.image_size={comparison.side}"])
-    data = comparison.prepared(options.data, options.work)
+    config, data = comparison.config, comparison.prepared(options.data, options.work)
     if options.command == "open":
         if RESULT.is_file():
             parser.error(f"{RESULT} exists: the test split was opened before")
-        write_json(RESULT, opened(config, data, options.work))
-        print(table(read_json(RESULT)))
+        result = opened(config, data, options.work)
+        write_json(RESULT, result)
+        print(table(result))
         return
     index, count = map(int, options.shard.split("/"))
     for cell in cells()[index::count]:

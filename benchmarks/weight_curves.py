@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.weight_final import COMPARISONS, trial
-from benchmarks.weight_trial import CONFIG, Cell
+from benchmarks.weight_trial import Cell
 from medidistill.config import RunConfig, as_dict
 from medidistill.distillation import DistillResult
 from medidistill.errors import DivergedError
 from medidistill.evaluate import Arm, run_arm
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
-from medidistill.pipeline import load_config
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 
@@ -97,8 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     raise_malloc_thresholds()
     comparison = COMPARISONS["plateau"]
-    config = load_config(CONFIG, [f"ingest.image_size={comparison.side}"])
-    data = comparison.prepared(options.data, options.work)
+    config, data = comparison.config, comparison.prepared(options.data, options.work)
     steps, curves = read_json(options.work / "steps.json"), []
     for ipc in map(int, options.ipc.split(",")):
         again = trial(config, data, options.work, comparison.pool_seed, steps[str(ipc)])

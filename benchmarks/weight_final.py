@@ -29,7 +29,7 @@ from benchmarks import data as benchmark_data
 from benchmarks.paper_results import holm, paired
 from benchmarks.weight_trial import CONFIG, Cell, Trial
 from benchmarks.weightings import FAMILIES, Family
-from medidistill.config import RunConfig, as_dict
+from medidistill.config import NetworkConfig, RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError
 from medidistill.evaluate import Arm, ArmRun, run_arm
@@ -43,6 +43,7 @@ from medidistill.record import hardware, versions
 RESULTS = Path(__file__).parent / "results"
 BASE = "mtt"
 CONTROL = "shuffled"
+_POOLS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,23 +72,29 @@ class Comparison:
     train_images: int = 0
     eval_images: int = 0
 
+    @property
+    def config(self) -> RunConfig:
+        """Settings that all cells share."""
+        return load_config(CONFIG, [f"ingest.image_size={self.side}"])
+
     def prepared(self, root: Path, work: Path) -> PreparedData:
         """Return the images, kept below the work folder."""
-        folder = work / "ingest"
-        if not (folder / "train.safetensors").is_file():
-            name, place = self.source
-            rules = dataclasses.replace(load_config(CONFIG).ingest, image_size=self.side)
-            benchmark_data.load(
-                name, root / place, rules, train_images=self.train_images, eval_images=self.eval_images
-            ).save(folder)
-        return PreparedData.read(folder)
+        name, place = self.source
+        return benchmark_data.prepared(
+            work / "ingest",
+            name,
+            root / place,
+            self.config.ingest,
+            train_images=self.train_images,
+            eval_images=self.eval_images,
+        )
 
-    def cells(self, pools: int = 2) -> list[Cell]:
+    def cells(self) -> list[Cell]:
         """Return all cells, those of one pair together, in the order of seeds."""
         return [
             Cell(pool, ipc, arm, seed)
             for seed in sorted({one for first, last in self.seeds.values() for one in range(first, last + 1)})
-            for pool, ipc in itertools.product(range(pools), self.minutes)
+            for pool, ipc in itertools.product(range(_POOLS), self.minutes)
             if self.seeds[ipc][0] <= seed <= self.seeds[ipc][1]
             for arm in self.arms[ipc]
         ]
@@ -175,18 +182,30 @@ def predict(config: RunConfig, data: PreparedData, work: Path, cell: Cell) -> No
     if file.is_file() or not place.is_file():
         return
     rules, distilled = config.evaluate, DistilledSet.load(place)
+    arm = Arm("set", distilled.images, distilled.targets, (rules.adaptive.plain_training(),))
     with contextlib.suppress(DivergedError):
-        run_arm(
-            Arm("set", distilled.images, distilled.targets, (rules.adaptive.plain_training(),)),
-            network=config.network,
-            val_images=data.normalised(data.val.images),
-            val_labels=data.val.labels,
-            test_images=data.normalised(data.test.images),
-            num_classes=data.train.num_classes,
-            networks=rules.num_networks,
-            seed=cell.seed,
-            compile=True,
-        ).save(file)
+        predictions_of(arm, config.network, data, rules.num_networks, cell.seed, compile=True).save(file)
+
+
+def predictions_of(
+    arm: Arm, network: NetworkConfig, data: PreparedData, networks: int, seed: int, *, compile: bool = False
+) -> ArmRun:
+    """Train networks on an arm; return what they say of validation and test. No label of test is read.
+
+    Raises:
+        DivergedError: one of them did.
+    """
+    return run_arm(
+        arm,
+        network=network,
+        val_images=data.normalised(data.val.images),
+        val_labels=data.val.labels,
+        test_images=data.normalised(data.test.images),
+        num_classes=data.train.num_classes,
+        networks=networks,
+        seed=seed,
+        compile=compile,
+    )
 
 
 def _predictions(work: Path, cell: Cell) -> Path:
@@ -249,10 +268,9 @@ def _gap(gap: Mapping[str, Any] | None) -> str:
     return f"{gap['estimate']:+.3f}{ends}"
 
 
-def opened(
-    config: RunConfig, data: PreparedData, work: Path, comparison: Comparison, cells: Sequence[Cell], name: str
-) -> dict[str, Any]:
-    """Score all sets on validation and test. Raises `ConfigError` while one is missing."""
+def opened(config: RunConfig, data: PreparedData, work: Path, name: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Score all sets of the comparison `name` on validation and test. Raises `ConfigError` while one is missing."""
+    comparison = COMPARISONS[name]
     steps = read_json(work / "steps.json")
     found = []
     for cell in cells:
@@ -291,8 +309,7 @@ def main() -> None:
     options = parser.parse_args()
     raise_malloc_thresholds()
     comparison = COMPARISONS[options.comparison]
-    config = load_config(CONFIG, [f"ingest.image_size={comparison.side}"])
-    data = comparison.prepared(options.data, options.work)
+    config, data = comparison.config, comparison.prepared(options.data, options.work)
     kept = options.work / "steps.json"
     if options.command == "calibrate":
         found = {str(ipc): calibrated(config, data, options.work, comparison, ipc) for ipc in comparison.minutes}
@@ -302,7 +319,7 @@ def main() -> None:
     if options.command == "open":
         if comparison.result.is_file():
             parser.error(f"{comparison.result} exists: the test split was opened before")
-        result = opened(config, data, options.work, comparison, wanted, options.comparison)
+        result = opened(config, data, options.work, options.comparison, wanted)
         write_json(comparison.result, result)
         print(table(result))
         return

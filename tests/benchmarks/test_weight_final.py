@@ -48,8 +48,8 @@ def test_the_test_split_stays_closed_while_a_set_is_missing(tmp_path: Path) -> N
     part = LabelledImages(torch.zeros(3, 1, 16, 16), torch.arange(3), ("a", "b", "c"), ("1", "2", "3"))
     data = PreparedData(part, part, part, Normalisation(), "made up")
     with pytest.raises(ConfigError, match="missing; run all cells before the test split is opened"):
-        weight_final.opened(RunConfig(), data, tmp_path, COMPARISONS["budget"], cells, "budget")
-    found = weight_final.opened(RunConfig(), data, tmp_path, COMPARISONS["budget"], cells[1:], "budget")
+        weight_final.opened(RunConfig(), data, tmp_path, "budget", cells)
+    found = weight_final.opened(RunConfig(), data, tmp_path, "budget", cells[1:])
     assert found["cells"][0]["test"] == pytest.approx(1 / 3)  # a set that diverged counts as chance
 
 

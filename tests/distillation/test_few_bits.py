@@ -43,7 +43,7 @@ def test_bytes_of_three_images_hold_as_many_as_factor_and_bits_allow(factor: int
 @pytest.mark.parametrize(("factor", "bits"), [(1, 2), (1, 4), (2, 2), (2, 4)])
 def test_objective_sees_the_images_that_the_set_decodes_to(experts: Experts, factor: int, bits: int) -> None:
     state = make_state(experts, dataclasses.replace(CONFIG, factor=factor, bits=bits))
-    step_of(state, torch.randn(state.images.shape, generator=torch.Generator().manual_seed(0)))
+    step_of(state, torch.randn_like(state.images))
     delivered = state.parameterization.pack(state.stored(), bits)
     assert delivered is not None
     torch.testing.assert_close(state.images, delivered.decode(), rtol=0, atol=1e-6)
@@ -53,7 +53,7 @@ def test_objective_sees_the_images_that_the_set_decodes_to(experts: Experts, fac
 @pytest.mark.parametrize(("factor", "bits"), [(1, 8), (2, 8), (2, 4)])
 def test_objective_sees_the_amplitudes_that_the_set_decodes_to(experts: Experts, factor: int, bits: int) -> None:
     state = make_state(experts, dataclasses.replace(CONFIG, factor=factor, bits=bits, decoder="spectral"))
-    step_of(state, torch.randn(state.images.shape, generator=torch.Generator().manual_seed(0)))
+    step_of(state, torch.randn_like(state.images))
     delivered = state.parameterization.pack(state.stored(), bits)
     assert isinstance(delivered, SpectralImages)
     assert torch.equal(state.images, delivered.decode())
@@ -89,6 +89,6 @@ def test_gradient_passes_the_rounding_unchanged(experts: Experts) -> None:
 
 def test_a_checkpoint_continues_with_the_rounded_images(experts: Experts) -> None:
     state, other = (make_state(experts, CONFIG) for _ in range(2))
-    step_of(state, torch.randn(state.images.shape, generator=torch.Generator().manual_seed(0)))
+    step_of(state, torch.randn_like(state.images))
     other.load(state.save())
     assert torch.equal(other.images, state.images)
