@@ -275,9 +275,19 @@ def collect(works: Sequence[Path]) -> dict[str, Any]:
 
 
 def kept(earlier: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the groups of both by side and number of stored images; a new one takes an earlier one's place."""
-    groups = {(group["side"], group["ipc"]): group for group in (*earlier, *new)}
-    return [groups[key] for key in sorted(groups)]
+    """Return the groups of both by side, number of stored images and seeds.
+
+    A new group takes the place of an earlier one that shares a seed with it; one of fresh seeds stands beside it.
+    """
+
+    def replaced(old: dict[str, Any]) -> bool:
+        return any(
+            (old["side"], old["ipc"]) == (one["side"], one["ipc"]) and set(old["seeds"]) & set(one["seeds"])
+            for one in new
+        )
+
+    left = [old for old in earlier if not replaced(old)]
+    return sorted((*left, *new), key=lambda group: (group["side"], group["ipc"], group["seeds"]))
 
 
 def main() -> None:
@@ -297,7 +307,8 @@ def main() -> None:
     )
     parser.add_argument("--side", type=int, default=64, help="pixels (default: 64)")
     parser.add_argument("--ipc", default="1,5,10", help="stored images a class (default: 1,5,10)")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1 (default: 5)")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--shard", default="0/1", metavar="i/n", help="do every n-th cell from i on")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting of all cells"
@@ -319,7 +330,8 @@ def main() -> None:
         parser.error("run needs --data")
     index, count = map(int, options.shard.split("/"))
     budgets = [int(text) for text in options.ipc.split(",")]
-    every = [Cell(options.side, ipc, seed) for seed in range(options.seeds) for ipc in budgets]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    every = [Cell(options.side, ipc, seed) for seed in seeds for ipc in budgets]
     for cell in every[index::count]:
         run_cell(cell, options.data, options.work[0], options.set)
 

@@ -22,6 +22,7 @@ WORDS = {  # arm -> what a reader calls it
     "iadd": "IADD",
     "iadd_warm": "IADD from a set matched at snapshots",
     "gaussian": "draws of class Gaussians, labelled by experts",
+    "mixture": "draws of Gaussians of patient groups, labelled by experts",
     "snapshots": "feature matching at snapshots",
     "kernel_warm": "the same, then kernel regression",
 }

@@ -18,7 +18,7 @@ __all__ = [
 
 VERDICT_QUESTION = "May I train on this set instead of the real X-rays?"
 _ACRONYMS = {"bptt", "datm", "dc", "dm", "dp", "dsa", "ftd", "iadd", "mtt", "pp"}
-_STARTS = {"noise": "noise", "gaussian": "draws of class Gaussians"}
+_STARTS = {"noise": "noise", "gaussian": "draws of class Gaussians", "mixture": "draws of Gaussians of patient groups"}
 _SUBSETS = ("random", "kmeans", "herding")  # as many real images as the distilled set has
 _BUNDLE = "bundle-"
 

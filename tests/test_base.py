@@ -263,7 +263,10 @@ def test_a_setting_that_was_added_later_changes_no_digest_until_it_is_used() -> 
     assert digest(ImportanceConfig()) == "8e13b99e61123e22"
     kept = without_later_defaults(DistillConfig())
     on_features = {"feature_weights", "feature_shuffle", "feature_lr", "feature_floor"}
-    assert set(as_dict(DistillConfig())) - set(kept) == {"target", "continuations", "line_epochs"} | on_features
+    assert (
+        set(as_dict(DistillConfig())) - set(kept)
+        == {"target", "continuations", "line_epochs", "group_patients"} | on_features
+    )
     on_parameters = {"drop_share", "variance_floor", "hypergradient_every"}
     assert set(as_dict(ImportanceConfig())) - set(kept["importance"]) == on_parameters
     changed = DistillConfig(target="line", importance=ImportanceConfig(drop_share=0.25))

@@ -89,7 +89,7 @@ def test_every_method_is_a_valid_change_of_the_defaults_and_they_all_differ():
     by_batches = {"dc", "dsa", "dm", "kernel", "kernel_warm", "bptt", "bptt_soft", "iadd_hypergradient"}
     assert requires_real == by_batches | {
         *("snapshots", "datm", "fisher_w", "iadd_datm", "iadd_fisher"),
-        *("mtt_mean", "variance_w", "gaussian"),
+        *("mtt_mean", "variance_w", "gaussian", "mixture"),
     }
 
 
@@ -161,6 +161,7 @@ def test_a_method_reads_what_its_settings_read(method):
     assert (method.reads is RealData.BATCHES) == by_batches
     assert (method.reads is RealData.ONCE_WITH_NOISE) == (not settings.matches_experts) == method.needs_dp
     assert (method.reads is RealData.MOMENTS) == (settings.init == "gaussian")
+    assert (method.reads is RealData.GROUP_MOMENTS) == (settings.init == "mixture")
     assert (method.reads not in (RealData.NOTHING, RealData.ONCE_WITH_NOISE)) == settings.requires_real
 
 

@@ -34,6 +34,7 @@ def test_arm_is_named_in_words(arm: str, images_per_class: int, words: str) -> N
     [
         ("noise", "noise"),
         ("gaussian", "draws of class Gaussians"),
+        ("mixture", "draws of Gaussians of patient groups"),
         ("gaussian, noise", "draws of class Gaussians and noise"),
         ("real", None),
         ("noise, real", None),

@@ -50,12 +50,16 @@ class DistillConfig(Validated):
         ),
     ] = "bilinear"
     init: Annotated[
-        Literal["noise", "gaussian", "real"],
+        Literal["noise", "gaussian", "mixture", "real"],
         Help(
-            "initial images: noise; gaussian, draws with the mean of each class and the covariance of all; real, "
-            "copies of patients' images, which is recorded in the set"
+            "initial images: noise; gaussian, draws with the mean of each class and the covariance of all; mixture, "
+            "draws with the mean and covariance of groups of alike patients; real, copies of patients' images, which "
+            "is recorded in the set"
         ),
     ] = "noise"
+    group_patients: Annotated[
+        int, Range(2, 1_000_000), Help("init mixture: patients of a group, at least"), ADDED_LATER
+    ] = 16
     start_from: Annotated[
         str,
         Help(

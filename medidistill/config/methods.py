@@ -24,6 +24,7 @@ class RealData(enum.StrEnum):
     NOTHING = "nothing"
     ONCE = "once, for labels, targets or weights"
     MOMENTS = "once, for class means and a covariance"
+    GROUP_MOMENTS = "once, for means and covariances of groups of patients"
     ONCE_A_SNAPSHOT = "once for each snapshot"
     BATCHES = "batches, in every outer step"
     ONCE_WITH_NOISE = "once, by the Gaussian mechanism"
@@ -116,6 +117,13 @@ _ALL = (
         {**_NO_W, "objective": "snapshots", "init": "gaussian", "outer_steps": 0, "expert_labels": True},
         reads=RealData.MOMENTS,
         summary="class Gaussians labelled by experts",
+    ),
+    Method(
+        "mixture",
+        "draws of a Gaussian for each group of alike patients, labelled by the experts",
+        {**_NO_W, "objective": "snapshots", "init": "mixture", "outer_steps": 0, "expert_labels": True},
+        reads=RealData.GROUP_MOMENTS,
+        summary="Gaussians of groups of patients, labelled by experts",
     ),
     # with a class constraint from later snapshots
     Method(

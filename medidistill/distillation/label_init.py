@@ -7,6 +7,8 @@ images (ours). The labels so hold predictions of one network that was trained on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -49,7 +51,11 @@ def mean_logits(logits: Tensor, labels: Tensor, num_classes: int, ipc: int) -> T
 
 
 def first_images(
-    experts: Experts, config: DistillConfig, real: tuple[Tensor, Tensor] | None, seed: int
+    experts: Experts,
+    config: DistillConfig,
+    real: tuple[Tensor, Tensor] | None,
+    seed: int,
+    patients: Sequence[str] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return the stored images and, where an expert gives them, label logits at step 0.
 
@@ -57,7 +63,7 @@ def first_images(
         experts: give the shapes, and the logits.
         config: ipc, init, label_init.
         real: normalised training images and labels, where the configuration reads them.
-        seed: see `initial_images`.
+        seed, patients: see `initial_images`.
 
     Raises:
         ConfigError: `label_init="expert"` without real images, and as `initial_images`.
@@ -65,14 +71,14 @@ def first_images(
     shape = experts.architecture
     size = (shape.channels, shape.image_size, shape.image_size)
     if config.label_init == "smoothing":
-        return initial_images(config, size, shape.num_classes, real, seed), None
+        return initial_images(config, size, shape.num_classes, real, seed, patients), None
     if real is None:
         raise ConfigError("distill.label_init='expert' needs the real images; use label_init='smoothing'")
     last = experts.epochs
     said = expert_logits(experts, real[0], last)
     if config.init != "real":
         logits = mean_logits(said, real[1], shape.num_classes, config.images_per_class)
-        return initial_images(config, size, shape.num_classes, real, seed), logits
+        return initial_images(config, size, shape.num_classes, real, seed, patients), logits
     right = correctly_classified(said, real[1], shape.num_classes, least=config.images_per_class)
     stored = initial_images(config, size, shape.num_classes, (real[0][right], real[1][right]), seed)
     shown = parameterization(config, shape.image_size).decode(stored)

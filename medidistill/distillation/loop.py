@@ -205,7 +205,7 @@ class _Loop:
         )
         self.class_counts = None if real is None else torch.bincount(real[1].cpu(), minlength=shape.num_classes)
         self.outer_step = OuterStep(self.objective, config, seed, ranks)
-        stored, logits = first_images(experts, config, real, seed)
+        stored, logits = first_images(experts, config, real, seed, problem.patients)
         weights = make_weights(layout, config.importance, experts.moving(layout), seed)
         begin_weights(weights, WeightInputs(experts, network, config, real, continuations, seed, self.device))
         self.state = DistillState(

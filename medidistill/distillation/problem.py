@@ -36,6 +36,7 @@ class DistillProblem:
         training: how to train from the set; its rate is replaced by the learned alpha.
         seed: of the start, the segments, batches and augmentation.
         real: normalised training images (N, C, H, W) and labels (N,), where the settings read real images.
+        patients: N identifiers of the real images' patients, where the settings group them.
         expert_training: how the experts were trained, where the settings train on from their snapshots.
         start: a set to begin with, of as many images of each class, in place of `config.init`; images, and labels
             where they are learned, are taken from it, resampled to the stored side. Its origin is its own: `init` of
@@ -50,6 +51,7 @@ class DistillProblem:
     training: TrainingConfig
     seed: int
     real: tuple[Tensor, Tensor] | None = None
+    patients: Sequence[str] | None = None
     expert_training: ExpertConfig | None = None
     start: DistilledSet | None = None
     weights: Mapping[str, Tensor] | None = None

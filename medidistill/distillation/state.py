@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import DistillConfig
-from medidistill.distillation.class_gaussian import draw_class_gaussians
+from medidistill.distillation.class_gaussian import draw_class_gaussians, draw_group_gaussians
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.parameterization import Parameterization
 from medidistill.errors import ConfigError
@@ -53,22 +53,24 @@ def initial_images(
     num_classes: int,
     real: tuple[Tensor, Tensor] | None,
     seed: int,
+    patients: Sequence[str] | None = None,
 ) -> Tensor:
-    """Return the stored images at step 0: noise, draws of class Gaussians, or real ones averaged to the stored size.
+    """Return the stored images at step 0: noise, draws of Gaussians, or real ones averaged to the stored size.
 
     Args:
         config: ipc, factor and init.
         shape: (C, H, W) of a training image.
         num_classes: K.
-        real: normalised real images and labels; needed for `init="real"` and `init="gaussian"`.
+        real: normalised real images and labels; needed unless `init="noise"`.
         seed: stream (seed, "init").
+        patients: identifiers of the real images' patients; needed for `init="mixture"`.
 
     Returns:
         (K * n, C, H / f, W / f), class by class, n = `config.images_per_class`, f the factor.
 
     Raises:
-        ConfigError: no real images where they are needed, or of another shape; `init="real"` with more images than a
-            class has.
+        ConfigError: no real images or patients where they are needed, or of another shape; `init="real"` with more
+            images than a class has; `init="mixture"` with more patients in a group than a class has.
     """
     generator = stream(seed, "init")
     maps = parameterization(config, shape[-1])
@@ -80,8 +82,15 @@ def initial_images(
     images, labels = real
     if images.shape[1:] != shape:
         raise ConfigError(f"real images are {tuple(images.shape[1:])}, the experts' were {shape}: prepare them alike")
-    if config.init == "gaussian":
-        drawn = draw_class_gaussians(images.cpu(), labels.cpu(), num_classes, count, generator)
+    if config.init in ("gaussian", "mixture"):
+        if config.init == "gaussian":
+            drawn = draw_class_gaussians(images.cpu(), labels.cpu(), num_classes, count, generator)
+        else:
+            if patients is None or len(patients) != len(images):
+                raise ConfigError("distill.init='mixture' needs the patient of each real image: groups are of patients")
+            drawn = draw_group_gaussians(
+                images.cpu(), labels.cpu(), patients, num_classes, count, config.group_patients, generator
+            )
         return drawn if size[1:] == shape[1:] else F.interpolate(drawn, size=size[1:], mode="area")
     chosen = []
     for name in range(num_classes):

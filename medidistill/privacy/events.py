@@ -35,6 +35,7 @@ KINDS: Mapping[str, tuple[bool, str]] = {
     "choose_method": (True, "the method whose set is released was selected by scores on these images"),
     "match_features": (True, "the distilled images were fitted to means of features of these images"),
     "fit_gaussians": (True, "class means and a covariance of these images were taken, to draw images with"),
+    "fit_groups": (True, "means and covariances of groups of alike patients were taken, to draw images with"),
     "choose_training": (True, "the training recipe that ships with the set was selected by scores on these images"),
     "train_rivals": (False, "baseline networks, which are not released, were trained on the images"),
     "score": (False, "reported metrics were computed on these images"),
@@ -49,7 +50,7 @@ MECHANISMS: Mapping[str, tuple[str, ...]] = {
 }
 """Mechanism -> the parameters without which its cost cannot be computed."""
 
-_SOURCES = ("train_experts", "feature_statistics", "real_batches", "match_features", "fit_gaussians")
+_SOURCES = ("train_experts", "feature_statistics", "real_batches", "match_features", "fit_gaussians", "fit_groups")
 ORIGINS = ("patients", "phantom", "public")
 
 

@@ -127,7 +127,7 @@ def evaluate_policy(
             "start",
             start_words(init) is not None,
             f"the images started from {start_words(init) or init}",
-            "noise, or draws of class Gaussians" if "gaussian" in init else "noise",
+            "noise, or draws of Gaussians" if "gaussian" in init or "mixture" in init else "noise",
             "distill again with distill.init=noise; images started from real ones keep showing the patient",
         ),
         _audit_matches_set(audit, name),

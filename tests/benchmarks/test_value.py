@@ -34,6 +34,12 @@ def test_groups_without_new_cells_are_kept_and_others_replaced():
     ]
 
 
+def test_a_group_of_fresh_seeds_stands_beside_the_earlier_one():
+    earlier = [{"side": 32, "ipc": 10, "seeds": [0, 1]}]
+    found = value.kept(earlier, [{"side": 32, "ipc": 10, "seeds": [10, 11]}])
+    assert [group["seeds"] for group in found] == [[0, 1], [10, 11]]
+
+
 @pytest.mark.slow
 def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     phantoms = tmp_path / "phantoms"

@@ -201,10 +201,12 @@ def test_a_policy_that_nothing_could_keep_is_refused() -> None:
         PolicyConfig(max_epsilon_open=9.0)
 
 
-def test_draws_of_class_gaussians_are_no_copies_of_patients_images() -> None:
-    (start,) = [
-        v for v in evaluate_policy(POLICY, None, NONE, name="abc", init="gaussian", budget=None) if v.rule == "start"
-    ]
+@pytest.mark.parametrize(
+    ("init", "words"),
+    [("gaussian", "draws of class Gaussians"), ("mixture", "draws of Gaussians of patient groups")],
+)
+def test_draws_of_gaussians_are_no_copies_of_patients_images(init: str, words: str) -> None:
+    (start,) = [v for v in evaluate_policy(POLICY, None, NONE, name="abc", init=init, budget=None) if v.rule == "start"]
     assert start.passed
-    assert start.figure == "the images started from draws of class Gaussians"
-    assert start.limit == "noise, or draws of class Gaussians"
+    assert start.figure == f"the images started from {words}"
+    assert start.limit == "noise, or draws of Gaussians"

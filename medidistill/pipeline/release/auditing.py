@@ -109,6 +109,7 @@ class Procedure:
                 training=self.training,
                 seed=seed,
                 real=(images, labels) if config.requires_real else None,
+                patients=patients,
                 expert_training=experts,
                 start=start,
             ),

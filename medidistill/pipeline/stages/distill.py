@@ -178,6 +178,7 @@ def _distilled(
                 training=training_of(run.config, method),
                 seed=seed,
                 real=real,
+                patients=train.patient_ids,
                 expert_training=pool,
                 recipe={"method": method, "data": data.digest, "image_size": train.images.shape[-1] // coarse},
                 start=start,
@@ -219,6 +220,8 @@ def _use_of(config: DistillConfig) -> str:
         return "start_from_real"
     if config.init == "gaussian" and not config.outer_steps:
         return "fit_gaussians"
+    if config.init == "mixture":
+        return "fit_groups"
     if config.objective == "snapshots":
         return "match_features"
     if config.optimizes_on_real:
