@@ -23,6 +23,7 @@ COLOURS = {
     "kmeans": "#E69F00",
     "packed": "#CC79A7",
     "gaussian": "#009E73",
+    "mixture": "#8C564B",
     "snapshots": "#56B4E9",
     "kernel_warm": "#0072B2",
     "mtt": "#F0E442",

@@ -55,7 +55,7 @@ def table(result: Mapping[str, Any]) -> str:
                 f"{row['share_of_full']:.0%} | {'' if gap is None else _span(gap, '+')} |"
             )
     counted = ", ".join(
-        f"{len(group['seeds'])} at {group['side']} x {group['side']} and {group['ipc']} a class"
+        f"{len(group['seeds'])} at {group['side']} x {group['side']} and {group['ipc']} a class ({_seeds(group)})"
         for group in result["groups"]
     )
     note = f"Seeds: {counted}, each with experts of its own; {result['hardware']['cpu']}."
@@ -75,19 +75,26 @@ def short_table(result: Mapping[str, Any]) -> str:
     """
     side = shown_side(result)
     groups = [group for group in result["groups"] if group["side"] == side]
-    lines = [
-        "| trained on | " + " | ".join(f"bytes of {group['ipc']} a class" for group in groups) + " |",
-        "|---" * (1 + len(groups)) + "|",
+    ipcs = [group["ipc"] for group in groups]
+    titles = [
+        f"bytes of {group['ipc']} a class" + (f", {_seeds(group)}" if ipcs.count(group["ipc"]) > 1 else "")
+        for group in groups
     ]
+    lines = ["| trained on | " + " | ".join(titles) + " |", "|---" * (1 + len(groups)) + "|"]
     for arm, words in WORDS.items():
         spans = [
             next((_span(row["balanced_accuracy"]) for row in group["rows"] if row["arm"] == arm), "")
             for group in groups
         ]
         if any(spans):
-            cells = [spans[-1], *[""] * (len(groups) - 1)] if arm == FULL else spans
-            lines.append(f"| {words} | " + " | ".join(cells) + " |")
+            lines.append(f"| {words} | " + " | ".join(spans) + " |")
     return "\n".join(lines)
+
+
+def _seeds(group: Mapping[str, Any]) -> str:
+    """Return the seeds of a group, which stand in a row."""
+    first, last = min(group["seeds"]), max(group["seeds"])
+    return f"seeds {first} to {last}" if last > first else f"seed {first}"
 
 
 def bits_table(result: Mapping[str, Any]) -> str:

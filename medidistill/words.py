@@ -12,6 +12,7 @@ __all__ = [
     "criteria_note",
     "images_per_class",
     "method_words",
+    "origin_words",
     "row_words",
     "start_words",
 ]
@@ -95,6 +96,19 @@ def start_words(init: str) -> str | None:
     """
     starts = init.split(", ")
     return " and ".join(_STARTS[one] for one in starts) if set(starts) <= set(_STARTS) else None
+
+
+def origin_words(init: str, steps: int | None) -> str | None:
+    """Return how distilled images were made, None where they may have begun as real ones.
+
+    Args:
+        init: as `start_words`.
+        steps: outer steps behind the images; 0: they are as they began. None: not stated.
+    """
+    start = start_words(init)
+    if start is None:
+        return None
+    return f"optimised from {start}" if steps != 0 else f"{start}, not optimised"
 
 
 def criteria_note(architecture: str, confidence: float) -> str:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medidistill.words import arm_words, criteria_note, images_per_class, row_words, start_words
+from medidistill.words import arm_words, criteria_note, images_per_class, origin_words, row_words, start_words
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,20 @@ def test_arm_is_named_in_words(arm: str, images_per_class: int, words: str) -> N
 )
 def test_a_start_that_may_show_patients_has_no_words(init: str, words: str | None) -> None:
     assert start_words(init) == words
+
+
+@pytest.mark.parametrize(
+    ("init", "steps", "words"),
+    [
+        ("noise", 20, "optimised from noise"),
+        ("noise", None, "optimised from noise"),
+        ("mixture", 0, "draws of Gaussians of patient groups, not optimised"),
+        ("mixture", 5, "optimised from draws of Gaussians of patient groups"),
+        ("real", 0, None),
+    ],
+)
+def test_images_without_a_step_are_not_called_optimised(init: str, steps: int | None, words: str | None) -> None:
+    assert origin_words(init, steps) == words
 
 
 def test_row_of_a_comparison_is_named_by_its_own_number() -> None:

@@ -85,10 +85,15 @@ def _what(recipe: ReadOnlyJsonObject) -> str:
     method = _TITLES.get(recipe["method"], recipe["method"])
     storage = recipe.get("storage", {"packed": False})
     packed = f"Stored in {storage['bytes']} bytes, from which all images are decoded. " if storage["packed"] else ""
+    made = (
+        f"they are {method}"
+        if recipe["distillation"].get("outer_step") == 0
+        else f"they were optimised, starting from {start}, by {method},\n"
+        "so that a network trained on them moves as one trained on the real images does"
+    )
     return (
         f"{recipe['images']} synthetic chest X-rays ({shape}) in {len(recipe['classes'])} classes: "
-        f"{', '.join(recipe['classes'])}.\nThey were not acquired from a patient: they were optimised, starting from "
-        f"{start}, by {method},\nso that a network trained on them moves as one trained on the real images does. "
+        f"{', '.join(recipe['classes'])}.\nThey were not acquired from a patient: {made}. "
         f"{packed}Labels: {recipe['labels']}. Learned rate alpha: {recipe['alpha']:.4g}.\n"
     )
 

@@ -31,7 +31,7 @@ from pydicom.valuerep import DSfloat
 from medidistill.distilled_set import DistilledSet
 from medidistill.export.copies import display_pixels, file_stem
 from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe, checked by its schema
-from medidistill.words import start_words
+from medidistill.words import origin_words
 
 __all__ = ["dicom_files"]
 
@@ -84,7 +84,7 @@ def dicom_files(distilled: DistilledSet, recipe: ReadOnlyJsonObject) -> Iterator
                     codes.DCM.SynthesizingEquipment,
                     manufacturer_model_name="medidistill",
                     software_versions=software,
-                    contribution_description="Dataset distillation: optimised images",
+                    contribution_description="Dataset distillation: synthetic images",
                 )
             ],
         )
@@ -118,8 +118,8 @@ def _decimal(value: float) -> float:
 def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, created: str) -> None:
     """Say in the header what the image is, and take out the clock of this machine."""
     day = created.replace("-", "")
-    start = start_words(distilled.recipe["init"])
-    real = start is None
+    made = origin_words(distilled.recipe["init"], distilled.recipe.get("outer_step"))
+    real = made is None
     image.SyntheticData = "YES"
     image.ConversionType = "SYN"
     if distilled.images.shape[1] == 1:
@@ -130,11 +130,11 @@ def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, c
     # an image that began as a patient's X-ray may still show it
     image.PatientIdentityRemoved = "NO" if real else "YES"
     if not real:
-        image.DeidentificationMethod = f"Synthetic image, optimised from {start}"
-    start = start or "copies of real X-rays; may still show them"
+        image.DeidentificationMethod = f"Synthetic image, {made}"
+    made = made or "optimised from copies of real X-rays; may still show them"
     image.DerivationDescription = _text(
-        "Synthetic image, not acquired from a patient. Optimised by dataset distillation "
-        f"({distilled.recipe['method']}) from {start}. Research use, not for diagnosis.",
+        f"Synthetic image, not acquired from a patient. Dataset distillation ({distilled.recipe['method']}): {made}. "
+        "Research use, not for diagnosis.",
         1024,
     )
     image.ImageComments = _text(f"Synthetic; made to teach a network the class {class_name}. Not for diagnosis.", 1024)

@@ -46,7 +46,7 @@ _UNTESTED = (
 def _blocks(document: AuditDocument) -> list[Block]:
     profile, members, others = document.profile, document.members, document.others
     start = (
-        f"The images were optimised from {start_words(document.init)}."
+        f"The images started from {start_words(document.init)}."
         if start_words(document.init) is not None
         else f"**The images started from {document.init}: they may show the patients they began as.**"
     )

@@ -141,9 +141,10 @@ def _distillation_blocks(data: ReportData) -> list[Picture]:
         pictures.append(distilled_images(data.distilled))
         if data.evolution:
             pictures.append(evolution(data.evolution, data.distilled))
-    if data.histories:
-        pictures.append(curves(data.histories))
-        pictures += [importance(history, name) for name, history in data.histories.items()]
+    stepped = {name: history for name, history in data.histories.items() if history}  # draws take no step
+    if stepped:
+        pictures.append(curves(stepped))
+        pictures += [importance(history, name) for name, history in stepped.items()]
     return [picture for picture in pictures if picture is not None]
 
 

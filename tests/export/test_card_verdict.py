@@ -47,6 +47,16 @@ def test_a_bundle_of_an_earlier_version_has_no_verdict_and_is_whole(tmp_path: Pa
     assert "No verdict: this set was not compared" in card_text(recipe, "x.npz")
 
 
+@pytest.mark.parametrize(("steps", "says"), [(0, False), (40, True)])
+def test_the_card_of_a_drawn_set_does_not_say_that_it_was_optimised(tmp_path: Path, steps: int, says: bool) -> None:
+    recipe = json.loads((write(tmp_path / "bundle") / "recipe.json").read_text())
+    recipe["distillation"]["outer_step"] = steps
+    recipe |= {"init": "mixture", "method": "mixture"}
+    card = card_text(recipe, "x.npz")
+    assert ("they were optimised, starting from draws of Gaussians of patient groups" in card) == says
+    assert ("they are draws of a Gaussian for each group of alike patients, labelled by the experts." in card) != says
+
+
 @pytest.mark.parametrize(
     "changes", [{"colour": "blue"}, {"sentence": ""}, {"criteria": [{}]}, {"missing": "much"}, {"test_patients": -1}]
 )

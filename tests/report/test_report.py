@@ -292,6 +292,13 @@ def test_curves_leave_out_what_was_not_scored():
     assert "validation" in curves(histories()).alt
 
 
+def test_a_set_that_was_drawn_has_no_curves_beside_those_that_took_steps():
+    drawn = _Page(render(report_data(histories={"mixture": []})))
+    assert "How the distillation went" not in drawn.text
+    both = _Page(render(report_data(histories={**histories(), "mixture": []})))
+    assert "How the distillation went" in both.text
+
+
 def test_arms_never_share_a_look():
     known = [*ARMS, "pp", "pad", "herding"]
     looks = [style_of(arm, known) for arm in known]
