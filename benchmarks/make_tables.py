@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import (
     large_collection,
     matching_limits_page,
+    patient_groups,
     privacy_table,
     private_run,
     quick_audit,
@@ -186,6 +187,7 @@ def main() -> None:
     worth, text = read_json(value_tables.RESULT), VALUE.read_text(encoding="utf-8")
     new = fill(old, "value-short", value_tables.short_table(worth))
     tables = fill(fill(text, "value", value_tables.table(worth)), "value-bits", value_tables.bits_table(worth))
+    tables = fill(tables, "patient-groups", patient_groups.table(read_json(patient_groups.RESULT)))
     filled_speed = fill(fill(speed, "meta-gradient", meta_gradient), "whole-run", whole_run.table(timed))
     large = large_collection.table(read_json(large_collection.RESULT))
     filled_speed = fill(filled_speed, "large-collection", large)

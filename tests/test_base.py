@@ -265,7 +265,7 @@ def test_a_setting_that_was_added_later_changes_no_digest_until_it_is_used() -> 
     on_features = {"feature_weights", "feature_shuffle", "feature_lr", "feature_floor"}
     assert (
         set(as_dict(DistillConfig())) - set(kept)
-        == {"target", "continuations", "line_epochs", "group_patients"} | on_features
+        == {"target", "continuations", "line_epochs", "group_patients", "snapshot_weight"} | on_features
     )
     on_parameters = {"drop_share", "variance_floor", "hypergradient_every"}
     assert set(as_dict(ImportanceConfig())) - set(kept["importance"]) == on_parameters

@@ -142,6 +142,12 @@ class DistillConfig(Validated):
         Range(0.0, 1e3),
         Help("snapshots: weight of the distance of the features' standard deviations within a class"),
     ] = 0.0
+    snapshot_weight: Annotated[
+        float,
+        Range(0.0, 1e3),
+        Help("trajectory: weight of the loss of snapshots, lowered beside it; 0: trajectories alone"),
+        ADDED_LATER,
+    ] = 0.0
     feature_weights: Annotated[
         Literal["off", "inverse_variance", "fisher_ratio", "ascend", "descend"],
         Help(
@@ -257,6 +263,11 @@ class DistillConfig(Validated):
                 f"DistillConfig.expert_labels=True with objective={self.objective!r}: must be snapshots, kernel, "
                 "gradient or distribution; a student's steps are matched with the labels that it was trained on"
             )
+        if self.snapshot_weight and self.objective != "trajectory":
+            raise ConfigError(
+                f"DistillConfig.snapshot_weight={self.snapshot_weight:g} with objective={self.objective!r}: must be 0, "
+                "or the objective trajectory"
+            )
         if self.decoder == "spectral" and self.bits == 32:
             raise ConfigError(
                 "DistillConfig.bits=32 with decoder='spectral': must be 8, 4 or 2; amplitudes are always rounded"
@@ -326,7 +337,7 @@ class DistillConfig(Validated):
     @property
     def optimizes_on_real(self) -> bool:
         """Whether images, labels or W are fitted to real training images."""
-        fitted = self.importance.descends_real_loss or self.label_init == "expert"
+        fitted = self.importance.descends_real_loss or self.label_init == "expert" or self.snapshot_weight > 0
         return self.objective not in ("trajectory", "statistics") or fitted
 
     @property

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from medidistill.config import DistillConfig
+from medidistill.distillation.combined import CombinedMatching
 from medidistill.distillation.continuations import Continuations
 from medidistill.distillation.distribution_matching import DistributionMatching
 from medidistill.distillation.feature_weights import WeightedSnapshotMatching
@@ -97,7 +98,9 @@ def _trajectory(given: ObjectiveInputs) -> Objective:
     if given.config.importance.descends_real_loss:
         classes = given.experts.architecture.num_classes
         held_out = half_of_each_class(*given.images, classes, given.seed, given.device)
-    return TrajectoryMatching(given.experts, targets, given.config, given.step, given.device, held_out)
+    matching = TrajectoryMatching(given.experts, targets, given.config, given.step, given.device, held_out)
+    beta = given.config.snapshot_weight
+    return CombinedMatching(matching, _snapshots(given), beta) if beta else matching
 
 
 def _student_loss(given: ObjectiveInputs) -> Objective:

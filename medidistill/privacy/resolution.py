@@ -54,7 +54,7 @@ class AuditCounts:
         other_images: real images of other patients (validation and test split).
         other_patients: their patients.
         canaries: planted over all shadow runs; a fair coin includes about half of them.
-        init: what the images start from; only `noise` passes the gate.
+        init: what the images start from; noise and draws of Gaussians pass the gate.
         phantom: whether every input image is marked as synthetic.
         patients_unknown: why patients are not identified (`PatientUnits.unresolved`); empty where they are.
         guaranteed: whether a differential-privacy guarantee is to be printed; the one-run bound is then not a rule.

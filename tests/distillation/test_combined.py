@@ -1,0 +1,89 @@
+"""Trajectories and features matched in one step: the sum of both, with the segments of plain trajectory matching."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from medidistill.config import DistillConfig, ImportanceConfig, TrainingConfig
+from medidistill.distillation import DistillProblem, Experts, distill
+from medidistill.distillation.objective import Sample
+from medidistill.distillation.objectives import ObjectiveInputs, make_objective
+from medidistill.distillation.unroll import InnerStep
+from medidistill.distilled_set import Normalisation
+from medidistill.errors import ConfigError
+from medidistill.networks import ParameterLayout
+from medidistill.pipeline.stages.distill import _use_of
+from medidistill.seeding import stream
+
+from .feature_example import CPU, IMAGES, LABELS, MILD, make_experts, make_state
+
+PLAIN = DistillConfig(
+    ipc=2,
+    outer_steps=3,
+    inner_steps=2,
+    expert_epochs=1,
+    max_start=2,
+    augment=MILD,
+    importance=ImportanceConfig(enabled=False),
+    compile="off",
+    validate_every=0,
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return make_experts(tmp_path_factory.mktemp("experts"))
+
+
+def sample(files: list[Path], config: DistillConfig, generator: torch.Generator) -> Sample:
+    experts = Experts(files)
+    network = experts.architecture.make_network(stream(0, "layout"))
+    layout, step = ParameterLayout.of(network), InnerStep(network)
+    given = ObjectiveInputs(experts, config, step, layout, 0, CPU, False, (IMAGES, LABELS))
+    return make_objective(given)(make_state(experts, config), generator)
+
+
+def test_loss_and_gradient_are_those_of_both_and_the_rest_is_the_trajectory_s(files: list[Path]) -> None:
+    both = sample(files, dataclasses.replace(PLAIN, snapshot_weight=0.5), stream(0, "step"))
+    generator = stream(0, "step")
+    segment = sample(files, PLAIN, generator)
+    beside = sample(files, dataclasses.replace(PLAIN, objective="snapshots"), generator)
+    assert both.loss == pytest.approx(segment.loss + 0.5 * beside.loss)
+    torch.testing.assert_close(both.images, segment.images + 0.5 * beside.images)
+    assert torch.equal(both.alpha, segment.alpha)
+    assert both.parts is not None
+    assert segment.parts is not None
+    assert torch.equal(both.parts, segment.parts)
+
+
+def test_a_set_is_made_with_it_and_differs_from_the_one_without(files: list[Path]) -> None:
+    problem = DistillProblem(
+        files,
+        class_names=("a", "b"),
+        normalisation=Normalisation(),
+        training=TrainingConfig(),
+        seed=3,
+        real=(IMAGES, LABELS),
+    )
+    with_features = distill(problem, dataclasses.replace(PLAIN, snapshot_weight=1.0)).distilled
+    without = distill(problem, PLAIN).distilled
+    assert with_features.recipe["method"] == without.recipe["method"] == "mtt"
+    assert not torch.equal(with_features.images, without.images)
+
+
+def test_features_are_read_of_real_images_and_the_data_access_log_says_so() -> None:
+    config = dataclasses.replace(PLAIN, snapshot_weight=1.0)
+    assert config.requires_real
+    assert not PLAIN.requires_real
+    assert _use_of(config) == "match_features"
+    hypergradient = ImportanceConfig(kind="hypergradient")
+    assert _use_of(dataclasses.replace(config, importance=hypergradient)) == "real_batches"
+
+
+def test_other_objectives_refuse_it() -> None:
+    with pytest.raises(ConfigError, match=r"snapshot_weight=0\.5 with objective='kernel': must be 0"):
+        DistillConfig(objective="kernel", snapshot_weight=0.5)
