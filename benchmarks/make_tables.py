@@ -19,6 +19,7 @@ from benchmarks import (
     privacy_table,
     private_run,
     quick_audit,
+    shared_model,
     value_tables,
     weight_agreement,
     weight_architectures,
@@ -187,6 +188,7 @@ def main() -> None:
     worth, text = read_json(value_tables.RESULT), VALUE.read_text(encoding="utf-8")
     new = fill(old, "value-short", value_tables.short_table(worth))
     tables = fill(fill(text, "value", value_tables.table(worth)), "value-bits", value_tables.bits_table(worth))
+    tables = fill(tables, "shared-model", shared_model.table(read_json(shared_model.RESULT)))
     tables = fill(tables, "patient-groups", patient_groups.table(read_json(patient_groups.RESULT)))
     filled_speed = fill(fill(speed, "meta-gradient", meta_gradient), "whole-run", whole_run.table(timed))
     large = large_collection.table(read_json(large_collection.RESULT))

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,7 +180,9 @@ def main() -> None:
         RESULT,
         {
             "rows": rows,
-            "command": shlex.join(["python", "-m", "benchmarks.patient_groups", *map(str, sys.argv[1:])]),
+            "command": shlex.join(
+                ["python", "-m", "benchmarks.patient_groups", *(f"WORK/{folder.name}" for folder in options.runs)]
+            ),
             "hardware": hardware(),
             "versions": versions(),
         },
