@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from medidistill.config import DistillConfig
-from medidistill.distillation.class_gaussian import draw_class_gaussians, draw_group_gaussians
+from medidistill.distillation.class_gaussian import draw_class_gaussians
+from medidistill.distillation.group_gaussians import draw_group_gaussians
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.parameterization import Parameterization
 from medidistill.errors import ConfigError

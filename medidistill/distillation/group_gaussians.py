@@ -1,0 +1,114 @@
+"""Draws of a Gaussian for each group of alike patients: nearer to the patients than one Gaussian a class.
+
+The patients of a class are divided into groups of k to 2k - 1, and an image of a group, with n_p images of each of its
+P patients, is drawn as
+
+    x = m + sum_i sqrt(a_i) z_i (x_i - m),     a_i = 1 / (P n_p(i)),     m = sum_i a_i x_i,     z_i ~ N(0, 1),
+
+the Gaussian of the group's mean and covariance, each patient counting alike, in all frequencies. Groups come from
+halving at the median along the axis of largest variance (a k-d tree on principal axes) of the patients' mean
+low-frequency amplitudes. Publishing groups of at least k records by their moments is microaggregation (Domingo-Ferrer
+and Mateo-Sanz 2002, IEEE TKDE 14, 189). It guarantees no privacy: whoever holds all but one patient of a group can work
+out the last one, and every draw is a mixture of its group's images. docs/value.md has what it is worth, and what
+attacks find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medidistill.distillation.class_gaussian import low_frequencies
+from medidistill.errors import ConfigError
+from medidistill.packed_images import dct_matrix
+
+__all__ = ["alike_groups", "draw_group_gaussians"]
+
+
+def alike_groups(points: Tensor, patients: Sequence[str], least: int) -> list[Tensor]:
+    """Return the images of each group, int64 indices: all of a patient in one, `least` to 2 * `least` - 1 patients.
+
+    Args:
+        points: (N, F), alike where images are.
+        patients: N identifiers, of at least `least` patients.
+        least: k.
+    """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(patients))}
+    number_of = torch.tensor([numbers[name] for name in patients])
+    counts = torch.bincount(number_of).unsqueeze(1)
+    means = torch.zeros(len(numbers), points.shape[1]).index_add_(0, number_of, points) / counts
+    done: list[Tensor] = []
+    open_groups = [torch.arange(len(numbers))]
+    while open_groups:
+        group = open_groups.pop()
+        if len(group) < 2 * least:
+            done.append(torch.isin(number_of, group).nonzero().flatten())
+            continue
+        centred = means[group] - means[group].mean(0)
+        axis = torch.linalg.svd(centred, full_matrices=False)[2][0]
+        order = group[(centred @ axis).argsort(stable=True)]
+        open_groups += [order[: len(order) // 2], order[len(order) // 2 :]]
+    return done
+
+
+def draw_group_gaussians(
+    images: Tensor,
+    labels: Tensor,
+    patients: Sequence[str],
+    num_classes: int,
+    count: int,
+    least: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return `count` draws of each class, (K * count, C, H, W) float32, class by class, in random order within it.
+
+    Each group has draws in proportion to its patients, rounded up or down by one start drawn for the class.
+
+    Args:
+        images: (N, C, H, W) square real images, normalised.
+        labels: (N,) int64.
+        patients: N identifiers.
+        num_classes: K.
+        count: draws of each class.
+        least: k, patients of a group, >= 2.
+        generator: on the CPU, as the images.
+
+    Raises:
+        ConfigError: a class has fewer than `least` patients.
+    """
+    side, channels = images.shape[-1], images.shape[1]
+    matrix, low = dct_matrix(side).float(), low_frequencies(side, channels)
+    drawn = []
+    for name in range(num_classes):
+        members = (labels == name).nonzero().flatten()
+        names = [patients[number] for number in members.tolist()]
+        if len(set(names)) < least:
+            raise ConfigError(
+                f"distill.group_patients={least}: class {name} has {len(set(names))} patients, and a group needs "
+                f"{least}; lower distill.group_patients, or use distill.init=gaussian"
+            )
+        points = (matrix @ images[members].float() @ matrix.T).flatten(1)[:, low]
+        groups = alike_groups(points, names, least)
+        sizes = torch.tensor([float(len({names[number] for number in group.tolist()})) for group in groups])
+        places = (torch.arange(count) + torch.rand(1, generator=generator)) / count * sizes.sum()
+        chosen = torch.searchsorted(sizes.cumsum(0), places).clamp_max(len(groups) - 1)
+        of_class = torch.empty(count, images[0].numel())
+        for number, group in enumerate(groups):
+            wanted = (chosen == number).nonzero().flatten()
+            weight = _patients_alike([names[place] for place in group.tolist()])
+            inside = images[members[group]].float().flatten(1)
+            mean = weight @ inside
+            white = torch.randn(len(wanted), len(group), generator=generator)
+            of_class[wanted] = mean + (white * weight.sqrt()) @ (inside - mean)
+        drawn.append(of_class[torch.randperm(count, generator=generator)])
+    return torch.cat(drawn).view(-1, *images.shape[1:])
+
+
+def _patients_alike(patients: Sequence[str]) -> Tensor:
+    """Return weights of images, (N,), whose sum is 1 and the same for each patient."""
+    counts: dict[str, int] = {}
+    for name in patients:
+        counts[name] = counts.get(name, 0) + 1
+    return torch.tensor([1 / (len(counts) * counts[name]) for name in patients])
