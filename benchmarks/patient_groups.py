@@ -82,7 +82,8 @@ def membership(shown: Tensor, data: PreparedData) -> dict[str, float]:
         return (matrix @ images @ matrix.T).flatten(1)
 
     train, kept = amplitudes(data.normalised(data.train.images)), amplitudes(shown)
-    stored = kept.std(0) > 0  # the others are 0 in every image of the set
+    spread = kept.std(0)
+    stored = spread > 1e-4 * spread.max()  # the others are 0 in every image of the set, up to rounding errors
     scale = train[:, stored].std(0).clamp_min(1e-6)
     kept = kept[:, stored] / scale
     classes = data.train.num_classes

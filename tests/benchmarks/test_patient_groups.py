@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from benchmarks import patient_groups
 from medidistill.config import RunConfig, with_settings
 from medidistill.distilled_set import LabelledImages, Normalisation
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.seeding import stream
+from medidistill.spectral_images import rounded_spectrum
 
 SIDE = 16
 
 
 def split(name: str, count: int) -> LabelledImages:
-    images = torch.rand(count, 1, SIDE, SIDE, generator=stream(0, name))
+    """Return smooth images with grain, more of it in some than in others."""
+    smooth = F.avg_pool2d(torch.randn(count, 1, SIDE, SIDE, generator=stream(0, name)), 7, 1, 3)
+    grain = torch.randn(count, 1, SIDE, SIDE, generator=stream(0, name, "grain"))
+    images = smooth + 0.4 * torch.rand(count, 1, 1, 1, generator=stream(0, name, "amount")) * grain
     return LabelledImages(
         images, torch.arange(count) % 2, ("a", "b"), tuple(f"PHANTOM^{name}{n}" for n in range(count))
     )
@@ -45,6 +50,12 @@ def test_patients_whose_images_are_in_the_set_are_found_and_others_are_not(data:
     assert found == {"auc": 1.0, "tpr_at_1_percent": 1.0}
     strangers = torch.randn(copies.shape, generator=stream(0, "strangers"))
     assert 0.3 < patient_groups.membership(strangers, data)["auc"] < 0.7
+
+
+def test_copies_are_found_although_they_are_stored_in_few_frequencies(data: PreparedData) -> None:
+    images, labels = data.training_tensors()
+    copies = torch.cat([images[labels == name] for name in range(2)])
+    assert patient_groups.membership(rounded_spectrum(copies, SIDE // 4, 4), data)["auc"] > 0.95
 
 
 def test_the_table_has_a_row_for_each_way_and_the_largest_p() -> None:
