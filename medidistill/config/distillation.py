@@ -59,7 +59,7 @@ class DistillConfig(Validated):
     ] = "noise"
     group_patients: Annotated[
         int, Range(2, 1_000_000), Help("init mixture: patients of a group, at least"), ADDED_LATER
-    ] = 16
+    ] = 32
     start_from: Annotated[
         str,
         Help(
