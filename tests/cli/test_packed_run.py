@@ -99,3 +99,18 @@ def test_a_stop_in_either_part_resumes_to_the_same_set(packed, tiny, tmp_path, s
     run(config, None, out, progress=False, resume=True, until="distill/snapshots")
     made = RunFolder(out).distill("snapshots") / "distilled.safetensors"
     assert made.read_bytes() == (packed / "distill" / "snapshots" / "distilled.safetensors").read_bytes()
+
+
+def test_a_set_of_draws_comes_with_card_report_and_its_use_of_patients(tiny, tmp_path):
+    drawn = CONFIG.replace("coarse: 2, ", "").replace(
+        "[packed, snapshots, kernel_warm, iadd_warm]", "[random, mixture]"
+    )
+    (tmp_path / "drawn.yaml").write_text(f"{drawn}methods: {{mixture: {{group_patients: 2, decoder: spectral}}}}\n")
+    out = tmp_path / "out"
+    arguments = ["--config", str(tmp_path / "drawn.yaml"), "--input", str(tiny.phantoms), "--output", str(out)]
+    assert main(["run", *arguments, "--quiet"]) == 0
+    card = (out / "bundle" / "README.md").read_text()
+    assert "they are draws of a Gaussian for each group of alike patients" in card
+    assert "optimised" not in card.split("## ")[0]
+    assert "How the distillation went" not in (out / "report.html").read_text()
+    assert "fit_groups" in {event["kind"] for event in _json(out / "provenance.json")["events"]}
