@@ -29,7 +29,7 @@ COLOURS = {
     "mtt": "#F0E442",
     "iadd": "#D55E00",
 }
-_SIZE, _DPI = (9.0, 3.6), 110
+_SIZE, _DPI = (9.0, 4.6), 110
 
 
 def picture(result: Mapping[str, Any], side: int) -> Figure:
@@ -55,7 +55,7 @@ def picture(result: Mapping[str, Any], side: int) -> Figure:
         axis.xaxis.set_minor_formatter(NullFormatter())  # they overlap where the axis spans little
         axis.set_xlabel(quantity.replace("_", " "))
     figure.axes[0].set_ylabel("balanced accuracy, test")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
