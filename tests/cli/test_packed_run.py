@@ -101,6 +101,7 @@ def test_a_stop_in_either_part_resumes_to_the_same_set(packed, tiny, tmp_path, s
     assert made.read_bytes() == (packed / "distill" / "snapshots" / "distilled.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_set_of_draws_comes_with_card_report_and_its_use_of_patients(tiny, tmp_path):
     drawn = CONFIG.replace("coarse: 2, ", "").replace(
         "[packed, snapshots, kernel_warm, iadd_warm]", "[random, mixture]"
