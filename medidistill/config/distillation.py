@@ -263,11 +263,6 @@ class DistillConfig(Validated):
                 f"DistillConfig.expert_labels=True with objective={self.objective!r}: must be snapshots, kernel, "
                 "gradient or distribution; a student's steps are matched with the labels that it was trained on"
             )
-        if self.snapshot_weight and self.objective != "trajectory":
-            raise ConfigError(
-                f"DistillConfig.snapshot_weight={self.snapshot_weight:g} with objective={self.objective!r}: must be 0, "
-                "or the objective trajectory"
-            )
         if self.decoder == "spectral" and self.bits == 32:
             raise ConfigError(
                 "DistillConfig.bits=32 with decoder='spectral': must be 8, 4 or 2; amplitudes are always rounded"
@@ -337,7 +332,8 @@ class DistillConfig(Validated):
     @property
     def optimizes_on_real(self) -> bool:
         """Whether images, labels or W are fitted to real training images."""
-        fitted = self.importance.descends_real_loss or self.label_init == "expert" or self.snapshot_weight > 0
+        beside = self.objective == "trajectory" and self.snapshot_weight > 0
+        fitted = self.importance.descends_real_loss or self.label_init == "expert" or beside
         return self.objective not in ("trajectory", "statistics") or fitted
 
     @property

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from medidistill.config import DistillConfig, ImportanceConfig, TrainingConfig
+from medidistill.config import DistillConfig, ImportanceConfig, RunConfig, TrainingConfig
 from medidistill.distillation import DistillProblem, Experts, distill
 from medidistill.distillation.objective import Sample
 from medidistill.distillation.objectives import ObjectiveInputs, make_objective
 from medidistill.distillation.unroll import InnerStep
 from medidistill.distilled_set import Normalisation
-from medidistill.errors import ConfigError
 from medidistill.networks import ParameterLayout
 from medidistill.pipeline.stages.distill import _use_of
 from medidistill.seeding import stream
@@ -84,6 +83,8 @@ def test_features_are_read_of_real_images_and_the_data_access_log_says_so() -> N
     assert _use_of(dataclasses.replace(config, importance=hypergradient)) == "real_batches"
 
 
-def test_other_objectives_refuse_it() -> None:
-    with pytest.raises(ConfigError, match=r"snapshot_weight=0\.5 with objective='kernel': must be 0"):
-        DistillConfig(objective="kernel", snapshot_weight=0.5)
+def test_methods_of_other_objectives_take_no_notice_of_it() -> None:
+    run = RunConfig(distill=dataclasses.replace(PLAIN, snapshot_weight=0.5))
+    assert run.distill_by("mtt").requires_real
+    assert not run.distill_by("dp_stats").requires_real
+    assert run.distill_by("kernel").objective == "kernel"
