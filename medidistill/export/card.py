@@ -14,7 +14,7 @@ from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.serialise import from_json
 from medidistill.results.verdict import Verdict
 from medidistill.textio import interval_text, markdown_table
-from medidistill.words import row_words, start_words
+from medidistill.words import row_words, start_words, steps_behind
 
 __all__ = ["card_text"]
 
@@ -87,7 +87,7 @@ def _what(recipe: ReadOnlyJsonObject) -> str:
     packed = f"Stored in {storage['bytes']} bytes, from which all images are decoded. " if storage["packed"] else ""
     made = (
         f"they are {method}"
-        if recipe["distillation"].get("outer_step") == 0
+        if steps_behind(recipe["distillation"]) == 0
         else f"they were optimised, starting from {start}, by {method},\n"
         "so that a network trained on them moves as one trained on the real images does"
     )

@@ -31,7 +31,7 @@ from pydicom.valuerep import DSfloat
 from medidistill.distilled_set import DistilledSet
 from medidistill.export.copies import display_pixels, file_stem
 from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe, checked by its schema
-from medidistill.words import origin_words
+from medidistill.words import origin_words, steps_behind
 
 __all__ = ["dicom_files"]
 
@@ -118,7 +118,7 @@ def _decimal(value: float) -> float:
 def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, created: str) -> None:
     """Say in the header what the image is, and take out the clock of this machine."""
     day = created.replace("-", "")
-    made = origin_words(distilled.recipe["init"], distilled.recipe.get("outer_step"))
+    made = origin_words(distilled.recipe["init"], steps_behind(distilled.recipe))
     real = made is None
     image.SyntheticData = "YES"
     image.ConversionType = "SYN"
