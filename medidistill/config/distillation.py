@@ -331,10 +331,14 @@ class DistillConfig(Validated):
 
     @property
     def optimizes_on_real(self) -> bool:
-        """Whether images, labels or W are fitted to real training images."""
-        beside = self.objective == "trajectory" and self.snapshot_weight > 0
-        fitted = self.importance.descends_real_loss or self.label_init == "expert" or beside
+        """Whether images, labels or W are fitted to real training images; not where features are matched beside."""
+        fitted = self.importance.descends_real_loss or self.label_init == "expert"
         return self.objective not in ("trajectory", "statistics") or fitted
+
+    @property
+    def matches_features_too(self) -> bool:
+        """Whether features of real training images are matched beside trajectories."""
+        return self.objective == "trajectory" and self.snapshot_weight > 0
 
     @property
     def continues_experts(self) -> bool:
@@ -345,5 +349,5 @@ class DistillConfig(Validated):
     @property
     def requires_real(self) -> bool:
         """Whether the distillation reads real training images other than through experts or noised statistics."""
-        uses = (self.init != "noise", self.optimizes_on_real, self.importance.requires_real, self.continues_experts)
-        return any(uses)
+        by_objective = self.optimizes_on_real or self.matches_features_too
+        return self.init != "noise" or by_objective or self.importance.requires_real or self.continues_experts

@@ -69,6 +69,7 @@ _NO_AUGMENTATION = {
 _GROWTH: JsonObject = {"start_growth": 0.5, "label_init": "expert", "soft_labels": True}
 _AVERAGE = {"ema": 0.9995}
 _KERNEL = {**_NO_W, "objective": "kernel", "lr_schedule": "cosine", "soft_labels": True}
+_DRAWN = {**_NO_W, "objective": "snapshots", "outer_steps": 0, "expert_labels": True}
 _PRUNE = {"enabled": True, "kind": "prune"}
 
 _MTT_PAPER, _IADD_PAPER, _BPTT_PAPER, _PP_PAPER = (
@@ -114,14 +115,14 @@ _ALL = (
     Method(
         "gaussian",
         "draws of a Gaussian for each class, labelled by the experts",
-        {**_NO_W, "objective": "snapshots", "init": "gaussian", "outer_steps": 0, "expert_labels": True},
+        {**_DRAWN, "init": "gaussian"},
         reads=RealData.MOMENTS,
         summary="class Gaussians labelled by experts",
     ),
     Method(
         "mixture",
         "draws of a Gaussian for each group of alike patients, labelled by the experts",
-        {**_NO_W, "objective": "snapshots", "init": "mixture", "outer_steps": 0, "expert_labels": True},
+        {**_DRAWN, "init": "mixture"},
         reads=RealData.GROUP_MOMENTS,
         summary="Gaussians of groups of patients, labelled by experts",
     ),

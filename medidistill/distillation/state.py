@@ -83,17 +83,24 @@ def initial_images(
     images, labels = real
     if images.shape[1:] != shape:
         raise ConfigError(f"real images are {tuple(images.shape[1:])}, the experts' were {shape}: prepare them alike")
-    if config.init in ("gaussian", "mixture"):
-        if config.init == "gaussian":
-            drawn = draw_class_gaussians(images.cpu(), labels.cpu(), num_classes, count, generator)
-        else:
-            if patients is None or len(patients) != len(images):
-                raise ConfigError("distill.init='mixture' needs the patient of each real image: groups are of patients")
-            drawn = draw_group_gaussians(
-                images.cpu(), labels.cpu(), patients, num_classes, count, config.group_patients, generator
-            )
-        return drawn if size[1:] == shape[1:] else F.interpolate(drawn, size=size[1:], mode="area")
-    chosen = []
+    if config.init == "gaussian":
+        begun = draw_class_gaussians(images.cpu(), labels.cpu(), num_classes, count, generator)
+    elif config.init == "mixture":
+        if patients is None or len(patients) != len(images):
+            raise ConfigError("distill.init='mixture' needs the patient of each real image: groups are of patients")
+        begun = draw_group_gaussians(
+            images.cpu(), labels.cpu(), patients, num_classes, count, config.group_patients, generator
+        )
+    else:
+        begun = _copies(config, images, labels, num_classes, generator)
+    return begun if size[1:] == shape[1:] else F.interpolate(begun, size=size[1:], mode="area")
+
+
+def _copies(
+    config: DistillConfig, images: Tensor, labels: Tensor, num_classes: int, generator: torch.Generator
+) -> Tensor:
+    """Return copies of as many real images of each class as the set has, drawn without replacement."""
+    chosen, count = [], config.images_per_class
     for name in range(num_classes):
         members = torch.nonzero(labels == name).flatten()
         if len(members) < count:
@@ -102,8 +109,7 @@ def initial_images(
                 f"images, {count} are needed"
             )
         chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    picked = images[torch.cat(chosen)].clone()
-    return picked if size[1:] == shape[1:] else F.interpolate(picked, size=size[1:], mode="area")
+    return images[torch.cat(chosen)].clone()
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from medidistill.config import DistillConfig, RunConfig, digest, without_later_defaults
@@ -222,10 +222,11 @@ def _use_of(config: DistillConfig) -> str:
         return "fit_gaussians"
     if config.init == "mixture":
         return "fit_groups"
-    alone = replace(config, snapshot_weight=0.0)
-    if config.objective != "snapshots" and alone.optimizes_on_real:
-        return "real_batches"
+    if config.objective == "snapshots":
+        return "match_features"
     if config.optimizes_on_real:
+        return "real_batches"
+    if config.matches_features_too:
         return "match_features"
     return "continue_experts" if config.continues_experts else "weigh_parameters"
 
