@@ -19,26 +19,26 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from benchmarks.trained import trained
 from medidistill.config import RunConfig, with_settings
 from medidistill.distillation import Experts, expert_labels
 from medidistill.distillation.state import initial_images
-from medidistill.errors import ConfigError
-from medidistill.evaluate import Arm, run_arm
+from medidistill.evaluate import Arm
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
-from medidistill.packed_images import dct_matrix, rounded_labels
+from medidistill.packed_images import dct_amplitudes, rounded_labels
 from medidistill.pipeline import RunFolder, load_config
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.privacy.attacks.linkage import linkage_audit
+from medidistill.privacy.statistics import auc_score
 from medidistill.record import hardware, versions
 from medidistill.seeding import stream
 from medidistill.spectral_images import rounded_spectrum
@@ -76,10 +76,9 @@ def stored_images(way: str, config: RunConfig, data: PreparedData) -> Tensor:
 
 def membership(shown: Tensor, data: PreparedData) -> dict[str, float]:
     """Return area under the curve and true positive rate at 1 % false positives of the nearest image, by patient."""
-    matrix = dct_matrix(shown.shape[-1]).float()
 
     def amplitudes(images: Tensor) -> Tensor:
-        return (matrix @ images @ matrix.T).flatten(1)
+        return dct_amplitudes(images).flatten(1)
 
     train, kept = amplitudes(data.normalised(data.train.images)), amplitudes(shown)
     spread = kept.std(0)
@@ -100,31 +99,22 @@ def membership(shown: Tensor, data: PreparedData) -> dict[str, float]:
     truth = np.array([member for member, _ in scores])
     values = np.array(list(scores.values()))
     limit = np.quantile(values[~truth], 0.99)
-    return {"auc": float(roc_auc_score(truth, values)), "tpr_at_1_percent": float((values[truth] > limit).mean())}
+    return {"auc": auc_score(values[truth], values[~truth]), "tpr_at_1_percent": float((values[truth] > limit).mean())}
 
 
 def measured(folder: Path) -> list[dict[str, Any]]:
     """Return a row for each way in one run."""
     run = RunFolder(folder)
     config, data = load_config(run.config_file), PreparedData.read(run.ingest)
-    pool = Experts(sorted((folder / "experts").glob("expert-*.safetensors")))
+    pool = Experts(sorted(run.experts.glob("expert-*.safetensors")))
     train = data.train
     others = torch.cat([data.normalised(split.images) for split in (data.val, data.test)])
     rows = []
     for way in ways():
         shown = stored_images(way, config, data)
         labels = rounded_labels(expert_labels(pool, shown, torch.bincount(train.labels).tolist()))
-        one = run_arm(
-            Arm(way, shown, labels, (config.evaluate.adaptive.plain_training(),)),
-            network=config.network,
-            val_images=data.normalised(data.val.images),
-            val_labels=data.val.labels,
-            test_images=None,
-            num_classes=train.num_classes,
-            networks=NETWORKS,
-            seed=config.seed,
-            compile=True,
-        )
+        arm = Arm(way, shown, labels, (config.evaluate.adaptive.plain_training(),))
+        one = trained(arm, config.network, data, NETWORKS, config.seed, compile=True)
         found = linkage_audit(shown, data.normalised(train.images), others)
         rows.append(
             {
@@ -145,7 +135,7 @@ def measured(folder: Path) -> list[dict[str, Any]]:
 
 def table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of the result: means over seeds, of p the largest."""
-    words = {GAUSSIAN: "one Gaussian a class, one covariance", REAL: "random real X-rays"}
+    titles = {GAUSSIAN: "one Gaussian a class, one covariance", REAL: "random real X-rays"}
     lines = [
         "| patients of a group | images | validation balanced accuracy | nearest is a member | p, at most | "
         "near copies | membership: AUC | found at 1 % |",
@@ -154,15 +144,13 @@ def table(result: Mapping[str, Any]) -> str:
     for way in ways():
         rows = [row for row in result["rows"] if row["way"] == way]
 
-        def mean(name: str, rows: Sequence[Mapping[str, Any]] = rows) -> float:
-            return float(np.mean([row[name] for row in rows]))
-
+        names = ("validation", "nearest_is_member", "near_copies", "auc", "tpr_at_1_percent")
+        score, nearest, copies, auc, found = (np.mean([row[name] for row in rows]) for name in names)
+        words = titles.get(way) or f"{way} to {2 * int(way) - 1}"
         by_seed = ", ".join(f"{row['validation']:.3f}" for row in rows)
         lines.append(
-            f"| {words.get(way, f'{way} to {2 * int(way) - 1}' if way.isdigit() else way)} | {rows[0]['images']:,} | "
-            f"{mean('validation'):.3f} ({by_seed}) | {mean('nearest_is_member'):.1%} | "
-            f"{max(row['linkage_p'] for row in rows):.1g} | {mean('near_copies'):.0f} | {mean('auc'):.3f} | "
-            f"{mean('tpr_at_1_percent'):.1%} |"
+            f"| {words} | {rows[0]['images']:,} | {score:.3f} ({by_seed}) | {nearest:.1%} | "
+            f"{max(row['linkage_p'] for row in rows):.1g} | {copies:.0f} | {auc:.3f} | {found:.1%} |"
         )
     chance, seeds = result["rows"][0]["chance"], {row["seed"] for row in result["rows"]}
     return "\n".join([*lines, "", f"Chance of the nearest to be a member: {chance:.1%}. Seeds: {len(seeds)}."])
@@ -175,8 +163,6 @@ def main() -> None:
     options = parser.parse_args()
     raise_malloc_thresholds()
     rows = [row for folder in options.runs for row in measured(folder)]
-    if not rows:
-        raise ConfigError("no run was given")
     write_json(
         RESULT,
         {

@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.trained import trained
 from benchmarks.value_tables import RESULT, WORDS, table
 from medidistill.config import METHODS, RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
-from medidistill.evaluate import Arm, ArmRun, compare, run_arm
+from medidistill.evaluate import Arm, ArmRun, compare
 from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
@@ -162,17 +163,8 @@ def score_bits(cell: Cell, work: Path, method: str = "kernel_warm") -> None:
     found = {}
     for bits in BITS:
         shown = stored.quantised(bits)
-        one = run_arm(
-            Arm(method, shown.images, shown.targets, (kept.chosen,)),
-            network=config.network,
-            val_images=data.normalisation.apply(data.val.images),
-            val_labels=data.val.labels,
-            test_images=None,
-            num_classes=data.train.num_classes,
-            networks=len(kept.val_balanced_accuracy),
-            seed=config.seed,
-            compile=True,
-        )
+        arm = Arm(method, shown.images, shown.targets, (kept.chosen,))
+        one = trained(arm, config.network, data, len(kept.val_balanced_accuracy), config.seed, compile=True)
         found[str(bits)] = {"stored_bytes": shown.stored_bytes, "validation": one.val_score}
     write_json(file, {"method": method, "bits": found})
 

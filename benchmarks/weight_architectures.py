@@ -22,7 +22,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from benchmarks.weight_final import COMPARISONS, predictions_of, scored
+from benchmarks.trained import trained
+from benchmarks.weight_final import COMPARISONS, scored
 from benchmarks.weight_trial import Cell
 from medidistill.config import NetworkConfig, RunConfig, as_dict
 from medidistill.distillation import Experts, expert_labels
@@ -83,7 +84,7 @@ def predict(config: RunConfig, data: PreparedData, work: Path, cell: Cell, archi
         return
     network = config.network if architecture == "convnet" else NetworkConfig(name=architecture)
     try:
-        predictions_of(arm_of(cell, config, data, work), network, data, 1, cell.seed).save(file)
+        trained(arm_of(cell, config, data, work), network, data, 1, cell.seed, predict_test=True).save(file)
     except DivergedError:
         failed.touch()
 

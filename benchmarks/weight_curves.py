@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.trained import trained
 from benchmarks.weight_final import COMPARISONS, trial
 from benchmarks.weight_trial import Cell
 from medidistill.config import RunConfig, as_dict
 from medidistill.distillation import DistillResult
 from medidistill.errors import DivergedError
-from medidistill.evaluate import Arm, run_arm
+from medidistill.evaluate import Arm
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline.prepared import PreparedData
@@ -46,17 +47,8 @@ def curve(
         arm = Arm("set", images, result.distilled.labels, (config.evaluate.adaptive.plain_training(),))
         score: float | None
         try:
-            score = run_arm(
-                arm,
-                network=config.network,
-                val_images=data.normalised(data.val.images),
-                val_labels=data.val.labels,
-                test_images=None,
-                num_classes=data.train.num_classes,
-                networks=config.evaluate.num_networks,
-                seed=seed,
-                compile=compile,
-            ).val_score
+            networks = config.evaluate.num_networks
+            score = trained(arm, config.network, data, networks, seed, compile=compile).val_score
         except DivergedError:
             score = None
         rows.append(

@@ -27,12 +27,13 @@ import numpy.typing as npt
 
 from benchmarks import data as benchmark_data
 from benchmarks.paper_results import holm, paired
+from benchmarks.trained import trained
 from benchmarks.weight_trial import CONFIG, Cell, Trial
 from benchmarks.weightings import FAMILIES, Family
-from medidistill.config import NetworkConfig, RunConfig, as_dict
+from medidistill.config import RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError
-from medidistill.evaluate import Arm, ArmRun, run_arm
+from medidistill.evaluate import Arm, ArmRun
 from medidistill.evaluate.metrics import balanced_accuracy_score
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
@@ -184,28 +185,7 @@ def predict(config: RunConfig, data: PreparedData, work: Path, cell: Cell) -> No
     rules, distilled = config.evaluate, DistilledSet.load(place)
     arm = Arm("set", distilled.images, distilled.targets, (rules.adaptive.plain_training(),))
     with contextlib.suppress(DivergedError):
-        predictions_of(arm, config.network, data, rules.num_networks, cell.seed, compile=True).save(file)
-
-
-def predictions_of(
-    arm: Arm, network: NetworkConfig, data: PreparedData, networks: int, seed: int, *, compile: bool = False
-) -> ArmRun:
-    """Train networks on an arm; return what they say of validation and test. No label of test is read.
-
-    Raises:
-        DivergedError: one of them did.
-    """
-    return run_arm(
-        arm,
-        network=network,
-        val_images=data.normalised(data.val.images),
-        val_labels=data.val.labels,
-        test_images=data.normalised(data.test.images),
-        num_classes=data.train.num_classes,
-        networks=networks,
-        seed=seed,
-        compile=compile,
-    )
+        trained(arm, config.network, data, rules.num_networks, cell.seed, compile=True, predict_test=True).save(file)
 
 
 def _predictions(work: Path, cell: Cell) -> Path:

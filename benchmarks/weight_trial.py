@@ -35,12 +35,13 @@ import numpy as np
 
 from benchmarks.matching_limits import prepared
 from benchmarks.paper_results import holm, paired
+from benchmarks.trained import trained
 from benchmarks.weightings import FAMILIES, Family
 from medidistill.config import DistillConfig, RunConfig, as_dict, with_settings
 from medidistill.distillation import DistillProblem, DistillResult, DistillStatus, distill, train_experts
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import DivergedError
-from medidistill.evaluate import Arm, run_arm
+from medidistill.evaluate import Arm
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import load_config
@@ -101,7 +102,6 @@ class Trial:
         self.config, self.data, self.work, self.family = config, data, work, family
         self.pool_seed, self.keeps_sets = pool_seed, keeps_sets
         self.real = data.training_tensors()
-        self.validation = data.normalisation.apply(data.val.images)
 
     def experts(self, pool: int) -> list[Path]:
         """Train a pool, or name its files."""
@@ -184,16 +184,8 @@ class Trial:
         found: dict[str, list[float | None]] = {}
         for name, training in recipes.items():
             try:
-                run = run_arm(
-                    Arm("set", distilled.images, distilled.targets, (training,)),
-                    network=self.config.network,
-                    val_images=self.validation,
-                    val_labels=self.data.val.labels,
-                    test_images=None,
-                    num_classes=self.data.train.num_classes,
-                    networks=rules.num_networks,
-                    seed=seed,
-                )
+                arm = Arm("set", distilled.images, distilled.targets, (training,))
+                run = trained(arm, self.config.network, self.data, rules.num_networks, seed)
                 found[name] = list(run.val_balanced_accuracy)
             except DivergedError:
                 found[name] = [None] * rules.num_networks

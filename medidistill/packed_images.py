@@ -56,6 +56,12 @@ def dct_matrix(side: int) -> Tensor:
     return matrix
 
 
+def dct_amplitudes(images: Tensor) -> Tensor:
+    """Return the orthonormal DCT-II of square images (..., side, side), float32, of the same shape."""
+    matrix = dct_matrix(images.shape[-1]).to(images.device, torch.float32)
+    return matrix @ images.float() @ matrix.T
+
+
 def upsampling_matrix(decoder: str, side: int, stored_side: int) -> Tensor:
     """Return A (side, stored_side) float64; the identity where both sides are equal.
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from medidistill.errors import ConfigError
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # a section of the header of a tensor file
-from medidistill.packed_images import PackedImages, dct_matrix, join_codes, split_codes
+from medidistill.packed_images import PackedImages, dct_amplitudes, dct_matrix, join_codes, split_codes
 
 __all__ = ["SPECTRAL", "SPECTRAL_BITS", "SpectralImages", "bit_table", "read_packed", "rounded_spectrum"]
 
@@ -226,8 +226,7 @@ def _analysed(images: Tensor) -> tuple[Tensor, Tensor, float]:
     """Return amplitudes (N, C, side, side), scales (side, side) and the largest root mean square."""
     if not images.numel():
         raise ConfigError("no images to store")
-    matrix = dct_matrix(images.shape[-1]).to(images.device, torch.float32)
-    amplitudes = matrix @ images.float() @ matrix.T
+    amplitudes = dct_amplitudes(images)
     size = amplitudes.square().mean((0, 1)).sqrt()
     largest = max(float(size.max()), torch.finfo(torch.float32).tiny)
     below = (-2 * torch.log2(size / largest)).round().clamp(0, _SILENT)  # the logarithm of 0 is clamped too

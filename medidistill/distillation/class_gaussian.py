@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medidistill.packed_images import dct_matrix
+from medidistill.packed_images import dct_amplitudes, dct_matrix
 
 __all__ = ["draw_class_gaussians", "low_frequencies"]
 
@@ -38,7 +38,7 @@ def draw_class_gaussians(
     """
     side, channels = images.shape[-1], images.shape[1]
     matrix, low = dct_matrix(side).float(), low_frequencies(side, channels)
-    amplitudes = (matrix @ images.float() @ matrix.T).flatten(1)
+    amplitudes = dct_amplitudes(images).flatten(1)
     means = torch.stack([amplitudes[labels == name].mean(0) for name in range(num_classes)])
     within = amplitudes - means[labels]
     covariance = within[:, low].T @ within[:, low] / len(within)

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from medidistill.distillation.class_gaussian import low_frequencies
 from medidistill.errors import ConfigError
-from medidistill.packed_images import dct_matrix
+from medidistill.networks import patient_numbers, patient_weights
+from medidistill.packed_images import dct_amplitudes
 
 __all__ = ["alike_groups", "draw_group_gaussians"]
 
@@ -35,12 +36,11 @@ def alike_groups(points: Tensor, patients: Sequence[str], least: int) -> list[Te
         patients: N identifiers, of at least `least` patients.
         least: k.
     """
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(patients))}
-    number_of = torch.tensor([numbers[name] for name in patients])
-    counts = torch.bincount(number_of).unsqueeze(1)
-    means = torch.zeros(len(numbers), points.shape[1]).index_add_(0, number_of, points) / counts
+    number_of = patient_numbers(patients)
+    counts = torch.bincount(number_of)
+    means = torch.zeros(len(counts), points.shape[1]).index_add_(0, number_of, points) / counts.unsqueeze(1)
     done: list[Tensor] = []
-    open_groups = [torch.arange(len(numbers))]
+    open_groups = [torch.arange(len(counts))]
     while open_groups:
         group = open_groups.pop()
         if len(group) < 2 * least:
@@ -79,7 +79,7 @@ def draw_group_gaussians(
         ConfigError: a class has fewer than `least` patients.
     """
     side, channels = images.shape[-1], images.shape[1]
-    matrix, low = dct_matrix(side).float(), low_frequencies(side, channels)
+    low = low_frequencies(side, channels)
     drawn = []
     for name in range(num_classes):
         members = (labels == name).nonzero().flatten()
@@ -89,26 +89,18 @@ def draw_group_gaussians(
                 f"distill.group_patients={least}: class {name} has {len(set(names))} patients, and a group needs "
                 f"{least}; lower distill.group_patients, or use distill.init=gaussian"
             )
-        points = (matrix @ images[members].float() @ matrix.T).flatten(1)[:, low]
-        groups = alike_groups(points, names, least)
-        sizes = torch.tensor([float(len({names[number] for number in group.tolist()})) for group in groups])
+        groups = alike_groups(dct_amplitudes(images[members]).flatten(1)[:, low], names, least)
+        alike = patient_weights(names)  # the images of a patient lie in one group
+        sizes = torch.stack([alike[group].sum() for group in groups]).round()
         places = (torch.arange(count) + torch.rand(1, generator=generator)) / count * sizes.sum()
         chosen = torch.searchsorted(sizes.cumsum(0), places).clamp_max(len(groups) - 1)
         of_class = torch.empty(count, images[0].numel())
         for number, group in enumerate(groups):
             wanted = (chosen == number).nonzero().flatten()
-            weight = _patients_alike([names[place] for place in group.tolist()])
+            weight = alike[group] / sizes[number]
             inside = images[members[group]].float().flatten(1)
             mean = weight @ inside
             white = torch.randn(len(wanted), len(group), generator=generator)
             of_class[wanted] = mean + (white * weight.sqrt()) @ (inside - mean)
         drawn.append(of_class[torch.randperm(count, generator=generator)])
     return torch.cat(drawn).view(-1, *images.shape[1:])
-
-
-def _patients_alike(patients: Sequence[str]) -> Tensor:
-    """Return weights of images, (N,), whose sum is 1 and the same for each patient."""
-    counts: dict[str, int] = {}
-    for name in patients:
-        counts[name] = counts.get(name, 0) + 1
-    return torch.tensor([1 / (len(counts) * counts[name]) for name in patients])

@@ -32,6 +32,7 @@ __all__ = [
     "PatientGradient",
     "check_private",
     "noised_class_counts",
+    "patient_numbers",
     "patient_weights",
     "secret_generator",
     "train_private",
@@ -131,7 +132,7 @@ class PatientGradient:
         check_private(network, (channels, height, width))
         self.images, self.labels, self.config, self.augmentation = images, labels, config, augmentation
         self.generator = generator
-        self.patients, self.patient = patients, _numbers(patients)
+        self.patients, self.patient = patients, patient_numbers(patients)
         self.count = len(set(patients))
         loss = loss_function(network)
 
@@ -177,11 +178,11 @@ class PatientGradient:
 
 def patient_weights(patients: Sequence[str]) -> Tensor:
     """Return one over the number of images of each image's patient, (N,): a sum by it counts every patient once."""
-    owner = _numbers(patients)
+    owner = patient_numbers(patients)
     return 1 / torch.bincount(owner)[owner]
 
 
-def _numbers(patients: Sequence[str]) -> Tensor:
+def patient_numbers(patients: Sequence[str]) -> Tensor:
     """Return each image's patient as a number from 0, in the order of their first images, (N,) int64."""
     number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
     return torch.tensor([number[name] for name in patients])

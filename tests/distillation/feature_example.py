@@ -6,10 +6,18 @@ from pathlib import Path
 
 import torch
 
-from medidistill.config import AugmentConfig, DistillConfig, ExpertConfig, ImportanceConfig, NetworkConfig
-from medidistill.distillation import Experts, train_experts
+from medidistill.config import (
+    AugmentConfig,
+    DistillConfig,
+    ExpertConfig,
+    ImportanceConfig,
+    NetworkConfig,
+    TrainingConfig,
+)
+from medidistill.distillation import DistillProblem, Experts, train_experts
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.state import DistillState, initial_images
+from medidistill.distilled_set import Normalisation
 from medidistill.networks import ParameterLayout
 from medidistill.seeding import stream
 
@@ -25,6 +33,17 @@ CLASSES = 2
 def make_experts(folder: Path) -> list[Path]:
     config = ExpertConfig(count=2, epochs=5, batch_size=8, lr=0.05)
     return train_experts(IMAGES, LABELS, num_classes=2, network=NETWORK, config=config, seed=0, folder=folder)
+
+
+def make_problem(files: list[Path], seed: int) -> DistillProblem:
+    return DistillProblem(
+        files,
+        class_names=("a", "b"),
+        normalisation=Normalisation(),
+        training=TrainingConfig(),
+        seed=seed,
+        real=(IMAGES, LABELS),
+    )
 
 
 def make_state(experts: Experts, config: DistillConfig) -> DistillState:

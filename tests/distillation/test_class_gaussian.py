@@ -8,19 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from medidistill.config import DistillConfig, TrainingConfig
+from medidistill.config import DistillConfig
 from medidistill.config.fields import with_settings
 from medidistill.config.methods import METHODS
-from medidistill.distillation import DistillProblem, Experts, distill, expert_labels
+from medidistill.distillation import Experts, distill, expert_labels
 from medidistill.distillation.class_gaussian import draw_class_gaussians
 from medidistill.distillation.state import initial_images
-from medidistill.distilled_set import Normalisation
 from medidistill.errors import ConfigError
 from medidistill.packed_images import dct_matrix, rounded_labels
 from medidistill.seeding import stream
 from medidistill.spectral_images import SpectralImages
 
-from .feature_example import IMAGES, LABELS, NETWORK, make_experts
+from .feature_example import IMAGES, LABELS, NETWORK, make_experts, make_problem
 
 SIDE = 16
 
@@ -81,14 +80,7 @@ def test_the_method_delivers_its_draws_with_the_labels_of_the_experts(tmp_path: 
         DistillConfig(ipc=1, factor=2, bits=4, decoder="spectral", max_start=1, validate_every=0),
         METHODS["gaussian"].settings,
     )
-    problem = DistillProblem(
-        files,
-        class_names=("a", "b"),
-        normalisation=Normalisation(),
-        training=TrainingConfig(),
-        seed=3,
-        real=(IMAGES, LABELS),
-    )
+    problem = make_problem(files, seed=3)
     found = distill(problem, config)
     made = found.distilled
     assert (found.best_step, len(found.history), made.recipe["init"]) == (0, 0, "gaussian")

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from medidistill.config import DistillConfig, ImportanceConfig, RunConfig, TrainingConfig
-from medidistill.distillation import DistillProblem, Experts, distill
+from medidistill.config import DistillConfig, ImportanceConfig, RunConfig
+from medidistill.distillation import Experts, distill
 from medidistill.distillation.objective import Sample
 from medidistill.distillation.objectives import ObjectiveInputs, make_objective
 from medidistill.distillation.unroll import InnerStep
-from medidistill.distilled_set import Normalisation
 from medidistill.networks import ParameterLayout
 from medidistill.pipeline.stages.distill import _use_of
 from medidistill.seeding import stream
 
-from .feature_example import CPU, IMAGES, LABELS, MILD, make_experts, make_state
+from .feature_example import CPU, IMAGES, LABELS, MILD, make_experts, make_problem, make_state
 
 PLAIN = DistillConfig(
     ipc=2,
@@ -60,14 +59,7 @@ def test_loss_and_gradient_are_those_of_both_and_the_rest_is_the_trajectory_s(fi
 
 
 def test_a_set_is_made_with_it_and_differs_from_the_one_without(files: list[Path]) -> None:
-    problem = DistillProblem(
-        files,
-        class_names=("a", "b"),
-        normalisation=Normalisation(),
-        training=TrainingConfig(),
-        seed=3,
-        real=(IMAGES, LABELS),
-    )
+    problem = make_problem(files, seed=3)
     with_features = distill(problem, dataclasses.replace(PLAIN, snapshot_weight=1.0)).distilled
     without = distill(problem, PLAIN).distilled
     assert with_features.recipe["method"] == without.recipe["method"] == "mtt"

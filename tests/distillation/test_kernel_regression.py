@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from medidistill.config import DistillConfig, TrainingConfig
-from medidistill.distillation import Callbacks, DistillProblem, Experts, distill
+from medidistill.config import DistillConfig
+from medidistill.distillation import Callbacks, Experts, distill
 from medidistill.distillation.kernel_regression import KernelRegression
 from medidistill.distillation.outer_step import OuterStep
 from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.real_batches import RealBatches
 from medidistill.distillation.state import DistillState
-from medidistill.distilled_set import Normalisation
 from medidistill.errors import StoppedError
 from medidistill.networks import ParameterLayout, penultimate
 from medidistill.seeding import stream
 
-from .feature_example import CPU, IMAGES, LABELS, MILD, NETWORK, PLAIN, make_experts, make_state
+from .feature_example import CPU, IMAGES, LABELS, MILD, NETWORK, PLAIN, make_experts, make_problem, make_state
 
 CONFIG = DistillConfig(
     objective="kernel",
@@ -121,14 +120,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(files: list[Path], tmp
                 raise StoppedError("stopped", 15)
 
         distill(
-            DistillProblem(
-                files,
-                class_names=("a", "b"),
-                normalisation=Normalisation(),
-                training=TrainingConfig(),
-                seed=0,
-                real=(IMAGES, LABELS),
-            ),
+            make_problem(files, seed=0),
             config,
             callbacks=Callbacks(on_step=on_step),
             folder=folder,
