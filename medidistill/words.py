@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from medidistill.jsontypes import ReadOnlyJsonObject  # what a distillation recorded
-
 __all__ = [
     "VERDICT_QUESTION",
     "TrainedArm",
@@ -17,7 +15,6 @@ __all__ = [
     "origin_words",
     "row_words",
     "start_words",
-    "steps_behind",
 ]
 
 VERDICT_QUESTION = "May I train on this set instead of the real X-rays?"
@@ -101,23 +98,12 @@ def start_words(init: str) -> str | None:
     return " and ".join(_STARTS[one] for one in starts) if set(starts) <= set(_STARTS) else None
 
 
-def steps_behind(recipe: ReadOnlyJsonObject) -> int | None:
-    """Return the outer steps behind a set's images; None where others came before them, or none are stated.
-
-    Args:
-        recipe: of a set, as its distillation wrote it.
-    """
-    settings = recipe.get("distill", {})
-    began_elsewhere = settings.get("start_from") or settings.get("coarse", 1) > 1
-    return None if began_elsewhere else recipe.get("outer_step")
-
-
 def origin_words(init: str, steps: int | None) -> str | None:
     """Return how distilled images were made, None where they may have begun as real ones.
 
     Args:
         init: as `start_words`.
-        steps: as `steps_behind`; 0: the images are as they began.
+        steps: outer steps behind the images; 0: they are as they began. None: not stated.
     """
     start = start_words(init)
     if start is None:

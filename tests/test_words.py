@@ -13,7 +13,6 @@ from medidistill.words import (
     origin_words,
     row_words,
     start_words,
-    steps_behind,
 )
 
 
@@ -65,20 +64,6 @@ def test_a_start_that_may_show_patients_has_no_words(init: str, words: str | Non
 )
 def test_images_without_a_step_are_not_called_optimised(init: str, steps: int | None, words: str | None) -> None:
     assert origin_words(init, steps) == words
-
-
-@pytest.mark.parametrize(
-    ("recipe", "steps"),
-    [
-        ({"outer_step": 0}, 0),
-        ({"outer_step": 40, "distill": {"coarse": 1, "start_from": ""}}, 40),
-        ({"outer_step": 0, "distill": {"coarse": 1, "start_from": "snapshots"}}, None),
-        ({"outer_step": 0, "distill": {"coarse": 2, "start_from": ""}}, None),
-        ({}, None),
-    ],
-)
-def test_steps_before_those_of_the_recipe_are_not_overlooked(recipe: dict[str, object], steps: int | None) -> None:
-    assert steps_behind(recipe) == steps
 
 
 def test_row_of_a_comparison_is_named_by_its_own_number() -> None:

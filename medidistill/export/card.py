@@ -8,13 +8,14 @@ from medidistill.config import METHODS
 from medidistill.export.card_privacy import privacy_text
 from medidistill.export.card_verdict import verdict_text
 from medidistill.export.plain import training_code
+from medidistill.export.recipe import steps_behind
 from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 from medidistill.results.bundle import BundleEvaluation
 from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.serialise import from_json
 from medidistill.results.verdict import Verdict
 from medidistill.textio import interval_text, markdown_table
-from medidistill.words import row_words, start_words, steps_behind
+from medidistill.words import row_words, start_words
 
 __all__ = ["card_text"]
 

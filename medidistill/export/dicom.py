@@ -30,8 +30,9 @@ from pydicom.valuerep import DSfloat
 
 from medidistill.distilled_set import DistilledSet
 from medidistill.export.copies import display_pixels, file_stem
+from medidistill.export.recipe import steps_behind
 from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe, checked by its schema
-from medidistill.words import origin_words, steps_behind
+from medidistill.words import origin_words
 
 __all__ = ["dicom_files"]
 

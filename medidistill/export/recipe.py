@@ -30,7 +30,7 @@ from medidistill.results.serialise import json_object
 from medidistill.results.verdict import Verdict
 from medidistill.spectral_images import SpectralImages
 
-__all__ = ["BUNDLE_FORMAT", "STORAGE_FORMAT", "describe_set", "make_recipe", "schema_problems"]
+__all__ = ["BUNDLE_FORMAT", "STORAGE_FORMAT", "describe_set", "make_recipe", "schema_problems", "steps_behind"]
 
 BUNDLE_FORMAT = 4  # the newest that is read; what has no amplitudes is still written as the one before
 STORAGE_FORMAT = 3  # the first that states how images are stored
@@ -134,3 +134,14 @@ def schema_problems(recipe: Any) -> list[str]:
         return [f"recipe.json: format {number} is newer than {BUNDLE_FORMAT}; upgrade medidistill"]
     found = Draft202012Validator(_schema(number)).iter_errors(recipe)
     return sorted(f"recipe.json: {error.json_path}: {error.message[:200]}" for error in found)
+
+
+def steps_behind(recipe: ReadOnlyJsonObject) -> int | None:
+    """Return the outer steps behind a set's images; None where others came before them, or none are stated.
+
+    Args:
+        recipe: of a set, as its distillation wrote it.
+    """
+    settings = recipe.get("distill", {})
+    began_elsewhere = settings.get("start_from") or settings.get("coarse", 1) > 1
+    return None if began_elsewhere else recipe.get("outer_step")

@@ -10,6 +10,7 @@ import pytest
 from medidistill.errors import ConfigError
 from medidistill.export import load, verify
 from medidistill.export.card import card_text
+from medidistill.export.recipe import steps_behind
 from medidistill.results.verdict import Verdict
 
 from ..evaluate.verdict_example import criterion, good, verdict
@@ -45,6 +46,20 @@ def test_a_bundle_of_an_earlier_version_has_no_verdict_and_is_whole(tmp_path: Pa
     assert verify(folder) == []
     assert "verdict" not in load(folder).facts
     assert "No verdict: this set was not compared" in card_text(recipe, "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps"),
+    [
+        ({"outer_step": 0}, 0),
+        ({"outer_step": 40, "distill": {"coarse": 1, "start_from": ""}}, 40),
+        ({"outer_step": 0, "distill": {"coarse": 1, "start_from": "snapshots"}}, None),
+        ({"outer_step": 0, "distill": {"coarse": 2, "start_from": ""}}, None),
+        ({}, None),
+    ],
+)
+def test_steps_before_those_of_the_recipe_are_not_overlooked(recipe: dict[str, object], steps: int | None) -> None:
+    assert steps_behind(recipe) == steps
 
 
 @pytest.mark.parametrize(("steps", "says"), [(0, False), (40, True)])
