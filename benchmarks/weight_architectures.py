@@ -14,21 +14,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from benchmarks.trained import trained
-from benchmarks.weight_final import COMPARISONS, scored
+from benchmarks import architectures
+from benchmarks.architectures import ARCHITECTURES, RATE, keep_predictions
+from benchmarks.weight_final import COMPARISONS
 from benchmarks.weight_trial import Cell
-from medidistill.config import NetworkConfig, RunConfig, as_dict
+from medidistill.config import RunConfig, as_dict
 from medidistill.distillation import Experts, expert_labels
 from medidistill.distilled_set import DistilledSet
-from medidistill.errors import ConfigError, DivergedError
 from medidistill.evaluate import Arm, random_subset
 from medidistill.files import write_json
 from medidistill.networks import raise_malloc_thresholds
@@ -38,11 +38,9 @@ from medidistill.record import hardware, versions
 from medidistill.seeding import stream
 
 RESULT = Path(__file__).parent / "results" / "weight_architectures.json"
-ARCHITECTURES = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121", "vit")
 SIZES, SEEDS = (1,), (200,)
 PACKED = "packed"
 FACTOR = 4  # images of a quarter of the side in the bytes of one: sixteen
-RATE = 7e-4  # of AdamW, a third of what small ConvNets get
 WORDS = {
     "mtt": "w = 1",
     "hypergradient": "W learned on real images",
@@ -76,59 +74,9 @@ def predictions(work: Path, cell: Cell, architecture: str) -> Path:
     return work / "architectures" / f"{cell.name}-{architecture}.safetensors"
 
 
-def predict(config: RunConfig, data: PreparedData, work: Path, cell: Cell, architecture: str) -> None:
-    """Train one network and keep what it says of validation and test; no label of test is read."""
-    file = predictions(work, cell, architecture)
-    failed = file.with_suffix(".diverged")
-    if file.is_file() or failed.is_file():
-        return
-    network = config.network if architecture == "convnet" else NetworkConfig(name=architecture)
-    try:
-        trained(arm_of(cell, config, data, work), network, data, 1, cell.seed, predict_test=True).save(file)
-    except DivergedError:
-        failed.touch()
-
-
-def rows(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each arm and number of images the mean by architecture, and its fall from the ConvNet.
-
-    Args:
-        found: one mapping for each cell and architecture: ipc, weighting, pool, seed, architecture, test.
-    """
-    groups: dict[tuple[int, str], dict[str, list[float]]] = {}
-    for one in found:
-        scores = groups.setdefault((one["ipc"], one["weighting"]), {})
-        scores.setdefault(one["architecture"], []).append(one["test"])
-    table = []
-    for (ipc, arm), scores in sorted(groups.items(), key=lambda item: (item[0][0], list(WORDS).index(item[0][1]))):
-        means = {name: float(np.mean(scores[name])) for name in ARCHITECTURES}
-        others = float(np.mean([means[name] for name in ARCHITECTURES[1:]]))
-        table.append(
-            {
-                "ipc": ipc,
-                "arm": arm,
-                "runs": len(scores[ARCHITECTURES[0]]),
-                "means": means,
-                "others": others,
-                "fall": means[ARCHITECTURES[0]] - others,
-            }
-        )
-    return table
-
-
 def table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of a result."""
-    lines = [
-        "| images per class | trained on | runs | " + " | ".join(ARCHITECTURES) + " | mean of the others | fall |",
-        "|---" * (5 + len(ARCHITECTURES)) + "|",
-    ]
-    for row in result["rows"]:
-        scores = " | ".join(f"{row['means'][name]:.3f}" for name in ARCHITECTURES)
-        lines.append(
-            f"| {row['ipc']} | {WORDS[row['arm']]} | {row['runs']} | {scores} | {row['others']:.3f} "
-            f"| {row['fall']:.3f} |"
-        )
-    return "\n".join(lines)
+    return architectures.table(result["rows"], WORDS)
 
 
 def opened(config: RunConfig, data: PreparedData, work: Path) -> dict[str, Any]:
@@ -136,14 +84,11 @@ def opened(config: RunConfig, data: PreparedData, work: Path) -> dict[str, Any]:
     found = []
     for cell in cells():
         for architecture in ARCHITECTURES:
-            file = predictions(work, cell, architecture)
-            if not file.is_file() and not file.with_suffix(".diverged").is_file():
-                raise ConfigError(f"{file}: missing; run all cells before the test split is opened")
-            scores = scored(data.test.labels.numpy(), file)
+            scores = architectures.opened(predictions(work, cell, architecture), data)
             found.append({**dataclasses.asdict(cell), "architecture": architecture, **scores})
     command = ["python", "-m", "benchmarks.weight_architectures", "open", "--data", "DATA", "--work", "WORK"]
     return {
-        "rows": rows(found),
+        "rows": architectures.rows([{**one, "arm": one["weighting"]} for one in found], list(WORDS)),
         "cells": found,
         "rate": RATE,
         "config": as_dict(config),
@@ -174,7 +119,8 @@ def main() -> None:
     index, count = map(int, options.shard.split("/"))
     for cell in cells()[index::count]:
         for architecture in ARCHITECTURES:
-            predict(config, data, options.work, cell, architecture)
+            file, arm = predictions(options.work, cell, architecture), partial(arm_of, cell, config, data, options.work)
+            keep_predictions(file, arm, architecture, config, data, cell.seed)
         print(cell.name, flush=True)
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import weight_architectures
-from benchmarks.weight_architectures import ARCHITECTURES, PACKED, cells, rows, table
+from benchmarks import architectures, weight_architectures
+from benchmarks.architectures import ARCHITECTURES, keep_predictions
+from benchmarks.weight_architectures import PACKED, cells, table
 from benchmarks.weight_final import COMPARISONS
 from benchmarks.weight_trial import Cell
 from medidistill.config import ExpertConfig, RunConfig
 from medidistill.distillation import train_experts
 from medidistill.distilled_set import DistilledSet, LabelledImages, Normalisation
 from medidistill.errors import ConfigError
+from medidistill.evaluate import Arm
 from medidistill.pipeline.prepared import PreparedData
 
 PACKED_CELL = Cell(0, 1, PACKED, 200)
@@ -58,12 +60,13 @@ def test_the_fall_is_from_the_convnet_to_the_mean_of_the_others() -> None:
         for name in ARCHITECTURES
         for run in range(2)
     ]
-    made = {row["arm"]: row for row in rows(found)}
+    table_rows = architectures.rows([{**one, "arm": one["weighting"]} for one in found], ["mtt", PACKED])
+    made = {row["arm"]: row for row in table_rows}
     assert made["mtt"]["others"] == pytest.approx(0.45)
     assert made["mtt"]["fall"] == pytest.approx(0.15)
     assert made["mtt"]["runs"] == 2
     assert "| 1 | w = 1 | 2 | 0.600 | 0.450 | 0.450 | 0.450 | 0.450 | 0.450 | 0.450 | 0.150 |" in table(
-        {"rows": rows(found)}
+        {"rows": table_rows}
     )
 
 
@@ -78,14 +81,21 @@ def test_a_network_is_trained_once_and_test_stays_closed_while_one_is_missing(
     made = DistilledSet(*what, config.network, few.plain_training())
     made.save(tmp_path / "sets" / f"{cell.name}.safetensors")
     monkeypatch.setattr(weight_architectures, "cells", lambda: [cell])
-    monkeypatch.setattr(weight_architectures, "ARCHITECTURES", ("convnet", "alexnet"))
-    weight_architectures.predict(config, data, tmp_path, cell, "convnet")
+    for module in (architectures, weight_architectures):
+        monkeypatch.setattr(module, "ARCHITECTURES", ("convnet", "alexnet"))
     file = weight_architectures.predictions(tmp_path, cell, "convnet")
+
+    def arm() -> Arm:
+        return weight_architectures.arm_of(cell, config, data, tmp_path)
+
+    keep_predictions(file, arm, "convnet", config, data, cell.seed)
     stamp = file.stat().st_mtime_ns
-    weight_architectures.predict(config, data, tmp_path, cell, "convnet")
+    keep_predictions(file, arm, "convnet", config, data, cell.seed)
     assert file.stat().st_mtime_ns == stamp
-    with pytest.raises(ConfigError, match=r"alexnet.*missing; run all cells before the test split is opened"):
+    with pytest.raises(ConfigError, match=r"alexnet.*missing; run all of them before the test split is opened"):
         weight_architectures.opened(config, data, tmp_path)
-    weight_architectures.predict(config, data, tmp_path, cell, "alexnet")
+    keep_predictions(
+        weight_architectures.predictions(tmp_path, cell, "alexnet"), arm, "alexnet", config, data, cell.seed
+    )
     result = weight_architectures.opened(config, data, tmp_path)
     assert [row["arm"] for row in result["rows"]] == ["mtt"]
