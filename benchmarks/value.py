@@ -9,6 +9,12 @@ of its own, so that intervals over seeds cover the pool. Every choice (step, tra
 control) is made on validation inside `medidistill run`; the test split is scored by the run's evaluation and read by
 `collect`, which chooses nothing. `bits` stores each set of `kernel_warm` in fewer bits and scores it on validation.
 `collect` writes benchmarks/results/value.json.
+
+    python -m benchmarks.value run --dataset pneumoniamnist.npz --data $MEDIDISTILL_DATA/medmnist \\
+        --work work/pneumonia --side 28
+    python -m benchmarks.value collect --dataset pneumoniamnist.npz --work work/pneumonia
+
+is the same of another set that `benchmarks.data` reads; `collect` writes benchmarks/results/value_pneumoniamnist.json.
 """
 
 from __future__ import annotations
@@ -26,8 +32,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import data as benchmark_data
 from benchmarks.trained import trained
-from benchmarks.value_tables import RESULT, WORDS, table
+from benchmarks.value_tables import CLINICAL, WORDS, result_file, table
+from medidistill.api.inputs import check_images, split_images
+from medidistill.api.items import raw_images
 from medidistill.config import METHODS, RunConfig, as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError
@@ -38,6 +47,8 @@ from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config, run
 from medidistill.pipeline.comparison.arms import FULL, PACKED, cell_file
 from medidistill.pipeline.prepared import PreparedData
+from medidistill.pipeline.runner import working
+from medidistill.pipeline.stages.ingest import ingest_images
 from medidistill.record import hardware, versions
 from medidistill.spectral_images import SPECTRAL, SpectralImages
 
@@ -46,6 +57,41 @@ CONFIG = HERE / "value.yaml"
 ARCHITECTURE = "convnet"
 BITS = (8, 4, 2)  # of a stored value
 BITS_FILE = "bits.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Real images that cells begin with.
+
+    Args:
+        folder: of their files.
+        dataset: as `benchmarks.data` names it; `covid-cxr` is any folder of X-rays that a run reads itself.
+        train_images: training images that are used at most, equally many of each class; 0: all. Not for X-rays.
+        eval_images: the same for validation and for test.
+    """
+
+    folder: Path
+    dataset: str = CLINICAL
+    train_images: int = 0
+    eval_images: int = 0
+
+    def begin(self, config: RunConfig, folder: RunFolder) -> None:
+        """Create the run in `folder` and give it its images."""
+        if self.dataset == CLINICAL:
+            run(config, self.folder, folder.path, until="ingest")
+            return
+        held = benchmark_data.load(
+            self.dataset,
+            self.folder,
+            config.ingest,
+            train_images=self.train_images,
+            eval_images=self.eval_images,
+        )
+        given = check_images(raw_images({"train": held.train, "val": held.val, "test": held.test}))
+        RunFolder.create(folder.path, config, source=self.folder)
+        folder.note_source(self.folder)
+        with working(folder, command="medidistill ingest") as work:
+            ingest_images(work, split_images(given, config.ingest))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +120,7 @@ class Cell:
         return load_config(CONFIG, [*own, *(coarse if self.side >= 64 else []), *settings])
 
 
-def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> None:
+def run_cell(cell: Cell, source: Source, work: Path, settings: Sequence[str]) -> None:
     """Run one cell to the end of its evaluation, or go on with it.
 
     Budgets of one seed share its experts, and the networks that were trained on all real images.
@@ -83,7 +129,7 @@ def run_cell(cell: Cell, data: Path, work: Path, settings: Sequence[str]) -> Non
     config = cell.config(settings)
     resume = folder.record_file.is_file()
     if not resume:
-        run(config, data, folder.path, until="ingest")
+        source.begin(config, folder)
         for other in sorted(work.glob(f"side{cell.side}-ipc*-seed{cell.seed}")):
             if other != folder.path and (other / "experts").is_dir():
                 shutil.copytree(other / "experts", folder.experts, dirs_exist_ok=True, copy_function=_link)
@@ -286,7 +332,12 @@ def main() -> None:
     """Run cells, or collect what they left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("run", "bits", "collect"))
-    parser.add_argument("--data", type=Path, help="folder of covid-cxr; needed by run")
+    parser.add_argument("--data", type=Path, help="folder of the images; needed by run")
+    parser.add_argument(
+        "--dataset", default=CLINICAL, metavar="NAME", help=f"what they are, see benchmarks.data (default: {CLINICAL})"
+    )
+    parser.add_argument("--train-images", type=int, default=0, help="use at most so many (default: all)")
+    parser.add_argument("--eval-images", type=int, default=0, help="the same of validation and of test (default: all)")
     parser.add_argument(
         "--work",
         type=Path,
@@ -307,11 +358,11 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.stage == "collect":
-        found = collect(options.work)
+        found, result = collect(options.work), result_file(options.dataset)
         if options.keep:
-            found["groups"] = kept(read_json(RESULT)["groups"], found["groups"])
-        write_json(RESULT, found)
-        print(table(read_json(RESULT)))
+            found["groups"] = kept(read_json(result)["groups"], found["groups"])
+        write_json(result, found)
+        print(table(read_json(result)))
         return
     raise_malloc_thresholds()
     if options.stage == "bits":
@@ -324,8 +375,10 @@ def main() -> None:
     budgets = [int(text) for text in options.ipc.split(",")]
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     every = [Cell(options.side, ipc, seed) for seed in seeds for ipc in budgets]
+    source = Source(options.data, options.dataset, options.train_images, options.eval_images)
+    own = [] if options.dataset == CLINICAL else ["ingest.classes=[]"]
     for cell in every[index::count]:
-        run_cell(cell, options.data, options.work[0], options.set)
+        run_cell(cell, source, options.work[0], [*own, *options.set])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from medidistill.evaluate.intervals import Interval
 from medidistill.pipeline.comparison.arms import FULL, PACKED
 from medidistill.textio import interval_text
 
-RESULT = Path(__file__).parent / "results" / "value.json"
+CLINICAL = "covid-cxr"
 WORDS = {  # arm -> what a reader calls it
     "full": "all real X-rays",
     "packed": "random real X-rays, packed",
@@ -26,6 +26,15 @@ WORDS = {  # arm -> what a reader calls it
     "snapshots": "feature matching at snapshots",
     "kernel_warm": "the same, then kernel regression",
 }
+
+
+def result_file(dataset: str) -> Path:
+    """Return where the figures of a set of images are kept."""
+    name = "value" if dataset == CLINICAL else f"value_{dataset.removesuffix('.npz')}"
+    return Path(__file__).parent / "results" / f"{name}.json"
+
+
+RESULT = result_file(CLINICAL)
 
 
 def _span(value: Mapping[str, float], sign: str = "") -> str:

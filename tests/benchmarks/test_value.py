@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from benchmarks import value
+from benchmarks import value, value_tables
 from medidistill.cli import main
 
+SPLITS = ("train", "val", "test")
 TINY = [
     "ingest.classes=[]",
     "network.width=4",
@@ -46,7 +48,7 @@ def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     assert main(["phantom", str(phantoms), "--patients-per-class", "8", "--size", "64", "--quiet"]) == 0
     for seed in (0, 1):
         for ipc in (1, 2):
-            value.run_cell(value.Cell(16, ipc, seed), phantoms, tmp_path / "work", TINY)
+            value.run_cell(value.Cell(16, ipc, seed), value.Source(phantoms), tmp_path / "work", TINY)
     result = value.collect([tmp_path / "work"])
     assert [(group["side"], group["ipc"], group["seeds"]) for group in result["groups"]] == [
         (16, 1, [0, 1]),
@@ -67,10 +69,25 @@ def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
 
     # the same seed with another arm, in a folder of its own
     arms = [*TINY[:-1], "evaluate.arms=[full,packed,gaussian]", "methods.gaussian.decoder=spectral"]
-    value.run_cell(value.Cell(16, 1, 1), phantoms, tmp_path / "more", arms)
+    value.run_cell(value.Cell(16, 1, 1), value.Source(phantoms), tmp_path / "more", arms)
     joined = value.collect([tmp_path / "work", tmp_path / "more"])["groups"]
     assert [group["seeds"] for group in joined] == [[1], [0, 1]]  # seeds that both have
     rows = {row["arm"]: row for row in joined[0]["rows"]}
     assert list(rows) == ["full", "packed", "iadd", "gaussian", "snapshots"]
     assert rows["gaussian"]["stored_as"] == "amplitudes, 512 bits"
     assert rows["snapshots"]["stored_as"] == "8 x 8, 8 bits"
+
+
+@pytest.mark.slow
+def test_images_of_another_set_give_rows_in_a_file_of_their_own(tmp_path):
+    draws = np.random.default_rng(0)
+    parts = {f"{split}_images": draws.integers(0, 256, (12, 16, 16), dtype=np.uint8) for split in SPLITS}
+    labels = {f"{split}_labels": np.arange(12)[:, None] % 2 for split in SPLITS}
+    np.savez(tmp_path / "made.npz", **parts, **labels)
+    source = value.Source(tmp_path, "made.npz", train_images=8)
+    value.run_cell(value.Cell(16, 1, 0), source, tmp_path / "work", TINY)
+    [group] = value.collect([tmp_path / "work"])["groups"]
+    rows = {row["arm"]: row for row in group["rows"]}
+    assert rows["full"]["training_images"] == 8
+    assert group["config"]["ingest"]["image_size"] == 16
+    assert value_tables.result_file("made.npz").name == "value_made.json"
