@@ -69,14 +69,18 @@ def tasks(works: Sequence[Path], arms: Sequence[str], ipc: int) -> Iterator[Task
     yield from (Task(cell, arm, found[cell, arm]) for cell, arm in order)
 
 
+def kept_run(task: Task) -> ArmRun:
+    """Return what the comparison made of the arm."""
+    return ArmRun.load(cell_file(task.folder, task.arm, ARCHITECTURE))
+
+
 def arm_of(task: Task, config: RunConfig, data: PreparedData) -> Arm:
     """Return what the ConvNets of the comparison were trained on, with the training that every architecture gets."""
-    kept = ArmRun.load(cell_file(task.folder, task.arm, ARCHITECTURE))
     sets = {}
     if task.arm in METHODS:
         sets[task.arm] = DistilledSet.load(task.folder.distill(task.arm) / "distilled.safetensors")
     experts = Experts(sorted(task.folder.experts.glob("expert-*.safetensors")))
-    form = chosen_form(make_arm(task.arm, config, data, sets, experts), kept)
+    form = chosen_form(make_arm(task.arm, config, data, sets, experts), kept_run(task))
     training = dataclasses.replace(config.evaluate.adaptive.plain_training(), lr=RATE)
     return Arm(task.arm, form.images, form.labels, (training,))
 
