@@ -4,8 +4,8 @@
     python -m benchmarks.value_architectures open --work work/value
 
 Takes the cells that `benchmarks.value run` left in the work folders: each set, and the form of packed real images that
-validation chose there. `run` trains one network of each architecture on each arm by AdamW, at one rate, for 200 steps of
-32 images (a quarter of the time of the comparison's), the same for all of them and not tuned, and keeps what it
+validation chose there. `run` trains one network of each architecture on each arm by AdamW, at one rate, for 200 steps
+of 32 images (a quarter of the time of the comparison's), the same for all of them and not tuned, and keeps what it
 predicts; `open` compares that with the labels of test, once, and writes benchmarks/results/value_architectures.json.
 """
 
