@@ -20,6 +20,7 @@ from benchmarks import (
     private_run,
     quick_audit,
     shared_model,
+    value_architectures,
     value_tables,
     weight_agreement,
     weight_architectures,
@@ -190,6 +191,10 @@ def main() -> None:
     tables = fill(fill(text, "value", value_tables.table(worth)), "value-bits", value_tables.bits_table(worth))
     tables = fill(tables, "shared-model", shared_model.table(read_json(shared_model.RESULT)))
     tables = fill(tables, "patient-groups", patient_groups.table(read_json(patient_groups.RESULT)))
+    for name in value_tables.PLAIN:
+        tables = fill(tables, f"value-{name}", value_tables.table(read_json(value_tables.result_file(name))))
+    across = value_architectures.table(read_json(value_architectures.RESULT))
+    tables = fill(tables, "value-architectures", across)
     filled_speed = fill(fill(speed, "meta-gradient", meta_gradient), "whole-run", whole_run.table(timed))
     large = large_collection.table(read_json(large_collection.RESULT))
     filled_speed = fill(filled_speed, "large-collection", large)

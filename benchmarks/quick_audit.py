@@ -24,7 +24,9 @@ _ATTACKS = ("membership_release", "lira", "rmia", "canaries")
 def read(run: Path) -> dict[str, Any]:
     """Return the figures of one audited run folder."""
     audit, record = read_json(run / "audit" / "audit.json"), read_json(run / "record.json")
+    [method] = [stage.partition("/")[2] for stage in list(record["stages"]) if stage.startswith("distill/")][-1:]
     return {
+        "method": method,
         "config": record["config"]["name"],
         "image_size": record["config"]["ingest"]["image_size"],
         "private": record["config"]["experts"]["dp"]["enabled"],
@@ -49,7 +51,8 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     for run in result["runs"]:
         found, canaries = run["attacks"], run["attacks"]["canaries"]
-        what = f"{run['images']} images, {run['image_size']} pixels, {'DP' if run['private'] else 'no DP'}"
+        method, protected = run.get("method", "iadd"), "DP" if run["private"] else "no DP"
+        what = f"`{method}`, {run['images']} images, {run['image_size']} pixels, {protected}"
         areas = " | ".join(f"{found[name]['auc']:.3f}" for name in _ATTACKS)
         lines.append(
             f"| {what} | {run['seconds']:.0f} | {areas} | "

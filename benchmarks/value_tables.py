@@ -13,6 +13,7 @@ from medidistill.pipeline.comparison.arms import FULL, PACKED
 from medidistill.textio import interval_text
 
 CLINICAL = "covid-cxr"
+PLAIN = ("pneumoniamnist",)  # sets without patients, in a table of their own each
 WORDS = {  # arm -> what a reader calls it
     "full": "all real X-rays",
     "packed": "random real X-rays, packed",
@@ -80,10 +81,11 @@ def shown_side(result: Mapping[str, Any]) -> int:
 def short_table(result: Mapping[str, Any]) -> str:
     """Return the Markdown of the README: a row for each arm, a column for each number of stored images.
 
-    Of one side: see `shown_side`.
+    Of one side, see `shown_side`, and of the comparisons there with the most seeds.
     """
     side = shown_side(result)
-    groups = [group for group in result["groups"] if group["side"] == side]
+    most = max(len(group["seeds"]) for group in result["groups"])
+    groups = [group for group in result["groups"] if group["side"] == side and len(group["seeds"]) == most]
     ipcs = [group["ipc"] for group in groups]
     titles = [
         f"bytes of {group['ipc']} a class" + (f", {_seeds(group)}" if ipcs.count(group["ipc"]) > 1 else "")

@@ -42,6 +42,17 @@ def test_a_group_of_fresh_seeds_stands_beside_the_earlier_one():
     assert [group["seeds"] for group in found] == [[0, 1], [10, 11]]
 
 
+def test_the_short_table_has_the_comparisons_with_the_most_seeds():
+    span = {"estimate": 0.5, "low": 0.4, "high": 0.6}
+    rows = [{"arm": "full", "balanced_accuracy": span}]
+    groups = [
+        {"side": 32, "ipc": ipc, "seeds": seeds, "rows": rows} for ipc, seeds in ((1, [0, 1]), (1, [10]), (5, [2, 3]))
+    ]
+    lines = value_tables.short_table({"groups": groups}).splitlines()
+    assert lines[0] == "| trained on | bytes of 1 a class | bytes of 5 a class |"
+    assert lines[2] == "| all real X-rays | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |"
+
+
 @pytest.mark.slow
 def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     phantoms = tmp_path / "phantoms"
