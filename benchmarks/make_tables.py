@@ -191,8 +191,7 @@ def main() -> None:
     tables = fill(fill(text, "value", value_tables.table(worth)), "value-bits", value_tables.bits_table(worth))
     tables = fill(tables, "shared-model", shared_model.table(read_json(shared_model.RESULT)))
     tables = fill(tables, "patient-groups", patient_groups.table(read_json(patient_groups.RESULT)))
-    for name in value_tables.PLAIN:
-        tables = fill(tables, f"value-{name}", value_tables.table(read_json(value_tables.result_file(name))))
+    tables = fill(tables, "value-aims", value_tables.aims_table(worth, "mixture", 32))
     across = value_architectures.table(read_json(value_architectures.RESULT))
     tables = fill(tables, "value-architectures", across)
     filled_speed = fill(fill(speed, "meta-gradient", meta_gradient), "whole-run", whole_run.table(timed))

@@ -13,7 +13,7 @@ from medidistill.pipeline.comparison.arms import FULL, PACKED
 from medidistill.textio import interval_text
 
 CLINICAL = "covid-cxr"
-PLAIN = ("pneumoniamnist",)  # sets without patients, in a table of their own each
+AIMS = {1: (0.85, 0.10), 5: (0.92, 0.08), 10: (0.95, 0.06), 50: (0.99, 0.0)}  # ipc -> share, above packed
 WORDS = {  # arm -> what a reader calls it
     "full": "all real X-rays",
     "packed": "random real X-rays, packed",
@@ -99,6 +99,30 @@ def short_table(result: Mapping[str, Any]) -> str:
         ]
         if any(spans):
             lines.append(f"| {words} | " + " | ".join(spans) + " |")
+    return "\n".join(lines)
+
+
+def aims_table(result: Mapping[str, Any], arm: str, side: int) -> str:
+    """Return the Markdown of what was asked of a set in the bytes of so many images a class, and what `arm` keeps."""
+    lines = [
+        "| stored bytes of | aim | kept | packed real X-rays keep | aim above these | measured | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for group in result["groups"]:
+        rows = {row["arm"]: row for row in group["rows"]}
+        if group["side"] != side or arm not in rows:
+            continue
+        share, above = AIMS[group["ipc"]]
+        [gap] = [
+            one["over_units"]
+            for one in group["differences"]
+            if (one["arm"], one["minus"], one["metric"]) == (arm, PACKED, "balanced_accuracy")
+        ]
+        kept, control = (f"{rows[name]['share_of_full']:.0%}" for name in (arm, PACKED))
+        lines.append(
+            f"| {group['ipc']} a class | {share:.0%} | {kept} | {control} | {above:.2f} | {_span(gap, '+')} "
+            f"| {len(group['seeds'])} |"
+        )
     return "\n".join(lines)
 
 
