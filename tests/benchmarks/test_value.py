@@ -53,6 +53,16 @@ def test_the_short_table_has_the_comparisons_with_the_most_seeds():
     assert lines[2] == "| all real X-rays | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |"
 
 
+def test_aims_are_beside_what_one_arm_keeps():
+    span = {"estimate": -0.02, "low": -0.03, "high": -0.01}
+    rows = [{"arm": "mixture", "share_of_full": 0.9}, {"arm": "packed", "share_of_full": 0.93}]
+    gaps = [{"arm": "mixture", "minus": "packed", "metric": "balanced_accuracy", "over_units": span}]
+    group = {"side": 32, "ipc": 10, "seeds": [0, 1], "rows": rows, "differences": gaps}
+    others = [{**group, "side": 64}, {**group, "rows": rows[1:]}]
+    lines = value_tables.aims_table({"groups": [group, *others]}, "mixture", 32).splitlines()
+    assert lines[2:] == ["| 10 a class | 95% | 90% | 93% | 0.06 | -0.020 [-0.030, -0.010] | 2 |"]
+
+
 @pytest.mark.slow
 def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     phantoms = tmp_path / "phantoms"
