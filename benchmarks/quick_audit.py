@@ -16,6 +16,8 @@ from typing import Any
 
 from benchmarks.finished_runs import collect
 from medidistill.files import read_json
+from medidistill.pipeline import RunFolder, load_config
+from medidistill.pipeline.comparison.arms import delivery
 
 RESULT = Path(__file__).parent / "results" / "quick_audit.json"
 _ATTACKS = ("membership_release", "lira", "rmia", "canaries")
@@ -24,9 +26,9 @@ _ATTACKS = ("membership_release", "lira", "rmia", "canaries")
 def read(run: Path) -> dict[str, Any]:
     """Return the figures of one audited run folder."""
     audit, record = read_json(run / "audit" / "audit.json"), read_json(run / "record.json")
-    [method] = [stage.partition("/")[2] for stage in list(record["stages"]) if stage.startswith("distill/")][-1:]
+    folder = RunFolder(run)
     return {
-        "method": method,
+        "method": delivery(load_config(folder.config_file), folder).method,
         "config": record["config"]["name"],
         "image_size": record["config"]["ingest"]["image_size"],
         "private": record["config"]["experts"]["dp"]["enabled"],

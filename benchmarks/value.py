@@ -89,7 +89,6 @@ class Source:
         )
         given = check_images(raw_images({"train": held.train, "val": held.val, "test": held.test}))
         RunFolder.create(folder.path, config, source=self.folder)
-        folder.note_source(self.folder)
         with working(folder, command="medidistill ingest") as work:
             ingest_images(work, split_images(given, config.ingest))
 

@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +136,9 @@ def main() -> None:
     index, count = map(int, options.shard.split("/"))
     for task in every[index::count]:
         config, data = load_config(task.folder.config_file), PreparedData.read(task.folder.ingest)
+        arm = cache(partial(arm_of, task, config, data))  # made where a network is missing, and once
         for name in ARCHITECTURES:
-            keep_predictions(
-                task.predictions(name), partial(arm_of, task, config, data), name, config, data, config.seed
-            )
+            keep_predictions(task.predictions(name), arm, name, config, data, config.seed)
         print(task.folder.path.name, task.arm, flush=True)
 
 

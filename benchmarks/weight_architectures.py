@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 import shlex
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +118,9 @@ def main() -> None:
         return
     index, count = map(int, options.shard.split("/"))
     for cell in cells()[index::count]:
-        for architecture in ARCHITECTURES:
-            file, arm = predictions(options.work, cell, architecture), partial(arm_of, cell, config, data, options.work)
-            keep_predictions(file, arm, architecture, config, data, cell.seed)
+        arm = cache(partial(arm_of, cell, config, data, options.work))  # made where a network is missing, and once
+        for name in ARCHITECTURES:
+            keep_predictions(predictions(options.work, cell, name), arm, name, config, data, cell.seed)
         print(cell.name, flush=True)
 
 

@@ -6,14 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medidistill.words import (
-    arm_words,
-    criteria_note,
-    images_per_class,
-    origin_words,
-    row_words,
-    start_words,
-)
+from medidistill.words import arm_words, criteria_note, images_per_class, origin_words, row_words, start_words
 
 
 @pytest.mark.parametrize(
