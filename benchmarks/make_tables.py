@@ -194,6 +194,9 @@ def main() -> None:
     tables = fill(tables, "value-aims", value_tables.aims_table(worth, "mixture", 32))
     across = value_architectures.table(read_json(value_architectures.RESULT))
     tables = fill(tables, "value-architectures", across)
+    for other in value_tables.OTHERS:
+        file = value_tables.result_file(other)
+        tables = fill(tables, file.stem.replace("_", "-"), value_tables.table(read_json(file), "images"))
     filled_speed = fill(fill(speed, "meta-gradient", meta_gradient), "whole-run", whole_run.table(timed))
     large = large_collection.table(read_json(large_collection.RESULT))
     filled_speed = fill(filled_speed, "large-collection", large)

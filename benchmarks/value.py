@@ -276,8 +276,11 @@ def collect(works: Sequence[Path]) -> dict[str, Any]:
         for row in rows:
             found = runs[row["arm"]]
             row["share_of_full"] = row["balanced_accuracy"]["estimate"] / full
-            row["stored_bytes"] = _stored_bytes(folders[row["arm"]][0], row["arm"], found[0], data)
-            row["stored_as"] = _stored_as(folders[row["arm"]][0], row["arm"], found, side)
+            places = folders[row["arm"]]
+            sizes = [_stored_bytes(place, row["arm"], one, data) for place, one in zip(places, found, strict=True)]
+            row["stored_bytes"], row["stored_bytes_by_seed"] = max(sizes), sizes
+            row["training_images_by_seed"] = [one.training_images for one in found]
+            row["stored_as"] = _stored_as(places[0], row["arm"], found, side)
             row["factor"] = [one.info.get("factor") for one in found]
             row["bits"] = [one.info.get("bits") for one in found]
             row["validation_by_seed"] = [one.val_score for one in found]
@@ -361,7 +364,7 @@ def main() -> None:
         if options.keep:
             found["groups"] = kept(read_json(result)["groups"], found["groups"])
         write_json(result, found)
-        print(table(read_json(result)))
+        print(table(read_json(result), "X-rays" if options.dataset == CLINICAL else "images"))
         return
     raise_malloc_thresholds()
     if options.stage == "bits":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from medidistill.pipeline.comparison.arms import FULL, PACKED
 from medidistill.textio import interval_text
 
 CLINICAL = "covid-cxr"
+OTHERS = ("pneumoniamnist.npz", "cifar10-jpeg")  # other sets of images with a table of their own
 AIMS = {1: (0.85, 0.10), 5: (0.92, 0.08), 10: (0.95, 0.06), 50: (0.99, 0.0)}  # ipc -> share, above packed
 WORDS = {  # arm -> what a reader calls it
     "full": "all real X-rays",
@@ -23,9 +25,9 @@ WORDS = {  # arm -> what a reader calls it
     "iadd": "IADD",
     "iadd_warm": "IADD from a set matched at snapshots",
     "gaussian": "draws of class Gaussians, labelled by experts",
-    "mixture": "draws of Gaussians of patient groups, labelled by experts",
+    "mixture": "draws of Gaussians of groups of 16 to 31 patients, labelled by experts",
     "snapshots": "feature matching at snapshots",
-    "kernel_warm": "the same, then kernel regression",
+    "kernel_warm": "feature matching, then kernel regression",
 }
 
 
@@ -42,8 +44,13 @@ def _span(value: Mapping[str, float], sign: str = "") -> str:
     return interval_text(Interval(value["estimate"], value["low"], value["high"]), 3, sign)
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """Return the Markdown of the result: every arm, the losing ones too, and each set minus packed real images."""
+def table(result: Mapping[str, Any], images: str = "X-rays") -> str:
+    """Return the Markdown of the result: every arm, the losing ones too, and each set minus packed real images.
+
+    Args:
+        result: what `benchmarks.value collect` wrote.
+        images: what a reader calls the real images.
+    """
     lines = [
         "| side | stored a class | trained on | stored as | stored bytes | training images | validation | "
         "test balanced accuracy | share of all real | minus packed real X-rays |",
@@ -51,7 +58,7 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     for group in result["groups"]:
         minus = {
-            gap["arm"]: gap["over_units"]
+            gap["arm"]: gap["bootstrap"]
             for gap in group["differences"]
             if gap["minus"] == PACKED and gap["metric"] == "balanced_accuracy"
         }
@@ -59,8 +66,8 @@ def table(result: Mapping[str, Any]) -> str:
             arm, gap = row["arm"], minus.get(row["arm"])
             stored = "" if arm == FULL else group["ipc"]
             lines.append(
-                f"| {group['side']} | {stored} | {WORDS[arm]} | {row['stored_as']} | {row['stored_bytes']:,} | "
-                f"{row['training_images']} | "
+                f"| {group['side']} | {stored} | {WORDS[arm]} | {row['stored_as']} | {_each(row, 'stored_bytes')} | "
+                f"{_each(row, 'training_images')} | "
                 f"{np.mean(row['validation_by_seed']):.3f} | {_span(row['balanced_accuracy'])} | "
                 f"{row['share_of_full']:.0%} | {'' if gap is None else _span(gap, '+')} |"
             )
@@ -69,7 +76,13 @@ def table(result: Mapping[str, Any]) -> str:
         for group in result["groups"]
     )
     note = f"Seeds: {counted}, each with experts of its own; {result['hardware']['cpu']}."
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", note]).replace("X-rays", images)
+
+
+def _each(row: Mapping[str, Any], name: str) -> str:
+    """Return a number of a row, with the count of seeds behind each where they differ."""
+    values = Counter(row.get(f"{name}_by_seed", [row[name]]))
+    return ", ".join(f"{value:,} ({count})" if len(values) > 1 else f"{value:,}" for value, count in values.most_common())
 
 
 def shown_side(result: Mapping[str, Any]) -> int:
@@ -114,7 +127,7 @@ def aims_table(result: Mapping[str, Any], arm: str, side: int) -> str:
             continue
         share, above = AIMS[group["ipc"]]
         [gap] = [
-            one["over_units"]
+            one["bootstrap"]
             for one in group["differences"]
             if (one["arm"], one["minus"], one["metric"]) == (arm, PACKED, "balanced_accuracy")
         ]

@@ -38,7 +38,7 @@ __all__ = ["dicom_files"]
 
 _TOP = 65535
 # part of every identifier: a header that says something else than an earlier version's is another object
-_HEADER_REVISION = 2
+_HEADER_REVISION = 3
 _TIME = "000000"
 
 
@@ -120,7 +120,8 @@ def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, c
     """Say in the header what the image is, and take out the clock of this machine."""
     day = created.replace("-", "")
     made = origin_words(distilled.recipe["init"], steps_behind(distilled.recipe))
-    real = made is None
+    # an image that began as a patient's X-ray may still show it, and a draw of a small group may lie as near to one
+    near = made is None or "mixture" in distilled.recipe["init"].split(", ")
     image.SyntheticData = "YES"
     image.ConversionType = "SYN"
     if distilled.images.shape[1] == 1:
@@ -128,9 +129,8 @@ def _mark(image: Dataset, distilled: DistilledSet, class_name: str, name: str, c
     else:
         image.Laterality = ""  # of an unknown part of the body: required, and empty where not known (type 2C)
     image.BurnedInAnnotation = "NO"
-    # an image that began as a patient's X-ray may still show it
-    image.PatientIdentityRemoved = "NO" if real else "YES"
-    if not real:
+    image.PatientIdentityRemoved = "NO" if near else "YES"
+    if not near:
         image.DeidentificationMethod = f"Synthetic image, {made}"
     made = made or "optimised from copies of real X-rays; may still show them"
     image.DerivationDescription = _text(

@@ -56,7 +56,7 @@ def test_the_short_table_has_the_comparisons_with_the_most_seeds():
 def test_aims_are_beside_what_one_arm_keeps():
     span = {"estimate": -0.02, "low": -0.03, "high": -0.01}
     rows = [{"arm": "mixture", "share_of_full": 0.9}, {"arm": "packed", "share_of_full": 0.93}]
-    gaps = [{"arm": "mixture", "minus": "packed", "metric": "balanced_accuracy", "over_units": span}]
+    gaps = [{"arm": "mixture", "minus": "packed", "metric": "balanced_accuracy", "bootstrap": span}]
     group = {"side": 32, "ipc": 10, "seeds": [0, 1], "rows": rows, "differences": gaps}
     others = [{**group, "side": 64}, {**group, "rows": rows[1:]}]
     lines = value_tables.aims_table({"groups": [group, *others]}, "mixture", 32).splitlines()

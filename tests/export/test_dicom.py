@@ -143,6 +143,14 @@ def test_images_from_real_ones_do_not_claim_a_removed_identity(tmp_path: Path) -
     assert "may still show them" in image.DerivationDescription
 
 
+@pytest.mark.parametrize("init", ["mixture", "noise, mixture"])
+def test_draws_of_groups_of_patients_do_not_claim_a_removed_identity(tmp_path: Path, init: str) -> None:
+    image = images_of(write(tmp_path / "b", make_set(recipe={**REAL, "init": init})))[0]
+    assert image.PatientIdentityRemoved == "NO"
+    assert "DeidentificationMethod" not in image
+    assert "draws of Gaussians of patient groups" in image.DerivationDescription
+
+
 @pytest.mark.parametrize("kind", ["per_image", "fixed", "zca"])
 def test_stored_values_give_back_network_input_and_picture(tmp_path: Path, kind: str) -> None:
     distilled = make_set(normalisation=fit_normalisation(kind, 0.5, 0.25, striped(60, seed=2)[0]))
