@@ -146,11 +146,12 @@ def table(result: Mapping[str, Any]) -> str:
 
         names = ("validation", "nearest_is_member", "auc", "tpr_at_1_percent")
         score, nearest, auc, found = (np.mean([row[name] for row in rows]) for name in names)
+        copies = max(row["near_copies"] for row in rows)
         words = titles.get(way) or f"{way} to {2 * int(way) - 1}"
         by_seed = ", ".join(f"{row['validation']:.3f}" for row in rows)
         lines.append(
             f"| {words} | {rows[0]['images']:,} | {score:.3f} ({by_seed}) | {nearest:.1%} | "
-            f"{max(row['linkage_p'] for row in rows):.1g} | {max(row['near_copies'] for row in rows)} | {auc:.3f} | {found:.1%} |"
+            f"{max(row['linkage_p'] for row in rows):.1g} | {copies} | {auc:.3f} | {found:.1%} |"
         )
     chance, seeds = result["rows"][0]["chance"], {row["seed"] for row in result["rows"]}
     return "\n".join([*lines, "", f"Chance of the nearest to be a member: {chance:.1%}. Seeds: {len(seeds)}."])

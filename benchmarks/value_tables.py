@@ -14,7 +14,7 @@ from medidistill.pipeline.comparison.arms import FULL, PACKED
 from medidistill.textio import interval_text
 
 CLINICAL = "covid-cxr"
-OTHERS = ("pneumoniamnist.npz", "cifar10-jpeg")  # other sets of images with a table of their own
+OTHERS = ("pneumoniamnist.npz",)  # other sets of images with a table of their own
 AIMS = {1: (0.85, 0.10), 5: (0.92, 0.08), 10: (0.95, 0.06), 50: (0.99, 0.0)}  # ipc -> share, above packed
 WORDS = {  # arm -> what a reader calls it
     "full": "all real X-rays",
@@ -82,7 +82,9 @@ def table(result: Mapping[str, Any], images: str = "X-rays") -> str:
 def _each(row: Mapping[str, Any], name: str) -> str:
     """Return a number of a row, with the count of seeds behind each where they differ."""
     values = Counter(row.get(f"{name}_by_seed", [row[name]]))
-    return ", ".join(f"{value:,} ({count})" if len(values) > 1 else f"{value:,}" for value, count in values.most_common())
+    return ", ".join(
+        f"{value:,} ({count})" if len(values) > 1 else f"{value:,}" for value, count in values.most_common()
+    )
 
 
 def shown_side(result: Mapping[str, Any]) -> int:

@@ -15,6 +15,7 @@ from medidistill.config import (
     EvaluateConfig,
     ExpertConfig,
     ImportanceConfig,
+    IngestConfig,
     RealData,
     RunConfig,
     TrainingConfig,
@@ -27,6 +28,20 @@ from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun
 from medidistill.pipeline import RunFolder, load_config
 from medidistill.pipeline.comparison.arms import Delivery, cell_file, delivery, methods
+
+
+@pytest.mark.parametrize(
+    ("settings", "grows"),
+    [
+        ({}, True),
+        ({"lr_schedule": "cosine"}, False),
+        ({"start_growth": 0.5}, False),
+        ({"coarse": 2}, False),  # as many steps at the coarse side
+        ({"coarse": 2, "coarse_steps": 100}, True),
+    ],
+)
+def test_steps_may_grow_where_no_schedule_is_laid_out_over_them(settings, grows):
+    assert DistillConfig(**settings).steps_may_grow is grows
 
 
 def test_each_method_is_the_shared_settings_with_its_own_changes():
@@ -47,11 +62,25 @@ def test_each_method_is_the_shared_settings_with_its_own_changes():
         ({"bptt": {"lr_image": 1}}, "did you mean 'lr_images'"),
         ({"bptt": {"alpha": -1}}, "methods.bptt.*alpha=-1"),
         ({"mtt": {"importance": 3}}, "must be a section"),
+        ({"mtt": {"ipc": 50}}, r"methods\.mtt\.ipc=50: must not be set.*set distill\.ipc"),
+        ({"bptt": {"alpha": 0.2}, "mtt": {"lr_images": 0.1, "ipc": 5}}, r"methods\.mtt\.ipc=5: must not be set"),
     ],
 )
 def test_a_wrong_method_or_setting_is_named(section, message):
     with pytest.raises(ConfigError, match=message):
         RunConfig(methods=section)
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes"), [("dp_stats", {}), ("mtt", {"methods": {"mtt": {"objective": "statistics"}}})]
+)
+def test_statistics_of_public_features_need_images_of_mean_0_and_deviation_1(arm, changes):
+    private = ExpertConfig(dp=DPConfig(enabled=True, noise_multiplier=1.0))
+    fixed, compared = IngestConfig(normalisation="fixed"), EvaluateConfig(arms=("full", arm))
+    with pytest.raises(ConfigError, match=rf"normalisation='fixed' with {arm}: .*use ingest\.normalisation=per_image"):
+        RunConfig(ingest=fixed, experts=private, evaluate=compared, **changes)
+    RunConfig(experts=private, evaluate=compared, **changes)
+    RunConfig(ingest=fixed, experts=private, evaluate=EvaluateConfig(arms=("full", "iadd")))
 
 
 def test_methods_come_from_yaml_and_reach_the_digest(tmp_path):

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
+from medidistill.api.labels import is_missing
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ArgumentError, ArgumentTypeError
 from medidistill.jsontypes import ReadOnlyJsonObject  # MedMNIST's description of a data set
@@ -32,6 +34,7 @@ _SPLITS = ("train", "val", "test")
 _IMAGE_KEYS = ("image", "img", "pixel_values")
 _LABEL_KEYS = ("label", "labels", "class")
 _PATIENT_KEYS = ("patient_id", "patient", "subject_id")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _KINDS = (
     "a folder, arrays with labels=, (images, labels), a torch or MONAI Dataset, a MedMNIST object, or a mapping of "
     "train, val and test to these"
@@ -157,10 +160,12 @@ def _of_items(data: Any, labels: Any, progress: bool) -> RawImages:
         groups.append(group)
     if not images:
         raise ArgumentError("data", f"{type(data).__name__} of length 0", "of at least one image")
-    stated = [one is not None for one in groups]
+    stated = [not is_missing(one) for one in groups]
     if any(stated) and not all(stated):
         raise ArgumentError(
-            "data", f"a patient for {sum(stated)} of {len(groups)} items", "a patient for each, or for none"
+            "data",
+            f"a patient for {sum(stated)} of {len(groups)} items, none for data[{stated.index(False)}]",
+            "a patient for each, or for none",
         )
     return RawImages(
         images,
@@ -174,9 +179,10 @@ def _item(item: Any, number: int, labelled: bool) -> tuple[Any, Any, Any]:
     """Return image, label and patient of one item."""
     if isinstance(item, Mapping):
         image = next((item[key] for key in _IMAGE_KEYS if key in item), None)
-        label = next((item[key] for key in _LABEL_KEYS if key in item), None)
-        if image is None or (label is None and not labelled):
+        label_key = next((key for key in _LABEL_KEYS if key in item), None)
+        if image is None or (label_key is None and not labelled):
             raise ArgumentError(f"data[{number}]", f"a mapping of {sorted(map(str, item))}", "of `image` and `label`")
+        label = None if label_key is None else item[label_key]
         return _pixels(image, number), label, next((item[key] for key in _PATIENT_KEYS if key in item), None)
     if labelled and not isinstance(item, (tuple, list)):
         return _pixels(item, number), None, None
@@ -195,13 +201,57 @@ def _pixels(image: Any, number: int) -> Any:
             "decoded pixels",
             "give the folder as data, or load with a transform",
         )
+    if isinstance(image, Image.Image):
+        return _shown(image, number)
     try:
-        array = np.asarray(image)  # PIL images and lists of numbers too
+        array = np.asarray(image)  # lists of numbers too
     except (TypeError, ValueError) as error:
         raise ArgumentTypeError(f"data[{number}]", type(image).__name__, "an array, tensor or PIL image") from error
     if array.dtype.kind not in "uif":
         raise ArgumentTypeError(f"data[{number}]", f"{type(image).__name__} of {array.dtype}", "an array of numbers")
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes this machine's byte order alone
+
+
+def _shown(picture: Image.Image, number: int) -> npt.NDArray[Any]:
+    """Return the pixels that a PIL image shows, (H, W), or (H, W, 3) where it has colours.
+
+    Raises:
+        ArgumentTypeError: a mode whose numbers are neither grey nor RGB.
+        ArgumentError: a pixel is transparent; what is seen there depends on what lies behind it.
+    """
+    mode, key = picture.mode, picture.info.get("transparency")
+    if mode not in _MODES:
+        raise ArgumentTypeError(
+            f"data[{number}]",
+            f"PIL image of mode {mode}",
+            f"of mode {', '.join(_MODES)}",
+            "convert it, for example with image.convert('RGB')",
+        )
+    grey = _is_grey(picture)
+    if mode.startswith("I") or mode == "F":  # more than 8 bits, which no conversion of Pillow keeps
+        values = np.asarray(picture)
+        opaque = key is None or not bool((values == key).any())
+    elif "A" in picture.getbands() or key is not None:
+        whole = np.asarray(picture.convert("RGBA"))  # grey is there three times, unchanged
+        values, opaque = whole[..., 0] if grey else whole[..., :3], int(whole[..., 3].min()) == 255
+    else:
+        values, opaque = np.asarray(picture.convert("L" if grey else "RGB")), True
+    if not opaque:
+        raise ArgumentError(
+            f"data[{number}]",
+            f"PIL image of mode {mode} with transparent pixels",
+            "opaque",
+            "fill those pixels (with black, as the files of a folder are read) and convert it to mode L or RGB",
+        )
+    return np.array(values, dtype=values.dtype.newbyteorder("="))  # a copy: what Pillow shares is read-only
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    """Return whether a PIL image has no colours: by its mode, or by its palette where it has one."""
+    if picture.mode not in ("P", "PA"):
+        return not picture.mode.startswith("RGB")
+    palette = np.asarray(picture.getpalette() or [], dtype=np.int64).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
 
 
 def _names_of(data: Any) -> tuple[str, ...]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
 from medidistill.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["class_names_of", "labels_of", "patients_of"]
+__all__ = ["class_names_of", "is_missing", "labels_of", "patients_of"]
 
 _MOST_CLASSES = 100
+_MISSING_TEXT = ("nan", "NaN", "<NA>", "NaT")  # what NumPy and pandas write for a missing value
+_MISSING_PATIENT = (*_MISSING_TEXT, "None")  # which may well be the name of a class
 
 
 def class_names_of(class_names: Any) -> tuple[str, ...]:
@@ -33,12 +36,14 @@ def class_names_of(class_names: Any) -> tuple[str, ...]:
 
 def labels_of(labels: Sequence[Any] | npt.NDArray[Any], names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
     """Return (N,) int64 class indices and the K names. Raises `ArgumentTypeError` or `ArgumentError`."""
-    try:
-        values = np.asarray(labels if isinstance(labels, np.ndarray) else [_plain(one) for one in labels])
-    except ValueError as error:  # rows of different lengths
-        raise ArgumentError(
-            "labels", "lists of different lengths", "one class an image", "multi-label is refused"
-        ) from error
+    if isinstance(labels, np.ndarray) and labels.dtype.kind not in "biufUSO":
+        raise ArgumentTypeError("labels", labels.dtype, "class numbers or names")
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "biu":
+        values = labels
+    else:
+        entries = [_plain(one) for one in labels]
+        _check_entries(entries, names)
+        values = _as_array(entries)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 2:
@@ -56,7 +61,7 @@ def labels_of(labels: Sequence[Any] | npt.NDArray[Any], names: tuple[str, ...]) 
         values = values.astype(np.int64)
     if values.dtype.kind == "b":
         values = values.astype(np.int64)
-    if values.dtype.kind in "OUS":
+    if values.dtype.kind == "U":
         index, names = _by_name(values, names)
     elif values.dtype.kind in "iu":
         index, names = _by_number(values.astype(np.int64), names)
@@ -65,14 +70,68 @@ def labels_of(labels: Sequence[Any] | npt.NDArray[Any], names: tuple[str, ...]) 
     return torch.from_numpy(index), _checked_classes(index, names)
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for nothing: None, NaN, NaT or the NA of pandas."""
+    found = pd.isna(value)
+    return isinstance(found, (bool, np.bool_)) and bool(found)
+
+
 def _plain(label: Any) -> Any:
-    return label.detach().cpu().numpy() if isinstance(label, Tensor) else label
+    """Return a label as Python has it: a number, text, or lists of them."""
+    if isinstance(label, Tensor):
+        return label.detach().cpu().tolist()
+    return label.tolist() if isinstance(label, (np.ndarray, np.generic)) else label
+
+
+def _as_array(entries: Sequence[Any]) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(entries)
+    except ValueError as error:  # rows of different lengths
+        raise ArgumentError(
+            "labels", "lists of different lengths", "one class an image", "multi-label is refused"
+        ) from error
+
+
+def _check_entries(entries: Sequence[Any], names: tuple[str, ...]) -> None:
+    """Refuse, before NumPy makes text of everything, an entry that is missing or of another kind than the first."""
+    first_is_text: bool | None = None
+    for number, entry in enumerate(entries):
+        for value in _leaves(entry):
+            is_text = isinstance(value, str)
+            if is_missing(value) or (is_text and not value.strip()):
+                raise _missing_label(number, value, "leave the image out or give its label")
+            if is_text and value in _MISSING_TEXT and value not in names:
+                raise _missing_label(number, value, "leave the image out, or name such a class in class_names")
+            if not isinstance(value, (str, bool, int, float)):
+                allowed = "a class name (text) or a class number"
+                raise ArgumentTypeError(f"labels[{number}]", type(value).__name__, allowed)
+            if first_is_text is None:
+                first_is_text = is_text
+            if is_text != first_is_text:
+                kind = "a class name (text)" if first_is_text else "a class number"
+                raise ArgumentTypeError(
+                    f"labels[{number}]",
+                    repr(value)[:80],
+                    f"{kind}, as the labels before it",
+                    "use names alone or numbers alone",
+                )
+
+
+def _leaves(entry: Any) -> Iterator[Any]:
+    """Yield what a label holds: itself, or the entries of a row, one by one."""
+    if isinstance(entry, (list, tuple)):
+        for one in entry:
+            yield from _leaves(one)
+    else:
+        yield entry
+
+
+def _missing_label(number: int, value: Any, remedy: str) -> ArgumentTypeError:
+    return ArgumentTypeError(f"labels[{number}]", repr(value), "a class name or a class number", remedy)
 
 
 def _by_name(values: npt.NDArray[Any], names: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     texts = values.tolist()
-    if not all(isinstance(one, str) and one.strip() for one in texts):
-        raise ArgumentTypeError("labels", "a missing or mixed entry", "all names, or all class numbers")
     names = names or tuple(sorted(set(texts)))
     unknown = sorted(set(texts) - set(names))
     if unknown:
@@ -124,10 +183,12 @@ def patients_of(groups: Any, count: int) -> tuple[str, ...]:
 
 def _identifier(group: Any, number: int) -> str:
     value = group.item() if isinstance(group, (np.generic, Tensor)) else group
-    missing = value is None or value != value or not str(value).strip()
-    if missing:
+    if is_missing(value) or not str(value).strip() or str(value).strip() in _MISSING_PATIENT:
         raise ArgumentError(
-            f"groups[{number}]", repr(value), "an identifier", "pass groups=None where patients are unknown"
+            f"groups[{number}]",
+            repr(value),
+            "an identifier",
+            "leave the image out, or pass groups=None where patients are unknown",
         )
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise ArgumentTypeError(f"groups[{number}]", type(value).__name__, "text or a number")

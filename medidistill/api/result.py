@@ -25,6 +25,7 @@ from medidistill.pipeline.comparison.arms import methods
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.runner import working
 from medidistill.pipeline.stages.audit import audit as audit_stage
+from medidistill.pipeline.stages.export import delivered_set
 from medidistill.pipeline.stages.export import export as export_stage
 from medidistill.pipeline.stages.report import report as report_stage
 from medidistill.record import RunRecord
@@ -90,7 +91,7 @@ class Result:
 
     @classmethod
     def read(cls, folder: RunFolder, config: RunConfig, *, temporary: bool = False) -> Result:
-        """Return what a finished run holds.
+        """Return what a finished run holds; its set carries the training that validation chose, as the bundle does.
 
         Args:
             folder: of the run.
@@ -100,10 +101,9 @@ class Result:
         Raises:
             IngestError: a file of the run is damaged.
         """
-        method = delivered(config, folder).method
         file = folder.evaluate / "comparison.json"
         return cls(
-            read_set(folder.distill(method) / _SET),
+            delivered_set(config, folder, delivered(config, folder), read_set),
             folder,
             config,
             verdict=Verdict.from_dict(read_json(folder.verdict)) if folder.verdict.is_file() else None,

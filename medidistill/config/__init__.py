@@ -5,7 +5,7 @@ reads the files. `digest` identifies a configuration by its content.
 """
 
 from medidistill.config.data import IngestConfig, PhantomConfig
-from medidistill.config.distillation import DistillConfig
+from medidistill.config.distillation import FIXED_NETWORK_OBJECTIVES, DistillConfig
 from medidistill.config.evaluation import ClinicalConfig, EvaluateConfig, SaliencyConfig
 from medidistill.config.fields import as_dict, digest, with_settings, without_later_defaults
 from medidistill.config.importance import ImportanceConfig
@@ -18,6 +18,7 @@ from medidistill.config.training import AdaptiveTraining, AugmentConfig, ExpertC
 
 __all__ = [
     "DEFAULT_METHOD",
+    "FIXED_NETWORK_OBJECTIVES",
     "METHODS",
     "AdaptiveTraining",
     "AugmentConfig",

@@ -10,7 +10,9 @@ from medidistill.config.importance import ImportanceConfig
 from medidistill.config.training import AugmentConfig, CompileMode
 from medidistill.errors import ConfigError
 
-__all__ = ["DistillConfig"]
+__all__ = ["FIXED_NETWORK_OBJECTIVES", "DistillConfig"]
+
+FIXED_NETWORK_OBJECTIVES = ("snapshots", "kernel")  # match at networks that no student's rate alpha belongs to
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class DistillConfig(Validated):
         ),
     ] = "noise"
     group_patients: Annotated[
-        int, Range(2, 1_000_000), Help("init mixture: patients of a group, at least"), ADDED_LATER
+        int,
+        Range(2, 1_000_000),
+        Help("init mixture, gaussian: fewest patients of a group, of a class"),
+        ADDED_LATER,
     ] = 32
     start_from: Annotated[
         str,
@@ -300,7 +305,13 @@ class DistillConfig(Validated):
     @property
     def learns_alpha(self) -> bool:
         """Whether the inner learning rate alpha is learned: matching at fixed networks has none."""
-        return self.objective not in ("snapshots", "kernel")
+        return self.objective not in FIXED_NETWORK_OBJECTIVES
+
+    @property
+    def steps_may_grow(self) -> bool:
+        """Whether more `outer_steps` begin with the same steps: no schedule is laid out over all of them."""
+        laid_out = self.lr_schedule != "constant" or self.start_growth > 0
+        return not laid_out and (self.coarse == 1 or self.coarse_steps > 0)
 
     def at_coarse_side(self) -> DistillConfig:
         """Return the settings of the distillation at side / `coarse`: as many images, not quantised or selected."""

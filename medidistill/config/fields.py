@@ -183,7 +183,7 @@ class Rule:
         """Return what is wrong with a value and what is allowed instead; empty where it is good."""
         if self.kind is Mapping:
             sections = isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values())
-            return "" if sections else "must be a section for each name, as {bptt: {ipc: 5}}"
+            return "" if sections else "must be a section for each name, as {bptt: {lr_images: 0.02}}"
         if not self.listed:
             return self._problem(value)
         if not isinstance(value, tuple | list) or (self.kind is str and not all(isinstance(one, str) for one in value)):

@@ -74,6 +74,12 @@ class RunConfig(Validated):
                     f"RunConfig.methods: unknown method {method!r}{did_you_mean(method, METHODS)}; "
                     f"known: {', '.join(METHODS)}"
                 )
+            if "ipc" in self.methods[method]:
+                raise ConfigError(
+                    f"RunConfig.methods.{method}.ipc={self.methods[method]['ipc']!r}: must not be set for one method "
+                    "alone: real images of the same number are its controls, and the verdict counts them; leave it out "
+                    "and set distill.ipc for all methods"
+                )
             self.distill_by(method)
         if self.deliver != "auto" and self.deliver not in self.evaluate.arms:
             raise ConfigError(
@@ -106,6 +112,16 @@ class RunConfig(Validated):
                 "ingest.normalisation='zca' with experts.dp: a whitening fitted on the patients has no privacy "
                 "mechanism, and no guarantee could be printed; use per_image or fixed"
             )
+        if self.ingest.normalisation != "per_image":
+            released = [
+                arm for arm in self.evaluate.arms if arm in METHODS and not self.distill_by(arm).matches_experts
+            ]
+            if released:
+                raise ConfigError(
+                    f"ingest.normalisation={self.ingest.normalisation!r} with {released[0]}: public features are those "
+                    "of images of mean 0 and standard deviation 1, each by itself, and the set is made of such images; "
+                    "use ingest.normalisation=per_image"
+                )
 
     def experts_by(self, method: str) -> ExpertConfig:
         """Return how the experts of `method` are trained: the flat ones of some methods take sharpness-aware steps."""

@@ -30,7 +30,8 @@ def draw_class_gaussians(
     """Return `count` draws of each class, (K * count, C, H, W) float32, class by class.
 
     Args:
-        images: (N, C, H, W) square real images, normalised; every class has at least one.
+        images: (N, C, H, W) square real images, normalised. The mean of a class with few patients shows these patients:
+            the caller checks how many there are, see `require_patients`.
         labels: (N,) int64.
         num_classes: K.
         count: draws of each class.
@@ -45,10 +46,23 @@ def draw_class_gaussians(
     covariance += torch.eye(len(covariance)) * _FLOOR * covariance.diagonal().mean().clamp_min(_FLOOR)
     drawn = torch.randn(num_classes * count, amplitudes.shape[1], generator=generator) * within.square().mean(0).sqrt()
     white = torch.randn(len(drawn), int(low.sum()), generator=generator)
-    drawn[:, low] = white @ torch.linalg.cholesky(covariance).T
+    drawn[:, low] = white @ _square_root(covariance).T
     drawn += means.repeat_interleave(count, dim=0)
     whole: Tensor = matrix.T @ drawn.view(-1, channels, side, side) @ matrix
     return whole
+
+
+def _square_root(covariance: Tensor) -> Tensor:
+    """Return R with R R^T = `covariance`, (F, F) float32.
+
+    The Cholesky factor, or where rounding leaves none, as for three equal channels, the factor by eigenvectors.
+    """
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if failed:
+        values, vectors = torch.linalg.eigh(covariance.double())
+        factor = (vectors * values.clamp_min(0).sqrt()).float()
+    return factor
 
 
 def low_frequencies(side: int, channels: int) -> Tensor:

@@ -125,6 +125,11 @@ class WeightedSnapshotMatching(SnapshotMatching):
         self.weights.learn(row, gaps)
         return gradient, loss
 
+    @property
+    def learns(self) -> bool:
+        """Whether the weights change while images are distilled."""
+        return self.weights.learns
+
     def save(self) -> dict[str, Tensor]:
         """Return a copy of log w."""
         return {"feature_log_w": self.weights.log_w.clone()}

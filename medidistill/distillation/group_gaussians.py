@@ -25,7 +25,7 @@ from medidistill.errors import ConfigError
 from medidistill.networks import patient_numbers, patient_weights
 from medidistill.packed_images import dct_amplitudes
 
-__all__ = ["alike_groups", "draw_group_gaussians"]
+__all__ = ["alike_groups", "draw_group_gaussians", "require_patients"]
 
 
 def alike_groups(points: Tensor, patients: Sequence[str], least: int) -> list[Tensor]:
@@ -53,6 +53,28 @@ def alike_groups(points: Tensor, patients: Sequence[str], least: int) -> list[Te
     return done
 
 
+def require_patients(labels: Tensor, patients: Sequence[str], num_classes: int, least: int) -> None:
+    """Refuse to draw from fewer than `least` patients of a class: their mean would show them.
+
+    Args:
+        labels: (N,) int64.
+        patients: N identifiers.
+        num_classes: K.
+        least: fewest patients behind a Gaussian.
+
+    Raises:
+        ConfigError: a class has fewer.
+    """
+    for name in range(num_classes):
+        found = len({patients[number] for number in (labels == name).nonzero().flatten().tolist()})
+        if found < least:
+            raise ConfigError(
+                f"distill.group_patients={least}: class {name} has {found} patients, and a Gaussian needs {least} for "
+                "its mean to show none of them; give more patients or leave the class out, use distill.init=noise, or "
+                "lower distill.group_patients"
+            )
+
+
 def draw_group_gaussians(
     images: Tensor,
     labels: Tensor,
@@ -78,17 +100,13 @@ def draw_group_gaussians(
     Raises:
         ConfigError: a class has fewer than `least` patients.
     """
+    require_patients(labels, patients, num_classes, least)
     side, channels = images.shape[-1], images.shape[1]
     low = low_frequencies(side, channels)
     drawn = []
     for name in range(num_classes):
         members = (labels == name).nonzero().flatten()
         names = [patients[number] for number in members.tolist()]
-        if len(set(names)) < least:
-            raise ConfigError(
-                f"distill.group_patients={least}: class {name} has {len(set(names))} patients, and a group needs "
-                f"{least}; lower distill.group_patients, or use distill.init=gaussian"
-            )
         groups = alike_groups(dct_amplitudes(images[members]).flatten(1)[:, low], names, least)
         alike = patient_weights(names)  # the images of a patient lie in one group
         sizes = torch.stack([alike[group].sum() for group in groups]).round()

@@ -97,6 +97,11 @@ class KernelRegression:
             generator=stream(self.seed, "pool", member, generation),
         ).to(self.device)
 
+    @property
+    def learns(self) -> bool:
+        """True: the networks of the pool are trained as they are drawn."""
+        return True
+
     def save(self) -> dict[str, Tensor]:
         """Return copies of what the pool has learned."""
         return {name: getattr(self, name).clone() for name in ("theta", "moments", "age", "taken", "generation")}

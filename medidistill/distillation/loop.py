@@ -169,7 +169,7 @@ def _check(problem: DistillProblem, config: DistillConfig, experts: Experts, ran
 def _digest_of(problem: DistillProblem, config: DistillConfig, experts: Experts) -> str:
     """Return the digest that a checkpoint must have to be gone on from."""
     # steps that may be added later, and how often to write, do not change what a step computes
-    free = ("checkpoint_every",) if config.start_growth else ("outer_steps", "checkpoint_every")
+    free = ("outer_steps", "checkpoint_every") if config.steps_may_grow else ("checkpoint_every",)
     plain = {k: v for k, v in without_later_defaults(config).items() if k not in free}
     plain["importance"] = plain["importance"] if config.importance.enabled else None
     origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
@@ -203,6 +203,12 @@ class _Loop:
         self.objective = make_objective(
             ObjectiveInputs(experts, config, step, layout, seed, self.device, compiled, real, continuations)
         )
+        if ranks.count > 1 and isinstance(self.objective, LearningObjective) and self.objective.learns:
+            raise ConfigError(
+                f"distill.objective={config.objective!r} with feature_weights={config.feature_weights!r} on "
+                f"{ranks.count} ranks: what it learns beside the images grows with every segment in turn, and ranks "
+                "see their own alone; use one process"
+            )
         self.class_counts = None if real is None else torch.bincount(real[1].cpu(), minlength=shape.num_classes)
         self.outer_step = OuterStep(self.objective, config, seed, ranks)
         stored, logits = first_images(experts, config, real, seed, problem.patients)

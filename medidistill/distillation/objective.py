@@ -45,6 +45,11 @@ class Objective(Protocol):
 class LearningObjective(Protocol):
     """An objective with tensors of its own that its calls change; a checkpoint holds them."""
 
+    @property
+    def learns(self) -> bool:
+        """Whether the tensors depend on the steps taken so far, and not on the snapshots alone."""
+        ...
+
     def save(self) -> dict[str, Tensor]:
         """Return copies of the tensors, by name."""
         ...

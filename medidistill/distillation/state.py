@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medidistill.config import DistillConfig
 from medidistill.distillation.class_gaussian import draw_class_gaussians
-from medidistill.distillation.group_gaussians import draw_group_gaussians
+from medidistill.distillation.group_gaussians import draw_group_gaussians, require_patients
 from medidistill.distillation.importance import ImportanceWeights
 from medidistill.distillation.parameterization import Parameterization
 from medidistill.errors import ConfigError
@@ -64,14 +64,16 @@ def initial_images(
         num_classes: K.
         real: normalised real images and labels; needed unless `init="noise"`.
         seed: stream (seed, "init").
-        patients: identifiers of the real images' patients; needed for `init="mixture"`.
+        patients: identifiers of the real images' patients; needed for `init="mixture"`. For `init="gaussian"` every
+            image counts as a patient where they are not given.
 
     Returns:
         (K * n, C, H / f, W / f), class by class, n = `config.images_per_class`, f the factor.
 
     Raises:
         ConfigError: no real images or patients where they are needed, or of another shape; `init="real"` with more
-            images than a class has; `init="mixture"` with more patients in a group than a class has.
+            images than a class has; a Gaussian (`init="gaussian"`, `init="mixture"`) of a class with fewer patients
+            than `group_patients`.
     """
     generator = stream(seed, "init")
     maps = parameterization(config, shape[-1])
@@ -84,6 +86,8 @@ def initial_images(
     if images.shape[1:] != shape:
         raise ConfigError(f"real images are {tuple(images.shape[1:])}, the experts' were {shape}: prepare them alike")
     if config.init == "gaussian":
+        names = patients if patients is not None else [str(number) for number in range(len(images))]
+        require_patients(labels.cpu(), names, num_classes, config.group_patients)
         begun = draw_class_gaussians(images.cpu(), labels.cpu(), num_classes, count, generator)
     elif config.init == "mixture":
         if patients is None or len(patients) != len(images):

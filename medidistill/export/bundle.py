@@ -97,15 +97,21 @@ def write_bundle(
             _fill(partial, distilled, recipe)
             publish_folder(partial)
             with publishing(partial) if publishing is not None else nullcontext():
-                _put(partial, folder, replace=replace)
+                replaced = _put(partial, folder, replace=replace)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+    if replaced is not None:  # the release is complete: what is left over of the old bundle must not undo it
+        shutil.rmtree(replaced, ignore_errors=True)
     return folder
 
 
-def _put(partial: Path, folder: Path, *, replace: bool) -> None:
-    """Give the new bundle its name; one that it replaces comes back where that fails."""
+def _put(partial: Path, folder: Path, *, replace: bool) -> Path | None:
+    """Give the new bundle its name and return the place of the old one, None where there was none.
+
+    The old bundle comes back where the new one cannot be put in place. Nothing fails after that: the caller writes down
+    a release that has happened.
+    """
     if not (replace and os.path.lexists(folder)):
         try:
             partial.rename(folder)
@@ -114,7 +120,7 @@ def _put(partial: Path, folder: Path, *, replace: bool) -> None:
                 raise
             taken = f"{folder}: another process has just written there; a bundle is never overwritten"
             raise ConfigError(taken) from error
-        return
+        return None
     old = folder.with_name(f".{folder.name}.replaced.part")
     if os.path.lexists(old):
         shutil.rmtree(old)
@@ -124,7 +130,7 @@ def _put(partial: Path, folder: Path, *, replace: bool) -> None:
     except OSError:
         old.rename(folder)
         raise
-    shutil.rmtree(old)
+    return old
 
 
 def _fill(folder: Path, distilled: DistilledSet, recipe: ReadOnlyJsonObject) -> None:

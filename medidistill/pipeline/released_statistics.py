@@ -10,10 +10,11 @@ import dataclasses
 import secrets
 from pathlib import Path
 
-from medidistill.config import DPConfig, as_dict, digest
+from medidistill.config import DistillConfig, DPConfig, as_dict, digest
 from medidistill.distillation.noised_statistics import FeatureStatistics, noised_statistics
 from medidistill.distillation.public_features import features_of
 from medidistill.distillation.statistics_images import distil_statistics
+from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator
@@ -38,11 +39,21 @@ def release_noise(dp: DPConfig) -> float:
 def distil_released(run: RunContext, method: str) -> None:
     """Release the statistics of the training split unless that was done, and make the images of them."""
     data, config, stage = run.data(), method_config(run.config, method), f"distill/{method}"
-    dp, small, folder = run.config.experts.dp, run.config.evaluate.small_set_training, run.folder.distill(method)
+    dp, small = run.config.experts.dp, run.config.evaluate.small_set_training
     release = digest("moments", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
     inputs = digest("distill", method, release, config, run.config.network, small, run.config.seed)
-    if run.is_up_to_date(stage, inputs, folder / "distilled.safetensors"):
+    made = run.folder.distill(method) / "distilled.safetensors"
+    if run.is_up_to_date(stage, inputs, made):
         return
+    if run.ranks.writes:  # one process draws the noise, once: what another drew would be a second release
+        _distil(run, method, config, release)
+    run.ranks.wait()
+    run.mark_finished(stage, inputs, best_step=config.outer_steps, alpha=DistilledSet.load(made).alpha)
+
+
+def _distil(run: RunContext, method: str, config: DistillConfig, release: str) -> None:
+    """Release the statistics `release` unless that was done, make the images of them and write the set."""
+    data, small, folder = run.data(), run.config.evaluate.small_set_training, run.folder.distill(method)
     statistics = _release(run, folder / "statistics.safetensors", release)
     entries: list[HistoryEntry] = []
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar:
@@ -72,7 +83,6 @@ def distil_released(run: RunContext, method: str) -> None:
     summary = {"status": "completed", "best_step": config.outer_steps, "entries": entries, "events": []}
     write_json(folder / "history.json", summary)
     made.save(folder / "distilled.safetensors")
-    run.mark_finished(stage, inputs, best_step=config.outer_steps, alpha=made.alpha)
 
 
 def _release(run: RunContext, file: Path, name: str) -> FeatureStatistics:

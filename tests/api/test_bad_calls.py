@@ -57,7 +57,8 @@ CALLS = {
     "a negative label": (X, {"labels": Y - 1}, "labels=-1: must be >= 0"),
     "a label beyond the names": (X, {"labels": Y, "class_names": ["a", "b"]}, "labels=2: must be in 0..1"),
     "a label of half": (X, {"labels": Y + 0.5}, "labels=floats"),
-    "a missing label": (X, {"labels": ["a", None, "b"] * 20}, "labels=a missing or mixed entry"),
+    "a missing label": (X, {"labels": ["a", None, "b"] * 20}, "labels[1]=None: must be a class name"),
+    "names and numbers": (X, {"labels": ["covid", "normal", 0, 1] * 15}, "labels[2]=0: must be a class name (text)"),
     "an unknown class name": (X, {"labels": ["a", "b", "q"] * 20, "class_names": ["a", "b"]}, "labels='q'"),
     "a class name twice": (X, {"labels": Y, "class_names": ["a", "a", "b"]}, "class_names='a': must be given once"),
     "class names as one text": (X, {"labels": Y, "class_names": "abc"}, "class_names='abc'"),
@@ -72,6 +73,7 @@ CALLS = {
     "texts as images": (["a.png", "b.png"], {}, "data[0]=str"),
     "fewer groups than images": (X, {"labels": Y, "groups": patients()[:-1]}, "groups=59 entries"),
     "a missing patient": (X, {"labels": Y, "groups": [None, *patients()[1:]]}, "groups[0]=None"),
+    "a missing patient as text": (X, {"labels": Y, "groups": ["nan", *patients()[1:]]}, "groups[0]='nan'"),
     "too few patients": (X, {"labels": Y, "groups": FEW}, "groups=2 patient(s) of class '0': must be at least 3"),
     "a patient in two splits": (
         {"train": [{"image": X[i], "label": i % 3, "patient_id": f"{i % 9}"} for i in range(30)]}

@@ -150,6 +150,16 @@ def test_result_has_verdict_table_figure_report_and_bundle(result, tmp_path):
     assert result.export(tmp_path / "again").is_dir()
 
 
+def test_a_result_and_its_bundle_train_the_same_network(result, tmp_path):
+    bundle = medidistill.load(result.export(tmp_path / "bundle"))
+    kept = medidistill.load(result.folder / "distill" / "iadd" / "distilled.safetensors")
+    assert kept.training != bundle.training  # validation chose another one than images were distilled with
+    assert result.set.training == bundle.training
+    ours, theirs = result.set.train(seed=3), bundle.train(seed=3)
+    for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
 def test_representations_are_short(result, tmp_path):
     bundle = medidistill.load(result.export(tmp_path / "bundle"))
     for shown in (result, result.set, bundle):

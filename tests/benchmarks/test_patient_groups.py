@@ -33,7 +33,7 @@ def data() -> PreparedData:
 
 def config() -> RunConfig:
     run = RunConfig(seed=3)
-    return with_settings(run, {"distill": {"ipc": 1, "factor": 4}})
+    return with_settings(run, {"distill": {"ipc": 1, "factor": 4, "group_patients": 2}})
 
 
 @pytest.mark.parametrize("way", ["gaussian", "8", "real"])

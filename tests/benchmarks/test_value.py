@@ -89,7 +89,11 @@ def test_two_budgets_and_two_seeds_give_a_row_for_every_arm(tmp_path):
     assert len(value.table(result).splitlines()) == 2 + 2 * 4 + 2  # header, arms, a blank line and the note
 
     # the same seed with another arm, in a folder of its own
-    arms = [*TINY[:-1], "evaluate.arms=[full,packed,gaussian]", "methods.gaussian.decoder=spectral"]
+    arms = [
+        *TINY[:-1],
+        "evaluate.arms=[full,packed,gaussian]",
+        "methods.gaussian={decoder: spectral, group_patients: 2}",
+    ]
     value.run_cell(value.Cell(16, 1, 1), value.Source(phantoms), tmp_path / "more", arms)
     joined = value.collect([tmp_path / "work", tmp_path / "more"])["groups"]
     assert [group["seeds"] for group in joined] == [[1], [0, 1]]  # seeds that both have

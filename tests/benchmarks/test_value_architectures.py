@@ -22,7 +22,7 @@ ARMS = ("packed", "gaussian")
 def test_arms_are_those_of_the_comparison(tmp_path):
     phantoms, work = tmp_path / "phantoms", tmp_path / "work"
     assert main(["phantom", str(phantoms), "--patients-per-class", "8", "--size", "64", "--quiet"]) == 0
-    settings = [*TINY, "evaluate.arms=[full,packed,gaussian]"]
+    settings = [*TINY, "evaluate.arms=[full,packed,gaussian]", "methods.gaussian.group_patients=2"]
     for ipc in (1, 2):
         value.run_cell(value.Cell(16, ipc, 0), value.Source(phantoms), work, settings)
     found = list(value_architectures.tasks([work], (*ARMS, "mixture"), ipc=2))

@@ -147,11 +147,12 @@ def test_a_choice_on_private_patients_is_written_down(tmp_path, pictures):
     ("setting", "message"),
     [
         ("ingest.normalisation=zca", "a whitening fitted on the patients has no privacy mechanism"),
+        ("ingest.normalisation=fixed", "ingest.normalisation='fixed' with dp_stats"),
         ("experts.dp={enabled: false}", "has no epsilon; set it"),
         ("evaluate.arms=[random,mtt_mean]", "'mtt_mean' with experts.dp trains networks on"),
         ("evaluate.arms=[random,variance_w]", "'variance_w' with experts.dp trains networks on"),
     ],
-    ids=["whitening", "statistics", "targets", "weights"],
+    ids=["whitening", "fixed", "statistics", "targets", "weights"],
 )
 def test_what_could_never_be_guaranteed_is_refused_before_the_work(tmp_path, pictures, capsys, setting, message):
     assert _run(tmp_path, pictures, "evaluate.arms=[random,dp_stats]", setting) == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 import medidistill
 from medidistill.cli import main
@@ -99,6 +101,19 @@ def test_a_stop_in_either_part_resumes_to_the_same_set(packed, tiny, tmp_path, s
     run(config, None, out, progress=False, resume=True, until="distill/snapshots")
     made = RunFolder(out).distill("snapshots") / "distilled.safetensors"
     assert made.read_bytes() == (packed / "distill" / "snapshots" / "distilled.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_more_steps_under_a_schedule_give_the_set_of_a_fresh_run(packed, tiny, tmp_path):
+    # snapshots: a cosine over all steps, and as many steps at the coarse side
+    grown, fresh, steps = tmp_path / "grown", tmp_path / "fresh", ["--set", "distill.outer_steps=8"]
+    shutil.copytree(packed, grown)
+    more = ["--resume", *steps, "--until", "distill/snapshots", "--quiet"]
+    assert main(["run", "--output", str(grown), *more]) == 0
+    begin = ["--config", str(packed.parent / "packed.yaml"), "--input", str(tiny.phantoms), "--output", str(fresh)]
+    assert main(["run", *begin, *steps, "--until", "distill/snapshots", "--quiet"]) == 0
+    made = [folder / "distill" / "snapshots" / "distilled.safetensors" for folder in (grown, fresh)]
+    assert torch.equal(*(DistilledSet.load(file).images for file in made))
 
 
 @pytest.mark.slow

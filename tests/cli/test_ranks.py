@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from medidistill.cli import main
+from medidistill.distilled_set import DistilledSet
+from medidistill.pipeline import released_statistics
 from tests.cli.conftest import CONFIG, draw_pictures
 from tests.killing import start, wait
 
@@ -93,6 +96,34 @@ def test_two_processes_make_one_run_and_the_first_alone_speaks(
     assert stages[0]["inputs"] == stages[1]["inputs"]
     touched = [json.loads((folder / "provenance.json").read_text())["events"] for folder in (out, alone)]
     assert [event["kind"] for event in touched[0]] == [event["kind"] for event in touched[1]]
+
+
+def test_two_processes_release_noised_statistics_once(
+    begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, drawn = tmp_path / "out", tmp_path / "drawn"
+    private = CONFIG.replace("deliver: iadd\n", "").replace("{count: 2,", "{dp: {enabled: true, noise_multiplier: 6},")
+    (tmp_path / "private.yaml").write_text(private.replace("{num_networks", "{arms: [random, dp_stats], num_networks"))
+    begin = ["--config", str(tmp_path / "private.yaml"), "--input", str(begun.parent / "pictures")]
+    assert main(["run", *begin, "--output", str(out), "--until", "ingest", "--quiet"]) == 0
+    generator = released_statistics.secret_generator
+
+    def noted() -> torch.Generator:
+        with drawn.open("a") as file:
+            file.write("noise\n")
+        return generator()
+
+    monkeypatch.setattr(released_statistics, "secret_generator", noted)
+    by_forks(["distill", "--method", "dp_stats", "--output", str(out)], tmp_path)
+    assert drawn.read_text() == "noise\n"
+    events = [event["kind"] for event in json.loads((out / "provenance.json").read_text())["events"]]
+    assert events.count("feature_statistics") == 1
+    made = out / "distill" / "dp_stats" / "distilled.safetensors"
+    first = DistilledSet.load(made).images
+    made.unlink()
+    assert main(["distill", "--method", "dp_stats", "--output", str(out), "--quiet"]) == 0
+    assert torch.equal(DistilledSet.load(made).images, first)  # of the statistics that were kept
+    assert drawn.read_text() == "noise\n"
 
 
 @pytest.mark.slow

@@ -65,8 +65,26 @@ def test_fewer_images_than_frequencies_and_equal_images_give_finite_draws() -> N
         assert bool(torch.isfinite(drawn).all())
 
 
+def test_grey_images_in_three_channels_are_drawn_with_equal_channels() -> None:
+    images = smooth(40).expand(-1, 3, -1, -1)
+    for count in (6, 12, 40):  # rounding leaves some of these covariances without a Cholesky factor
+        drawn = draw_class_gaussians(images[:count], torch.arange(count) % 2, 2, 200, stream(0, "draw"))
+        low = amplitudes(drawn)[..., :4, :4]
+        torch.testing.assert_close(low[:, 0], low[:, 2], atol=0.02, rtol=0.02)
+
+
+def test_a_class_of_few_patients_is_refused_as_its_mean_would_show_them() -> None:
+    labels, config = (torch.arange(24) >= 20).long(), DistillConfig(ipc=1, init="gaussian", group_patients=5)
+    with pytest.raises(ConfigError, match=r"group_patients=5: class 1 has 4 patients, and a Gaussian needs 5"):
+        initial_images(config, (1, SIDE, SIDE), 2, (IMAGES, labels), seed=0)
+    patients = [str(number // 2) for number in range(24)]  # two images each: twelve patients
+    config = dataclasses.replace(config, group_patients=7)
+    with pytest.raises(ConfigError, match=r"class 0 has 6 patients"):
+        initial_images(config, (1, SIDE, SIDE), 2, (IMAGES, (torch.arange(24) >= 12).long()), 0, patients)
+
+
 def test_the_start_is_averaged_to_the_stored_size_and_needs_real_images() -> None:
-    config = DistillConfig(ipc=1, factor=2, init="gaussian")
+    config = DistillConfig(ipc=1, factor=2, init="gaussian", group_patients=2)
     stored = initial_images(config, (1, SIDE, SIDE), 2, (IMAGES, LABELS), seed=0)
     assert stored.shape == (8, 1, 8, 8)
     assert config.requires_real
@@ -77,7 +95,7 @@ def test_the_start_is_averaged_to_the_stored_size_and_needs_real_images() -> Non
 def test_the_method_delivers_its_draws_with_the_labels_of_the_experts(tmp_path: Path) -> None:
     files = make_experts(tmp_path)
     config = with_settings(
-        DistillConfig(ipc=1, factor=2, bits=4, decoder="spectral", max_start=1, validate_every=0),
+        DistillConfig(ipc=1, factor=2, bits=4, decoder="spectral", max_start=1, validate_every=0, group_patients=2),
         METHODS["gaussian"].settings,
     )
     problem = make_problem(files, seed=3)

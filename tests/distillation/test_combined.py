@@ -9,12 +9,16 @@ import pytest
 import torch
 
 from medidistill.config import DistillConfig, ImportanceConfig, RunConfig
-from medidistill.distillation import Experts, distill
-from medidistill.distillation.objective import Sample
+from medidistill.distillation import Callbacks, Experts, distill
+from medidistill.distillation.objective import LearningObjective, Sample
 from medidistill.distillation.objectives import ObjectiveInputs, make_objective
+from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.unroll import InnerStep
+from medidistill.distilled_set import DistilledSet
+from medidistill.errors import ConfigError, StoppedError
 from medidistill.networks import ParameterLayout
 from medidistill.pipeline.stages.distill import _use_of
+from medidistill.results.history import HistoryEntry
 from medidistill.seeding import stream
 
 from .feature_example import CPU, IMAGES, LABELS, MILD, make_experts, make_problem, make_state
@@ -75,8 +79,49 @@ def test_features_are_read_of_real_images_and_the_data_access_log_says_so() -> N
     assert _use_of(dataclasses.replace(config, importance=hypergradient)) == "real_batches"
 
 
+def test_draws_that_trajectories_refine_are_named_in_the_data_access_log() -> None:
+    drawn = dataclasses.replace(PLAIN, init="gaussian")
+    assert _use_of(drawn) == "fit_gaussians"
+    assert _use_of(dataclasses.replace(drawn, snapshot_weight=1.0)) == "match_features"
+    assert _use_of(dataclasses.replace(drawn, objective="snapshots")) == "match_features"
+    assert _use_of(dataclasses.replace(drawn, objective="snapshots", outer_steps=0)) == "fit_gaussians"
+
+
 def test_methods_of_other_objectives_take_no_notice_of_it() -> None:
     run = RunConfig(distill=dataclasses.replace(PLAIN, snapshot_weight=0.5))
     assert run.distill_by("mtt").requires_real
     assert not run.distill_by("dp_stats").requires_real
     assert run.distill_by("kernel").objective == "kernel"
+
+
+def test_learned_feature_weights_go_on_from_a_checkpoint(files: list[Path], tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        PLAIN, snapshot_weight=1.0, feature_weights="ascend", outer_steps=8, checkpoint_every=4
+    )
+
+    def run(folder: Path, stop_at: int = 0, resume: bool = False) -> DistilledSet:
+        def on_step(entry: HistoryEntry) -> None:
+            if entry["step"] == stop_at:
+                raise StoppedError("stopped", 15)
+
+        problem = make_problem(files, seed=3)
+        return distill(problem, config, callbacks=Callbacks(on_step=on_step), folder=folder, resume=resume).distilled
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        run(tmp_path / "stopped", stop_at=6)
+    assert torch.equal(run(tmp_path / "stopped", resume=True).images, whole.images)
+
+
+def test_learned_feature_weights_are_refused_on_several_ranks_and_frozen_ones_are_not(files: list[Path]) -> None:
+    config = dataclasses.replace(PLAIN, snapshot_weight=1.0, feature_weights="ascend", segments=2)
+    with pytest.raises(ConfigError, match=r"feature_weights='ascend' on 2 ranks"):
+        distill(make_problem(files, seed=3), config, ranks=Ranks(0, 2))
+    experts = Experts(files)
+    network = experts.architecture.make_network(stream(0, "layout"))
+    frozen = dataclasses.replace(config, feature_weights="inverse_variance")
+    for chosen, learns in ((config, True), (frozen, False)):
+        layout, step = ParameterLayout.of(network), InnerStep(network)
+        objective = make_objective(ObjectiveInputs(experts, chosen, step, layout, 0, CPU, False, (IMAGES, LABELS)))
+        assert isinstance(objective, LearningObjective)
+        assert objective.learns is learns

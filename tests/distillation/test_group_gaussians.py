@@ -59,7 +59,7 @@ def test_each_group_has_draws_by_its_patients_and_a_class_by_its_own() -> None:
 def test_a_class_of_too_few_patients_and_missing_patients_are_refused() -> None:
     config = DistillConfig(ipc=1, init="mixture", group_patients=5)
     few = [f"PHANTOM^{number}" if label else f"PHANTOM^{number % 8}" for number, label in enumerate(LABELS.tolist())]
-    with pytest.raises(ConfigError, match=r"group_patients=5: class 0 has 4 patients, and a group needs 5; lower"):
+    with pytest.raises(ConfigError, match=r"group_patients=5: class 0 has 4 patients, and a Gaussian needs 5 "):
         initial_images(config, (1, SIDE, SIDE), 2, (IMAGES, LABELS), 0, few)
     with pytest.raises(ConfigError, match="init='mixture' needs the patient of each real image"):
         initial_images(config, (1, SIDE, SIDE), 2, (IMAGES, LABELS), 0)

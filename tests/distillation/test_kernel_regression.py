@@ -16,7 +16,7 @@ from medidistill.distillation.outer_step import OuterStep
 from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.real_batches import RealBatches
 from medidistill.distillation.state import DistillState
-from medidistill.errors import StoppedError
+from medidistill.errors import ConfigError, StoppedError
 from medidistill.networks import ParameterLayout, penultimate
 from medidistill.seeding import stream
 
@@ -135,6 +135,12 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(files: list[Path], tmp
         run(folder, resume=True)
         whole, again = (path / "distilled.safetensors" for path in (tmp_path / "whole", folder))
         assert whole.read_bytes() == again.read_bytes()
+
+
+def test_several_ranks_are_refused_as_each_would_train_a_pool_of_its_own(files: list[Path]) -> None:
+    config = dataclasses.replace(CONFIG, segments=2)
+    with pytest.raises(ConfigError, match=r"objective='kernel'.* on 2 ranks: .*use one process"):
+        distill(make_problem(files, seed=0), config, ranks=Ranks(0, 2))
 
 
 def test_outer_steps_lower_the_loss(files: list[Path]) -> None:

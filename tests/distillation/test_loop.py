@@ -328,6 +328,16 @@ def test_a_checkpoint_beyond_the_last_step_is_refused_and_a_damaged_one_is_named
         make(folder=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("change", [{"lr_schedule": "cosine"}, {"start_growth": 0.5}], ids=["cosine", "growth"])
+def test_a_schedule_over_all_steps_is_not_gone_on_with_when_they_grow(
+    make: Make, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    config = dataclasses.replace(CONFIG, **change)
+    make(config, folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"checkpoint.*other settings"):
+        make(dataclasses.replace(config, outer_steps=14), folder=tmp_path, resume=True)
+
+
 def test_start_from_real_images_is_asked_for_and_recorded(make: Make) -> None:
     real = dataclasses.replace(CONFIG, init="real")
     result = make(real, real=(IMAGES, LABELS))

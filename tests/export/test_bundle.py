@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import errno
 import json
 import resource
 import runpy
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +106,36 @@ def test_an_existing_target_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="never overwritten"):
         write(tmp_path / "dangling")
+
+
+def test_what_is_left_of_a_replaced_bundle_does_not_undo_the_release_of_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, noted = write(tmp_path / "bundle"), []
+
+    @contextlib.contextmanager
+    def publishing(_: Path) -> Iterator[None]:
+        noted.append("releasing")
+        try:
+            yield
+        except BaseException:
+            noted.append("withdrawn")
+            raise
+        noted.append("released")
+
+    remove = shutil.rmtree
+
+    def held_open(path: Path, ignore_errors: bool = False) -> None:
+        if "replaced" not in Path(path).name:
+            remove(path, ignore_errors=ignore_errors)
+        elif not ignore_errors:
+            raise OSError(errno.EBUSY, "in use")
+
+    monkeypatch.setattr(shutil, "rmtree", held_open)
+    before = (written / "SHA256SUMS").read_text()
+    write(written, make_set(alpha=0.03), replace=True, publishing=publishing)
+    assert noted == ["releasing", "released"]
+    assert (written / "SHA256SUMS").read_text() != before
 
 
 def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from medidistill.distillation import Experts, expert_labels, train_experts
 from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun, run_arm
 from medidistill.pipeline.comparison.arms import chosen_form, make_arm
+from tests.export.bundle_example import make_set
 
 from .comparison_example import ready_run
 
@@ -36,6 +37,25 @@ def test_packed_control_never_repeats_an_image_where_a_class_is_small(run):
     arm = make_arm("packed", config, run.data(), {})
     smallest = min(run.data().train.counts().values())
     assert [form.info["decoded"] for form in (arm, *arm.forms)] == [5, min(20, smallest), min(80, smallest)]
+
+
+@pytest.mark.parametrize(
+    ("objective", "optimizer", "by_alpha"),
+    [
+        ("snapshots", "sgd", False),  # a bundle, for which validation chose SGD
+        ("snapshots", "adamw", False),
+        ("trajectory", "adamw", True),  # a bundle, for which validation chose AdamW
+        ("trajectory", "sgd", True),
+        (None, "sgd", True),
+        (None, "adamw", False),
+    ],
+)
+def test_a_set_gets_the_same_rates_whatever_training_its_bundle_carries(run, objective, optimizer, by_alpha):
+    training = dataclasses.replace(run.config.evaluate.small_set_training, optimizer=optimizer)
+    recipe = {"distill": {"objective": objective}} if objective else {}
+    given = dataclasses.replace(make_set(), alpha=0.077, training=training, recipe=recipe)
+    rates = [one.lr for one in make_arm("given", run.config, run.data(), {"given": given}).candidates]
+    assert (rates[0] == 0.077) is by_alpha
 
 
 def test_validation_chooses_the_form_and_the_result_says_which(run):

@@ -62,6 +62,7 @@ def test_experts_are_trained_as_far_as_the_distillation_reads_them(
         ({"soft_labels": True, "label_init": "expert"}, 9),  # labels start at the last snapshot
         ({"objective": "gradient"}, 9),
         ({"target": "mean_continuation"}, 3),
+        ({"snapshot_weight": 1.0}, 9),  # features are matched at snapshots up to the last
         ({"target": "line"}, 9),  # its far end is the last snapshot
         ({"target": "line", "line_epochs": 4}, 5),
     ],
@@ -104,6 +105,12 @@ def test_a_set_that_begins_with_anothers_shares_its_experts(tmp_path: Path, monk
 )
 def test_a_shadow_ends_at_the_step_that_the_set_was_taken_from(changes: dict[str, object], steps: int) -> None:
     assert until_chosen(dataclasses.replace(DISTILL, **changes), 4).outer_steps == steps
+
+
+@pytest.mark.parametrize(("coarse_steps", "kept"), [(0, 6), (5, 5)])
+def test_the_steps_at_the_coarse_side_stay_as_many_as_in_the_run(coarse_steps: int, kept: int) -> None:
+    plan = until_chosen(dataclasses.replace(DISTILL, coarse=2, coarse_steps=coarse_steps), 4)
+    assert (plan.outer_steps, plan.at_coarse_side().outer_steps) == (4, kept)
 
 
 @pytest.mark.slow

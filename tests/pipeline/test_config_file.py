@@ -76,7 +76,8 @@ def test_presets_are_valid(name):
         ("evaluate: {arms: [ful]}", "evaluate.arms=['ful']: must be one of full, random"),
         ("distill: {bits: 3}", "distill.bits=3: must be one of 0, 2, 4, 8, 32"),
         ("seed: 2026-01-02", "seed='2026-01-02': must be a whole number"),
-        ("methods: {iadd: 3}", "methods={'iadd': 3}: must be a section for each name, as {bptt: {ipc: 5}}"),
+        ("methods: {iadd: 3}", "methods={'iadd': 3}: must be a section for each name, as {bptt: {lr_images: 0.02}}"),
+        ("methods: {mtt: {ipc: 50}}", "methods.mtt.ipc=50: must not be set for one method alone"),
         ("methods: 3", "methods=3: must be a section for each name"),
         ("ingest: {labels: 3}", "ingest.labels=3: must be text"),
         ("seed: 1\nseed: 2", "line 2: not valid YAML (key 'seed' is given twice)"),
@@ -127,11 +128,11 @@ def test_former_names_in_settings_of_a_method_are_read(tmp_path, caplog):
 
 def test_differences_name_settings_of_methods_that_one_side_has_alone():
     old = load_config(None, ["methods.snapshots.init_std=0.4"])
-    new = load_config(None, ["methods.snapshots.bits=4", "methods.kernel.ipc=2"])
+    new = load_config(None, ["methods.snapshots.bits=4", "methods.kernel.factor=2"])
     assert differences(old, new) == [
         "methods.snapshots.init_std: 0.4 -> unset",
         "methods.snapshots.bits: unset -> 4",
-        "methods.kernel: unset -> {'ipc': 2}",
+        "methods.kernel: unset -> {'factor': 2}",
     ]
 
 

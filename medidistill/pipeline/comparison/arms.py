@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medidistill.config import (
     DEFAULT_METHOD,
+    FIXED_NETWORK_OBJECTIVES,
     METHODS,
     DistillConfig,
     RunConfig,
@@ -22,6 +23,7 @@ from medidistill.config import (
     with_settings,
 )
 from medidistill.distillation import Experts, expert_labels
+from medidistill.distillation.group_gaussians import require_patients
 from medidistill.distilled_set import DistilledSet, LabelledImages
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
@@ -41,6 +43,7 @@ __all__ = [
     "candidate_methods",
     "cell_file",
     "check_ipc",
+    "check_patients",
     "chosen_form",
     "compared",
     "delivery",
@@ -164,6 +167,14 @@ def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
         )
 
 
+def check_patients(config: RunConfig, train: LabelledImages) -> None:
+    """Refuse, before experts are trained, to draw images from too few patients of a class. Raises `ConfigError`."""
+    for method in methods(config):
+        made = method_config(config, method)
+        if made.init in ("gaussian", "mixture"):
+            require_patients(train.labels, train.patient_ids, train.num_classes, made.group_patients)
+
+
 def candidates(base: TrainingConfig, rate: float, adaptive: TrainingConfig) -> tuple[TrainingConfig, ...]:
     """Return the trainings that validation may choose from.
 
@@ -217,8 +228,7 @@ def make_arm(
     if name in distilled:
         chosen = distilled[name]
         info = {"ipc": len(chosen) // chosen.num_classes}
-        # alpha is the rate of an SGD student; a set that was matched at fixed networks has none of its own
-        rate = chosen.alpha if chosen.training.optimizer == "sgd" else small.lr / (1 - small.momentum)
+        rate = chosen.alpha if _has_alpha(chosen) else small.lr / (1 - small.momentum)
         return Arm(name, chosen.images, chosen.targets, candidates(small, rate, adaptive), info)
     if name == DP_FULL:
         return private_rival(config, data)
@@ -238,6 +248,18 @@ def make_arm(
     arm = Arm(name, images[index], train.labels[index], trainings, {"ipc": ipc})
     by_experts = _labelled_by_experts(arm, experts, train, adaptive)
     return dataclasses.replace(arm, forms=by_experts)
+
+
+def _has_alpha(distilled: DistilledSet) -> bool:
+    """Return whether alpha of a set is a rate that belongs to its images.
+
+    A set that was matched at fixed networks has none of its own. The objective says so: the training in a bundle is
+    what validation chose, whatever the set was distilled for. A set that states no objective is asked for its training.
+    """
+    made = distilled.recipe.get("distill")
+    if isinstance(made, Mapping) and "objective" in made:
+        return str(made["objective"]) not in FIXED_NETWORK_OBJECTIVES
+    return distilled.training.optimizer == "sgd"
 
 
 def _labelled_by_experts(

@@ -124,7 +124,7 @@ class Procedure:
         """Epochs of an expert that the distillation reads; those after them change nothing and are not trained."""
         plan = self.distillation
         ends = plan.target == "line" and not plan.line_epochs
-        if plan.objective != "trajectory" or plan.label_init == "expert" or ends:
+        if plan.objective != "trajectory" or plan.label_init == "expert" or ends or plan.matches_features_too:
             return self.experts.epochs
         ahead = plan.line_epochs if plan.target == "line" else plan.expert_epochs
         return min(self.experts.epochs, plan.max_start - 1 + ahead)
@@ -210,8 +210,13 @@ def procedure_of(
 
 
 def until_chosen(config: DistillConfig, best_step: int) -> DistillConfig:
-    """Return `config` with the outer steps up to `best_step`, where no schedule is laid out over all of them."""
-    if config.lr_schedule != "constant" or config.start_growth:
+    """Return `config` with the outer steps up to `best_step`, where no schedule is laid out over all of them.
+
+    The steps at the coarse side, of which none is chosen, stay as many as they were.
+    """
+    if config.coarse > 1:
+        config = dataclasses.replace(config, coarse_steps=config.coarse_steps or config.outer_steps)
+    if not config.steps_may_grow:
         return config
     return dataclasses.replace(config, outer_steps=min(config.outer_steps, max(1, best_step)))
 

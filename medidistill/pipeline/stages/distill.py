@@ -63,9 +63,11 @@ class Distill(Stage):
         return digest("distill", self.method, self._basis(run), self._settings(run), *self._rest(run))
 
     def resumable_inputs(self, run: RunContext) -> str:
-        """Return the digest of what a checkpoint rests on: more outer steps, or more checkpoints, go on from it."""
+        """Return the digest of what a checkpoint rests on: more checkpoints go on from it, and more outer
+        steps where no schedule is laid out over them all."""
         settings = without_later_defaults(self._settings(run))
-        kept = {key: value for key, value in settings.items() if key not in ("outer_steps", "checkpoint_every")}
+        free = ("outer_steps", "checkpoint_every") if self._settings(run).steps_may_grow else ("checkpoint_every",)
+        kept = {key: value for key, value in settings.items() if key not in free}
         return digest("distill", self.method, self._basis(run), kept, *self._rest(run))
 
     def outputs(self, run: RunContext) -> tuple[Path, ...]:
@@ -218,16 +220,17 @@ def _use_of(config: DistillConfig) -> str:
     """Return the kind of event that reading real images is; of several uses the most privacy-relevant."""
     if config.init == "real":
         return "start_from_real"
-    if config.init == "gaussian" and not config.outer_steps:
-        return "fit_gaussians"
     if config.init == "mixture":
         return "fit_groups"
+    drawn = config.init == "gaussian"
     if config.objective == "snapshots":
-        return "match_features"
+        return "fit_gaussians" if drawn and not config.outer_steps else "match_features"
     if config.optimizes_on_real:
         return "real_batches"
     if config.matches_features_too:
         return "match_features"
+    if drawn:
+        return "fit_gaussians"
     return "continue_experts" if config.continues_experts else "weigh_parameters"
 
 

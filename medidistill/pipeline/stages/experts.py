@@ -11,7 +11,7 @@ from torch import Tensor
 from medidistill.config import ExpertConfig, RunConfig, digest
 from medidistill.distillation import at_coarse_side, expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError
-from medidistill.pipeline.comparison.arms import check_ipc, method_config, methods
+from medidistill.pipeline.comparison.arms import check_ipc, check_patients, method_config, methods
 from medidistill.pipeline.planning.memory import Need, experts_need
 from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
@@ -67,6 +67,7 @@ def experts(run: RunContext, shard: tuple[int, int] | None = None) -> None:
             noted as finished, a call without `shard` does that.
     """
     check_ipc(run.config, run.data().train.counts())
+    check_patients(run.config, run.data().train)
     pools = pools_of(run.config)
     for pool in pools:
         train_pool(run, pool, shard)

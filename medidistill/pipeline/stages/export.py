@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from medidistill.config import as_dict, digest
+from medidistill.config import RunConfig, as_dict, digest
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import IngestError, PrivacyGateError
 from medidistill.evaluate import ArmRun
@@ -29,7 +30,9 @@ from medidistill.results.comparison import Comparison
 from medidistill.results.serialise import json_object
 from medidistill.results.verdict import Verdict
 
-__all__ = ["Export", "export"]
+__all__ = ["Export", "delivered_set", "export"]
+
+_Set = TypeVar("_Set", bound=DistilledSet)
 
 
 class Export(Stage):
@@ -81,12 +84,7 @@ def export(run: RunContext, *, wanted: bool = False, overrides: Sequence[Overrid
     chosen, folder = delivery(run.config, run.folder), run.folder.bundle
     method = chosen.method
     run.require("evaluate", "medidistill evaluate")
-    distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
-    cell = cell_file(run.folder, method, run.config.evaluate.architectures[0])
-    if cell.is_file() and not run.config.experts.dp.enabled:  # a choice on patients is a touch without a mechanism
-        distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
-    if chosen.scores:
-        distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "chosen_among": _rounded(chosen)})
+    distilled = delivered_set(run.config, run.folder, chosen, DistilledSet.load)
     verdict = keep_delivered_verdict(run)
     work = _inputs(run, method, verdict)
     before = run.record.stages.get("export", {})
@@ -101,6 +99,29 @@ def export(run: RunContext, *, wanted: bool = False, overrides: Sequence[Overrid
         decided = release(run, distilled, wanted=wanted, overrides=overrides)
         _write_bundle(run, distilled, decided, verdict, method=method, work=work, released=wanted)
     return folder
+
+
+def delivered_set(config: RunConfig, folder: RunFolder, chosen: Delivery, read: Callable[[Path], _Set]) -> _Set:
+    """Return the set that is handed over, with the training that validation chose for it.
+
+    It keeps the training that it was distilled with where it was not evaluated, and where experts are private.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        chosen: which method's set is delivered, see `delivery`.
+        read: reads the set from its file.
+
+    Raises:
+        IngestError: the file of the set, or of its cell of the comparison, is damaged.
+    """
+    distilled = read(folder.distill(chosen.method) / "distilled.safetensors")
+    cell = cell_file(folder, chosen.method, config.evaluate.architectures[0])
+    if cell.is_file() and not config.experts.dp.enabled:  # a choice on patients is a touch without a mechanism
+        distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
+    if chosen.scores:
+        distilled = dataclasses.replace(distilled, recipe={**distilled.recipe, "chosen_among": _rounded(chosen)})
+    return distilled
 
 
 def _inputs(run: RunContext, method: str, verdict: Verdict | None) -> str:
