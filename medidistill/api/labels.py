@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ __all__ = ["class_names_of", "is_missing", "labels_of", "patients_of"]
 
 _MOST_CLASSES = 100
 _MISSING_TEXT = ("nan", "NaN", "<NA>", "NaT")  # what NumPy and pandas write for a missing value
-_MISSING_PATIENT = (*_MISSING_TEXT, "None")  # which may well be the name of a class
 
 
 def class_names_of(class_names: Any) -> tuple[str, ...]:
@@ -173,7 +173,8 @@ def patients_of(groups: Any, count: int) -> tuple[str, ...]:
 
     if isinstance(groups, Tensor):
         groups = groups.tolist()
-    if isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):
+    by_name = isinstance(groups, (Mapping, Set, pd.DataFrame))  # to go over them gives keys, or no order
+    if by_name or isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):
         raise ArgumentTypeError("groups", type(groups).__name__, "a sequence with the patient of each image")
     if len(groups) != count:
         raise ArgumentError("groups", f"{len(groups)} entries", f"as many as there are images ({count})")
@@ -182,8 +183,11 @@ def patients_of(groups: Any, count: int) -> tuple[str, ...]:
 
 
 def _identifier(group: Any, number: int) -> str:
+    from medidistill.ingest.sources.patients import is_placeholder
+
     value = group.item() if isinstance(group, (np.generic, Tensor)) else group
-    if is_missing(value) or not str(value).strip() or str(value).strip() in _MISSING_PATIENT:
+    endless = isinstance(value, float) and math.isinf(value)
+    if is_missing(value) or endless or is_placeholder(str(value)):
         raise ArgumentError(
             f"groups[{number}]",
             repr(value),

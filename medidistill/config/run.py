@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -85,7 +85,7 @@ class RunConfig(Validated):
             raise ConfigError(
                 f"RunConfig.deliver={self.deliver!r}: is not compared; add it to evaluate.arms, or use deliver=auto"
             )
-        self._check_private()
+        self.check_private(self.evaluate.arms)
         last = self.distill.max_start - 1 + self.distill.expert_epochs
         if last > self.experts.epochs:
             raise ConfigError(
@@ -93,9 +93,16 @@ class RunConfig(Validated):
                 f"snapshot {last}, experts.epochs={self.experts.epochs} ends before; raise epochs or lower max_start"
             )
 
-    def _check_private(self) -> None:
-        """Refuse settings that would void a guarantee or lack one, before hours of work."""
-        for method in (METHODS[arm] for arm in self.evaluate.arms if arm in METHODS):
+    def check_private(self, arms: Sequence[str]) -> None:
+        """Refuse settings that would void a guarantee or lack one, before hours of work.
+
+        Args:
+            arms: what is compared, or the method that is to be made; what is no method is passed over.
+
+        Raises:
+            ConfigError: with the setting.
+        """
+        for method in (METHODS[arm] for arm in arms if arm in METHODS):
             if method.needs_dp and not self.experts.dp.enabled:
                 raise ConfigError(
                     f"evaluate.arms: {method.name!r} without experts.dp.enabled=true has no epsilon; set it and "
@@ -113,9 +120,7 @@ class RunConfig(Validated):
                 "mechanism, and no guarantee could be printed; use per_image or fixed"
             )
         if self.ingest.normalisation != "per_image":
-            released = [
-                arm for arm in self.evaluate.arms if arm in METHODS and not self.distill_by(arm).matches_experts
-            ]
+            released = [arm for arm in arms if arm in METHODS and not self.distill_by(arm).matches_experts]
             if released:
                 raise ConfigError(
                     f"ingest.normalisation={self.ingest.normalisation!r} with {released[0]}: public features are those "

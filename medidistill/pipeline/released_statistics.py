@@ -19,6 +19,7 @@ from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator
 from medidistill.pipeline.comparison.arms import method_config
+from medidistill.pipeline.comparison.verdict import forget_comparison
 from medidistill.pipeline.work import RunContext
 from medidistill.results.history import HistoryEntry
 
@@ -43,6 +44,7 @@ def distil_released(run: RunContext, method: str) -> None:
     release = digest("moments", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
     inputs = digest("distill", method, release, config, run.config.network, small, run.config.seed)
     made = run.folder.distill(method) / "distilled.safetensors"
+    forget_comparison(run, method, inputs)
     if run.is_up_to_date(stage, inputs, made):
         return
     if run.ranks.writes:  # one process draws the noise, once: what another drew would be a second release

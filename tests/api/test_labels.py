@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -102,11 +103,22 @@ def test_a_class_may_be_called_as_missing_values_are_where_class_names_says_so()
         (["a", "<NA>"], "groups[1]='<NA>'"),
         (torch.tensor([1.0, NAN]), "groups[1]=nan"),
         (["a", " "], "groups[1]=' '"),
+        (["a", "Anonymous"], "groups[1]='Anonymous'"),  # would be one patient of many images
+        (["a", "--"], "groups[1]='--'"),
+        (["a", math.inf], "groups[1]=inf"),
     ],
     ids=repr,
 )
 def test_a_missing_patient_is_refused_with_its_place(groups, where):
     with pytest.raises(ArgumentError, match=re.escape(where) + ".*must be an identifier"):
+        patients_of(groups, 2)
+
+
+@pytest.mark.parametrize(
+    "groups", [{"x.png": "a", "y.png": "b"}, {"a", "b"}, pd.DataFrame({"a": [1, 2], "b": [1, 2]})], ids=type
+)
+def test_what_has_names_or_no_order_is_no_list_of_patients(groups):
+    with pytest.raises(ArgumentTypeError, match=r"groups=\w+: must be a sequence with the patient of each image"):
         patients_of(groups, 2)
 
 

@@ -160,6 +160,19 @@ def test_what_could_never_be_guaranteed_is_refused_before_the_work(tmp_path, pic
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "message"),
+    [
+        ("dp_stats", "ingest.normalisation=fixed", "ingest.normalisation='fixed' with dp_stats"),
+        ("mtt_mean", "threads=1", "'mtt_mean' with experts.dp trains networks on"),
+    ],
+)
+def test_a_method_beside_those_compared_is_refused_alike(tmp_path, pictures, capsys, method, setting, message):
+    assert _run(tmp_path, pictures, setting, until="ingest") == 0
+    assert main(["distill", "--method", method, "--output", str(tmp_path / "out"), "--quiet"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_dp_stats_touches_the_patients_once_and_goes_on_with_what_it_released(tmp_path, pictures):
     assert _run(tmp_path, pictures, "evaluate.arms=[random,dp_stats]", until="export") == 0
     claim = _claim(tmp_path)

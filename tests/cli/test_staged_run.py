@@ -104,6 +104,20 @@ def test_more_outer_steps_continue_what_is_there(finished):
     assert "outer_steps: 90" in (finished / "run.yaml").read_text()
 
 
+def test_a_set_that_was_made_anew_is_not_exported_with_the_figures_of_the_old_one(finished, capsys):
+    more = ["--resume", "--set", "distill.outer_steps=90", "--until", "distill", "--quiet"]
+    bundle = _bytes(finished / "bundle")
+    assert main(["run", "--output", str(finished), *more]) == 0
+    assert not (finished / "verdict.json").exists()
+    assert main(["export", "--output", str(finished), "--quiet"]) == 2
+    assert "stage evaluate has not finished" in capsys.readouterr().err
+    assert _bytes(finished / "bundle") == bundle
+    openings = len(json.loads((finished / "record.json").read_text())["test_openings"])
+    assert main(["run", "--output", str(finished), "--resume", "--quiet"]) == 0
+    assert len(json.loads((finished / "record.json").read_text())["test_openings"]) == openings + 1
+    assert (finished / "verdict.json").exists()
+
+
 def test_fewer_steps_or_another_setting_are_refused(finished, capsys):
     before = _bytes(finished)
     assert main(["run", "--output", str(finished), "--resume", "--set", "distill.outer_steps=70", "--quiet"]) == 2

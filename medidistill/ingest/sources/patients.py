@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from medidistill.patient_units import PatientSource
 
-__all__ = ["Identity", "Spellings", "hash_patient", "identify", "normal_id"]
+__all__ = ["Identity", "Spellings", "hash_patient", "identify", "is_placeholder", "normal_id"]
 
 # values that anonymisers and forms put where an identifier belongs; compared without case, spaces and punctuation
 _PLACEHOLDERS = {
@@ -55,17 +55,18 @@ def identify(key: str, table: str, header: str, study: str) -> Identity:
         header: Patient ID; empty where it was not read.
         study: Study Instance UID; likewise.
     """
-    placeholder = any(one.strip() and _is_placeholder(one) for one in (table, header))
-    if table.strip() and not _is_placeholder(table):
+    placeholder = any(one.strip() and is_placeholder(one) for one in (table, header))
+    if table.strip() and not is_placeholder(table):
         return Identity(table.strip(), PatientSource.TABLE)
-    if header.strip() and not _is_placeholder(header):
+    if header.strip() and not is_placeholder(header):
         return Identity(header.strip(), PatientSource.HEADER, placeholder)
     if study.strip():
         return Identity(f"study\x1f{study.strip()}", PatientSource.STUDY, placeholder)
     return Identity(f"file\x1f{key}", PatientSource.NOTHING, placeholder)
 
 
-def _is_placeholder(text: str) -> bool:
+def is_placeholder(text: str) -> bool:
+    """Return whether a word such as ANONYMOUS, or nothing but punctuation, stands where an identifier belongs."""
     letters = re.sub(r"[\W_]+", "", text.casefold())
     return letters in _PLACEHOLDERS or not letters
 

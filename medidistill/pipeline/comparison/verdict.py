@@ -21,13 +21,20 @@ from medidistill.evaluate.confounding import confounding_warnings, unshared_clas
 from medidistill.evaluate.verdict_figures import VerdictData, VerdictSettings, criteria_by_method, patients_per_class
 from medidistill.files import read_json, write_json
 from medidistill.patient_units import PatientUnits
-from medidistill.pipeline.comparison.arms import Delivery, candidate_methods, delivery
+from medidistill.pipeline.comparison.arms import Delivery, candidate_methods, cell_file, delivery
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.work import RunContext
 from medidistill.results.verdict import FORMAT, REFERENCE, Verdict
 from medidistill.words import arm_words, method_words
 
-__all__ = ["VERDICTS", "delivery_rule", "images_by_site", "keep_delivered_verdict", "write_verdicts"]
+__all__ = [
+    "VERDICTS",
+    "delivery_rule",
+    "forget_comparison",
+    "images_by_site",
+    "keep_delivered_verdict",
+    "write_verdicts",
+]
 
 VERDICTS = "verdicts.json"  # in the folder of a comparison
 _LOW_BAR = (
@@ -151,6 +158,23 @@ def keep_delivered_verdict(run: RunContext) -> Verdict | None:
     )
     write_json(run.folder.verdict, verdict.to_dict())
     return verdict
+
+
+def forget_comparison(run: RunContext, method: str, inputs: str) -> None:
+    """Remove the comparison, and its verdict, of another set of `method` than the one that `inputs` will give.
+
+    They would be shown, and exported, beside images that they say nothing about. Openings of the test split stay
+    counted, and the cells of other sets stay.
+    """
+    before = run.record.stages.get(f"distill/{method}", {}).get("inputs", inputs)
+    if before == inputs or method not in run.config.evaluate.arms or not run.ranks.writes:
+        return
+    if run.record.stages.pop("evaluate", None) is not None:
+        run.record.save(run.folder.record_file)
+    written, cells = run.folder.evaluate, cell_file(run.folder, method, "*")
+    tables = [run.folder.verdict, written / VERDICTS, written / "comparison.json"]
+    for file in (*tables, *cells.parent.glob(cells.name)):
+        file.unlink(missing_ok=True)
 
 
 def _openings(times: int) -> list[str]:

@@ -15,6 +15,7 @@ from medidistill.errors import DivergedError
 from medidistill.files import load_tensors, read_json, translate_os_errors, write_json
 from medidistill.networks import should_compile
 from medidistill.pipeline.comparison.arms import SCORING_NETWORKS, method_config, methods, training_of, validation_score
+from medidistill.pipeline.comparison.verdict import forget_comparison
 from medidistill.pipeline.planning.memory import Need, distill_need, experts_need
 from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
@@ -113,6 +114,7 @@ class Distill(Stage):
 def distill(run: RunContext, method: str) -> None:
     """Distill with `method`, continuing from its checkpoint. Raises `DivergedError` when it cannot be finished."""
     config = method_config(run.config, method)
+    run.config.check_private([method])  # it may be made beside those that are compared
     if not config.matches_experts:
         distil_released(run, method)
         return
@@ -123,6 +125,7 @@ def distill(run: RunContext, method: str) -> None:
     if coarse > 1:
         train_pool(run, pool, coarse=coarse)
     inputs, folder, start = stage.inputs(run), run.folder.distill(method), config.start_from
+    forget_comparison(run, method, inputs)
     if run.is_up_to_date(stage.name, inputs, *stage.outputs(run)):
         return
     data = run.data()
