@@ -317,12 +317,18 @@ def collect(works: Sequence[Path]) -> dict[str, Any]:
 def kept(earlier: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the groups of both by side, number of stored images and seeds.
 
-    A new group takes the place of an earlier one that shares a seed with it; one of fresh seeds stands beside it.
+    A new group takes the place of an earlier one that shares a seed with it and has no arm beside those of the new one;
+    one of fresh seeds, or with other arms, stands beside it.
     """
+
+    def arms(group: dict[str, Any]) -> set[str]:
+        return {row["arm"] for row in group.get("rows", ())}
 
     def replaced(old: dict[str, Any]) -> bool:
         return any(
-            (old["side"], old["ipc"]) == (one["side"], one["ipc"]) and set(old["seeds"]) & set(one["seeds"])
+            (old["side"], old["ipc"]) == (one["side"], one["ipc"])
+            and set(old["seeds"]) & set(one["seeds"])
+            and arms(old) <= arms(one)
             for one in new
         )
 

@@ -42,6 +42,16 @@ def test_a_group_of_fresh_seeds_stands_beside_the_earlier_one():
     assert [group["seeds"] for group in found] == [[0, 1], [10, 11]]
 
 
+def test_a_group_with_other_arms_stands_beside_the_earlier_one_of_its_seed():
+    def group(*arms):
+        return {"side": 64, "ipc": 10, "seeds": [0], "rows": [{"arm": arm} for arm in arms]}
+
+    earlier, new = group("full", "packed", "snapshots"), group("full", "packed", "mixture")
+    assert value.kept([earlier], [new]) == [earlier, new]
+    assert value.kept([new], [group("full", "packed", "mixture", "gaussian")]) != [new]
+    assert len(value.kept([new], [group("full", "packed", "mixture", "gaussian")])) == 1
+
+
 def test_the_short_table_has_the_comparisons_with_the_most_seeds():
     span = {"estimate": 0.5, "low": 0.4, "high": 0.6}
     rows = [{"arm": "full", "balanced_accuracy": span}]
