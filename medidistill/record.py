@@ -69,9 +69,9 @@ class RunRecord:
         """Note that a stage finished, with its digests and figures."""
         self.stages[name] = {"finished": _now(), **facts}
 
-    def open_test(self, by: str, digest: str) -> None:
-        """Note that the test split was scored."""
-        self.test_openings.append({"when": _now(), "by": by, "digest": digest})
+    def open_test(self, by: str, digest: str, **facts: str) -> None:
+        """Note that the test split was scored, and what had been decided by then."""
+        self.test_openings.append({"when": _now(), "by": by, "digest": digest, **facts})
 
     def save(self, path: Path) -> None:
         """Write the record atomically."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
-from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places, stamp
+from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places, plain_text, stamp
 from app_pages.verdict_panel import show_delivery, show_verdict
 from medidistill.errors import MedidistillError
 from view_models.bundles import read_bundle, zipped
-from view_models.releases import gate_table, gate_verdicts, read_outlook, read_standing
+from view_models.releases import Standing, gate_table, gate_verdicts, read_outlook, read_standing
 from view_models.runs import RunView, start_release
 
 
@@ -20,16 +20,18 @@ def _zip(path: str, changed: int) -> bytes:
     return zipped(Path(path))
 
 
-def _release(run: RunView) -> None:
-    """Draw whether the bundle may leave, and what the gate asks for."""
+def _release(run: RunView, standing: Standing) -> None:
+    """Draw whether the delivered set may leave, and what the gate asks for."""
     st.subheader("May it leave?", anchor=False)
-    standing = read_standing(run)
-    if standing is None:
-        return
     if standing.released:
         st.success(standing.statement, icon=":material/outbox:")
         return
-    st.error(standing.statement, icon=":material/block:")
+    if standing.other:
+        st.error(
+            f"There is no bundle of the delivered set ({plain_text(standing.delivered)}).", icon=":material/block:"
+        )
+    else:
+        st.error(standing.statement, icon=":material/block:")
     verdicts, reason = gate_verdicts(run)
     if reason:
         st.markdown(f"The privacy gate cannot judge it: {reason}.")
@@ -96,17 +98,27 @@ def main() -> None:
         st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
         standing = read_standing(run)
         released = standing is not None and standing.released
-        _release(run)
+        other = plain_text(standing.other) if standing is not None else ""
+        if standing is not None:
+            if other:
+                st.warning(
+                    f"**The bundle in this run is not of the delivered set.** It holds {other}; delivered is "
+                    f"{plain_text(standing.delivered)}, and the verdict above is about that one. Finish or release the "
+                    "run to write its bundle, or deliver the earlier set again.",
+                    icon=":material/difference:",
+                )
+            _release(run, standing)
         st.subheader("The file to carry", anchor=False)
         show_delivery(run)
-        name = f"{Path(run.name).name}-bundle{'' if released else '-not-released'}.zip"
+        ending = "-of-another-set" if other else "" if released else "-not-released"
         data = _zip(str(bundle.path), stamp(bundle.path / "SHA256SUMS"))
+        what = "Download the bundle" if released else "Download for use inside, not released"
+        if other:
+            what = f"Download the bundle of {other}, not of the delivered one"
         st.download_button(
-            f"Download the bundle ({len(data) / 1000:.0f} kB)"
-            if released
-            else f"Download for use inside, not released ({len(data) / 1000:.0f} kB)",
+            f"{what} ({len(data) / 1000:.0f} kB)",
             data,
-            name,
+            f"{Path(run.name).name}-bundle{ending}.zip",
             "application/zip",
             type="primary" if released else "secondary",
             icon=":material/download:",

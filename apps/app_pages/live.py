@@ -157,13 +157,13 @@ def _forming(found: Sequence[Distillation], state: RunState) -> None:
         st.subheader("The images as they form", anchor=False)
         steps = sorted(latest.images)
         step = steps[-1]
-        st.caption(f"{latest.title}: outer step {step} of {latest.steps}. Synthetic; they began as noise.")
+        st.caption(f"{latest.title}: outer step {step} of {latest.steps}. Synthetic; they began as {latest.began_as}.")
         shown = tiles(latest.images[step], latest.class_names, latest.normalisation)
         show_tiles(shown[:24])
         if len(shown) > 24:
             st.caption(f"The first 24 of {len(shown)}.")
     elif any(one.entries for one in found):
-        st.caption("The images are not shown here: they did not begin as noise, and may still show patients.")
+        st.caption("The images are not shown here: they began as patients' X-rays, and may still show them.")
     for one in found:
         table = weights(one)
         if not table.empty:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places
+from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places, plain_text
 from medidistill.privacy import PROFILES
 from view_models.audits import officer_report, read_audits
 from view_models.presets import spoken_duration
-from view_models.releases import audit_seconds, exported, read_outlook, read_standing
+from view_models.releases import audit_of_other, audit_seconds, exported, read_outlook, read_standing
 from view_models.runs import RunView, resume_run, start_audit
 
 _PROFILES = {
@@ -31,8 +31,9 @@ An attack that fails shows that this attack failed. It does not show that none s
 def _found(run: RunView) -> None:
     standing = read_standing(run)
     if standing is not None:
-        st.markdown(f"**What the bundle says:** {standing.statement}")
-        if not standing.measurements.empty:
+        whose = f" of {plain_text(standing.other)}, not of the delivered one" if standing.other else ""
+        st.markdown(f"**What the bundle says{whose}:** {standing.statement}")
+        if not standing.other and not standing.measurements.empty:
             st.dataframe(standing.measurements, hide_index=True, alt="What attacks found on this set, and the limits")
         if not standing.current:
             st.warning(
@@ -98,8 +99,15 @@ def main() -> None:
             "their own source as nearest training image. Handle this set as patient data.",
             icon=":material/dangerous:",
         )
-    audits = read_audits(run.folder.path / "audit")
-    if not audits:
+    other = audit_of_other(run)
+    audits = [] if other else read_audits(run.folder.path / "audit")
+    if other:
+        st.error(f"**This audit is about another set ({other}): audit again.**", icon=":material/shield_question:")
+        st.markdown(
+            "Its report and figures are not shown: they say nothing about the set that is delivered now, and what "
+            "attacks find on that one is not known."
+        )
+    elif not audits:
         st.error("**Nothing was audited in this run.**", icon=":material/shield_question:")
         st.markdown(
             "No attack was tried on this distilled set, so nothing was measured about what it reveals: absence of a "
@@ -110,7 +118,7 @@ def main() -> None:
     _found(run)
     _outlook(run)
     _measure(run)
-    report = officer_report(run.folder.path / "audit")
+    report = "" if other else officer_report(run.folder.path / "audit")
     if report:
         with st.container(border=True):
             st.markdown(report)

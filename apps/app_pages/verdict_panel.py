@@ -104,8 +104,10 @@ def show_delivery(run: RunView) -> None:
     with st.expander("Deliver another method's set"):
         chosen = st.selectbox("Method", methods, format_func=delivery_words, key="deliver")
         st.caption(
-            "Audit, bundle and report are made anew; a bundle that was released is then no longer. A method that is "
-            "named after the test patients were scored cannot get a green verdict."
+            "Bundle and report are made anew, and the audit where the run asks for one; an audit that was started by "
+            "hand is about the set before: audit again. The new bundle replaces the one that is there, released or "
+            "not. Where the privacy gate refuses it, the old one stays, and is said to be of another set. A method "
+            "that is named after the test patients were scored cannot get a green verdict."
         )
         if not is_idle(run):
             st.info("The run is at work.", icon=":material/autorenew:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,10 +14,12 @@ from medidistill.pipeline import methods
 from medidistill.pipeline.comparison.arms import delivery
 from medidistill.pipeline.release.release_check import counts_of
 from medidistill.pipeline.release.releasing import Verdict, preview
+from medidistill.pipeline.stages.report import bundle_holds
 from medidistill.privacy import set_digest
 from medidistill.report.wording import measured
 from medidistill.results.privacy_section import PrivacySection
 from medidistill.results.serialise import from_json
+from medidistill.words import method_words
 from view_models.presets import estimate_stages, known_step
 from view_models.runs import RunView
 from view_models.training import final_set
@@ -25,6 +27,7 @@ from view_models.training import final_set
 __all__ = [
     "ReleaseOutlook",
     "Standing",
+    "audit_of_other",
     "audit_seconds",
     "exported",
     "gate_table",
@@ -42,15 +45,19 @@ class Standing:
 
     Args:
         statement: in words.
-        released: whether the gate let it pass.
-        current: whether an audit of this very set, where there is one, is told of in it.
+        released: whether the gate let the set that is delivered pass.
+        current: whether an audit of that very set, where there is one, is told of in it.
         measurements: one row an attack; empty where nothing was measured.
+        other: whose set the bundle holds, in words, where that is not the delivered one; empty where it is.
+        delivered: whose set is delivered, in words.
     """
 
     statement: str
     released: bool
     current: bool
     measurements: pd.DataFrame
+    other: str = ""
+    delivered: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,14 @@ def read_standing(run: RunView) -> Standing | None:
     recipe, audit = run.folder.bundle / "recipe.json", run.folder.audit / "audit.json"
     if not recipe.is_file():
         return None
-    told = from_json(PrivacySection, read_json(recipe)["privacy"], "the privacy section of a bundle")
-    distilled = exported(run) if audit.is_file() else None
-    audited = distilled is not None and read_json(audit)["set"] == set_digest(distilled)
+    stored = read_json(recipe)
+    told = from_json(PrivacySection, stored["privacy"], "the privacy section of a bundle")
+    distilled, now = exported(run), _delivered_method(run)
+    made_by = str(stored.get("method", ""))
+    # a run whose sets were taken away is asked for the method alone
+    same = made_by == now if distilled is None else bundle_holds(run.folder, distilled)
+    other = "" if same or not now else f"{'an earlier' if made_by == now else 'the'} set of {method_words(made_by)}"
+    audited = distilled is not None and audit.is_file() and not audit_of_other(run)
     rows = [
         {
             "attack": one.attack,
@@ -97,14 +109,47 @@ def read_standing(run: RunView) -> Standing | None:
         for one in told.measurements or ()
     ]
     # a bundle that the library wrote without the gate tells of neither
-    return Standing(told.statement, bool(told.released), told.audited or not audited, pd.DataFrame(rows))
+    return Standing(
+        told.statement,
+        bool(told.released) and not other,
+        bool(told.audited and not other) or not audited,
+        pd.DataFrame(rows),
+        other,
+        f"the set of {method_words(now)}" if now else "",
+    )
+
+
+def audit_of_other(run: RunView) -> str:
+    """Return which method's set the audit of a run is about, in words, where that is not the delivered one.
+
+    Empty where it is, and where there is no audit. Raises `IngestError`.
+    """
+    file = run.folder.audit / "audit.json"
+    if run.config is None or not file.is_file():
+        return ""
+    stored = read_json(file)
+    name = stored.get("set") if isinstance(stored, Mapping) else None
+    distilled = exported(run)
+    if distilled is not None and name == set_digest(distilled):
+        return ""
+    for method in methods(run.config):
+        made = final_set(run, method)
+        if made is not None and name == set_digest(made):
+            return f"method {method_words(method)}"
+    return "of a method that this run does not hold"
 
 
 def exported(run: RunView) -> DistilledSet | None:
     """Return the set that a run exports; None before it is finished."""
+    method = _delivered_method(run)
+    return final_set(run, method) if method else None
+
+
+def _delivered_method(run: RunView) -> str:
+    """Return the method whose set a run delivers; empty before it has a configuration."""
     if not run.config or not methods(run.config):
-        return None
-    return final_set(run, delivery(run.config, run.folder).method)
+        return ""
+    return delivery(run.config, run.folder).method
 
 
 def audit_seconds(run: RunView, profile: str) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from view_models.releases import read_standing
+from view_models.releases import audit_of_other, read_standing
 from view_models.runs import RunState, RunView
 
 __all__ = ["Step", "steps"]
@@ -42,7 +42,7 @@ def steps(run: RunView | None, state: RunState | None, source: str = "") -> list
     read = "ingest" in finished
     compared = "evaluate" in finished
     written = "export" in finished or (run is not None and (run.folder.bundle / "recipe.json").is_file())
-    audited = run is not None and (run.folder.audit / "audit.json").is_file()
+    audited = run is not None and (run.folder.audit / "audit.json").is_file() and not audit_of_other(run)
     standing = read_standing(run) if run is not None and written else None
     released = standing is not None and standing.released
     made = [

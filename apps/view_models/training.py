@@ -18,6 +18,7 @@ from medidistill.errors import MedidistillError
 from medidistill.files import read_json
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # the header of a checkpoint
 from medidistill.pipeline import methods
+from medidistill.pipeline.comparison.arms import first_init
 from medidistill.results.history import HistoryEntry, RollBack, Series
 from medidistill.words import method_words, start_words
 from view_models.ingested import class_names
@@ -43,6 +44,7 @@ class Distillation:
     Args:
         method: `iadd` or `mtt`.
         steps: outer steps in all.
+        began_as: what its images began as, in words; None where that may have been patients' X-rays.
         entries: of its history, one an outer step.
         events: roll-backs.
         images: outer step -> images in network input, where they may be shown.
@@ -52,6 +54,7 @@ class Distillation:
 
     method: str
     steps: int
+    began_as: str | None = None
     entries: Sequence[HistoryEntry] = ()
     events: Sequence[RollBack] = ()
     images: Mapping[int, Tensor] = field(default_factory=dict)
@@ -74,13 +77,15 @@ def distillation(run: RunView, method: str) -> Distillation:
     assert run.config is not None
     config, folder = run.config.distill_by(method), run.folder.distill(method)
     names, normalisation = class_names(run), _normalisation(run)
-    header, images = _checkpoint(folder / "checkpoint.safetensors", shown=start_words(config.init) is not None)
+    began = start_words(first_init(run.config, method))
+    header, images = _checkpoint(folder / "checkpoint.safetensors", shown=began is not None)
     progress: ReadOnlyJsonObject = header.get("progress", {})
     if (folder / "history.json").is_file():
         progress = read_json(folder / "history.json")
     return Distillation(
         method,
         config.outer_steps,
+        began,
         progress.get("entries", ()),
         progress.get("events", ()),
         images,

@@ -96,7 +96,10 @@ def delivery_words(method: str) -> str:
 
 
 def start_delivery(places: Places, path: Path, method: str) -> Path:
-    """Deliver another method's set: audit, bundle and report are made anew. Raises `ConfigError` while at work."""
+    """Deliver another method's set: bundle and report are made anew, the audit where the run asks for one.
+
+    Raises `ConfigError` while at work.
+    """
     return continue_run(places, path, ["run", "--output", str(path), "--resume", "--set", f"deliver={method}"])
 
 

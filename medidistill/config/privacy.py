@@ -55,6 +55,11 @@ class PolicyConfig(Validated):
         Help("guarantees up to this epsilon need no agreement with the recipient"),
     ] = 2.0
     epsilon_agreement: Annotated[float, Range(0.0, 100.0), Help("above this epsilon no guarantee is printed")] = 8.0
+    max_delta: Annotated[
+        float,
+        Range(1e-15, 0.1),
+        Help("above this delta no guarantee is printed; a tenth of one over the patients, or less, is usual"),
+    ] = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

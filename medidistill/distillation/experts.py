@@ -35,6 +35,7 @@ from medidistill.networks import (
     draw,
     gradient_function,
     loss_function,
+    patient_numbers,
     secret_generator,
     should_compile,
     tell_share,
@@ -46,11 +47,21 @@ __all__ = ["expert_digest", "finished_experts", "train_experts", "train_further"
 _TINY = 1e-12
 
 
-def expert_digest(images: Tensor, labels: Tensor, architecture: Architecture, config: ExpertConfig, seed: int) -> str:
-    """Name what an expert is a function of; the number of experts is left out, so that more can be added."""
+def expert_digest(
+    images: Tensor,
+    labels: Tensor,
+    architecture: Architecture,
+    config: ExpertConfig,
+    seed: int,
+    patients: Sequence[str] = (),
+) -> str:
+    """Name what an expert is a function of; the number of experts is left out, so that more can be added.
+
+    Private experts are clipped and sampled by patient: with other `patients` they protect somebody else.
+    """
     left_out = ("count", "augment", "dp", "flat_rho", *(() if config.rho else ("rho",)))
     settings = {name: value for name, value in vars(config).items() if name not in left_out}
-    private = [config.dp] if config.dp.enabled else []
+    private = [config.dp, patient_numbers(patients).tolist()] if config.dp.enabled else []
     content = [tensor_sha256(part) for part in (images, labels)]
     return digest(architecture.as_dict(), settings, config.augment, seed, content, *private)
 
@@ -103,7 +114,7 @@ def train_experts(
     """
     _check(images, labels, num_classes, config, shard, stack_size)
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
-    name = expert_digest(images, labels, architecture, config, seed)
+    name = expert_digest(images, labels, architecture, config, seed, patients)
     numbers = range(shard[0], config.count, shard[1])
     total = len(numbers) * config.epochs
     steps = total * math.ceil(len(images) / config.batch_size)
@@ -203,10 +214,11 @@ def finished_experts(
     config: ExpertConfig,
     seed: int,
     folder: Path,
+    patients: Sequence[str] = (),
 ) -> int:
     """Return how many of the `config.count` experts are in `folder` already; arguments as in `train_experts`."""
     architecture = Architecture(network, images.shape[1], images.shape[2], num_classes)
-    name = expert_digest(images, labels, architecture, config, seed)
+    name = expert_digest(images, labels, architecture, config, seed, patients)
     files = [expert_file(folder, number) for number in range(config.count)]
     return sum(_is_finished(file, name, config.epochs) for file in files)
 

@@ -47,6 +47,7 @@ def distil_released(run: RunContext, method: str) -> None:
     forget_comparison(run, method, inputs)
     if run.is_up_to_date(stage, inputs, made):
         return
+    forget_comparison(run, method, inputs, anew=True)
     if run.ranks.writes:  # one process draws the noise, once: what another drew would be a second release
         _distil(run, method, config, release)
     run.ranks.wait()

@@ -25,7 +25,7 @@ from medidistill.networks import make_network, train, train_on_distilled
 from medidistill.privacy.attacks import SHADOW_SCORES
 from medidistill.privacy.attacks.attribute_inference import attribute_audit, fitting_half
 from medidistill.privacy.attacks.linkage import linkage_audit
-from medidistill.privacy.attacks.membership import by_patient, offline_scores, phi
+from medidistill.privacy.attacks.membership import by_patient, equally_many, offline_scores, phi
 from medidistill.privacy.attacks.one_run import one_run_bound
 from medidistill.privacy.attacks.reidentification import reidentification_audit
 from medidistill.privacy.shadows import AuditData, DistillFn, ShadowRuns, log_probabilities, plan_shadows, run_shadows
@@ -231,6 +231,9 @@ def _membership_of_release(
     total = len(own)
     out = np.ones(everywhere.shape, dtype=bool)
     out[:, : pool.patients] = ~runs.plan.members
+    # a patient who was in half of the runs has the other half to be compared with; non-members get as few
+    fewest = np.full(total, out[:, : pool.patients].sum(axis=0).min())
+    out[:, pool.patients :] = equally_many(out, fewest, np.random.default_rng(seed))[:, pool.patients :]
     scores = offline_scores(own, everywhere, out)
     member = np.arange(total) < pool.patients
     return Attack(scores, member, np.arange(total), _order(total, seed)).summary()

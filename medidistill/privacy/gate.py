@@ -223,7 +223,9 @@ def _epsilon_lower_bound_rule(policy: PolicyConfig, found: OneRunBound | Unmeasu
 
 def guarantees(policy: PolicyConfig, budget: Budget | None) -> bool:
     """Return whether the accountants' bound is by patient and small enough to be printed as a guarantee."""
-    return budget is not None and budget.by_patient and budget.epsilon <= policy.epsilon_agreement
+    if budget is None or not budget.by_patient:
+        return False
+    return budget.epsilon <= policy.epsilon_agreement and budget.delta <= policy.max_delta
 
 
 def _not_contradicted(found: OneRunBound | Unmeasured, budget: Budget) -> Verdict:
@@ -241,11 +243,8 @@ def terms(policy: PolicyConfig, claim: Claim, budget: Budget | None) -> str:
     """Return the terms under which the set may be released."""
     if claim.kind == "no_patients":
         return "phantom images"
-    if claim.kind == "dp" and budget is not None and budget.by_patient:
-        if budget.epsilon <= policy.max_epsilon_open:
-            return "open"
-        if guarantees(policy, budget):
-            return "under agreement with the recipient"
+    if claim.kind == "dp" and budget is not None and guarantees(policy, budget):
+        return "open" if budget.epsilon <= policy.max_epsilon_open else "under agreement with the recipient"
     return CONTROLLED
 
 

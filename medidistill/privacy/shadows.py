@@ -28,6 +28,7 @@ from medidistill.config import digest
 from medidistill.distilled_set import DistilledSet, Normalisation
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors
+from medidistill.hashing import tensor_sha256
 from medidistill.networks import Workers, make_network, predict, train
 from medidistill.privacy.attacks.membership import phi
 from medidistill.seeding import stream
@@ -223,7 +224,7 @@ def run_shadows(
         pool: real images.
         plan: who is in which run.
         distill: the procedure under audit.
-        procedure: digest of its settings; runs of another procedure are repeated.
+        procedure: digest of its settings; runs of another procedure, or on other data, are repeated.
         students: networks trained on each set.
         folder: receives shadow-0000.safetensors, ...; readable by the owner alone.
         workers: processes; 1 runs in this one.
@@ -236,7 +237,10 @@ def run_shadows(
         MedidistillError: what `distill` raises; finished runs stay.
     """
     sizes = [len(plan.members), len(plan.canary_run)]
-    name = digest(procedure, students, plan.seed, plan.weight, sizes, "patterns")
+    # what a run reads, and who is in it: a collection that was read anew is another one
+    assigned = (plan.members, plan.canary_images, plan.canary_label, plan.canary_run, plan.canary_in, pool.patient)
+    data = [tensor_sha256(part) for part in (pool.images, pool.labels, *map(torch.from_numpy, assigned))]
+    name = digest(procedure, students, plan.seed, plan.weight, sizes, "patterns", data, pool.members)
     files = [folder / f"shadow-{run:04d}.safetensors" for run in range(len(plan.members))]
     missing = [run for run, file in enumerate(files) if not _is_finished(file, name)]
     job = _Job(pool, plan, distill, name, students, folder, compile)

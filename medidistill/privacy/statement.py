@@ -128,7 +128,10 @@ def _statement(
             "guarantee."
         )
     elif budget is not None:
-        parts.append(f"Trained with noise, but epsilon {budget.epsilon:.1f} is too large to be printed as a guarantee.")
+        large = (
+            f"epsilon {budget.epsilon:.1f}" if budget.epsilon > policy.epsilon_agreement else f"delta {budget.delta:g}"
+        )
+        parts.append(f"Trained with noise, but {large} is too large to be printed as a guarantee.")
     if claim.kind != "no_patients":
         parts.append(
             "Attacks were measured; a pass does not prove anonymity."

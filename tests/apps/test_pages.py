@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import re
@@ -14,10 +15,15 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
+from medidistill.cli import main
 from medidistill.cli.commands.app import give_demo
 from medidistill.config import RunConfig
+from medidistill.distilled_set import DistilledSet
 from medidistill.files import save_tensors
 from medidistill.pipeline import RunFolder, app_file
+from medidistill.privacy import ProvenanceLog, set_digest
+from medidistill.words import method_words
+from tests.support.undrawn import undrawn
 
 PAGES = ("home", "data", "new_run", "runs", "distill", "compare", "gallery", "privacy", "export", "receive")
 
@@ -180,6 +186,82 @@ def test_bundle_older_than_its_audit_says_so(open_page, finished, text_of):
     test = open_page("privacy")
     assert "written before this audit" in text_of(test)
     assert test.button("again").label == "Write bundle and report again"
+
+
+@pytest.fixture
+def delivered_again(finished):
+    """The run, and the methods of its released bundle and of the set that it delivers since, which the gate refused."""
+    settings, provenance = finished / "run.yaml", finished / "provenance.json"
+    settings.write_text(settings.read_text().replace("policy: default", "policy: phantom"))
+    assert main(["export", "--output", str(finished), "--release", "--quiet"]) == 0
+    events = [dataclasses.replace(one, origin="patients") for one in ProvenanceLog.load(provenance).events]
+    ProvenanceLog(events).save(provenance)
+    before = json.loads((finished / "bundle" / "recipe.json").read_text())["method"]
+    now = next(method for method in ("mtt", "iadd") if method != before)
+    with undrawn():
+        assert main(["run", "--output", str(finished), "--resume", "--set", f"deliver={now}", "--quiet"]) == 4
+    return before, now
+
+
+def test_a_released_bundle_of_another_set_is_not_offered_as_the_delivered_one(delivered_again, open_page, text_of):
+    before, now = (method_words(method) for method in delivered_again)
+    test = open_page("export")
+    assert not [one.value for one in test.success if one.value.startswith("Released")]
+    (said,) = [one.value for one in test.warning if "not of the delivered set" in one.value]
+    assert f"the set of {before}" in said
+    assert f"the set of {now}" in said
+    (offered,) = test.download_button
+    assert offered.label.startswith(f"Download the bundle of the set of {before}, not of the delivered one")
+    assert test.table[0].value.set_index("rule").loc["phantom", "kept"] == "no"  # the gate, on the delivered set
+    assert f"What the bundle says of the set of {before}, not of the delivered one" in text_of(open_page("privacy"))
+    assert "written, not released" in text_of(open_page("home"))
+
+
+def test_an_audit_of_another_set_shows_no_figure_beside_the_delivered_one(open_page, finished, text_of):
+    from view_models.places import Places
+    from view_models.releases import exported
+    from view_models.runs import read_run
+
+    delivered = exported(read_run(Places.of(), finished))
+    other = next(method for method in ("mtt", "iadd") if method != delivered.recipe["method"])
+    audited = DistilledSet.load(RunFolder(finished).distill(other) / "distilled.safetensors")
+    folder = finished / "audit"
+    folder.mkdir(exist_ok=True)
+    (folder / "privacy-report.md").write_text("What the attacks found.")
+
+    def shown(name):
+        (folder / "audit.json").write_text(json.dumps({"set": name, "audits": {"lira": {"auc": 0.501}}}))
+        test = open_page("privacy")
+        return [one.value for one in test.error], text_of(test), len(test.dataframe)
+
+    errors, text, tables = shown(set_digest(audited))
+    assert errors == [f"**This audit is about another set (method {method_words(other)}): audit again.**"]
+    assert ("What the attacks found." in text, tables) == (False, 0)
+    errors, text, tables = shown("0123456789abcdef")
+    assert "**This audit is about another set (of a method that this run does not hold)" in errors[0]
+    assert ("What the attacks found." in text, tables) == (False, 0)
+    errors, text, tables = shown(set_digest(delivered))
+    assert (errors, "What the attacks found." in text, tables) == ([], True, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("", "they began as noise."),
+        ("methods: {iadd: {init: gaussian}}", "they began as draws of class Gaussians."),
+        ("methods: {mtt: {init: mixture}, iadd: {start_from: mtt}}", "they began as draws of Gaussians of patient"),
+        ("methods: {mtt: {init: real}, iadd: {start_from: mtt}}", "The images are not shown here"),
+        ("methods: {mtt: {init: real}, iadd: {init: gaussian, start_from: mtt}}", "The images are not shown here"),
+    ],
+)
+def test_forming_images_are_shown_by_what_their_first_set_began_as(settings, said, open_page, finished, text_of):
+    file = finished / "run.yaml"
+    text = file.read_text()
+    assert text.count("methods: {}") == 1
+    file.write_text(text.replace("methods: {}", settings or "methods: {}"))
+    shown = text_of(open_page("distill"))
+    assert said in shown
+    assert ("The images as they form" in shown) is ("not shown" not in said)
 
 
 def test_gallery_shows_patients_only_when_asked(open_page, finished, text_of):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
@@ -158,6 +160,21 @@ def test_what_could_never_be_guaranteed_is_refused_before_the_work(tmp_path, pic
     assert _run(tmp_path, pictures, "evaluate.arms=[random,dp_stats]", setting) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_set_of_fresh_noise_has_no_figures_of_the_one_before(tmp_path, pictures, capsys):
+    assert _run(tmp_path, pictures, "evaluate.arms=[random,dp_stats]", until="export") == 0
+    out = tmp_path / "out"
+    made = out / "distill" / "dp_stats" / "distilled.safetensors"
+    before, verdict = DistilledSet.load(made).images, (out / "verdict.json").read_text()
+    shutil.rmtree(made.parent)
+    assert main(["distill", "--output", str(out), "--quiet"]) == 0
+    assert not torch.equal(DistilledSet.load(made).images, before)
+    assert not (out / "verdict.json").exists()
+    assert main(["export", "--output", str(out), "--quiet"]) == 2
+    assert "stage evaluate has not finished" in capsys.readouterr().err
+    assert main(["run", "--output", str(out), "--resume", "--until", "export", "--quiet"]) == 0
+    assert (out / "verdict.json").read_text() != verdict
 
 
 @pytest.mark.parametrize(

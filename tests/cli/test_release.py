@@ -127,7 +127,7 @@ def test_who_released_what_under_which_policy_is_logged_in_a_chain(finished, cap
     assert released["overridden"] == {"audit": "a rehearsal (PHANTOM^0001)"}
     assert released["user"]
     patients = json.loads((finished / "record.json").read_text())["stages"]["ingest"]["patients"]
-    assert released["patients"] == patients["train"]
+    assert released["patients"] == patients["train"] + patients["val"]  # scores on these chose step and training
     assert len(released["policy_digest"]) == 16
     assert released["hash"] == head
     (counted,) = json.loads(ledger.read_text())["releases"]
@@ -151,6 +151,15 @@ def test_who_released_what_under_which_policy_is_logged_in_a_chain(finished, cap
     log.write_text("".join(text.splitlines(keepends=True)[:1]))
     assert main(["log", "verify", str(log)]) == 0
     assert f"counts the set {released['set']}" in capsys.readouterr().out
+
+
+def test_a_ledger_whose_place_depends_on_the_working_folder_is_refused(finished, capsys):
+    _as_patients(finished)
+    config = finished / "run.yaml"
+    config.write_text(config.read_text().replace("  ledger: ''", "  ledger: site.json"))
+    assert "ledger: site.json" in config.read_text()
+    assert _release(finished, *OVERRIDE) == 2
+    assert "privacy.ledger='site.json': must be an absolute path" in capsys.readouterr().err
 
 
 def test_a_bundle_that_cannot_be_written_is_in_neither_ledger_nor_log(finished, capsys):
@@ -202,6 +211,30 @@ def test_a_run_whose_release_is_refused_has_finished(tiny, tmp_path, capsys):
     assert (out / "report.html").is_file()
     assert main(["status", str(out)]) == 0
     assert "state      finished, not released" in capsys.readouterr().out
+
+
+def test_a_refused_set_is_not_told_of_by_the_released_bundle_of_another(finished, capsys):
+    _policy(finished, "phantom")
+    assert _release(finished) == 0
+    assert read_status(finished)["released"] is True
+    before = (finished / "bundle" / "SHA256SUMS").read_bytes()
+    _as_patients(finished)
+    assert main(["run", "--output", str(finished), "--resume", "--set", "deliver=mtt", "--quiet"]) == 4
+    assert "images of patients were used" in capsys.readouterr().err
+    assert (finished / "bundle" / "SHA256SUMS").read_bytes() == before
+    assert json.loads((finished / "bundle" / "recipe.json").read_text())["method"] == "iadd"
+    status = read_status(finished)
+    assert (status["state"], status["released"], status["verdict"]["method"]) == ("not_released", False, "mtt")
+    assert "export" not in json.loads((finished / "record.json").read_text())["stages"]
+    page = (finished / "report.html").read_text()
+    assert "Not released: no gate was passed" in page
+    assert "Released under policy" not in page
+    assert "medidistill.load(" not in page  # it would be trained on the set that is not told of
+    # the bundle of the very set goes on to speak for it
+    assert main(["run", "--output", str(finished), "--resume", "--set", "deliver=iadd", "--quiet"]) == 4
+    page = (finished / "report.html").read_text()
+    assert "Released under policy" in page
+    assert "medidistill.load(" in page
 
 
 def test_two_releases_at_once_are_counted_one_after_the_other(finished, tiny, tmp_path):

@@ -54,6 +54,10 @@ def test_another_method_is_delivered_without_training_or_scoring_again(finished,
     assert stored["sentence"] in (finished / "bundle" / "README.md").read_text()
     assert stored["chosen_by"] in (finished / "report.html").read_text()
     assert stored["chosen_by"] not in page
+    # scored again, it is still a choice made after the first look
+    again = ["--resume", "--from", "evaluate", "--until", "export", "--quiet"]
+    assert main(["run", "--output", str(finished), *again]) == 0
+    assert "after the test patients had been scored (deliver: mtt)" in read(finished / "verdict.json")["chosen_by"]
     # and back: what was named beforehand is no choice afterwards
     assert (
         main(["run", "--output", str(finished), "--resume", "--set", "deliver=iadd", "--until", "export", "--quiet"])

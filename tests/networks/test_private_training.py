@@ -201,12 +201,15 @@ def test_private_experts_share_a_public_start_and_never_their_noise(tmp_path: Pa
         assert Expert.open(files[0]).header["final_loss"] is None
     assert torch.equal(trained[0][0][0], trained[1][0][0])
     assert not torch.equal(trained[0][0][1], trained[1][0][1])
+    settings["patients"] = patients
     assert finished_experts(images, labels, folder=tmp_path / "a", **settings) == 2
     assert finished_experts(images, labels, folder=tmp_path / "c", **settings) == 0
+    by_image = settings | {"patients": [str(number) for number in range(len(images))]}  # clipped and sampled otherwise
+    assert finished_experts(images, labels, folder=tmp_path / "a", **by_image) == 0
     plain = dataclasses.replace(config, dp=DPConfig())
     assert finished_experts(images, labels, folder=tmp_path / "a", **(settings | {"config": plain})) == 0
     with pytest.raises(ConfigError, match="one name for each image"):
-        train_experts(images, labels, folder=tmp_path / "d", **settings)
+        train_experts(images, labels, folder=tmp_path / "d", **(settings | {"patients": ()}))
 
 
 def test_the_network_gets_the_mean_of_the_second_half_of_the_path() -> None:

@@ -263,6 +263,35 @@ def test_a_run_that_cannot_be_finished_gives_way_to_new_films(site):
     assert site.read() == site.films()
 
 
+def test_a_run_that_could_not_be_released_gives_way_to_new_films(site):
+    """Too few patients for the audit: it ends once its images are read, and what has been read is known."""
+    site.config.write_text(CONFIG + "privacy: {audit: quick}\n")
+    code, said = site.night()
+    assert (code, "whatever the audit finds" in said) == (4, True)
+    (first,) = site.folders()
+    note = site.notes()[first.name]
+    assert (note["progress"], note["exit_code"], bool(note["read"])) == ("read", 4, True)
+    code, said = site.night()
+    assert (code, "would fail again" in said) == (4, True)
+    assert site.folders() == [first]
+    late = site.add()
+    assert site.night()[0] == 4
+    assert len(site.folders()) == 2
+    assert site.notes()[first.name]["progress"] == "abandoned"
+    assert not (first / "ingest").exists()
+    assert late in site.manifests.last()[site.folders()[-1].name]
+    # one that was left as an earlier version left it, or was killed before its note, is not stuck either
+    (last,) = (site.runs / ".nightly").glob(f"{site.folders()[-1].name}.json")
+    last.write_text(json.dumps(json.loads(last.read_text()) | {"progress": "reading", "read": "", "ingested": ""}))
+    late = site.add()
+    assert [site.night()[0] for _ in range(2)] == [4, 4]
+    assert late in site.manifests.last()[site.folders()[-1].name]
+    # and with settings that ask for no release all films are read to the end
+    site.config.write_text(CONFIG)
+    assert site.nights_until_nothing_is_new() == 1
+    assert site.read() == site.films()
+
+
 def test_a_refused_release_is_a_finished_night(site):
     site.config.write_text(CONFIG + "privacy: {policy: phantom, release_check: false}\n")
     code, said = site.night()

@@ -227,6 +227,24 @@ def test_as_many_patients_as_the_page_says_are_enough_for_an_audit(pipelines, pa
     assert (check.unresolvable == ()) is enough
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["methods={snapshots: {init: real}}", "deliver=mtt_warm"],
+        ["methods={snapshots: {init: real}, iadd: {start_from: mtt_warm}}", "deliver=iadd"],
+    ],
+)
+def test_a_set_that_begins_with_one_of_real_images_is_never_released(settings):
+    always = ["privacy.audit=quick", "evaluate.arms=[full,packed,snapshots,mtt_warm,iadd]"]
+
+    def refused(*more):
+        check = check_release(load_config("standard", [*always, *more]), SplitCounts(classes=3, **COLLECTION))
+        return {rule.rule for rule in check.unresolvable}
+
+    assert refused(*settings) == {"start"}
+    assert refused(settings[1]) == set()
+
+
 @pytest.mark.parametrize("name", sorted(name for name in preset_files() if "/" in name))
 def test_a_recipe_of_a_published_table_begins_with_real_images_and_is_never_released(name):
     check = check_release(load_config(name, ["privacy.audit=quick"]), SplitCounts(classes=3, **COLLECTION))

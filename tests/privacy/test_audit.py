@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,14 @@ def test_a_stopped_audit_goes_on_with_the_runs_it_lacks(tmp_path: Path) -> None:
     # another procedure is done again
     run_shadows(pool, plan, counting, procedure="b", **settings)
     assert len(seen) == 9
+    # and so are runs on other data of the same size, and on other patients
+    moved = dataclasses.replace(pool, images=pool.images + 0.1)
+    run_shadows(moved, plan, counting, procedure="b", **settings)
+    assert len(seen) == 13
+    patient = np.concatenate([pool.patient[: pool.members][::-1], pool.patient[pool.members :]])
+    swapped = dataclasses.replace(pool, patient=patient)
+    run_shadows(swapped, plan, counting, procedure="b", **settings)
+    assert len(seen) == 17
     assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*.safetensors")} == {0o600}
 
 

@@ -97,6 +97,7 @@ def test_without_a_guarantee_the_attacks_may_prove_little() -> None:
     assert failed(at(1.9), claim=dp, budget=Budget(2.0, 1e-5)) == {}
     assert failed(at(1.9), claim=dp, budget=None) == {}
     assert set(failed(at(1.9), claim=dp, budget=Budget(8.1, 1e-5))) == {"one_run"}
+    assert set(failed(at(1.9), claim=dp, budget=Budget(2.0, 0.05))) == {"one_run"}
 
 
 def test_attacks_that_contradict_the_accountants_fail() -> None:
@@ -122,6 +123,13 @@ def test_no_rule_by_patient_is_resolved_where_nothing_tells_the_patients(units: 
     assert all(text.startswith(why) and "column patient_id" in text for text in told.values())
     assert failed(units=PatientUnits(table=5, header=3, study=4)) == {}
     assert set(failed(units=units, policy=PolicyConfig(name="phantom", patients=False))) == {"phantom"}
+
+
+def test_a_large_delta_is_no_guarantee() -> None:
+    dp, budget = Claim("dp", events=(Event("read", "train", 1, "c"),)), Budget(1.0, 0.05)
+    assert terms(POLICY, dp, budget) == CONTROLLED
+    assert not guarantees(POLICY, budget)
+    assert terms(POLICY, dp, Budget(1.0, POLICY.max_delta)) == "open"
 
 
 def test_a_bound_for_an_image_is_no_guarantee_for_a_patient() -> None:

@@ -7,7 +7,14 @@ from scipy import stats
 
 from medidistill.errors import ConfigError
 from medidistill.privacy.attacks.linkage import correlation_distance, high_pass, linkage_audit
-from medidistill.privacy.attacks.membership import by_patient, lira_scores, offline_scores, phi, rmia_scores
+from medidistill.privacy.attacks.membership import (
+    by_patient,
+    equally_many,
+    lira_scores,
+    offline_scores,
+    phi,
+    rmia_scores,
+)
 from medidistill.privacy.statistics import auc_score
 
 
@@ -36,8 +43,13 @@ def test_lira_against_a_loop_that_leaves_the_run_out() -> None:
     values = rng.normal(size=(8, 5)) + members
     scores = lira_scores(values, members)
 
+    draws = np.random.default_rng(0)
+
     def moments(run: int, inside: bool) -> tuple[np.ndarray, float]:
-        groups = [[values[r, p] for r in range(8) if r != run and members[r, p] == inside] for p in range(5)]
+        side = (members == inside) & (np.arange(8) != run)[:, None]
+        kept = equally_many(side, np.full(5, 3), draws)  # the run's own side has three others, the other side four
+        groups = [[values[r, p] for r in range(8) if kept[r, p]] for p in range(5)]
+        assert all(len(group) == 3 for group in groups)
         freedom = sum(len(group) - 1 for group in groups)
         shared = sum(np.var(group, ddof=1) * (len(group) - 1) for group in groups) / freedom
         return np.array([np.mean(group) for group in groups]), shared
@@ -54,12 +66,35 @@ def test_many_shadows_use_each_patients_own_variance() -> None:
     rng = np.random.default_rng(1)
     members = half_members(64, 3, rng)
     values = rng.normal(size=(64, 3)) * np.array([1.0, 10.0, 0.1])
-    inside = [values[r, 1] for r in range(1, 64) if members[r, 1]]
-    outside = [values[r, 1] for r in range(1, 64) if not members[r, 1]]
+    others, draws = (np.arange(64) != 0)[:, None], np.random.default_rng(0)
+    sides = [equally_many(side & others, np.full(3, 31), draws) for side in (members, ~members)]
+    inside, outside = ([values[r, 1] for r in range(64) if side[r, 1]] for side in sides)
+    assert len(inside) == len(outside) == 31
     expected = stats.norm.logpdf(values[0, 1], np.mean(inside), np.std(inside, ddof=1)) - stats.norm.logpdf(
         values[0, 1], np.mean(outside), np.std(outside, ddof=1)
     )
     assert lira_scores(values, members)[0, 1] == pytest.approx(expected)
+
+
+def test_lira_and_the_attack_on_the_set_are_fair_where_nothing_leaks() -> None:
+    rng = np.random.default_rng(3)
+    areas = []
+    for _ in range(12):
+        members = half_members(16, 600, rng)
+        scores = lira_scores(rng.normal(size=(16, 600)), members)
+        areas.append(stats.mannwhitneyu(scores[members], scores[~members]).statistic / members.sum() / (~members).sum())
+    # with one run more on the side where the own one is not, the mean was .492
+    assert abs(np.mean(areas) - 0.5) < 3 * np.std(areas, ddof=1) / 12**0.5 + 0.0005
+    assert abs(np.mean(areas) - 0.5) < 0.004
+
+
+def test_equally_many_keeps_the_count_of_what_was_chosen_and_no_other() -> None:
+    rng = np.random.default_rng(0)
+    chosen = rng.random((20, 7)) < 0.6
+    counts = np.minimum(chosen.sum(axis=0), 4)
+    kept = equally_many(chosen, counts, rng)
+    assert not (kept & ~chosen).any()
+    np.testing.assert_array_equal(kept.sum(axis=0), counts)
 
 
 def test_lira_finds_members_and_finds_nothing_where_there_is_nothing() -> None:

@@ -47,6 +47,7 @@ __all__ = [
     "chosen_form",
     "compared",
     "delivery",
+    "first_init",
     "make_arm",
     "method_config",
     "methods",
@@ -147,6 +148,20 @@ def method_config(config: RunConfig, method: str) -> DistillConfig:
     if method not in METHODS:
         raise ConfigError(f"--method {method}: must be one of {', '.join(METHODS)}{did_you_mean(method, METHODS)}")
     return config.distill_by(method)
+
+
+def first_init(config: RunConfig, method: str) -> str:
+    """Return what the images of `method` began as, through every set that was begun with (`distill.start_from`).
+
+    Args:
+        config: the run; a `start_from` that `methods` would refuse ends the way.
+        method: whose set it is.
+    """
+    passed, settings = {method}, config.distill_by(method)
+    while settings.start_from in METHODS and settings.start_from not in passed:
+        passed.add(settings.start_from)
+        settings = config.distill_by(settings.start_from)
+    return settings.init
 
 
 def training_of(config: RunConfig, method: str) -> TrainingConfig:

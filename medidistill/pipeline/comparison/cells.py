@@ -86,7 +86,10 @@ def comparison_inputs(run: RunContext, data: PreparedData, external: LabelledIma
         basis[name] = ""
         if name in METHODS:
             basis[name] = run.require(f"distill/{name}", f"medidistill distill --method {name}")
-            distilled[name] = DistilledSet.load(run.folder.distill(name) / "distilled.safetensors")
+            mine = DistilledSet.load(run.folder.distill(name) / "distilled.safetensors")
+            if config.experts.dp.enabled:  # another draw of the noise gives another set of the same inputs
+                basis[name] = digest(basis[name], tensor_sha256(mine.images), tensor_sha256(mine.targets))
+            distilled[name] = mine
     for name, bundle in rivals(config, data.train.class_names, data.train.images.shape[1]).items():
         distilled[name] = bundle
         basis[name] = digest(

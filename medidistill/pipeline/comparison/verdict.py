@@ -145,7 +145,9 @@ def keep_delivered_verdict(run: RunContext) -> Verdict | None:
         run.folder.verdict.unlink(missing_ok=True)
         return None
     verdict = Verdict.from_dict(found)
-    before = str(run.record.stages.get("evaluate", {}).get("deliver", run.config.deliver))
+    # the first look at the test patients counts: what was named after it may have been picked for them
+    first = run.record.test_openings[0] if run.record.test_openings else {}
+    before = first.get("deliver") or str(run.record.stages.get("evaluate", {}).get("deliver", run.config.deliver))
     afterwards = run.config.deliver not in ("auto", before)
     verdict = dataclasses.replace(
         verdict,
@@ -160,14 +162,20 @@ def keep_delivered_verdict(run: RunContext) -> Verdict | None:
     return verdict
 
 
-def forget_comparison(run: RunContext, method: str, inputs: str) -> None:
+def forget_comparison(run: RunContext, method: str, inputs: str, *, anew: bool = False) -> None:
     """Remove the comparison, and its verdict, of another set of `method` than the one that `inputs` will give.
 
     They would be shown, and exported, beside images that they say nothing about. Openings of the test split stay
     counted, and the cells of other sets stay.
+
+    Args:
+        run: the run.
+        method: whose set it is.
+        inputs: digest of what the set is made of.
+        anew: it is made again of the same, with fresh noise: another set.
     """
     before = run.record.stages.get(f"distill/{method}", {}).get("inputs", inputs)
-    if before == inputs or method not in run.config.evaluate.arms or not run.ranks.writes:
+    if (before == inputs and not anew) or method not in run.config.evaluate.arms or not run.ranks.writes:
         return
     if run.record.stages.pop("evaluate", None) is not None:
         run.record.save(run.folder.record_file)

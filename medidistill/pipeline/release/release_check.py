@@ -17,9 +17,10 @@ from medidistill.errors import PrivacyGateError
 from medidistill.files import write_json
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # facts of a stage, see `RunRecord.stages`
 from medidistill.patient_units import PatientUnits
-from medidistill.pipeline.comparison.arms import candidate_methods
+from medidistill.pipeline.comparison.arms import candidate_methods, first_init
 from medidistill.pipeline.release.releasing import load_policy
 from medidistill.privacy import PROFILES
+from medidistill.privacy.gate import Budget, guarantees
 from medidistill.privacy.resolution import AuditCounts, UnresolvableRule, false_alarm_rates, unresolvable_rules
 from medidistill.privacy.shadows import planted_canaries
 
@@ -131,18 +132,19 @@ def check_release(config: RunConfig, data: SplitCounts, profile: str = "") -> Re
     name = profile or (config.privacy.audit if config.privacy.audit != "none" else "quick")
     plan, dp = PROFILES[name], config.experts.dp
     # which method is delivered may be known after the evaluation alone: the one with the fewest images counts
-    possible = [config.distill_by(method) for method in candidate_methods(config)]
-    fewest = min(possible, key=lambda method: method.images_per_class)
+    possible = {method: config.distill_by(method) for method in candidate_methods(config)}
+    fewest = min(possible, key=lambda method: possible[method].images_per_class)
+    starts = {method: first_init(config, method) for method in possible}
     counts = AuditCounts(
-        released=fewest.images_per_class * data.classes,
+        released=possible[fewest].images_per_class * data.classes,
         member_images=data.images["train"],
         member_patients=data.patients["train"],
         other_images=data.images["val"] + data.images["test"],
         other_patients=data.patients["val"] + data.patients["test"],
         canaries=planted_canaries(plan.shadows, plan.canaries),
-        init="real" if any(method.init == "real" for method in possible) else fewest.init,
+        init="real" if "real" in starts.values() else starts[fewest],
         phantom=data.phantom,
-        guaranteed=dp.enabled and dp.epsilon <= policy.epsilon_agreement and not data.units.unresolved,
+        guaranteed=dp.enabled and guarantees(policy, Budget(dp.epsilon, dp.delta, not data.units.unresolved)),
         patients_unknown=data.units.unresolved,
     )
     return ReleaseCheck(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.chained_log import ChainedLog
+from medidistill.errors import ConfigError
 from medidistill.files import read_json
 from medidistill.jsontypes import ReadOnlyJsonObject  # facts of a log entry, by event
 from medidistill.pipeline.runfolder.run_folder import RunFolder
@@ -61,7 +62,17 @@ def log_of_bundle(bundle: Path) -> Path:
 
 
 def ledger_of(run: RunFolder, named: str) -> Path:
-    """Return the ledger of a run: the one that its configuration names, else one that the runs beside it share."""
+    """Return the ledger of a run: the one that its configuration names, else one that the runs beside it share.
+
+    Raises:
+        ConfigError: it names a relative path, which is another file in each folder that a command is started from; a
+            ledger that is not there counts as one without releases.
+    """
+    if named and not Path(named).is_absolute():
+        raise ConfigError(
+            f"privacy.ledger={named!r}: must be an absolute path, or releases of the same patients would be added up "
+            f"in another file in each folder that a command is started from; use {Path(named).absolute()}"
+        )
     return Path(named) if named else run.path.resolve().parent / LEDGER
 
 

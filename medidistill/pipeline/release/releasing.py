@@ -150,7 +150,7 @@ def release(run: RunContext, distilled: DistilledSet, *, wanted: bool, overrides
         if wanted:
             raise
         claim = Claim("none", reasons=("it is not recorded what the set was made from",))
-    patients = run.data().train.patient_ids if wanted or claim.kind == "dp" else ()
+    patients = _patients_behind(run, manifest) if wanted or claim.kind == "dp" else ()
     ledger = Ledger(_ledger_file(run)) if wanted or claim.kind == "dp" else None
     budget = _budget(claim, ledger, patients, name) if ledger is not None else None
     if budget is not None and run.patient_units.unresolved:
@@ -235,6 +235,14 @@ def _audit_of(file: Path, name: str) -> AuditDocument | None:
     stored = read_json(file)
     # an audit of another set may be of a version whose figures this one does not know
     return AuditDocument.from_dict(stored) if isinstance(stored, dict) and stored.get("set") == name else None
+
+
+def _patients_behind(run: RunContext, manifest: ProvenanceLog) -> tuple[str, ...]:
+    """Return the patients of every split that influenced the set, of the training split at least."""
+    data = run.data()
+    reached = {event.split for event in manifest.events if event.reaches_set} | {"train"}
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return tuple(patient for name, split in splits.items() if name in reached for patient in split.patient_ids)
 
 
 def _budget(claim: Claim, ledger: Ledger, patients: Sequence[str], name: str) -> Budget | None:

@@ -20,6 +20,7 @@ from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.work import RunContext
 from medidistill.privacy import audit as attack
 from medidistill.privacy import profile_named
+from medidistill.privacy.audit import set_digest
 from medidistill.privacy.dpo_report import dpo_report_html, dpo_report_markdown
 from medidistill.results.audit import AuditDocument
 
@@ -173,4 +174,6 @@ def audit_file(run: RunContext) -> Path:
 def _inputs(run: RunContext, profile: str) -> str:
     method = delivery(run.config, run.folder).method
     basis = run.require(f"distill/{method}", f"medidistill distill --method {method}")
+    if run.config.experts.dp.enabled:  # another draw of the noise gives another set of the same inputs
+        basis = digest(basis, set_digest(DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")))
     return digest("audit", basis, vars(profile_named(profile)), run.config.seed)

@@ -128,6 +128,7 @@ def distill(run: RunContext, method: str) -> None:
     forget_comparison(run, method, inputs)
     if run.is_up_to_date(stage.name, inputs, *stage.outputs(run)):
         return
+    forget_comparison(run, method, inputs, anew=run.config.experts.dp.enabled)
     data = run.data()
     run.require_memory(distill_need(run.config, method, data.num_images, data.train.num_classes))
     resume = run.ranks.broadcast_bool(lambda: _reset_if_stale(folder, stage.resumable_inputs(run)))

@@ -78,7 +78,7 @@ def evaluate(run: RunContext) -> Comparison:
         return Comparison.from_dict(read_json(table))
     run.folder.verdict.unlink(missing_ok=True)
     if not any(opening["digest"] == inputs for opening in run.record.test_openings):
-        run.record.open_test("evaluate", inputs)
+        run.record.open_test("evaluate", inputs, deliver=run.config.deliver)
         run.record.save(run.folder.record_file)
     if set(contest.arms) - set(contest.distilled):
         run.record_data_access("train_rivals", inputs, train=data.train)

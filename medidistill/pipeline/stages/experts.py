@@ -164,6 +164,7 @@ def _calibrate_and_record_dp(
         config=private,
         seed=run.config.seed,
         folder=pool_folder(run, pool, coarse),
+        patients=data.train.patient_ids,
     )
     missing = pool.count - done
     if missing:

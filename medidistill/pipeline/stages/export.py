@@ -23,7 +23,7 @@ from medidistill.pipeline.release.releasing import Override, Release, only_relea
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.stages import kinds_before
-from medidistill.pipeline.stages.report import report
+from medidistill.pipeline.stages.report import bundle_holds, report
 from medidistill.pipeline.work import RunContext
 from medidistill.record import RunRecord
 from medidistill.results.comparison import Comparison
@@ -79,7 +79,8 @@ def export(run: RunContext, *, wanted: bool = False, overrides: Sequence[Overrid
         Its folder.
 
     Raises:
-        PrivacyGateError: a rule refuses; the bundle that was there stays.
+        PrivacyGateError: a rule refuses; the bundle that was there stays, and where it is of another set, the record
+            does not tell of it any more.
     """
     chosen, folder = delivery(run.config, run.folder), run.folder.bundle
     method = chosen.method
@@ -95,6 +96,8 @@ def export(run: RunContext, *, wanted: bool = False, overrides: Sequence[Overrid
                 "`medidistill export --release`"
             )
         return folder  # what the gate let pass stays as it is
+    if before and not bundle_holds(run.folder, distilled):
+        run.mark_started("export")  # the bundle there is of another set: its release is none of this one
     with only_release(run) if wanted else contextlib.nullcontext():
         decided = release(run, distilled, wanted=wanted, overrides=overrides)
         _write_bundle(run, distilled, decided, verdict, method=method, work=work, released=wanted)

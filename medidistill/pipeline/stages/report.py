@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medidistill.config import METHODS, digest
 from medidistill.distilled_set import DistilledSet
+from medidistill.errors import MedidistillError
 from medidistill.evaluate.clinical import subgroup_table
 from medidistill.files import (
     load_tensors,
@@ -36,6 +37,7 @@ from medidistill.pipeline.release.releasing import release
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.work import RunContext
+from medidistill.privacy import set_digest
 from medidistill.record import RunRecord
 from medidistill.report import (
     ExplainedCase,
@@ -55,7 +57,7 @@ from medidistill.results.serialise import from_json
 from medidistill.statistics import Suppressed
 from medidistill.words import arm_words
 
-__all__ = ["Report", "report"]
+__all__ = ["Report", "bundle_holds", "report"]
 
 
 class Report(Stage):
@@ -98,11 +100,30 @@ def report(run: RunContext) -> Path:
     return _write(run)
 
 
+def bundle_holds(folder: RunFolder, distilled: DistilledSet) -> bool:
+    """Whether the bundle of a run is of this very set; it may be of one that was delivered before.
+
+    Args:
+        folder: of the run.
+        distilled: the set, with whatever training.
+
+    Returns:
+        False where there is no bundle, or none that can be read.
+    """
+    file = folder.bundle / "distilled.safetensors"
+    try:
+        return file.is_file() and set_digest(DistilledSet.load(file)) == set_digest(distilled)
+    except MedidistillError:
+        return False
+
+
 def _write(run: RunContext) -> Path:
     inputs = Report().inputs(run)
     method, data, config = delivery(run.config, run.folder).method, run.data(), run.config
     run.record.stage("report", inputs=inputs)  # the page shows itself among the stages
     made = f"distill/{method}" in run.record.stages  # a comparison of bundles from elsewhere distills nothing itself
+    distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors") if made else None
+    told = distilled is not None and bundle_holds(run.folder, distilled)
     _explain(run, explanations(run, data))
     page = ReportData(
         title=config.name,
@@ -112,7 +133,7 @@ def _write(run: RunContext) -> Path:
         comparison=Comparison.from_dict(read_json(run.folder.evaluate / "comparison.json")),
         clinical=ClinicalComparison.from_dict(read_json(run.folder.evaluate / "clinical.json")),
         verdict=keep_delivered_verdict(run),
-        distilled=DistilledSet.load(run.folder.distill(method) / "distilled.safetensors") if made else None,
+        distilled=distilled,
         histories=_histories(run),
         evolution=_evolution(run, method) if made else (),
         quarantine=_quarantine(run),
@@ -122,9 +143,9 @@ def _write(run: RunContext) -> Path:
         sites=_sites(run, data),
         confounded=confounded_sites(images_by_site(data), data.train.class_names),
         external=_external(run),
-        privacy=_privacy(run, method) if made else None,
+        privacy=None if distilled is None else _privacy(run, distilled, told=told),
         explained=run.folder.explained.is_dir(),
-        bundle=run.folder.bundle.name if run.folder.bundle.is_dir() else "",
+        bundle=run.folder.bundle.name if told else "",
     )
     write_text(run.folder.report, render(page))
     write_bytes(run.folder.summary, summary_pdf(page))
@@ -133,12 +154,11 @@ def _write(run: RunContext) -> Path:
     return run.folder.report
 
 
-def _privacy(run: RunContext, method: str) -> PrivacySection:
-    """Return what is known of the privacy of the set: what its bundle says, else what a bundle would."""
-    recipe = run.folder.bundle / "recipe.json"
-    if recipe.is_file():
-        return from_json(PrivacySection, read_json(recipe)["privacy"], "the privacy section of a bundle")
-    distilled = DistilledSet.load(run.folder.distill(method) / "distilled.safetensors")
+def _privacy(run: RunContext, distilled: DistilledSet, *, told: bool) -> PrivacySection:
+    """Return what is known of the privacy of the set: where it is told, what its bundle says, else what one would."""
+    if told:
+        recipe = read_json(run.folder.bundle / "recipe.json")
+        return from_json(PrivacySection, recipe["privacy"], "the privacy section of a bundle")
     return release(run, distilled, wanted=False).section
 
 

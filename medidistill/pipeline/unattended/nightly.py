@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.config import RunConfig
-from medidistill.errors import IngestError, MedidistillError, StoppedError, as_known
+from medidistill.errors import IngestError, MedidistillError, PrivacyGateError, StoppedError, as_known
 from medidistill.files import private_folder, private_umask
 from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.runfolder.cleaning import clean
@@ -24,7 +24,7 @@ from medidistill.pipeline.runfolder.status import State, read_status
 from medidistill.pipeline.runfolder.support import make_support_package
 from medidistill.pipeline.runner import run
 from medidistill.pipeline.stopping import GracefulShutdown
-from medidistill.pipeline.unattended.nightly_notes import Note, Notes, Progress, list_inbox, listing_digest
+from medidistill.pipeline.unattended.nightly_notes import Listing, Note, Notes, Progress, list_inbox, listing_digest
 from medidistill.record import RunRecord
 
 __all__ = ["Night", "run_night"]
@@ -155,11 +155,24 @@ class _Runner:
 
         Where a process was killed just after it had read, nobody knows what the inbox held then: nothing counts as
         read, and the next night reads it again.
+
+        Raises:
+            PrivacyGateError: what was read could never be released. It has been read all the same, and is noted so:
+                other films make another run.
         """
         known = not _ingested(folder)
         before = list_inbox(self.inbox)
         note = self._save(note, read="", exit_code=None)
-        self._run(folder, until="ingest")
+        try:
+            self._run(folder, until="ingest")
+        except PrivacyGateError:
+            if _ingested(folder):
+                self._note_read(note, folder, before, known=known)
+            raise
+        return self._note_read(note, folder, before, known=known)
+
+    def _note_read(self, note: Note, folder: RunFolder, before: Listing, *, known: bool) -> Note:
+        """Note that the inbox was read, and what in it was there, unchanged, from the beginning to now."""
         after = list_inbox(self.inbox)
         unchanged = {name: facts for name, facts in before.items() if after.get(name) == facts}
         read = listing_digest(unchanged) if known else ""

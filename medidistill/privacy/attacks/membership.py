@@ -32,6 +32,7 @@ __all__ = [
     "OF_RELEASE",
     "RMIA",
     "by_patient",
+    "equally_many",
     "lira_scores",
     "offline_scores",
     "phi",
@@ -61,15 +62,21 @@ def by_patient(values: FloatArray, patient: npt.NDArray[np.int64]) -> FloatArray
     return np.stack([np.bincount(patient, row) / counts for row in values])
 
 
-def _others(values: FloatArray, chosen: BoolArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-    """Return mean, variance and count over the chosen runs but the row's own, each (R, P)."""
-    weight = chosen.astype(np.float64)
-    count = weight.sum(axis=0) - weight
+def _moments(values: FloatArray, chosen: BoolArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Return mean, variance and count of each patient over the chosen runs, each (P,), of (R, P) values."""
+    count = chosen.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = ((weight * values).sum(axis=0) - weight * values) / count
-        square = ((weight * values**2).sum(axis=0) - weight * values**2) / count
-        variance = (square - mean**2) * count / (count - 1)
-    return mean, np.maximum(variance, _SMALLEST), count.astype(np.int64)
+        mean = (values * chosen).sum(axis=0) / count
+        variance = ((values - mean) ** 2 * chosen).sum(axis=0) / (count - 1)
+    return mean, np.maximum(variance, _SMALLEST), count
+
+
+def equally_many(chosen: BoolArray, counts: npt.NDArray[np.int64], draws: np.random.Generator) -> BoolArray:
+    """Return `counts` of the chosen runs of each patient, at random; (R, P) and (P,)."""
+    order = np.where(chosen, draws.random(chosen.shape), np.inf)
+    ranks = order.argsort(axis=0).argsort(axis=0)
+    kept: BoolArray = chosen & (ranks < counts)
+    return kept
 
 
 def _pooled(variance: FloatArray, count: npt.NDArray[np.int64], runs: int) -> FloatArray:
@@ -78,7 +85,7 @@ def _pooled(variance: FloatArray, count: npt.NDArray[np.int64], runs: int) -> Fl
         return variance
     freedom = np.maximum(count - 1, 0)
     usable = np.where(freedom > 0, variance, 0.0)
-    shared: FloatArray = (usable * freedom).sum(axis=1, keepdims=True) / freedom.sum(axis=1, keepdims=True)
+    shared: FloatArray = (usable * freedom).sum() / freedom.sum()
     return np.broadcast_to(np.maximum(shared, _SMALLEST), variance.shape)
 
 
@@ -92,14 +99,21 @@ def lira_scores(values: FloatArray, members: BoolArray) -> FloatArray:
     Raises:
         ConfigError: a patient is in, or out of, fewer than two of the other runs.
     """
-    inside = _others(values, members)
-    outside = _others(values, ~members)
-    if min(inside[2].min(), outside[2].min()) < 2:
-        raise ConfigError("LiRA needs every patient in, and out of, two or more of the other shadows; run more shadows")
-    result = np.zeros_like(values)
-    for (mean, variance, count), sign in ((inside, 1.0), (outside, -1.0)):
-        spread = _pooled(variance, count, len(values))
-        result += sign * (-0.5 * np.log(spread) - (values - mean) ** 2 / (2 * spread))
+    result, draws = np.zeros_like(values), np.random.default_rng(0)
+    for row, own in enumerate(values):
+        others = np.arange(len(values)) != row
+        inside, outside = members & others[:, None], ~members & others[:, None]
+        # the row's own run is left out of one side: as many are taken of the other, or its mean would be the surer one
+        # and tell on which side the run was
+        counts = np.minimum(inside.sum(axis=0), outside.sum(axis=0))
+        if counts.min() < 2:
+            raise ConfigError(
+                "LiRA needs every patient in, and out of, two or more of the other shadows; run more shadows"
+            )
+        for side, sign in ((inside, 1.0), (outside, -1.0)):
+            mean, variance, count = _moments(values, equally_many(side, counts, draws))
+            spread = _pooled(variance, count, len(values))
+            result[row] += sign * (-0.5 * np.log(spread) - (own - mean) ** 2 / (2 * spread))
     return result
 
 
