@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
@@ -24,6 +25,7 @@ from medidistill.tls import Tls
 __all__ = ["Peer", "Sent", "dicom_part", "push_dicomweb", "push_dimse"]
 
 _AE_LENGTH = 16
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _WARNINGS = (0xB000, 0xB006, 0xB007)
 _DUPLICATE = 0x0111  # Duplicate SOP Instance, PS3.7 C.5.7
 # Failure Reasons (0008,1197) that say the same: PS3.7's, and the one of Azure Health Data Services (45070)
@@ -168,10 +170,13 @@ def push_dicomweb(
         ConfigError: no http(s) address, a token that would travel unencrypted, or dicomweb-client is not installed.
         ResourceError: the archive cannot be reached or refused a file; what it had accepted by then is said.
     """
-    local = url.startswith(("http://localhost", "http://127.0.0.1"))
-    if not url.startswith(("https://", "http://")):
+    parts = urlsplit(url)
+    if "@" in parts.netloc:  # not repeated: it may hold a password
+        raise ConfigError("--dicomweb: an address with a user name or a password is refused; give a token")
+    if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ConfigError(f"--dicomweb {url}: must be an address that starts with https://")
-    if token and not local and not url.startswith("https://"):
+    in_clear = parts.scheme == "http"
+    if token and in_clear and parts.hostname not in _THIS_MACHINE:
         raise ConfigError(f"--dicomweb {url}: a token is only sent over https")
     require_extra("pacs", "sending by DICOMweb", "dicomweb_client", "requests")
     import requests
@@ -179,6 +184,8 @@ def push_dicomweb(
 
     session = requests.Session()
     session.hooks["response"].append(_plain_media_type)
+    if token and in_clear:
+        session.trust_env = False  # no proxy sees it
     if token:
         session.headers["Authorization"] = f"Bearer {token}"
     client = DICOMwebClient(url, session=session, timeout=timeout)

@@ -1,13 +1,14 @@
 """The display pipeline of DICOM: stored values to a grey picture in [0, 1], bright where the chest absorbs.
 
-Modality LUT or rescale (PS3.3 C.11.1), VOI LUT or window (C.11.2), then the inversion of MONOCHROME1 (C.7.6.3.1.2).
+Modality LUT or rescale (PS3.3 C.11.1), VOI LUT or window (C.11.2), the inversion of MONOCHROME1 (C.7.6.3.1.2), and a
+frontal image that is stored turned or mirrored is turned upright (C.7.6.1.1.1).
 What comes out is never stretched to the image's own extremes: two exposures stay two exposures.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from pydicom.dataset import Dataset
 from medidistill.errors import IngestError
 from medidistill.ingest.attributes import attribute, items, number, numbers, text, whole_number
 from medidistill.ingest.decoding import StoredPixels, check_encapsulation, stored_pixels
+from medidistill.ingest.header_screening import LATERAL, OBLIQUE, directions, view
 from medidistill.ingest.limits import check_size
 from medidistill.ingest.lut import LookupTable, LutKind, read_lookup_table
 from medidistill.ingest.notices import Notice
@@ -30,6 +32,7 @@ MODALITIES = ("CR", "DX", "RG")
 _OTHERS = {"CT", "MR", "US", "PT", "NM", "MG", "XA", "RF", "OT", "SC", "SR", "SEG", "DR", "IO", "PX", "ES", "ECG", "PR"}
 _OTHERS |= {"RTDOSE", "RTPLAN", "RTSTRUCT", "RTIMAGE", "KO", "DOC", "BMD", "SM", "XC", "OP"}
 _COLOURS = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+_Cell = TypeVar("_Cell", bound=np.generic)
 _WINDOW = f"{attribute('WindowCenter')} and {attribute('WindowWidth')}"
 
 
@@ -97,6 +100,7 @@ def display(dataset: Dataset, frame: int | None = None) -> Rendered:
     Without a window or VOI LUT the range that Bits Stored allows, sent through the modality
     transformation, becomes [0, 1]. With one, the window's output range does. The first window or
     VOI LUT counts where several are given, and a VOI LUT goes before a window. Padding becomes 0, as air.
+    A frontal image whose (0020,0020) Patient Orientation is another than L\\F, of L or R and H or F, is turned to it.
 
     Args:
         dataset: a dataset with pixel data.
@@ -107,7 +111,7 @@ def display(dataset: Dataset, frame: int | None = None) -> Rendered:
             contradictory attributes, or attributes that show every pixel alike; the message names them.
     """
     _check(dataset, frame)
-    return _rendered(dataset, stored_pixels(dataset, frame))
+    return _upright(dataset, _rendered(dataset, stored_pixels(dataset, frame)))
 
 
 def render(dataset: Dataset, frame: int | None = None) -> NDArray[np.float32]:
@@ -122,7 +126,7 @@ def decode(dataset: Dataset, frame: int | None = None) -> NDArray[Any]:
 
 
 def render_stored(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Render what `decode` returned; see `display`."""
+    """Render what `decode` returned; see `display`. It stays as it is stored, and is not turned upright."""
     layout, notices = read_layout(dataset)
     return _rendered(dataset, StoredPixels(stored, layout, notices)).picture
 
@@ -142,6 +146,34 @@ def _rendered(dataset: Dataset, pixels: StoredPixels) -> Rendered:
     _check_contrast(picture, stored, padding, shown.shown_by)
     notices = tuple(dict.fromkeys((*pixels.notices, *shown.notices)))
     return Rendered(np.asarray(picture, dtype=np.float32), padding, shown.shown_by, notices)
+
+
+def _upright(dataset: Dataset, rendered: Rendered) -> Rendered:
+    """Turn a frontal image so that its rows run to the left of the patient and its columns to the feet."""
+    stated = directions(dataset)
+    if stated is None:
+        return rendered
+    rows, columns = stated
+    sideways = rows in ("H", "F")
+    across, down = (columns, rows) if sideways else (rows, columns)
+    side_view = view(dataset) in (LATERAL, OBLIQUE)
+    if side_view or across not in ("L", "R") or down not in ("H", "F"):
+        # a side view may state L\F, as some devices write for all images; a tilted image is taken as upright
+        stands = columns[:1] == "F" and rows[:1] in (("L", "A", "P") if side_view else ("L",))
+        return rendered if stands else _with(rendered, Notice.ORIENTATION_NOT_APPLIED)
+    if stated == ("L", "F"):
+        return rendered
+    vertical, horizontal = slice(None, None, -1 if down == "H" else 1), slice(None, None, -1 if across == "R" else 1)
+
+    def turned(cells: NDArray[_Cell]) -> NDArray[_Cell]:
+        return np.ascontiguousarray((cells.T if sideways else cells)[vertical, horizontal])
+
+    padding = None if rendered.padding is None else turned(rendered.padding)
+    return _with(replace(rendered, picture=turned(rendered.picture), padding=padding), Notice.TURNED)
+
+
+def _with(rendered: Rendered, notice: Notice) -> Rendered:
+    return replace(rendered, notices=(*rendered.notices, notice))
 
 
 def _check_contrast(

@@ -1,4 +1,4 @@
-"""View and body part of an image, from its header.
+"""View, directions and body part of an image, from its header.
 
 Only the terms of this module are returned, never a value of a header.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-__all__ = ["body_part", "view", "view_of_text"]
+__all__ = ["body_part", "directions", "view", "view_of_text"]
 
 LATERAL, OBLIQUE, OTHER_PART = "lateral", "oblique", "other"
 
@@ -29,6 +29,7 @@ _CHEST_CODES = {
 _CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULMO|POUMON|WHOLEBODY|CHABD|CHSABD")
 _SIDE = re.compile(r"\b(lat|lateral|seitlich|profil)\b", flags=re.IGNORECASE)
 _FRONT = re.compile(r"\b(ap|pa|a\.p\.|p\.a\.|frontal)\b", flags=re.IGNORECASE)
+_DIRECTION = re.compile(r"[APRLHF]{1,3}")
 _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
 
 
@@ -60,11 +61,28 @@ def view_of_text(text: str) -> str:
     return "frontal" if value in _FRONTAL or value == "FRONTAL" else ""
 
 
+def directions(dataset: Dataset) -> tuple[str, str] | None:
+    """Return where the rows and the columns of an image run to, by (0020,0020) Patient Orientation.
+
+    Each is up to three of the letters A, P, R, L, H, F (PS3.3 C.7.6.1.1.1), the main direction first, or empty where
+    the value is missing or no direction. None: nothing is stated.
+    """
+    value = _value(dataset, "PatientOrientation")
+    values = [str(one or "").strip(" \0").upper() for one in ([value] if isinstance(value, str) else value or ())]
+    if not any(values):
+        return None
+    if len(values) > 2:
+        return "", ""
+    rows, columns = (one if _DIRECTION.fullmatch(one) else "" for one in (*values, "")[:2])
+    return rows, columns
+
+
 def view(dataset: Dataset) -> str:
     """Return `lateral`, `oblique` or `frontal`, or an empty string where the header gives none.
 
     Asked in this order: (0054,0220) View Code Sequence, (0018,5101) View Position, (0020,0020) Patient Orientation
-    (a row that runs to the front or the back of the patient is a side view), the descriptions of series and protocol.
+    (rows or columns that run to the front or the back of the patient make a side view), the descriptions of series
+    and protocol.
     """
     for item in _items(dataset, "ViewCodeSequence"):
         code = _text(item, "CodeValue")
@@ -74,8 +92,7 @@ def view(dataset: Dataset) -> str:
             return "frontal"
     if found := view_of_text(_text(dataset, "ViewPosition")):
         return found
-    orientation = _value(dataset, "PatientOrientation")
-    if orientation and not isinstance(orientation, str) and str(orientation[0])[:1] in ("A", "P"):
+    if any(one[:1] in ("A", "P") for one in directions(dataset) or ()):  # the main direction of each
         return LATERAL
     words = " ".join(_text(dataset, keyword).replace("_", " ") for keyword in _DESCRIPTIONS)
     return LATERAL if _SIDE.search(words) and not _FRONT.search(words) else ""

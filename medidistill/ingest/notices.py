@@ -46,6 +46,9 @@ class Notice(StrEnum):
         "(2050,0020) Presentation LUT Shape IDENTITY contradicts MONOCHROME1: shown as MONOCHROME1"
     )
     PRESENTATION_LUT = "a Presentation LUT other than IDENTITY or INVERSE is not applied"
+    # orientation
+    TURNED = "(0020,0020) Patient Orientation says that the picture lies turned or mirrored: turned upright"
+    ORIENTATION_NOT_APPLIED = "(0020,0020) Patient Orientation is not that of an upright picture: not applied"
     # padding
     PADDING_OUT_OF_RANGE = "(0028,0120) Pixel Padding Value lies outside the range of the stored values: not applied"
     PADDING_LIMIT_OUT_OF_RANGE = (

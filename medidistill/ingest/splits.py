@@ -81,10 +81,13 @@ def _given_splits(records: Sequence[Record]) -> list[str]:
         seen[record.patient_id].add(split)
     shared = sorted(patient for patient, names in seen.items() if len(names) > 1)
     if shared:
-        names = ", ".join(f"{p} in {' and '.join(s for s in SPLITS if s in seen[p])}" for p in shared[:3])
+        # a hash of an identifier is no secret: who knows what numbers look like finds the one that has it in seconds
+        files: dict[str, list[str]] = defaultdict(list)
+        for record, split in zip(records, splits, strict=True):
+            files[record.patient_id].append(f"{record.key} in {split}")
         raise IngestError(
-            f"{len(shared)} of {len(seen)} patients have images in more than one split ({names}"
-            f"{', ...' if len(shared) > 3 else ''}; identifiers are hashed); give each patient one split"
+            f"{len(shared)} of {len(seen)} patients have images in more than one split; give each patient one split",
+            private=[f"{patient}: {', '.join(files[patient])}" for patient in shared],
         )
     return splits
 

@@ -23,7 +23,7 @@ from medidistill.jsontypes import JsonObject  # MONAI's items
 
 __all__ = ["CentreSquared", "Loader", "compose"]
 
-_VERSION = 4  # raise it when the same file comes out differently: stale entries of a disk cache must not be read
+_VERSION = 5  # raise it when the same file comes out differently: stale entries of a disk cache must not be read
 
 
 class CentreSquared(MapTransform):  # type: ignore[misc, unused-ignore]

@@ -241,8 +241,12 @@ def test_dicomweb_refusals_are_told_apart(files: list[Path], stow: str) -> None:
         push_dicomweb(files, stow)
     with pytest.raises(ResourceError, match="cannot be reached"):
         push_dicomweb(files, "http://127.0.0.1:9/dicom-web")
-    with pytest.raises(ConfigError, match="only sent over https"):
-        push_dicomweb(files, "http://pacs.example/dicom-web", token="secret")
+    for host in ("pacs.example", "localhost.pacs.example", "127.0.0.1.pacs.example"):
+        with pytest.raises(ConfigError, match="only sent over https"):
+            push_dicomweb(files, f"http://{host}/dicom-web", token="secret")
+    with pytest.raises(ConfigError, match="a user name or a password is refused") as refused:
+        push_dicomweb(files, "http://localhost:hunter2@pacs.example/dicom-web", token="secret")
+    assert "hunter2" not in str(refused.value)
     with pytest.raises(ConfigError, match="must be an address"):
         push_dicomweb(files, "pacs.example/dicom-web")
 

@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.pixels.processing import apply_windowing
 
 from medidistill.config import IngestConfig, QualityConfig
 from medidistill.errors import IngestError
 from medidistill.ingest import ingest
-from medidistill.ingest.dicom import read_radiograph
+from medidistill.ingest.dicom import decode, read_radiograph, render, render_stored
+from medidistill.ingest.dicom_file import read_dicom_file
 from medidistill.ingest.notices import Notice
 
 from .builders import as_sequence, chest, lut_item, make_film, retype, save_film
@@ -320,3 +322,78 @@ def test_padding_is_no_part_of_contrast_and_clipping(tmp_path):
     assert not read(tmp_path).quarantine
     save_film(tmp_path / "cat/9.dcm", make_film(values, number=90))
     assert [one.reason for one in read(tmp_path).quarantine] == ["clipped: most pixels at one end of the scale"]
+
+
+# PS3.3 C.7.6.1.1.1: where rows run to, then where columns run to; number of EXIF for the same stored picture
+ORIENTATIONS = [
+    *(("L", "F", 1), ("R", "F", 2), ("R", "H", 3), ("L", "H", 4)),
+    *(("F", "L", 5), ("F", "R", 6), ("H", "R", 7), ("H", "L", 8)),
+]
+
+
+def as_stored(upright, rows, columns):
+    """Lay out a picture whose columns run to the feet and whose rows run to the left of the patient."""
+    height, width = upright.shape
+    place = {"L": range(width), "R": range(width)[::-1], "F": range(height), "H": range(height)[::-1]}
+    cells = [[upright[(i, j) if rows in ("L", "R") else (j, i)] for j in place[rows]] for i in place[columns]]
+    return np.array(cells)
+
+
+@pytest.mark.parametrize(("rows", "columns", "exif"), ORIENTATIONS)
+@pytest.mark.parametrize("position", ["", "PA"])
+def test_a_frontal_image_is_turned_upright(tmp_path, rows, columns, exif, position):
+    upright = chest(side=8)[:, :5]
+    upright[2:4, 1] = 7
+    stored = as_stored(upright, rows, columns)
+    asked = {"PatientOrientation": [rows, columns], "PixelPaddingValue": 7, "ViewPosition": position}
+    found = shown(save_film(tmp_path / "a", make_film(stored, **asked)))
+    expected = np.where(upright == 7, 0, upright / 4095)
+    np.testing.assert_allclose(found.picture, expected, atol=1e-6)
+    assert np.array_equal(found.padding, upright == 7)
+    assert found.picture.flags.c_contiguous
+    assert found.padding.flags.c_contiguous
+    assert found.notices == (() if (rows, columns) == ("L", "F") else (Notice.TURNED,))
+    info = Image.Exif()
+    info[0x0112] = exif
+    Image.fromarray(np.uint16(stored)).save(tmp_path / "a.png", exif=info)
+    np.testing.assert_allclose(shown(tmp_path / "a.png").picture, upright / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "position", "notices"),
+    [
+        (None, "", []),
+        ("", "", []),
+        (["", ""], "", []),
+        (["L", "F"], "LL", []),
+        (["A", "F"], "", []),
+        (["PR", "FA"], "RAO", []),
+        (["LH", "FL"], "PA", []),  # tilted
+        (["R", "F"], "LL", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["F", "A"], "", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["P", "H"], "", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["P", "F"], "AP", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["RH", "F"], "", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["L", "R"], "", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["F", "F"], "", [Notice.ORIENTATION_NOT_APPLIED]),
+        ("L", "", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["R", "H", "F"], "", [Notice.ORIENTATION_NOT_APPLIED]),
+        (["R", "PHANTOM"], "", [Notice.ORIENTATION_NOT_APPLIED]),
+    ],
+)
+def test_an_orientation_that_is_not_applied_is_said_where_the_picture_may_not_be_upright(
+    tmp_path, orientation, position, notices
+):
+    asked = {"ViewPosition": position}
+    if orientation is not None:
+        asked["PatientOrientation"] = orientation
+    found = shown(save_film(tmp_path / "a", make_film(chest(), **asked)))
+    np.testing.assert_allclose(found.picture, chest() / 4095, atol=1e-6)
+    assert list(found.notices) == notices
+
+
+def test_what_the_search_for_letters_sees_lies_as_it_is_stored(tmp_path):
+    film = make_film(chest(), PatientOrientation=["R", "H"])
+    film = read_dicom_file(save_film(tmp_path / "a", film)).dataset
+    np.testing.assert_allclose(render_stored(film, decode(film)), chest() / 4095, atol=1e-6)
+    np.testing.assert_allclose(render(film), chest()[::-1, ::-1] / 4095, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -170,8 +171,33 @@ def test_pictures_beside_the_folder_images_of_a_class_are_set_aside(tmp_path):
 
 def test_sources_above_classes_are_pointed_out(tmp_path):
     tree(tmp_path / "in", "one/sick", "one/well", "two/sick", "two/well")
-    (note,) = [note for note in found(tmp_path / "in", tmp_path).notes if "same folders" in note]
-    assert "Below each of the classes one, two lie the same folders: sick, well." in note
+    (note,) = [note for note in found(tmp_path / "in", tmp_path).notes if "lie the same" in note]
+    assert "Below each of the 2 classes lie the same 2 folders." in note
+
+
+@pytest.mark.parametrize("patients_first", [False, True])
+def test_no_note_names_a_folder_that_may_be_a_patient(tmp_path, patients_first):
+    for patient in ("PHANTOM_ANNA", "PHANTOM_KARL"):
+        for time in ("preop", "postop"):
+            tree(tmp_path / "in", "/".join((patient, time) if patients_first else (time, patient)))
+    notes = found(tmp_path / "in", tmp_path).notes
+    assert any("same 2 folders" in note for note in notes)
+    assert "PHANTOM" not in " ".join(notes)
+
+
+def test_a_refusal_of_masks_names_no_other_folder(tmp_path):
+    tree(tmp_path / "in", "images", "masks", "PHANTOM_ANNA")
+    with pytest.raises(IngestError, match="the folders images, masks look like pictures and their masks") as caught:
+        found(tmp_path / "in", tmp_path)
+    assert "PHANTOM" not in str(caught.value)
+
+
+def test_a_label_that_is_no_class_and_no_misspelt_one_is_kept_apart(tmp_path):
+    tree(tmp_path / "in", "well", "PHANTOM_ANNA")
+    with pytest.raises(IngestError, match="a label of 2 images is not one of the classes sick, well") as caught:
+        ingest(tmp_path / "in", dataclasses.replace(CONFIG, classes=("sick", "well")))
+    assert "PHANTOM" not in str(caught.value)
+    assert caught.value.private == ("labels that are no class: PHANTOM_ANNA",)
 
 
 def test_split_of_the_folders_reaches_the_result_and_is_said(tmp_path):

@@ -17,6 +17,7 @@ from medidistill.errors import QuarantineError
 from medidistill.ingest import ingest
 from medidistill.ingest.examine import difference_hash
 from medidistill.ingest.header_screening import body_part, view, view_of_text
+from medidistill.ingest.notices import Notice
 from medidistill.ingest.quality import near_pairs
 
 
@@ -66,6 +67,17 @@ def reasons(entries):
         ({"PatientOrientation": ["L", "F"]}, ""),
         ({"PatientOrientation": ["A", "F"]}, "lateral"),
         ({"PatientOrientation": ["P", "F"], "ViewPosition": "AP"}, "frontal"),
+        ({"PatientOrientation": ["F", "A"]}, "lateral"),  # a lateral view on its side
+        ({"PatientOrientation": ["H", "P"]}, "lateral"),
+        ({"PatientOrientation": ["PL", "F"]}, "lateral"),  # the main direction comes first
+        ({"PatientOrientation": ["LP", "F"]}, ""),
+        ({"PatientOrientation": ["f", "a"]}, "lateral"),
+        ({"PatientOrientation": ["F", "L"]}, ""),
+        ({"PatientOrientation": ["R", "H"]}, ""),
+        ({"PatientOrientation": "P"}, "lateral"),
+        ({"PatientOrientation": ["L", "PHANTOM"]}, ""),
+        ({"PatientOrientation": "PAT"}, ""),
+        ({"PatientOrientation": ["L", "F", "A"]}, ""),
         ({"SeriesDescription": "Chest LAT"}, "lateral"),
         ({"SeriesDescription": "Thorax_seitlich"}, "lateral"),
         ({"SeriesDescription": "Chest PA and lat"}, ""),
@@ -133,6 +145,19 @@ def test_a_header_that_names_another_part_or_view(tmp_path, save):
         "cat/2": "a body part other than the chest",
         "dog/3": "lateral view",
     }
+
+
+def test_a_turned_frontal_image_is_used_upright_and_a_turned_lateral_one_is_set_aside(tmp_path, save):
+    for i, orientation in enumerate((["L", "F"], ["H", "R"], ["L", "F"], ["F", "A"])):
+        label, stored = ("cat", "dog")[i % 2], film(i)[::-1, ::-1].T if orientation == ["H", "R"] else film(i)
+        save(tmp_path / label / str(i), stored, bits=8, number=i, PatientOrientation=orientation)
+    config = IngestConfig(image_size=96, max_quarantine=1.0, val_fraction=0, test_fraction=0)
+    found = ingest(tmp_path, config)
+    assert reasons(found.quarantine) == {"dog/3": "lateral view"}
+    assert reasons(found.warned)["dog/1"] == str(Notice.TURNED)
+    assert "cat/0" not in reasons(found.warned)
+    shown = found.train.images[list(found.train.keys).index("dog/1"), 0].numpy()
+    np.testing.assert_allclose(shown, film(1) / 255, atol=1e-6)
 
 
 def test_same_pixels_in_other_bytes_and_under_another_label(tmp_path):

@@ -5,23 +5,34 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import stat
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medidistill.distilled_set import LabelledImages
 from medidistill.errors import ConfigError, IngestError
 from medidistill.evaluate import ArmRun
+from medidistill.ingest.sources import hash_patient
 from medidistill.pipeline.comparison.arms import cell_file
+from medidistill.pipeline.comparison.external import external_set
 from medidistill.pipeline.comparison.scored_labels import load_scored_labels
 from medidistill.pipeline.prepared import load_split
+from medidistill.pipeline.runfolder.withholding import make_public
 from medidistill.pipeline.stages.evaluate import evaluate
 
 from .comparison_example import SMALL, bundle, ready_run, squares, write_folder
 
 ZOO = ("convnet", "resnet18", "vgg11", "alexnet", "densenet121")
 LEARNING = dataclasses.replace(SMALL, steps=40)
+
+
+def png(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(5).integers(0, 255, (16, 16), dtype=np.uint8)).save(path)
 
 
 def test_a_bundle_from_elsewhere_is_an_arm_in_the_order_of_this_run(tmp_path):
@@ -132,6 +143,89 @@ def test_an_external_set_must_be_of_elsewhere_and_of_the_same_classes(tmp_path):
     run = ready_run(tmp_path / "other", external=str(write_folder(tmp_path / "labels", other)))
     with pytest.raises(IngestError, match="did you mean 'Normal'"):
         evaluate(run)
+
+
+def test_an_external_set_that_cannot_be_read_names_nobody(tmp_path):
+    source = tmp_path / "elsewhere"
+    for place, patient in enumerate(("PHANTOM_ANNA", "PHANTOM_KARL")):
+        write_folder(source.with_name("made"), squares(4, 16, place))
+        shutil.rmtree(source / patient, ignore_errors=True)
+        shutil.copytree(source.with_name("made"), source / patient, ignore=shutil.ignore_patterns("*.csv"))
+        shutil.rmtree(source.with_name("made"))
+    inbox = tmp_path / "inbox"  # what a night knows of
+    inbox.mkdir()
+    for name, break_it, message in (
+        ("labels", lambda: None, "a label of 4 images is not one of the classes COVID-19, Normal"),
+        ("depth", lambda: png(source / "PHANTOM_KARL/PHANTOM_ANNA/1.png"), "is found both as a class and below"),
+    ):
+        break_it()
+        run = ready_run(tmp_path / name, external=str(source))
+        with pytest.raises(IngestError, match=f"^evaluate.external={source}: .*{message}") as caught:
+            evaluate(run)
+        run.journal.stage_started("evaluate")
+        run.journal.end(caught.value)
+        public = make_public(caught.value, [inbox])
+        shown = run.folder.status_file.read_text() + run.folder.events_file.read_text() + public.line
+        assert "PHANTOM" not in shown
+        assert "PHANTOM_ANNA" in public.details
+        assert "PHANTOM_ANNA" in (run.folder.ingest / "error.txt").read_text()
+
+
+def own_patients(run, rows):
+    """Write who is in the run's own collection: (patient, source of the identifier, split)."""
+    lines = [f"{i},{i},{hash_patient(patient)},{known_by},{split}" for i, (patient, known_by, split) in enumerate(rows)]
+    (run.folder.ingest / "manifest.csv").write_text(
+        "key,sha256,patient_id,patient_source,split\n" + "".join(f"{line}\n" for line in lines)
+    )
+
+
+def test_images_of_patients_whom_the_run_learned_from_are_set_aside(tmp_path, capsys):
+    source = write_folder(tmp_path / "elsewhere", squares(20, 16, 9))  # ten patients, two images each
+    run = ready_run(tmp_path / "run", arms=("full",), external=str(source))
+    run = dataclasses.replace(run, progress=True)
+    known = [
+        ("PHANTOM^9-0", "table", "train"),
+        ("PHANTOM^9-1", "header", "val"),
+        ("PHANTOM^9-2", "table", "test"),  # nothing was learned from these
+        ("PHANTOM^9-3", "study", "train"),  # no identifier of a patient
+    ]
+    own_patients(run, known)
+    evaluate(run)
+    told = "4 of 20 images of the external test set are set aside: their patients are in this run's training or"
+    assert told in capsys.readouterr().err
+    kept = run.folder.ingest / "external"
+    images = load_split(kept / "images.safetensors")[0]
+    gone = {hash_patient("PHANTOM^9-0"), hash_patient("PHANTOM^9-1")}
+    assert len(images) == 16
+    assert not gone & set(images.patient_ids)
+    with open(kept / "manifest.csv", newline="") as file:
+        assert [row["patient_id"] for row in csv.DictReader(file)] == list(images.patient_ids)
+    with open(kept / "quarantine.csv", newline="") as file:
+        assert [row["key"] for row in csv.DictReader(file)] == ["0.png", "1.png", "2.png", "3.png"]
+    outside = json.loads((run.folder.evaluate / "external" / "comparison.json").read_text())
+    assert (outside["test_images"], outside["test_patients"]) == (16, 8)
+    assert any(note.startswith("4 images of the external test set were set aside") for note in outside["notes"])
+    inside = json.loads((run.folder.evaluate / "comparison.json").read_text())
+    assert not any("set aside" in note for note in inside["notes"])
+    # a set that an earlier version has read is read again
+    (kept / "source.json").write_text(
+        json.dumps({k: v for k, v in json.loads((kept / "source.json").read_text()).items() if k != "set_aside"})
+    )
+    own_patients(run, known[:1])
+    assert len(external_set(run, run.data())) == 18
+
+
+def test_an_external_set_of_the_own_patients_is_refused(tmp_path):
+    source = write_folder(tmp_path / "elsewhere", squares(8, 16, 9))
+    for name, taken, message in (
+        ("all", (0, 1, 2, 3), "8 of 8 images have the Patient IDs of patients in this run's training or validation"),
+        ("class", (0, 2), "4 of 8 images have .* split, and class 'COVID-19' has no others; name a test set of other"),
+    ):
+        run = ready_run(tmp_path / name, external=str(source))
+        own_patients(run, [(f"PHANTOM^9-{number}", "table", "train") for number in taken])
+        with pytest.raises(IngestError, match=message):
+            evaluate(run)
+        assert run.record.test_openings == []
 
 
 def test_a_run_with_sites_shows_subgroups_and_whether_the_source_can_be_told(tmp_path):

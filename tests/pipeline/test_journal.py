@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from medidistill.config import RunConfig
+from medidistill.config import IngestConfig, RunConfig
 from medidistill.errors import (
     ConfigError,
     DivergedError,
@@ -17,10 +19,12 @@ from medidistill.errors import (
     ResourceError,
     StoppedError,
 )
+from medidistill.ingest import ingest
 from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.runfolder.redaction import public_message
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.runfolder.status import describe, duration, read_status
+from medidistill.record import RunRecord
 
 SECRET = "PHANTOM^ANNA"
 
@@ -174,9 +178,18 @@ def test_a_refused_release_of_a_finished_run_is_no_failure(folder, finished, sta
         (OSError(28, "No space left on device", f"/data/{SECRET}/cache"), "ingest"),
         (IngestError("one file is listed twice", private=[f"{SECRET}.dcm"]), "ingest"),
         (IngestError("one file is listed twice", private=[f"{SECRET}.dcm"]), "evaluate"),
+        # a test set from elsewhere is read after others have finished
+        (IngestError(f"label {SECRET!r} is not one of the classes"), "distill/iadd"),
+        (QuarantineError(f"12 files, first {SECRET}.dcm: constant image"), "evaluate"),
+        # names within an archive, and a file of an input that was given as `.`
+        (ResourceError(f"cannot write OUT/ingest/unpacked/archive/{SECRET.replace('^', '_')}.dcm: full"), "ingest"),
+        (ResourceError(f"cannot write OUT/ingest/external/unpacked/{SECRET.replace('^', '_')}.dcm: full"), "evaluate"),
+        (OSError(13, "Permission denied", f"{SECRET}.dcm"), "ingest"),
     ],
 )
 def test_no_message_repeats_what_the_input_says(folder, error, stage):
+    if "OUT/" in str(error):
+        error = type(error)(str(error).replace("OUT/", f"{folder.path}/"))
     journal = _begun(folder)
     journal.stage_started(stage)
     journal.end(error)
@@ -194,6 +207,44 @@ def test_a_withheld_message_is_kept_where_patient_data_belong(folder):
     assert "see ingest/error.txt" in read_status(folder.path)["error"]
     assert SECRET in details.read_text()
     assert details.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_raised_while_images_are_read_is_withheld_in_every_stage(folder, tmp_path):
+    source = tmp_path / "in"
+    for patient in ("PHANTOM_ANNA", "PHANTOM_KARL"):
+        (source / patient).mkdir(parents=True)
+        for number in range(2):
+            pixels = np.random.default_rng(number).integers(0, 255, (20, 20), dtype=np.uint8)
+            Image.fromarray(pixels).save(source / patient / f"{number}.png")
+    # classes that are nearly the folders: the message names the folder and asks whether the class was meant
+    with pytest.raises(IngestError, match="label 'PHANTOM_ANNA'") as caught:
+        ingest(source, IngestConfig(image_size=16, classes=("PHANTOM_ANN", "b")), whole=True)
+    other = ConfigError(f"a setting does not fit the label {SECRET}")
+    other.__cause__ = caught.value
+    for one in (caught.value, other):
+        journal = _begun(folder)
+        journal.stage_started("distill/iadd")
+        journal.end(one)
+        for file in (folder.status_file, folder.events_file):
+            assert "ANN" not in file.read_text()
+        assert "see ingest/error.txt" in read_status(folder.path)["error"]
+        assert str(one) in (folder.ingest / "error.txt").read_text()
+
+
+def test_class_names_are_taken_out_of_what_later_stages_say(folder):
+    record = RunRecord()
+    record.stage("ingest", images={"train": {"PHANTOM_ANNA": 2, "O'NEIL": 7, "0": 3}})
+    record.save(folder.record_file)
+    text = "distill.ipc=10: class 'PHANTOM_ANNA' has only 2 training images, '0' 10, \"O'NEIL\" 7; use distill.ipc <= 2"
+    shown = public_message(ConfigError(text), "experts", folder.path)
+    assert shown == (
+        "distill.ipc=10: class '(withheld)' has only 2 training images, '(withheld)' 10, \"(withheld)\" 7; "
+        "use distill.ipc <= 2; see ingest/error.txt"
+    )
+    journal = _begun(folder)
+    journal.stage_started("experts")
+    journal.end(ConfigError(text))
+    assert text in (folder.ingest / "error.txt").read_text()
 
 
 def test_messages_about_the_run_itself_are_kept(folder):

@@ -77,6 +77,8 @@ def _pull(arguments: argparse.Namespace, stop: Any) -> None:
     if not pulled.series:
         raise IngestError("the PACS found no series for this query; check --dates, --accessions and --modality")
     print(f"received: {pulled.objects} objects of {pulled.series} series in {spool.folder}")
+    if pulled.other:
+        print(f"not asked for: {pulled.other} studies that do not match the query were answered and left there")
     if pulled.failed:
         raise IngestError(
             f"{pulled.failed} of {pulled.series} series did not come whole; does the PACS know the address of "

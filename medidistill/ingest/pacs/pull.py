@@ -15,7 +15,7 @@ from pynetdicom.sop_class import (
 
 from medidistill.dimse import end_when_silent
 from medidistill.errors import ConfigError, IngestError
-from medidistill.ingest.pacs.query import Query
+from medidistill.ingest.pacs.query import Query, answers, nothing_fits
 from medidistill.ingest.pacs.receive import Receiver, check_title
 from medidistill.ingest.silence_pydicom import silence_pydicom
 from medidistill.tls import Tls
@@ -52,11 +52,19 @@ class Peer:
 
 @dataclass(frozen=True)
 class Pulled:
-    """What came: series asked for, objects that arrived, series that the PACS did not send whole."""
+    """What came.
+
+    Args:
+        series: how many were asked for.
+        objects: how many arrived.
+        failed: series that the PACS did not send whole.
+        other: studies that it named and that are not what was asked for; nothing of them is fetched.
+    """
 
     series: int
     objects: int
     failed: int
+    other: int = 0
 
 
 def pull(
@@ -73,7 +81,7 @@ def pull(
         on_series: called with (series done, series in all).
 
     Raises:
-        IngestError: the PACS cannot be reached, refuses, or answers a query with an error.
+        IngestError: the PACS cannot be reached, refuses, answers a query with an error, or with other studies alone.
         ConfigError: files for TLS that cannot be used.
     """
     entity = AE(ae_title=receiver.title)
@@ -88,11 +96,14 @@ def pull(
             reason = "it refused the AE titles or the kind of query" if link.is_rejected else "no answer"
             raise IngestError(f"PACS {peer.title} at {peer.host}:{peer.port}: no association ({reason})")
         try:
-            before, wanted, failed = receiver.spool.count, list(dict.fromkeys(_series(link, peer, query))), 0
-            for done, (study, series) in enumerate(wanted, 1):
-                failed += not _move(link, receiver.title, study, series)
+            before, (wanted, other), failed = receiver.spool.count, _series(link, peer, query), 0
+            for done, ((study, series), size) in enumerate(wanted.items(), 1):
+                arrived = receiver.spool.count
+                sent = _move(link, receiver.title, study, series)
+                # an object is in the spool before its sender hears of it, and so before the series has ended
+                failed += not sent or receiver.spool.count - arrived < max(size, 1)
                 on_series(done, len(wanted))
-            return Pulled(len(wanted), receiver.spool.count - before, failed)
+            return Pulled(len(wanted), receiver.spool.count - before, failed, other)
         finally:
             link.release()
 
@@ -111,27 +122,56 @@ def _find(link: Association, peer: Peer, level: str, keys: dict[str, str]) -> It
             yield answer
 
 
-def _series(link: Association, peer: Peer, query: Query) -> Iterator[tuple[str, str]]:
-    """Yield (study UID, series UID) of each series of the modalities asked for."""
+def _series(link: Association, peer: Peer, query: Query) -> tuple[dict[tuple[str, str], int], int]:
+    """Return the series of the modalities asked for, and how many studies were answered that were not.
+
+    A series is (study UID, series UID) with the number of its objects, 0 where the PACS does not say.
+    """
+    found: dict[tuple[str, str], int] = {}
+    fitting, other = 0, 0
     for keys in query.filters():
+        asked = {"StudyInstanceUID": "", "AccessionNumber": "", "StudyDate": "", **keys}
         # the answers are read whole before the next query: an association holds one operation at a time
-        for study in list(_find(link, peer, "STUDY", {"StudyInstanceUID": "", **keys})):
-            uid = str(study.get("StudyInstanceUID", "") or "")
+        for study in list(_find(link, peer, "STUDY", asked)):
+            uid = _text(study, "StudyInstanceUID")
             if not uid:
                 continue
-            for one in list(
-                _find(link, peer, "SERIES", {"StudyInstanceUID": uid, "SeriesInstanceUID": "", "Modality": ""})
-            ):
-                if str(one.get("Modality", "")) in query.modalities and one.get("SeriesInstanceUID"):
-                    yield uid, str(one.SeriesInstanceUID)
+            if not answers(keys, _text(study, "AccessionNumber"), _text(study, "StudyDate")):
+                other += 1
+                continue
+            fitting += 1
+            asked = dict.fromkeys(("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances"), "")
+            for one in list(_find(link, peer, "SERIES", {"StudyInstanceUID": uid, **asked})):
+                series = _text(one, "SeriesInstanceUID")
+                here = _text(one, "StudyInstanceUID") in ("", uid)
+                if here and series and _text(one, "Modality") in query.modalities:
+                    size = _text(one, "NumberOfSeriesRelatedInstances")
+                    found[uid, series] = int(size) if size.isdecimal() else 0
+    if other and not fitting:
+        raise nothing_fits(f"PACS {peer.title}", other)
+    return found, other
+
+
+def _text(answer: Dataset, keyword: str) -> str:
+    """Return a value as text, empty where it is absent or damaged."""
+    try:
+        value = answer.get(keyword)
+    except Exception:  # noqa: BLE001 (pydicom converts on access, and damaged values raise anything)
+        return ""
+    return "" if value is None else str(value).strip(" \0")
 
 
 def _move(link: Association, title: str, study: str, series: str) -> bool:
-    """Ask for one series; returns whether all of it was sent."""
+    """Ask for one series; returns whether the PACS says that all of it was sent."""
     identifier = Dataset()
     identifier.QueryRetrieveLevel = "SERIES"
     identifier.StudyInstanceUID, identifier.SeriesInstanceUID = study, series
     last = None
-    for status, _ in link.send_c_move(identifier, title, StudyRootQueryRetrieveInformationModelMove):
-        last = status
-    return last is not None and last.get("Status") == 0x0000
+    try:
+        for status, _ in link.send_c_move(identifier, title, StudyRootQueryRetrieveInformationModelMove):
+            last = status
+    except (RuntimeError, ValueError):  # it has ended the association, or takes no C-MOVE
+        return False
+    if last is None or last.get("Status") != 0x0000:
+        return False
+    return not last.get("NumberOfFailedSuboperations")

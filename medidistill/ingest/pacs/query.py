@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medidistill.errors import ConfigError, IngestError, did_you_mean
 
-__all__ = ["Query", "read_accessions"]
+__all__ = ["Query", "answers", "nothing_fits", "read_accessions"]
 
+_LAST = "99999999"
+_DATE = re.compile(r"\d{8}")
 _DATES = re.compile(r"\d{8}(-\d{8})?|\d{8}-|-\d{8}")
 
 
@@ -41,6 +44,33 @@ class Query:
         """Return the matching keys of each query to send, by keyword of the study level."""
         keys = [{"AccessionNumber": number} for number in self.accessions] or [{}]
         return [{**one, **({"StudyDate": self.dates} if self.dates else {})} for one in keys]
+
+
+def answers(keys: Mapping[str, str], accession: str, date: str) -> bool:
+    """Return whether a study is one that a query asks for: an archive may ignore a key that it does not support.
+
+    Args:
+        keys: one of `Query.filters`; `*` and `?` of an accession number stand for any characters and for one.
+        accession: what the archive says of the study; empty: nothing, which fits no number.
+        date: its study date, likewise.
+    """
+    number, (first, dash, last) = keys.get("AccessionNumber", ""), keys.get("StudyDate", "").partition("-")
+    wanted = "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in number.strip())
+    if number and not re.fullmatch(wanted, accession.strip(" \0")):
+        return False
+    day = date.strip(" \0").replace(".", "")  # the form before 1993 has full stops
+    if not (first or last):
+        return True
+    last = last or (_LAST if dash else first)
+    return bool(_DATE.fullmatch(day)) and first <= day <= last
+
+
+def nothing_fits(archive: str, studies: int) -> IngestError:
+    """Return the error of a query to which an archive answered with other studies alone."""
+    return IngestError(
+        f"{archive}: answered with other studies alone ({studies}): none has the accession number or study date asked "
+        "for; does it support queries by (0008,0050) Accession Number and (0008,0020) Study Date, and return both?"
+    )
 
 
 def read_accessions(table: Path) -> tuple[str, ...]:

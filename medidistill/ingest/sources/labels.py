@@ -90,10 +90,15 @@ def class_names(records: Sequence[Record], config: IngestConfig) -> tuple[str, .
             private=[f"labels: {', '.join(sorted(counts))}"],
         )
     names = config.classes or tuple(sorted(counts, key=_rank))
-    for label in sorted(set(counts) - set(names)):
+    unknown = sorted(set(counts) - set(names))
+    for label in unknown:
+        guess = did_you_mean(label, names)
+        # without a guess it is no slip of the pen, and may be a patient's folder or a cell of another column
+        shown = f"label {label!r}" if guess else "a label"
         raise IngestError(
-            f"label {label!r} of {counts[label]} images is not one of the classes {', '.join(names)}"
-            f"{did_you_mean(label, names)}; correct the labels or add it to ingest.classes"
+            f"{shown} of {counts[label]} images is not one of the classes {', '.join(names)}{guess}; correct the "
+            "labels or add it to ingest.classes",
+            private=[f"labels that are no class: {', '.join(unknown)}"],
         )
     for name in names:
         if not counts[name]:

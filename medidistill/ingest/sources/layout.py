@@ -87,6 +87,10 @@ def _is_masks(name: str) -> bool:
     return word in _MASKS or word.endswith(("mask", "masks"))
 
 
+def _is_images(name: str) -> bool:
+    return folder_word(name) in IMAGE_FOLDERS
+
+
 def _without_repeats(folders: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
     """Return the folders without the second of two splits in a row: `train/train/...`, as archives unpack."""
     kept = list(folders[:1])
@@ -156,9 +160,9 @@ def _split_depth(paths: Sequence[Sequence[str]], known: Collection[str]) -> int 
 
 def _refuse_masks_as_classes(paths: Sequence[Sequence[str]], known: Collection[str]) -> None:
     first = {one[0] for one in paths} - set(known)
-    masks = {name for name in first if _is_masks(name)}
-    if masks and any(folder_word(name) in IMAGE_FOLDERS for name in first):
-        raise IngestError(f"the folders {_named(first)} look like pictures and their masks, not like classes")
+    masks, images = ({name for name in first if of(name)} for of in (_is_masks, _is_images))
+    if masks and images:
+        raise IngestError(f"the folders {_named(masks | images)} look like pictures and their masks, not like classes")
 
 
 def _lone_plain_folder(names: set[str]) -> bool:
@@ -189,8 +193,8 @@ def _check_classes(paths: Sequence[Sequence[str]], layout: Layout) -> list[str]:
         if any(map(_is_masks, shared)):
             return []
         return [
-            f"Below each of the classes {_named(set(below))} lie the same folders: {_named(shared)}. If those are the "
-            "classes and the folders above are sources, set labels by a table with the columns path, label and site."
+            f"Below each of the {len(below)} classes lie the same {len(shared)} folders. If those are the classes and "
+            "the folders above are sources, set labels by a table with the columns path, label and site."
         ]
     return []
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,9 @@ import pandas as pd
 from medidistill.config import IngestConfig
 from medidistill.errors import IngestError, did_you_mean, one_line
 from medidistill.ingest.dicom import Header, file_kind, read_header
+from medidistill.ingest.dicom_file import read_dicom_file
+from medidistill.ingest.other_objects import kind_of_object
+from medidistill.ingest.silence_pydicom import silence_pydicom
 from medidistill.ingest.sources.lookup import FileLookup
 from medidistill.ingest.sources.patients import identify, normal_id
 from medidistill.ingest.sources.record import SourceListing
@@ -33,6 +36,10 @@ _COLUMNS = {
     "split": ("split",),
 }
 _KEYS = ("path", "sop_instance_uid", "accession_number")
+_UNREADABLE = "its header cannot be read: no row can name it"
+_DICOM_NAMES = (".dcm", ".dicom", ".ima")
+_TEXTS = (".csv", ".tsv", ".txt", ".md", ".json", ".xml", ".htm", ".html", ".log", ".yaml", ".yml")
+_FILE_TYPES = (b"PK", b"\x1f\x8b", b"%PDF", b"\x93NUMPY", b"\xd0\xcf\x11\xe0")  # archives, workbooks, documents, arrays
 _KNOWN = {alias for aliases in _COLUMNS.values() for alias in aliases}
 
 
@@ -81,6 +88,9 @@ def read_table(table: Path) -> pd.DataFrame:
 def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestConfig) -> SourceListing:
     """Return what the rows of a table name. The first of path, UID, accession number that is filled in counts.
 
+    Where rows name accession numbers, a file that looks like an image and whose header cannot be read is set aside:
+    nothing else would tell that an image of an accession is missing. A row with a SOP Instance UID tells that itself.
+
     Args:
         source: the folder that paths are relative to, and that no path may leave, symbolic links included.
         table: CSV or xlsx.
@@ -95,7 +105,9 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
     key_column = next((name for name in _KEYS if (frame[name] != "").any()), "")
     if not key_column:
         raise IngestError(f"{table}: no row names a file; fill the column path, sop_instance_uid or accession_number")
-    index = _headers(source, files) if key_column != "path" else {}
+    index = (
+        _Index() if key_column == "path" else _headers(source, (path for path in files if path != table), key_column)
+    )
     lookup = FileLookup(source, files, config.follow_links)
     found, lines = SourceListing(), defaultdict(list)
     rows: list[_Row] = []
@@ -109,7 +121,7 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
             paths, name = [cells["path"]] if cells["path"] else [], one_line(cells["path"]) or where
         else:
             # identifiers of a study or an image stay out of the tables: the line number is enough
-            paths, name = index.get((key_column, cells[key_column]), []), where
+            paths, name = index.keys.get(cells[key_column], []), where
         if not paths:
             found.set_aside(name, "no path" if key_column == "path" else f"no file with this {key_column}")
         for path in paths:
@@ -120,6 +132,7 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
                 continue
             lines[key].append(line)
             rows.append(_Row(key, name, file, cells))
+    index.tell(found, set(lines), key_column)
     twice = {key: numbers for key, numbers in lines.items() if len(numbers) > 1}
     if twice:
         numbers = next(iter(twice.values()))
@@ -179,15 +192,85 @@ def _patient_in_header(row: _Row) -> str:
     return normal_id(who.raw) if who.source is PatientSource.HEADER else ""
 
 
-def _headers(source: Path, files: Sequence[Path]) -> dict[tuple[str, str], list[str]]:
-    """Return the keys of DICOM files by (column, value) for the two identifiers a row may be keyed on."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+@dataclass
+class _Index:
+    """What the headers of files say in the column that rows are keyed on.
+
+    Args:
+        keys: value -> keys of the files that have it.
+        pictures: files that a row might name: DICOM, PNG, JPEG.
+        unreadable: keys of files that look like an image and whose header cannot be read.
+    """
+
+    keys: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    pictures: dict[str, Path] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+    def tell(self, found: SourceListing, named: Collection[str], column: str) -> None:
+        """Set aside what no row can name, and note how many files no row names."""
+        others = [key for key, path in self.pictures.items() if key not in named and not _holds_no_image(path)]
+        cut = {key for key in others if _ends_early(self.pictures[key])}
+        unreadable, unnamed = [*self.unreadable, *cut], len(others) - len(cut)
+        if unreadable and column == "accession_number":
+            for key in unreadable:
+                found.set_aside(key, _UNREADABLE)
+        elif unreadable:  # the row of each of them is set aside
+            have = "1 file has" if len(unreadable) == 1 else f"{len(unreadable)} files have"
+            found.notes.append(f"{have} no header that can be read: no row can name such a file.")
+        if unnamed:
+            are = "1 image file is" if unnamed == 1 else f"{unnamed} image files are"
+            found.notes.append(f"{are} named by no row of the table and left out.")
+
+
+def _headers(source: Path, files: Iterable[Path], column: str) -> _Index:
+    """Return what files say in `column`, one of the two identifiers that a row may be keyed on."""
+    index = _Index()
     for path in files:
+        key = path.relative_to(source).as_posix()
         try:
-            header = read_header(path) if file_kind(path) == "dicom" else Header()
+            kind = file_kind(path)
+            if not kind and not _looks_like_image(path):
+                continue
+            value = str(getattr(read_header(path), column)) if kind == "dicom" else ""
         except (IngestError, OSError):
-            continue  # a file that no row can name is no part of the data set
-        for column in ("sop_instance_uid", "accession_number"):
-            if value := getattr(header, column):
-                found[column, value].append(path.relative_to(source).as_posix())
-    return found
+            kind, value = "", ""
+        if value:
+            index.keys[value].append(key)
+        if kind:
+            index.pictures[key] = path
+        else:
+            index.unreadable.append(key)
+    return index
+
+
+def _ends_early(path: Path) -> bool:
+    """Whether a DICOM file lacks what every image states behind its identifiers, as one that was cut does."""
+    try:
+        if file_kind(path) != "dicom":
+            return False
+        with silence_pydicom():
+            return "Rows" not in read_dicom_file(path, keywords=("Rows",), pixels=False).dataset
+    except Exception:  # noqa: BLE001 (a damaged file raises anything)
+        return True
+
+
+def _holds_no_image(path: Path) -> bool:
+    try:
+        return file_kind(path) == "dicom" and bool(kind_of_object(path))
+    except OSError:
+        return False
+
+
+def _looks_like_image(path: Path) -> bool:
+    """Whether a file of unknown content may have been an image: named like one, or neither a text nor of a known type.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _DICOM_NAMES:
+        return True
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    text = bool(start) and not any(byte < 9 or 13 < byte < 27 for byte in start)
+    return suffix not in _TEXTS and not text and not start.startswith(_FILE_TYPES)

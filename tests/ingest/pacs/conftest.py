@@ -12,6 +12,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 pytest.importorskip("pynetdicom")
 
 from pynetdicom import AE, evt
+from pynetdicom.dimse_messages import C_MOVE_RSP
 from pynetdicom.sop_class import (
     DigitalXRayImageStorageForPresentation,
     StudyRootQueryRetrieveInformationModelFind,
@@ -40,6 +41,9 @@ class Archive:
 
     def __init__(self, films):
         self.films, self.destination, self.fail, self.tls = films, None, False, None
+        self.filtering = True  # False: it answers with all that it holds, whatever the query
+        self.counts = {}  # Number of Series Related Instances, by series
+        self.final = {}  # elements of the last response to a C-MOVE that it changes
 
     def find(self, event):
         keys = event.identifier
@@ -48,7 +52,7 @@ class Archive:
             return
         for film in self.films:
             first, _, last = str(keys.get("StudyDate", "") or "").partition("-")
-            if (
+            if self.filtering and (
                 keys.get("StudyInstanceUID") not in (None, "", film.StudyInstanceUID)
                 or keys.get("AccessionNumber") not in (None, "", film.AccessionNumber)
                 or (first and not first <= film.StudyDate <= (last or first))
@@ -59,6 +63,9 @@ class Archive:
             answer.StudyInstanceUID = film.StudyInstanceUID
             if keys.QueryRetrieveLevel == "SERIES":
                 answer.SeriesInstanceUID, answer.Modality = film.SeriesInstanceUID, film.Modality
+                answer.NumberOfSeriesRelatedInstances = self.counts.get(film.SeriesInstanceUID)
+            else:
+                answer.AccessionNumber, answer.StudyDate = film.AccessionNumber, film.StudyDate
             yield 0xFF00, answer
         yield 0x0000, None
 
@@ -80,14 +87,21 @@ class Archive:
         for film in chosen:
             yield 0xFF00, film
 
+    def sent(self, event):
+        """Change the last response to a C-MOVE just before it goes out."""
+        command = event.message.command_set
+        if isinstance(event.message, C_MOVE_RSP) and command.Status not in (0xFF00, 0xFF01):
+            command.update(self.final)
+
 
 @contextlib.contextmanager
-def running(films, context=None):
+def running(films, context=None, moves=True):
     held = Archive(films)
     entity = AE(ae_title="ARCHIVE")
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    entity.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
-    handlers = [(evt.EVT_C_FIND, held.find), (evt.EVT_C_MOVE, held.move)]
+    if moves:
+        entity.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
+    handlers = [(evt.EVT_C_FIND, held.find), (evt.EVT_C_MOVE, held.move), (evt.EVT_DIMSE_SENT, held.sent)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=context)
     held.port = server.socket.getsockname()[1]
     try:

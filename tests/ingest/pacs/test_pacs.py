@@ -18,9 +18,11 @@ from medidistill.cli import main
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.ingest.pacs import Query, Spool
 from medidistill.ingest.pacs.pull import Peer, pull
-from medidistill.ingest.pacs.query import read_accessions
+from medidistill.ingest.pacs.query import answers, read_accessions
 from medidistill.ingest.pacs.receive import Receiver
 from tests.support.threads import assert_threads_end
+
+from .conftest import running
 
 
 @pytest.fixture
@@ -117,6 +119,78 @@ def test_find_and_move(receiver, archive, query, uids):
     assert {pydicom.dcmread(path).SOPInstanceUID for path in files(receiver)} == uids
     assert (result.series, result.objects, result.failed) == (len(uids), len(uids), 0)
     assert seen == [(n + 1, len(uids)) for n in range(len(uids))]
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_a_success_with_failed_sub_operations_is_none(receiver, archive, failed):
+    archive.destination = ("127.0.0.1", receiver.port)
+    archive.final = {"Status": 0x0000, "NumberOfFailedSuboperations": failed}
+    result = pull(Peer("127.0.0.1", archive.port, "ARCHIVE"), Query(dates="20260101"), receiver)
+    assert (result.series, result.objects, result.failed) == (1, 1, failed)
+
+
+@pytest.mark.parametrize(("count", "failed"), [(None, 0), (1, 0), (2, 1)])
+def test_a_series_of_which_less_came_than_the_archive_counts_has_failed(receiver, archive, count, failed):
+    archive.destination = ("127.0.0.1", receiver.port)
+    archive.counts = {"2.25.201": count}
+    result = pull(Peer("127.0.0.1", archive.port, "ARCHIVE"), Query(dates="20260101-20260102"), receiver)
+    assert (result.series, result.objects, result.failed) == (2, 2, failed)
+
+
+def test_a_success_after_which_nothing_came_is_none(receiver, archive):
+    archive.final = {"Status": 0x0000, "NumberOfFailedSuboperations": 0}
+    result = pull(Peer("127.0.0.1", archive.port, "ARCHIVE"), Query(dates="20260101"), receiver)
+    assert (result.series, result.objects, result.failed) == (1, 0, 1)
+
+
+def test_an_archive_that_takes_no_move_fails_every_series(receiver, films):
+    with running(films, moves=False) as archive:
+        result = pull(Peer("127.0.0.1", archive.port, "ARCHIVE"), Query(dates="20260101-20260102"), receiver)
+    assert (result.series, result.objects, result.failed) == (2, 0, 2)
+
+
+def test_studies_that_are_not_what_was_asked_for_are_not_fetched(receiver, archive):
+    archive.destination, archive.filtering = ("127.0.0.1", receiver.port), False
+    peer = Peer("127.0.0.1", archive.port, "ARCHIVE")
+    with pytest.raises(IngestError, match=r"PACS ARCHIVE: answered with other studies alone \(3\): none has") as caught:
+        pull(peer, Query(accessions=("WANTED",)), receiver)
+    assert "WANTED" not in str(caught.value)
+    assert files(receiver) == []
+    result = pull(peer, Query(accessions=("PH1", "PH2"), dates="-20260101"), receiver)
+    assert (result.series, result.objects, result.failed, result.other) == (1, 1, 0, 5)
+    assert [pydicom.dcmread(path).SOPInstanceUID for path in files(receiver)] == ["2.25.1"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "accession", "date", "fits"),
+    [
+        ({"AccessionNumber": "PH1"}, "PH1", "", True),
+        ({"AccessionNumber": "PH1"}, " PH1 ", "20200101", True),
+        ({"AccessionNumber": "PH1"}, "PH10", "", False),
+        ({"AccessionNumber": "PH1"}, "", "", False),
+        ({"AccessionNumber": "P.1"}, "PH1", "", False),
+        ({"AccessionNumber": "PH*"}, "PH10", "", True),
+        ({"AccessionNumber": "PH?"}, "PH1", "", True),
+        ({"AccessionNumber": "PH?"}, "PH10", "", False),
+        ({"AccessionNumber": "*1"}, "PH10", "", False),
+        ({"StudyDate": "20260102"}, "", "20260102", True),
+        ({"StudyDate": "20260102"}, "", "2026.01.02", True),  # as before 1993 (PS3.5 6.2)
+        ({"StudyDate": "20260102"}, "", "20260103", False),
+        ({"StudyDate": "20260102"}, "", "", False),
+        ({"StudyDate": "20260102"}, "", "2026010", False),
+        ({"StudyDate": "20260102-20260104"}, "", "20260104", True),
+        ({"StudyDate": "20260102-20260104"}, "", "20260101", False),
+        ({"StudyDate": "20260102-20260104"}, "", "20260105", False),
+        ({"StudyDate": "20260102-"}, "", "20991231", True),
+        ({"StudyDate": "20260102-"}, "", "20260101", False),
+        ({"StudyDate": "-20260102"}, "", "19000101", True),
+        ({"StudyDate": "-20260102"}, "", "20260103", False),
+        ({"StudyDate": "20260102", "AccessionNumber": "PH1"}, "PH1", "20260103", False),
+        ({"StudyDate": "20260102", "AccessionNumber": "PH1"}, "PH2", "20260102", False),
+    ],
+)
+def test_which_studies_fit_a_query(keys, accession, date, fits):
+    assert answers(keys, accession, date) is fits
 
 
 def test_an_archive_that_does_not_know_us_is_counted(receiver, archive):
