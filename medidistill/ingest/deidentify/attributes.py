@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 from pydicom.datadict import tag_for_keyword
 
-__all__ = ["NUMBERS", "RENDERING", "TERMS", "NumberRange", "is_defined_term", "number_that_stays", "term_that_stays"]
+__all__ = [
+    *("DISPLAY", "NUMBERS", "RENDERING", "TERMS"),
+    *("NumberRange", "is_defined_term", "number_that_stays", "term_that_stays"),
+]
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,11 @@ _SHAPES = "RECTANGLE ROUND HEXAGONAL"
 _EDGES = "RECTANGULAR CIRCULAR POLYGONAL"
 _UNITS = "OD HU US MGML Z_EFF ED EDW HU_MOD PCT"
 _BODY_PARTS = """
-    ABDOMEN ABDOMENPELVIS ANKLE ARM BREAST CHEST CHESTABDOMEN CHESTABDPELVIS CHESTABD CHABD CLAVICLE COCCYX CSPINE
-    CTSPINE ELBOW EXTREMITY FEMUR FINGER FOOT FOREARM HAND HEAD HEADNECK HEART HIP HUMERUS JAW KNEE LEG LSPINE LSSPINE
-    LUNG LUNGS MEDIASTINUM NECK NECKCHEST PELVIS RIB RIBS SCAPULA SHOULDER SKULL SPINE SSPINE STERNUM THIGH THORAX
-    TLSPINE TOE TORAX TSPINE WHOLEBODY WRIST
+    ABDOMEN ABDOMENPELVIS ANKLE ARM BREAST CALCANEUS CHABD CHEST CHESTABD CHESTABDOMEN CHESTABDPELVIS CLAVICLE
+    COCCYX CSPINE CTSPINE ELBOW EXTREMITY FEMUR FIBULA FINGER FOOT FOREARM HAND HEAD HEADNECK HEART HIP HUMERUS IAC
+    JAW KNEE LEG LSPINE LSSPINE LUNG LUNGS MANDIBLE MAXILLA MEDIASTINUM NECK NECKCHEST NOSE ORBIT PATELLA PELVIS
+    RADIUS RIB RIBS SACRUM SCAPULA SHOULDER SINUS SKULL SPINE SSPINE STERNUM THIGH THORAX TIBFIB TIBIA TLSPINE TMJ
+    TOE TORAX TSPINE ULNA WHOLEBODY WRIST ZYGOMA
 """
 _VIEWS = """
     AP PA LL RL RLD LLD RLO LLO LAO RAO LPO RPO LAT LATERAL LLAT RLAT OBLIQUE FRONTAL AXIAL
@@ -239,6 +243,10 @@ RENDERING: frozenset[int] = frozenset(
         *("RescaleSlope", "RescaleIntercept", "PixelIntensityRelationshipSign"),
         *("PhotometricInterpretation", "PresentationLUTShape", "VOILUTFunction", "ModalityLUTType"),
     )
+)
+# The same with what holds such values, and the direction of the rows: none is left out for its value representation
+DISPLAY: frozenset[int] = RENDERING | frozenset(
+    map(_tag, ("ModalityLUTSequence", "VOILUTSequence", "LUTData", "PresentationLUTSequence", "PatientOrientation"))
 )
 _LONGEST = 24  # a DS has 16 at most; programs that print every digit of a double write more
 _INTEGER = re.compile(r"[+-]?\d{1,10}")

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from pydicom.datadict import dictionary_description, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from medidistill.errors import IngestError
-from medidistill.ingest.deidentify.attributes import NUMBERS, RENDERING, number_that_stays, term_that_stays
+from medidistill.ingest.deidentify.attributes import DISPLAY, NUMBERS, RENDERING, number_that_stays, term_that_stays
 from medidistill.ingest.deidentify.codes import CODED, code_that_stays
 from medidistill.ingest.deidentify.equipment import equipment_that_stays
+from medidistill.ingest.deidentify.findings import carry_findings
 from medidistill.ingest.deidentify.keys import Key
 from medidistill.ingest.deidentify.lookup_tables import trim_lookup_tables
+from medidistill.ingest.deidentify.patients import identity
 from medidistill.ingest.deidentify.pixels import write_pixels
 from medidistill.ingest.deidentify.settings import DeidentifyConfig
 from medidistill.ingest.deidentify.table import EDITION, KEPT_CHARACTERISTICS, action_of, profile, value_action
@@ -31,6 +35,7 @@ __all__ = ["Change", "Deidentified", "deidentify", "written_by_engine"]
 
 _PATIENT_NAME, _PATIENT_ID, _AGE, _PIXEL_DATA = 0x00100010, 0x00100020, 0x00101010, 0x7FE00010
 _LUT_SEQUENCES = ("(0028,3000)", "(0028,3010)")  # Modality LUT, VOI LUT
+_SHORT_TEXT = 16  # characters of a DS or CS (PS3.5 table 6.2-1)
 _NO_FREE_TEXT = frozenset({"DA", "DT", "TM", "AS", "IS", "DS", "UI", "US", "SS", "UL", "SL", "FL", "FD", "AT"})
 _MARKS = frozenset({0x00120062, 0x00120063, 0x00120064, 0x00280303, 0x00080005})
 _IMPLEMENTATION = UID("2.25.229474498309213166353093817341297813013")
@@ -74,21 +79,12 @@ class _Deidentifier:
 
     def __init__(self, config: DeidentifyConfig, key: Key, source: Dataset) -> None:
         self.config, self.key = config, key
-        self.patient = self.identity(source)
+        self.patient = identity(source)
         self.offset = key.offset(self.patient)
         self.identifying = identifying_words(source)
         self.changes: list[Change] = []
         self.keep, self.remove, self.replace = config.keep_tags, config.remove_tags, config.replacements
         self.kept: set[tuple[int, str]] = set()  # by the site, as they are
-
-    @staticmethod
-    def identity(source: Dataset) -> str:
-        """Return what stands for the patient: ID and issuer, else the study, else the image."""
-        for name in ("PatientID", "StudyInstanceUID", "SOPInstanceUID"):
-            if value := str(source.get(name, "") or "").strip():
-                issuer = str(source.get("IssuerOfPatientID", "") or "").strip()
-                return f"{value}\x1f{issuer}" if name == "PatientID" else f"{name}\x1f{value}"
-        raise IngestError("neither Patient ID nor a study or instance UID: no identifier to derive a pseudonym from")
 
     def note(self, where: str, action: str, element: DataElement) -> None:
         """Record a change; of a sequence only that it changed."""
@@ -108,8 +104,9 @@ class _Deidentifier:
 
     def compare(self, element: DataElement, new: DataElement | None, where: str) -> None:
         """Record what became of an element where it is not what it was."""
-        if new is None or (element.VR != "SQ" and new.value != element.value):
-            self.note(where, self.decide(element), element)
+        retyped = new is not None and new.VR != element.VR
+        if new is None or retyped or (element.VR != "SQ" and new.value != element.value):
+            self.note(where, self.decide(new if new is not None and retyped else element), element)
 
     def decide(self, element: DataElement) -> str:
         """Return the action for an element: the site's, the options', the profile's."""
@@ -128,7 +125,8 @@ class _Deidentifier:
         """Return the new element, or None where it goes."""
         tag, vr, action = int(element.tag), element.VR, self.decide(element)
         if action == "X":
-            return None
+            own = self.in_own_vr(element) if tag in DISPLAY and tag not in self.remove else None
+            return None if own is None else self.value(own, self.decide(own))
         if tag in (_PATIENT_NAME, _PATIENT_ID):
             return DataElement(tag, vr, self.key.patient(self.patient) if where.count("(") == 1 else "")
         if action == "site":
@@ -147,6 +145,40 @@ class _Deidentifier:
         if action == "bulk":
             return copy.deepcopy(element) if self.has_place(tag, where) else None
         return self.value(element, action)
+
+    def carry_findings(self, source: Dataset, target: Dataset) -> None:
+        """Write view and body part where the engine lost them, and record it."""
+        noted = {change.where for change in self.changes}
+        places = {"removed": self.remove, "kept": self.keep, "replaced": self.replace}
+        for keyword in carry_findings(source, target, **places):
+            tag = Tag(keyword)
+            where = f"({tag.group:04X},{tag.element:04X})"
+            if where not in noted:
+                former = source[tag] if tag in source else DataElement(tag, dictionary_VR(tag), None)
+                self.note(where, "term", former)
+
+    @staticmethod
+    def in_own_vr(element: DataElement) -> DataElement | None:
+        """Return an element that decides about the picture in the VR of the dictionary; None where it has no value.
+
+        Raises:
+            IngestError: there is no exact form of it in that VR.
+        """
+        tag = int(element.tag)
+        known, texts = dictionary_VR(tag), _texts(element)
+        if not any(text.strip(" \0") for text in texts) or element.value == b"":
+            return None
+        new = []
+        if known in ("DS", "IS"):
+            new = [number_that_stays(tag, known, text) for text in texts]
+        elif known == "CS":
+            new = [term_that_stays(tag, text) for text in texts]
+        if not new or not all(0 < len(text) <= _SHORT_TEXT for text in new):
+            raise IngestError(
+                f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {dictionary_description(tag)}: must be stored as {known}, not "
+                "in another value representation, for it decides how the pixels are seen; correct it in the source"
+            )
+        return DataElement(tag, known, new[0] if len(new) == 1 else new)
 
     @staticmethod
     def has_place(tag: int, where: str) -> bool:
@@ -201,7 +233,8 @@ class _Deidentifier:
         kept = []
         for index, item in enumerate(element.value or ()):
             place = f"{where}[{index}]"
-            new = self.code(item, place) if any(tag in item for tag in CODED) else self.dataset(item, place)
+            coded = any(tag in item for tag in CODED) and not where.endswith(_LUT_SEQUENCES)
+            new = self.code(item, place) if coded else self.dataset(item, place)
             if new is None:
                 self.note(place, "X", element)
             else:
@@ -284,6 +317,7 @@ def deidentify(source: Dataset, config: DeidentifyConfig, key: Key) -> Deidentif
         raise IngestError(f"{' and '.join(missing)} missing or empty: the image has no identity")
     run = _Deidentifier(config, key, source)
     target = run.dataset(source)
+    run.carry_findings(source, target)
     _mark(target, config, run)
     trim_lookup_tables(target, little_endian=source.original_encoding[1] is not False)
     syntax = write_pixels(source, target)

@@ -165,7 +165,7 @@ def deidentify_folder(
         shutil.rmtree(staging, ignore_errors=True)
     _write_quarantine(output / "quarantine.csv", tally.quarantine)
     with silence_pydicom():
-        rows = None if labels is None else write_labels(labels, source, output, tally.sources, tally.written)
+        rows = None if labels is None else write_labels(labels, source, output, tally.sources, tally.written, key)
     total = len(images) + len(refused_entries)
     share = len(tally.quarantine) / total
     if share > config.max_quarantine:

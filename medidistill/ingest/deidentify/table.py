@@ -42,6 +42,20 @@ _BULK = frozenset({0x7FE00010, _LUT_DATA})
 _ORIENTATION = tag_for_keyword("PatientOrientation")
 _BIRTH = frozenset(map(tag_for_keyword, ("PatientBirthDate", "PatientBirthTime")))
 
+# The days of a patient's examination, which move with the patient. Any other date (of manufacture, installation,
+# calibration) has one true value for many patients: moved, it would give each one's offset away.
+_EPISODE = frozenset(
+    tag_for_keyword(name)
+    for name in (
+        *("InstanceCreationDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime"),
+        *("FrameAcquisitionDateTime", "FrameReferenceDateTime", "StartAcquisitionDateTime", "EndAcquisitionDateTime"),
+        *("AdmittingDate", "IssueDateOfImagingServiceRequest"),
+        *("ScheduledProcedureStepStartDate", "ScheduledProcedureStepEndDate", "ScheduledProcedureStepStartDateTime"),
+        *("PerformedProcedureStepStartDate", "PerformedProcedureStepEndDate"),
+        *("PerformedProcedureStepStartDateTime", "PerformedProcedureStepEndDateTime"),
+    )
+)
+
 
 @functools.cache
 def profile() -> dict[int, str]:
@@ -93,7 +107,7 @@ def action_of(tag: int, vr: str) -> str:
     if tag in _CLEANED:
         return "C"
     if vr in ("DA", "DT", "TM") and tag not in _BIRTH:
-        return "time" if vr == "TM" else "date"
+        return "time" if vr == "TM" else "date" if tag in _EPISODE else "X"
     code = profile().get(tag)
     if code is not None:
         return code if len(code) == 1 else _resolve(tag, code)

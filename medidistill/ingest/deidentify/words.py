@@ -14,13 +14,13 @@ __all__ = ["VOCABULARY", "Identifying", "clean", "identifying_words"]
 
 # Words allowed in descriptions. A surname equal to one of them is not recognised unless an element names it.
 _WORDS = """
-    abdomen acquisition adult anatomical anonymous anterior antero anteroposterior ap axial bedside bilateral body
-    bone bucky cervical chest clavicle computed contrast cr cranial cxr decubitus default derived detector digital
-    direct dx emergency erect expiration exposure extremity female for frontal grid harder horizontal identity image
-    inspiration inverse lat lateral left linear ll lordotic lung lungs male mediastinum min2 mobile monochrome1
-    monochrome2 neck neutral no none normal oblique original other pa pediatric pelvis plain portable posterior postero
-    posteroanterior presentation preset primary processed processing projection projections radiograph radiographic
-    radiography ray recumbent region removed rib ribs right routine sagittal secondary semi series shoulder sigmoid
+    abdomen acquisition adult anatomical anonymous anterior antero anteroposterior ap axial bedside bilateral body bone
+    bucky cervical chest clavicle computed contrast cr cranial cxr decubitus default derived detector digital direct dx
+    emergency erect expiration exposure extremity female for frontal grid harder horizontal identity image inspiration
+    inverse lat lateral left linear ll lordotic lung lungs male mediastinum min2 mobile monochrome1 monochrome2 neck
+    neutral no none normal oblique original other pa pediatric pelvis plain portable posterior postero posteroanterior
+    presentation preset primary processed processing profil projection projections radiograph radiographic radiography
+    ray recumbent region removed rib ribs right routine sagittal secondary seitlich semi series shoulder sigmoid
     sitting softer spine standard standing stationary sternum study supine text thoracic thorax two unknown unspecified
     upright value view views whole window without x xray yes
 """

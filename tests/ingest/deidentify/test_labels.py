@@ -51,7 +51,10 @@ def test_each_image_keeps_its_label_and_split(source: Path, tmp_path: Path, key:
     for number, path in enumerate(sorted(source.glob("*.dcm"))):
         (written,) = [one for one, origin in zip(result.written, result.sources, strict=True) if origin == path]
         row = rows.pop(written.removeprefix("images/"))
-        assert row == {"path": row["path"], "label": f"class {number}", "split": ("train", "val", "test")[number]}
+        assert row == {
+            **{"path": row["path"], "label": f"class {number}", "split": ("train", "val", "test")[number]},
+            **{"view": "", "patient_id": ""},
+        }
         assert pydicom.dcmread(output / written).PixelData == pydicom.dcmread(path).PixelData
     assert rows == {}
 
@@ -66,7 +69,7 @@ def test_a_file_in_quarantine_has_no_row_and_a_table_of_nothing_is_refused(
     assert result.labels == LabelsWritten(2, 0)
     table.write_text("film,label\n")
     with pytest.raises(IngestError, match="needs a column"):
-        write_labels(table, source, output, result.sources, result.written)
+        write_labels(table, source, output, result.sources, result.written, key)
     with pytest.raises(IngestError, match="needs a column"):
         deidentify_folder(source, tmp_path / "other", DeidentifyConfig(max_quarantine=0.5), key, labels=table)
     assert not (tmp_path / "other").exists()
@@ -105,3 +108,20 @@ def test_the_command_writes_what_ingest_reads(source: Path, tmp_path: Path, key_
     command = ["deidentify", str(source), str(output), "--key-file", str(key_file), "--labels", str(table), "--quiet"]
     assert main(command) == 0
     assert "labels: 3 of 3 images" in capsys.readouterr().out
+
+
+def _rows(output: Path) -> dict[str, dict[str, str]]:
+    text = (output / "images" / "labels.csv").read_text()
+    return {row["label"]: row for row in csv.DictReader(text.splitlines())}
+
+
+def test_the_view_of_the_table_is_carried_in_our_words(source: Path, tmp_path: Path, key: Key) -> None:
+    """A picture has no header, and a header may be silent: then this column alone keeps a lateral view out."""
+    table = tmp_path / "views.csv"
+    views = ("LL", "pa", "as PHANTOM lay")
+    names = [path.name for path in sorted(source.glob("*.dcm"))]
+    lines = [f"{name},class {n},{view}" for n, (name, view) in enumerate(zip(names, views, strict=True))]
+    table.write_text("\n".join(["path,label,view", *lines]) + "\n")
+    deidentify_folder(source, tmp_path / "clean", DeidentifyConfig(), key, labels=table)
+    rows = _rows(tmp_path / "clean")
+    assert [rows[f"class {n}"]["view"] for n in range(3)] == ["lateral", "frontal", ""]

@@ -24,13 +24,20 @@ from medidistill.ingest.deidentify.values import dummy, temporal
 CLEANED = {"StudyDescription", "SeriesDescription", "ProtocolName", "DerivationDescription"}
 EXPLANATIONS = {"LUTExplanation", "WindowCenterWidthExplanation"}
 EMPTIED = {"AcquisitionContextSequence"}
+MOVED = {
+    *("InstanceCreationDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime"),
+    *("FrameAcquisitionDateTime", "FrameReferenceDateTime", "StartAcquisitionDateTime", "EndAcquisitionDateTime"),
+    *("AdmittingDate", "IssueDateOfImagingServiceRequest", "ScheduledProcedureStepStartDate"),
+    *("ScheduledProcedureStepEndDate", "ScheduledProcedureStepStartDateTime", "PerformedProcedureStepStartDate"),
+    *("PerformedProcedureStepEndDate", "PerformedProcedureStepStartDateTime", "PerformedProcedureStepEndDateTime"),
+}
 
 
 def expected_action(code: str, keyword: str, vr: str) -> str:
     if keyword in CLEANED:
         return "C"
     if vr in ("DA", "DT", "TM") and keyword not in ("PatientBirthDate", "PatientBirthTime"):
-        return "time" if vr == "TM" else "date"
+        return "time" if vr == "TM" else "date" if keyword in MOVED else "X"
     options = code.split("/")
     if "U*" in options:
         return "recurse"
