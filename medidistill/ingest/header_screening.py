@@ -28,7 +28,7 @@ _CHEST_CODES = {
 }
 _CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULMO|POUMON|WHOLEBODY|CHABD|CHSABD")
 _SIDE = re.compile(r"\b(lat|lateral|seitlich|profil)\b", flags=re.IGNORECASE)
-_FRONT = re.compile(r"\b(ap|pa|a\.p\.|p\.a\.|frontal)\b", flags=re.IGNORECASE)
+_FRONT = re.compile(r"\b(?:ap|pa|frontal)\b|\b(?:a\.p\.|p\.a\.)", flags=re.IGNORECASE)
 _DIRECTION = re.compile(r"[APRLHF]{1,3}")
 _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
 

@@ -85,8 +85,10 @@ def _given_splits(records: Sequence[Record]) -> list[str]:
         files: dict[str, list[str]] = defaultdict(list)
         for record, split in zip(records, splits, strict=True):
             files[record.patient_id].append(f"{record.key} in {split}")
+        among = " and ".join(name for name in SPLITS if any(name in seen[patient] for patient in shared))
         raise IngestError(
-            f"{len(shared)} of {len(seen)} patients have images in more than one split; give each patient one split",
+            f"{len(shared)} of {len(seen)} patients have images in more than one split ({among}); give each patient "
+            "one split",
             private=[f"{patient}: {', '.join(files[patient])}" for patient in shared],
         )
     return splits

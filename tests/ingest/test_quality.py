@@ -81,6 +81,7 @@ def reasons(entries):
         ({"SeriesDescription": "Chest LAT"}, "lateral"),
         ({"SeriesDescription": "Thorax_seitlich"}, "lateral"),
         ({"SeriesDescription": "Chest PA and lat"}, ""),
+        ({"SeriesDescription": "Thorax a.p. lateral"}, ""),  # both are named
         ({"SeriesDescription": "Platelets"}, ""),
         ({}, ""),
     ],
