@@ -19,6 +19,7 @@ def _tensors(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.glob(pattern))}
 
 
+@pytest.mark.slow
 def test_experts_and_networks_are_those_of_one_thread(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
