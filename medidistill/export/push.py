@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
@@ -21,11 +20,11 @@ from medidistill.dimse import end_when_silent
 from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.extras import require_extra
 from medidistill.tls import Tls
+from medidistill.web_address import authorize, check_web_address
 
 __all__ = ["Peer", "Sent", "dicom_part", "push_dicomweb", "push_dimse"]
 
 _AE_LENGTH = 16
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _WARNINGS = (0xB000, 0xB006, 0xB007)
 _DUPLICATE = 0x0111  # Duplicate SOP Instance, PS3.7 C.5.7
 # Failure Reasons (0008,1197) that say the same: PS3.7's, and the one of Azure Health Data Services (45070)
@@ -170,24 +169,14 @@ def push_dicomweb(
         ConfigError: no http(s) address, a token that would travel unencrypted, or dicomweb-client is not installed.
         ResourceError: the archive cannot be reached or refused a file; what it had accepted by then is said.
     """
-    parts = urlsplit(url)
-    if "@" in parts.netloc:  # not repeated: it may hold a password
-        raise ConfigError("--dicomweb: an address with a user name or a password is refused; give a token")
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ConfigError(f"--dicomweb {url}: must be an address that starts with https://")
-    in_clear = parts.scheme == "http"
-    if token and in_clear and parts.hostname not in _THIS_MACHINE:
-        raise ConfigError(f"--dicomweb {url}: a token is only sent over https")
+    check_web_address(url, token)
     require_extra("pacs", "sending by DICOMweb", "dicomweb_client", "requests")
     import requests
     from dicomweb_client.api import DICOMwebClient
 
     session = requests.Session()
     session.hooks["response"].append(_plain_media_type)
-    if token and in_clear:
-        session.trust_env = False  # no proxy sees it
-    if token:
-        session.headers["Authorization"] = f"Bearer {token}"
+    authorize(session, url, token)
     client = DICOMwebClient(url, session=session, timeout=timeout)
     client.set_http_retry_params(retry=False)
     warnings: list[str] = []

@@ -249,6 +249,8 @@ def test_dicomweb_refusals_are_told_apart(files: list[Path], stow: str) -> None:
     assert "hunter2" not in str(refused.value)
     with pytest.raises(ConfigError, match="must be an address"):
         push_dicomweb(files, "pacs.example/dicom-web")
+    with pytest.raises(ConfigError, match="must be an address"):  # no internal error
+        push_dicomweb(files, "http://[::1/dicom-web")
 
 
 def failed(reason: int | None) -> bytes:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.cli.options import add_command
+from medidistill.web_address import THIS_MACHINE
 
 __all__ = ["add", "give_demo", "server_options"]
 
 _UPLOAD = 200  # MB
-_OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def add(commands: Any) -> None:
@@ -66,7 +66,7 @@ def server_options(port: int, host: str | None = None) -> list[str]:
     options = [
         ("server.address", "localhost"),
         ("server.port", port),
-        *(("server.allowedHosts", name) for name in (*_OWN_NAMES, *([host] if host else []))),
+        *(("server.allowedHosts", name) for name in (*THIS_MACHINE, *([host] if host else []))),
         *([("server.corsAllowedOrigins", f"https://{host}"), ("browser.serverAddress", host)] if host else []),
         ("server.enableXsrfProtection", "true"),
         ("server.enableCORS", "true"),

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from email.message import Message
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.filereader import dcmread
 from requests.adapters import HTTPAdapter, Retry
 
-from medidistill.errors import ConfigError, IngestError
+from medidistill.errors import IngestError
 from medidistill.ingest.pacs.pull import Pulled
 from medidistill.ingest.pacs.query import Query, answers, nothing_fits
 from medidistill.ingest.pacs.spool import Spool
 from medidistill.ingest.silence_pydicom import silence_pydicom
 from medidistill.jsontypes import JsonObject  # the DICOM JSON model
+from medidistill.web_address import authorize, check_web_address
 
 __all__ = ["pull_web"]
 
@@ -26,7 +27,6 @@ _ACCESSION, _DATE, _SIZE = "00080050", "00080020", "00201209"
 # in whatever transfer syntax the archive holds it
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _CHUNK = 1 << 20  # bytes
-_THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 # what may pass: too slow, too many requests, overloaded
 _RETRY = Retry(
     total=None,
@@ -85,25 +85,11 @@ def pull_web(
 
 def _session(url: str, token: str) -> requests.Session:
     """Return a session that sends the token to the host of an address alone. Raises `ConfigError`."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:  # a bracket that is not closed, a port that is no number
-        host = None
-    if not host or parts.scheme not in ("https", "http"):
-        # an address that was refused is not repeated: it may hold a password
-        raise ConfigError("--dicomweb: must be an address that begins with https:// or http:// and names a host")
-    if "@" in parts.netloc:
-        raise ConfigError("--dicomweb: an address holds no user name and no password; a token is passed apart from it")
+    check_web_address(url, token)
     session = requests.Session()
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=_RETRY))
-    if token and parts.scheme == "http":
-        if host not in _THIS_MACHINE:
-            raise ConfigError("--dicomweb: a token over http can be read on the way; use https")
-        session.trust_env = False  # nor through a proxy
-    if token:
-        session.headers["Authorization"] = f"Bearer {token}"  # requests takes it off where another host is named
+    authorize(session, url, token)
     return session
 
 
