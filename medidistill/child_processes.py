@@ -81,15 +81,16 @@ def end_server(*, at_once: bool = False) -> None:
         at_once: the process leaves by `os._exit`, which removes no folder.
     """
     served: Any = getattr(forkserver, "_forkserver", None)
-    number, address = (getattr(served, f"_forkserver_{name}", None) for name in ("pid", "address"))
-    if number is None:
-        return
-    with contextlib.suppress(OSError):
-        os.kill(number, signal.SIGKILL)
-        served._stop()
-    if at_once:
+    number = getattr(served, "_forkserver_pid", None)
+    if number is not None:
         with contextlib.suppress(OSError):
-            Path(str(address)).parent.rmdir()
+            os.kill(number, signal.SIGKILL)
+            served._stop()
+    this_process: Any = multiprocessing.current_process()
+    folder = this_process._config.get("tempdir")  # of the socket; also where the socket's name was too long for it
+    if at_once and folder is not None:
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
 
 
 def is_ahead() -> bool:
