@@ -45,6 +45,11 @@ def _release(run: RunView, standing: Standing) -> None:
         if failed
         else "All that the privacy gate asks for is met."
     )
+    if run.config is not None and run.config.experts.dp.enabled:
+        st.markdown(
+            "Releases of the same patients add up. Their epsilon is computed when the set is released: where it is "
+            "above what the policy allows, the gate also asks that the attacks prove none (rule one_run)."
+        )
     # a table that wraps its text: what to do must be seen without scrolling sideways
     st.table(gate_table(verdicts), hide_index=True, border="horizontal", alt="Rules of the privacy gate")
     if not is_idle(run):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from medidistill.distilled_set import DistilledSet
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, IngestError
 from medidistill.files import read_json
 from medidistill.pipeline import methods
 from medidistill.pipeline.comparison.arms import delivery
@@ -172,7 +172,7 @@ def gate_verdicts(run: RunView) -> tuple[list[Verdict], str]:
         return [], "the distillation has not finished"
     try:
         return preview(run.folder, run.config, distilled), ""
-    except ConfigError as error:
+    except (ConfigError, IngestError) as error:
         return [], str(error)
 
 

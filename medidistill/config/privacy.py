@@ -106,4 +106,6 @@ class DPConfig(Validated):
     expected_patients: Annotated[int, Range(1, 10_000_000), Help("public divisor of the summed gradients")] = 100
     steps_per_epoch: Annotated[int, Range(1, 1_000_000), Help("steps between two snapshots")] = 10
     views: Annotated[int, Range(1, 64), Help("augmented views of each image that are averaged")] = 1
-    noise_multiplier: Annotated[float, Range(0.0, 1e6), Help("sigma; 0: computed from epsilon")] = 0.0
+    noise_multiplier: Annotated[
+        float, Range(0.0, 1e6), Help("sigma; 0: computed from epsilon, which is not used otherwise")
+    ] = 0.0

@@ -24,7 +24,7 @@ from medidistill.pipeline.stages import position, stage_names, stages_of
 from medidistill.pipeline.stages.experts import experts
 from medidistill.pipeline.stages.ingest import source_of
 from medidistill.pipeline.stopping import GracefulShutdown
-from medidistill.pipeline.work import RunContext
+from medidistill.pipeline.work import RunContext, provenance_of
 from medidistill.record import RunRecord
 
 __all__ = ["plan", "run", "train_shard", "working"]
@@ -70,6 +70,7 @@ def working(
             folder.close()
         old = folder.record_file.exists()
         record = RunRecord.load(folder.record_file) if old else RunRecord(command=command)
+        provenance_of(folder, record)  # one that is damaged or lost ends the command before anything is changed
         record.config = as_dict(config)
         stop = stop or GracefulShutdown()
         name = "".join(command.replace(".", " ", 1).split()[1:2])

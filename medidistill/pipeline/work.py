@@ -12,7 +12,7 @@ import torch
 from medidistill.config import RunConfig
 from medidistill.distillation import Ranks
 from medidistill.distilled_set import LabelledImages
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, IngestError
 from medidistill.files import sha256_file
 from medidistill.machine import available_cores
 from medidistill.networks import Workers
@@ -27,10 +27,24 @@ from medidistill.pipeline.stopping import GracefulShutdown
 from medidistill.privacy import Event, ProvenanceLog, cohort
 from medidistill.record import RunRecord
 
-__all__ = ["RunContext"]
+__all__ = ["RunContext", "provenance_of"]
 
 _MIN_WORK_FOR_PROCESSES = 5e9  # activations: 20 to 30 seconds of one core, where starting two processes takes six
 _LIBRARIES = 0.6e9  # bytes that torch takes in a process
+
+
+def provenance_of(folder: RunFolder, record: RunRecord) -> ProvenanceLog:
+    """Return what a run has used so far.
+
+    Raises:
+        IngestError: the file is damaged, of a newer version, or missing although stages of the run are finished.
+    """
+    if record.stages and not folder.provenance.is_file():
+        raise IngestError(
+            f"{folder.provenance}: missing, so that nobody knows which patients' images this run has used, and how; "
+            "restore it from a backup, or run into another folder (--output)"
+        )
+    return ProvenanceLog.load(folder.provenance)
 
 
 @dataclass
@@ -117,7 +131,7 @@ class RunContext:
         """
         if not self.ranks.writes:
             return
-        manifest = ProvenanceLog.load(self.folder.provenance)
+        manifest = provenance_of(self.folder, self.record)
         origin = origin or str(self.record.stages.get("ingest", {}).get("origin", "patients"))
         for split, images in splits.items():
             number, name = cohort(images.patient_ids)

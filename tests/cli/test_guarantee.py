@@ -17,6 +17,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
 from medidistill.networks import register_network
 from medidistill.privacy import Claim, ProvenanceLog
+from medidistill.privacy.accounting import SubsampledGaussian, epsilon_spent
 
 CONFIG = """\
 name: guarded
@@ -106,7 +107,10 @@ def test_beside_a_private_set_stands_the_model_of_the_same_epsilon(tmp_path, pic
     assert "train_rivals" in _kinds(tmp_path)
     assert [event.kind for event in _claim(tmp_path).events] == ["feature_statistics"]
     cell = ArmRun.load(tmp_path / "out" / "evaluate" / "cells" / "dp_full-convnet.safetensors")
-    assert (cell.chosen.steps, cell.info["noise_multiplier"]) == (2 * 3 * 2, 6)
+    assert cell.chosen.steps == 2 * 3 * 2
+    assert cell.info["epsilon"] == pytest.approx(epsilon_spent([SubsampledGaussian(6.0, 1.0, 1)], 1e-5))
+    steps = SubsampledGaussian(cell.info["noise_multiplier"], 0.5, cell.chosen.steps)
+    assert 0.85 * cell.info["epsilon"] < epsilon_spent([steps], 1e-5) < cell.info["epsilon"]
     assert not (cell.test_probabilities[0] == cell.test_probabilities[1]).all()
 
 

@@ -186,6 +186,16 @@ def test_a_record_that_changed_is_refused_by_name(finished, name, capsys):
     assert f"{name}: damaged: its content is not what was written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["run", "--resume", "--from", "evaluate"], ["export", "--release"]])
+def test_a_run_whose_provenance_is_lost_goes_no_further_and_is_not_released(finished, command, capsys):
+    (finished / "provenance.json").unlink()
+    before = _bytes(finished / "bundle")
+    assert main([*command, "--output", str(finished), "--quiet"]) == 3
+    assert "provenance.json: missing, so that nobody knows" in capsys.readouterr().err
+    assert not (finished / "provenance.json").exists()
+    assert _bytes(finished / "bundle") == before
+
+
 def test_leftovers_of_a_killed_process_are_swept(finished):
     (finished / "distill" / ".x.json.abc.part").write_text("half")
     (finished / ".bundle.abc.part").mkdir()

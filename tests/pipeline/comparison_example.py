@@ -25,6 +25,7 @@ from medidistill.pipeline import GracefulShutdown, RunFolder
 from medidistill.pipeline.prepared import save_split
 from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.work import RunContext
+from medidistill.privacy import ProvenanceLog
 from medidistill.record import RunRecord
 
 NAMES = ("COVID-19", "Normal")
@@ -85,6 +86,7 @@ def ready_run(
     for number, split in enumerate(("train", "val", "test")):
         save_split(run.folder.ingest / f"{split}.safetensors", squares(images, size, number, site_shift), header)
     (run.folder.ingest / "manifest.csv").write_text("key,sha256\n")
+    ProvenanceLog().save(run.folder.provenance)
     run.record.stage("ingest", inputs="here", images={"train": {}}, quarantined=0)
     return run
 

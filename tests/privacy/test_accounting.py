@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def test_everything_composes_and_sampling_helps() -> None:
     assert one < two < 2 * one
     assert two == pytest.approx(epsilon_spent([SubsampledGaussian(1.0, 0.1, 200)], 1e-5), rel=0.01)
     assert one < epsilon_spent([SubsampledGaussian(1.0, 0.2, 100)], 1e-5)
+
+
+def test_an_epsilon_in_the_hundreds_is_infinite() -> None:
+    with_little_noise = SubsampledGaussian(0.01, 0.5, 100)  # the accountants would need 26 GB
+    assert epsilon_spent([STEP, with_little_noise], 1e-5) == math.inf
+    assert 90 < epsilon_spent([SubsampledGaussian(0.1, 1.0, 1)], 1e-5) < 100
 
 
 def test_the_noise_keeps_to_the_target_and_is_not_much_more_than_needed() -> None:

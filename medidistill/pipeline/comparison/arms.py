@@ -246,7 +246,7 @@ def make_arm(
         rate = chosen.alpha if _has_alpha(chosen) else small.lr / (1 - small.momentum)
         return Arm(name, chosen.images, chosen.targets, candidates(small, rate, adaptive), info)
     if name == DP_FULL:
-        return private_rival(config, data)
+        return private_rival(config, data, methods(config))
     images = data.normalised(train.images)
     if name == FULL:
         trainings = _full_trainings(config, len(train))

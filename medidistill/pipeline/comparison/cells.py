@@ -19,8 +19,9 @@ from medidistill.evaluate import Arm, ArmRun, arm_program
 from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.hashing import tensor_sha256
 from medidistill.networks import Program, Workers, should_compile
-from medidistill.pipeline.comparison.arms import FULL, cell_file, compared, make_arm
+from medidistill.pipeline.comparison.arms import FULL, cell_file, compared, make_arm, methods
 from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
+from medidistill.pipeline.comparison.private_rival import noise_of_sets
 from medidistill.pipeline.comparison.rivals import rivals
 from medidistill.pipeline.planning.memory import experts_need
 from medidistill.pipeline.prepared import PreparedData
@@ -90,6 +91,8 @@ def comparison_inputs(run: RunContext, data: PreparedData, external: LabelledIma
             if config.experts.dp.enabled:  # another draw of the noise gives another set of the same inputs
                 basis[name] = digest(basis[name], tensor_sha256(mine.images), tensor_sha256(mine.targets))
             distilled[name] = mine
+        elif name == DP_FULL:
+            basis[name] = noise_of_sets(config, methods(config))
     for name, bundle in rivals(config, data.train.class_names, data.train.images.shape[1]).items():
         distilled[name] = bundle
         basis[name] = digest(

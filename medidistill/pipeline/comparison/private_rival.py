@@ -2,9 +2,9 @@
 
 A set of images under differential privacy is worth having only beside it: the comparison of a run with DP experts
 always shows it. One network takes as many noisy steps as all experts together, with their clipping, sampling and rate,
-so that it costs the same (epsilon, delta). A twentieth of that goes to the classes' numbers of patients, which are
-taken out of what it predicts: DP-SGD counts patients, and a class with few of them and many images would hardly be
-predicted.
+and enough noise to cost the same (epsilon, delta). A twentieth of that goes to the classes' numbers of patients, which
+are taken out of what it predicts: DP-SGD counts patients, and a class with few of them and many images would hardly be
+predicted. Where `experts.dp.noise_multiplier` sets the noise of the sets, their epsilon is what it costs them.
 
 It is trained to be measured and is released by nobody, as the networks of `full` are; each of `evaluate.num_networks`
 networks would cost its epsilon anew.
@@ -13,31 +13,44 @@ networks would cost its epsilon anew.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
-from medidistill.config import RunConfig, TrainingConfig
+from medidistill.config import METHODS, RealData, RunConfig, TrainingConfig
 from medidistill.evaluate import Arm
 from medidistill.networks import PatientGradient, noised_class_counts, secret_generator, train_private
 from medidistill.pipeline.prepared import PreparedData
 
-__all__ = ["COUNTS_SHARE", "NAME", "fit_private", "private_rival"]
+__all__ = ["COUNTS_SHARE", "NAME", "fit_private", "noise_of_sets", "private_rival"]
 
 NAME = "dp_full"
+_LARGEST_EPSILON = 100.0
 COUNTS_SHARE = 0.05  # of the budget, for the classes' numbers of patients
 
 
-def private_rival(config: RunConfig, data: PreparedData) -> Arm:
-    """Return the arm of a network trained on all real images by DP-SGD. Raises `ConfigError`."""
+def private_rival(config: RunConfig, data: PreparedData, methods: Collection[str]) -> Arm:
+    """Return the arm of a network trained on all real images by DP-SGD.
+
+    Args:
+        config: the run.
+        data: prepared real images; only the training split is used here.
+        methods: that make the sets it is compared with.
+
+    Raises:
+        ConfigError: the noise cannot be accounted for.
+    """
     from medidistill.privacy.accounting import calibrate_noise_jointly
 
     experts, dp, train = config.experts, config.experts.dp, data.train
     steps = experts.count * experts.epochs * dp.steps_per_epoch
+    epsilon = _epsilon_of_sets(config, steps, methods)
     sigma = of_counts = dp.noise_multiplier
-    if not sigma:
+    if epsilon <= _LARGEST_EPSILON:  # beyond it noise protects nobody, and need not be equal
         sigma, of_counts = calibrate_noise_jointly(
-            dp.epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps, share=COUNTS_SHARE
+            epsilon, dp.delta, sampling_rate=dp.sampling_rate, steps=steps, share=COUNTS_SHARE
         )
     noised = dataclasses.replace(dp, noise_multiplier=sigma)
 
@@ -49,8 +62,32 @@ def private_rival(config: RunConfig, data: PreparedData) -> Arm:
     training = TrainingConfig(
         steps=steps, batch_size=dp.expected_patients, lr=experts.lr, momentum=0.0, weight_decay=0.0, schedule="constant"
     )
-    info = {"epsilon": dp.epsilon, "delta": dp.delta, "noise_multiplier": sigma, "steps": steps}
+    info = {"delta": dp.delta, "noise_multiplier": sigma, "steps": steps}
+    if math.isfinite(epsilon):
+        info["epsilon"] = epsilon
     return Arm(NAME, data.normalised(train.images), train.labels, (training,), info, fit)
+
+
+def noise_of_sets(config: RunConfig, methods: Collection[str]) -> str:
+    """Return whose noise counts where it is set and not computed from epsilon: `steps` of the experts or a `release`.
+
+    It is `steps` where there are sets of both kinds, and empty where the noise follows from epsilon.
+    """
+    if not config.experts.dp.noise_multiplier:
+        return ""
+    released = methods and all(METHODS[name].reads is RealData.ONCE_WITH_NOISE for name in methods)
+    return "release" if released else "steps"
+
+
+def _epsilon_of_sets(config: RunConfig, steps: int, methods: Collection[str]) -> float:
+    from medidistill.privacy.accounting import SubsampledGaussian, epsilon_spent
+
+    dp = config.experts.dp
+    if not dp.noise_multiplier:
+        return dp.epsilon
+    if noise_of_sets(config, methods) == "release":
+        return epsilon_spent([SubsampledGaussian(dp.noise_multiplier, 1.0, 1)], dp.delta)
+    return epsilon_spent([SubsampledGaussian(dp.noise_multiplier, dp.sampling_rate, steps)], dp.delta)
 
 
 def fit_private(

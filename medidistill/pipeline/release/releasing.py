@@ -24,7 +24,7 @@ from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.config_io.config_file import load_section
 from medidistill.pipeline.release import release_log
 from medidistill.pipeline.runfolder.run_folder import RunFolder
-from medidistill.pipeline.work import RunContext
+from medidistill.pipeline.work import RunContext, provenance_of
 from medidistill.privacy import Claim, ProvenanceLog, set_digest
 from medidistill.privacy.accounting import SubsampledGaussian, epsilon_spent, mechanisms_of
 from medidistill.privacy.gate import (
@@ -141,7 +141,7 @@ def release(run: RunContext, distilled: DistilledSet, *, wanted: bool, overrides
         PrivacyGateError: a rule failed and nobody overrode it.
         ConfigError: unknown policy, or a claim that cannot be accounted.
     """
-    policy, manifest = load_policy(run.config.privacy.policy), ProvenanceLog.load(run.folder.provenance)
+    policy, manifest = load_policy(run.config.privacy.policy), provenance_of(run.folder, run.record)
     name = set_digest(distilled)
     audit = _audit_of(run.folder.audit / "audit.json", name)
     try:
@@ -215,16 +215,17 @@ def preview(folder: RunFolder, config: RunConfig, distilled: DistilledSet) -> li
 
     Raises:
         ConfigError: unknown policy, or a provenance that allows no claim.
+        IngestError: the provenance is damaged or missing.
     """
-    name = set_digest(distilled)
+    name, record = set_digest(distilled), RunRecord.load(folder.record_file)
     return evaluate_policy(
         load_policy(config.privacy.policy),
         _audit_of(folder.audit / "audit.json", name),
-        ProvenanceLog.load(folder.provenance).claim(),
+        provenance_of(folder, record).claim(),
         name=name,
         init=str(distilled.recipe.get("init", "unknown")),
         budget=None,
-        units=PatientUnits.from_facts(RunRecord.load(folder.record_file).stages.get("ingest", {})),
+        units=PatientUnits.from_facts(record.stages.get("ingest", {})),
     )
 
 
