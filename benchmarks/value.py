@@ -45,7 +45,8 @@ from medidistill.evaluate.intervals import paired_t_interval
 from medidistill.files import read_json, write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config, run
-from medidistill.pipeline.comparison.arms import FULL, PACKED, cell_file
+from medidistill.pipeline.comparison.arms import FULL, cell_file
+from medidistill.pipeline.comparison.controls import PACKED
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.runner import working
 from medidistill.pipeline.stages.ingest import ingest_images
@@ -317,8 +318,8 @@ def collect(works: Sequence[Path]) -> dict[str, Any]:
 def kept(earlier: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the groups of both by side, number of stored images and seeds.
 
-    A new group takes the place of an earlier one that shares a seed with it and has no arm beside those of the new one;
-    one of fresh seeds, or with other arms, stands beside it.
+    A new group takes the place of an earlier one that has no seed and no arm beside those of the new one; one of other
+    seeds, or with other arms, stands beside it.
     """
 
     def arms(group: dict[str, Any]) -> set[str]:
@@ -327,7 +328,7 @@ def kept(earlier: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> li
     def replaced(old: dict[str, Any]) -> bool:
         return any(
             (old["side"], old["ipc"]) == (one["side"], one["ipc"])
-            and set(old["seeds"]) & set(one["seeds"])
+            and set(old["seeds"]) <= set(one["seeds"])
             and arms(old) <= arms(one)
             for one in new
         )

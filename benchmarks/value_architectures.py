@@ -30,7 +30,8 @@ from medidistill.evaluate import Arm, ArmRun
 from medidistill.files import write_json
 from medidistill.networks import raise_malloc_thresholds
 from medidistill.pipeline import RunFolder, load_config
-from medidistill.pipeline.comparison.arms import cell_file, chosen_form, make_arm
+from medidistill.pipeline.comparison.arms import cell_file, make_arm
+from medidistill.pipeline.comparison.controls import chosen_form
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.record import hardware, versions
 

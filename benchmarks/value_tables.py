@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from medidistill.evaluate.intervals import Interval
-from medidistill.pipeline.comparison.arms import FULL, PACKED
+from medidistill.pipeline.comparison.arms import FULL
+from medidistill.pipeline.comparison.controls import PACKED
 from medidistill.textio import interval_text
 
 CLINICAL = "covid-cxr"

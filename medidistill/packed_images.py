@@ -119,6 +119,17 @@ class PackedImages:
         if not (math.isfinite(self.offset) and math.isfinite(self.step) and self.step > 0):
             raise ConfigError(f"offset={self.offset}, step={self.step}: must be finite, and step > 0")
 
+    @classmethod
+    def nearest(cls, images: Tensor, stored_side: int, decoder: str) -> PackedImages:
+        """Return the stored images of h x h values that decode closest to `images` (N, C, side, side), least squares.
+
+        Raises:
+            ConfigError: an unknown decoder, or a stored side that is not in 1..side.
+        """
+        side = images.shape[-1]
+        inverse = torch.linalg.pinv(upsampling_matrix(decoder, side, stored_side)).to(images)
+        return cls((inverse @ images @ inverse.T).float().contiguous(), side, decoder)
+
     @property
     def factor(self) -> float:
         """f = side / h: how many times finer a decoded image is than its stored one, along each axis."""

@@ -83,6 +83,17 @@ def test_statistics_of_public_features_need_images_of_mean_0_and_deviation_1(arm
     RunConfig(ingest=fixed, experts=private, evaluate=EvaluateConfig(arms=("full", "iadd")))
 
 
+def test_images_of_released_statistics_are_stored_as_they_are():
+    private = ExpertConfig(dp=DPConfig(enabled=True, noise_multiplier=1.0))
+    packed = DistillConfig(factor=4, decoder="spectral", bits=2)
+    run = RunConfig(experts=private, distill=packed, evaluate=EvaluateConfig(arms=("full", "dp_stats", "iadd")))
+    made = run.distill_by("dp_stats")
+    assert (made.images_per_class, made.packed, made.stored_bits) == (packed.ipc, False, 32)
+    assert run.distill_by("iadd").packed
+    with pytest.raises(ConfigError, match="factor=4 with objective='statistics': must be 1"):
+        dataclasses.replace(run, methods={"dp_stats": {"factor": 4}})
+
+
 def test_methods_come_from_yaml_and_reach_the_digest(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("methods:\n  bptt: {alpha: 0.2}\nevaluate: {arms: [full, mtt, bptt]}\n", encoding="utf-8")

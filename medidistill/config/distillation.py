@@ -12,7 +12,8 @@ from medidistill.errors import ConfigError
 
 __all__ = ["FIXED_NETWORK_OBJECTIVES", "DistillConfig"]
 
-FIXED_NETWORK_OBJECTIVES = ("snapshots", "kernel")  # match at networks that no student's rate alpha belongs to
+# match at networks, or statistics, that no student's rate alpha belongs to
+FIXED_NETWORK_OBJECTIVES = ("snapshots", "kernel", "gradient", "distribution", "statistics")
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,14 @@ class DistillConfig(Validated):
             raise ConfigError(
                 "DistillConfig.bits=32 with decoder='spectral': must be 8, 4 or 2; amplitudes are always rounded"
             )
+        stored = {name: getattr(self, name) for name in ("factor", "decoder", "bits", "coarse", "start_from")}
+        plain = {"factor": 1, "decoder": "bilinear", "bits": 0, "coarse": 1, "start_from": ""}
+        odd = [name for name in stored if stored[name] != plain[name] and (name, stored[name]) != ("bits", 32)]
+        if self.objective == "statistics" and odd:
+            raise ConfigError(
+                f"DistillConfig.{odd[0]}={stored[odd[0]]!r} with objective='statistics': must be {plain[odd[0]]!r}; "
+                "images that match released statistics are stored as they are, in 32 bits a value"
+            )
         if 0 < self.line_epochs < self.expert_epochs:
             raise ConfigError(
                 f"DistillConfig.line_epochs={self.line_epochs}: must be 0 or >= expert_epochs={self.expert_epochs}"
@@ -291,6 +300,11 @@ class DistillConfig(Validated):
         An image of full size counts 8 bits a value, or 32 where `bits` is 32; half the bits hold twice the images.
         """
         return self.ipc * self.factor**2 * (8 // self.stored_bits if self.few_levels else 1)
+
+    @property
+    def bits_per_class(self) -> int:
+        """Bits of the stored images of a class, in values of a training image: side^2 times as many are shipped."""
+        return self.images_per_class * self.stored_bits // self.factor**2
 
     @property
     def few_levels(self) -> bool:

@@ -6,8 +6,8 @@ from medidistill.distillation.coarse import at_coarse_side
 from medidistill.distillation.expert_labels import expert_labels
 from medidistill.distillation.experts import finished_experts, train_experts
 from medidistill.distillation.importance import ImportanceWeights
-from medidistill.distillation.loop import DistillResult, distill
-from medidistill.distillation.problem import Callbacks, DistillProblem, DistillStatus
+from medidistill.distillation.loop import distill
+from medidistill.distillation.problem import Callbacks, DistillProblem, DistillResult, DistillStatus
 from medidistill.distillation.ranks import Ranks, join_ranks
 from medidistill.distillation.trajectory import Architecture, Expert, Experts, expert_file
 from medidistill.distillation.unroll import (

@@ -14,6 +14,15 @@ from medidistill.scratch import mapped
 __all__ = ["at_coarse_side"]
 
 
+def coarse_side(side: int, coarse: int, normalisation: str) -> int:
+    """Return side / `coarse`; `normalisation`: its kind. Raises `ConfigError` as `at_coarse_side` does."""
+    if side % coarse:
+        raise ConfigError(f"distill.coarse={coarse}: must divide the side of the images, {side} pixels")
+    if normalisation == "zca":
+        raise ConfigError("distill.coarse with ingest.normalisation='zca': a whitening is of one side; use coarse=1")
+    return side // coarse
+
+
 def at_coarse_side(images: Tensor, coarse: int, normalisation: Normalisation, folder: Path | None = None) -> Tensor:
     """Return normalised images averaged down to side / `coarse`, normalised for that side.
 
@@ -31,14 +40,10 @@ def at_coarse_side(images: Tensor, coarse: int, normalisation: Normalisation, fo
     """
     if coarse == 1:
         return images
-    side = images.shape[-1]
-    if side % coarse:
-        raise ConfigError(f"distill.coarse={coarse}: must divide the side of the images, {side} pixels")
-    if normalisation.kind == "zca":
-        raise ConfigError("distill.coarse with ingest.normalisation='zca': a whitening is of one side; use coarse=1")
+    side = coarse_side(images.shape[-1], coarse, normalisation.kind)
 
     def averaged(images: Tensor) -> Tensor:
-        small = F.interpolate(images, size=side // coarse, mode="area")
+        small = F.interpolate(images, size=side, mode="area")
         return normalisation.apply(small) if normalisation.kind == "per_image" else small
 
     return mapped(averaged, images, folder)

@@ -11,38 +11,38 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from medidistill.config import DistillConfig, as_dict, digest, without_later_defaults
+from medidistill.config import DistillConfig, as_dict, digest
+from medidistill.distillation.compatibility import check_problem, digest_of
 from medidistill.distillation.continuations import make_continuations
 from medidistill.distillation.expert_labels import expert_labels
 from medidistill.distillation.label_init import first_images
 from medidistill.distillation.objective import LearningObjective
 from medidistill.distillation.objectives import ObjectiveInputs, make_objective, objective_kind
 from medidistill.distillation.outer_step import OuterStep
-from medidistill.distillation.problem import Callbacks, DistillProblem, DistillStatus
+from medidistill.distillation.problem import Callbacks, DistillProblem, DistillResult, DistillStatus, write_result
 from medidistill.distillation.ranks import Ranks
 from medidistill.distillation.state import Checkpoint, DistillState
 from medidistill.distillation.trajectory import Experts
 from medidistill.distillation.unroll import InnerStep, adjoint_dtype
+from medidistill.distillation.warm_start import stored_images_of
 from medidistill.distillation.weights import WeightInputs, begin_weights, make_weights
 from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, DivergedError, IngestError, StoppedError
-from medidistill.files import load_tensors, save_tensors, write_json
+from medidistill.files import load_tensors, save_tensors
 from medidistill.hashing import tensor_sha256
 from medidistill.jsontypes import JsonObject  # the header of a checkpoint
 from medidistill.networks import ParameterLayout, should_compile
 from medidistill.packed_images import rounded_labels
-from medidistill.results.history import HistoryEntry, RollBack
+from medidistill.results.history import HistoryEntry
 from medidistill.seeding import stream
 from medidistill.spectral_images import SPECTRAL
 
-__all__ = ["STOPPED", "DistillResult", "distill"]
+__all__ = ["STOPPED", "distill"]
 
 STOPPED = "stopped.safetensors"  # the best set so far of a distillation that was stopped
 CHECKPOINT_FORMAT = 1  # files of before it was written have none
@@ -50,27 +50,6 @@ _SMALLEST_LABEL = 1e-4  # a label probability of 0 has no logit
 _NUM_SNAPSHOTS = 8  # images are kept at step 0 and at this many later steps
 _OBJECTIVE = "objective/"  # in a checkpoint: what the objective learns for itself
 _ROLLBACK_PREFIX = "good/"  # in a checkpoint: the state that a roll-back returns to, where it is not the present one
-
-
-@dataclass(frozen=True)
-class DistillResult:
-    """How a distillation ended and what it made.
-
-    Args:
-        status: how it ended.
-        distilled: the set at `best_step`.
-        best_step: the step with the best validation score; the last one where no score was asked for.
-        history: one entry an outer step.
-        events: roll-backs, with step and reason.
-        evolution: (step, images) pairs.
-    """
-
-    status: DistillStatus
-    distilled: DistilledSet
-    best_step: int
-    history: list[HistoryEntry]
-    events: list[RollBack]
-    evolution: list[tuple[int, Tensor]]
 
 
 def distill(
@@ -120,7 +99,7 @@ def distill(
         raise
     result = loop.result(status)
     if folder is not None and ranks.writes:
-        _write(result, folder)
+        write_result(result, folder)
         (folder / STOPPED).unlink(missing_ok=True)  # of an earlier stop; the whole set is there now
     return result
 
@@ -134,54 +113,12 @@ def _stop_requested(on_step: Callable[[HistoryEntry], None] | None, entry: Histo
     return None
 
 
-def _write(result: DistillResult, folder: Path) -> None:
-    pictures = {f"step-{step:06d}": images for step, images in result.evolution}
-    save_tensors(folder / "evolution.safetensors", pictures, {"kind": "evolution"})
-    summary = {
-        "status": result.status,
-        "best_step": result.best_step,
-        "entries": result.history,
-        "events": result.events,
-    }
-    write_json(folder / "history.json", summary)
-    result.distilled.save(folder / "distilled.safetensors")  # last: its presence says that the rest is there
-
-
-def _check(problem: DistillProblem, config: DistillConfig, experts: Experts, ranks: Ranks) -> None:
-    """Refuse settings that do not fit the experts or the ranks. Raises `ConfigError`."""
-    ranks.share(config.segments)
-    if ranks.count > 1 and config.importance.enabled and config.importance.kind == "progressive":
-        raise ConfigError(
-            f"distill.importance.kind='progressive' on {ranks.count} ranks: its mask grows with every segment in "
-            "turn, and ranks see their own alone; use one process"
-        )
-    last = config.max_start - 1 + config.expert_epochs
-    if objective_kind(config).follows_segments and last > experts.epochs:
-        raise ConfigError(
-            f"max_start={config.max_start} with expert_epochs={config.expert_epochs} needs snapshot {last}; "
-            f"the experts end at epoch {experts.epochs}"
-        )
-    classes = experts.architecture.num_classes
-    if len(problem.class_names) != classes:
-        raise ConfigError(f"{len(problem.class_names)} class names for experts of {classes} classes")
-
-
-def _digest_of(problem: DistillProblem, config: DistillConfig, experts: Experts) -> str:
-    """Return the digest that a checkpoint must have to be gone on from."""
-    # steps that may be added later, and how often to write, do not change what a step computes
-    free = ("outer_steps", "checkpoint_every") if config.steps_may_grow else ("checkpoint_every",)
-    plain = {k: v for k, v in without_later_defaults(config).items() if k not in free}
-    plain["importance"] = plain["importance"] if config.importance.enabled else None
-    origins = [member.header["digest"] + str(member.header["expert"]) for member in experts.members]
-    return digest(plain, origins, problem.seed, list(problem.class_names), problem.training, problem.normalisation)
-
-
 class _Loop:
     def __init__(
         self, problem: DistillProblem, config: DistillConfig, device: torch.device | str, ranks: Ranks
     ) -> None:
         experts, seed = Experts(problem.experts), problem.seed
-        _check(problem, config, experts, ranks)
+        check_problem(problem, config, experts, ranks)
         shape = experts.architecture
         self.experts, self.config, self.seed, self.device = experts, config, seed, torch.device(device)
         self.class_names, self.normalisation = tuple(problem.class_names), problem.normalisation
@@ -224,7 +161,7 @@ class _Loop:
             logits,
         )
         self.good = self._capture()
-        self.digest = _digest_of(problem, config, experts)
+        self.digest = digest_of(problem, config, experts)
 
     def _compilation_pays_off(self) -> bool:
         """Whether the run is long enough to repay the compilation of its steps."""
@@ -252,12 +189,7 @@ class _Loop:
                 f"must be {wanted} of each class, class by class: use the same distill.ipc and factor"
             )
         maps, state = self.state.parameterization, self.state
-        stored = start.images if start.packed is None else start.packed.values()
-        if stored.shape[-1] != maps.stored_side:
-            way = "area" if stored.shape[-1] > maps.stored_side else "bilinear"
-            corners = None if way == "area" else False
-            stored = F.interpolate(stored, size=maps.stored_side, mode=way, align_corners=corners)
-        stored = stored.to(self.device)
+        stored = stored_images_of(start, maps).to(self.device)
         with torch.no_grad():
             state.coordinates.copy_(maps.coordinates(stored))
             if start.soft_labels is not None and self.config.soft_labels:

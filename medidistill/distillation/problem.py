@@ -11,10 +11,11 @@ from torch import Tensor
 
 from medidistill.config import ExpertConfig, TrainingConfig
 from medidistill.distilled_set import DistilledSet, Normalisation
+from medidistill.files import save_tensors, write_json
 from medidistill.jsontypes import ReadOnlyJsonObject  # facts that a caller adds to the recipe
-from medidistill.results.history import HistoryEntry
+from medidistill.results.history import HistoryEntry, RollBack
 
-__all__ = ["Callbacks", "DistillProblem", "DistillStatus"]
+__all__ = ["Callbacks", "DistillProblem", "DistillResult", "DistillStatus", "write_result"]
 
 
 class DistillStatus(enum.StrEnum):
@@ -70,3 +71,38 @@ class Callbacks:
 
     score: Callable[[DistilledSet], float] | None = None
     on_step: Callable[[HistoryEntry], None] | None = None
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """How a distillation ended and what it made.
+
+    Args:
+        status: how it ended.
+        distilled: the set at `best_step`.
+        best_step: the step with the best validation score; the last one where no score was asked for.
+        history: one entry an outer step.
+        events: roll-backs, with step and reason.
+        evolution: (step, images) pairs.
+    """
+
+    status: DistillStatus
+    distilled: DistilledSet
+    best_step: int
+    history: list[HistoryEntry]
+    events: list[RollBack]
+    evolution: list[tuple[int, Tensor]]
+
+
+def write_result(result: DistillResult, folder: Path) -> None:
+    """Write pictures, history and set of a distillation into its folder."""
+    pictures = {f"step-{step:06d}": images for step, images in result.evolution}
+    save_tensors(folder / "evolution.safetensors", pictures, {"kind": "evolution"})
+    summary = {
+        "status": result.status,
+        "best_step": result.best_step,
+        "entries": result.history,
+        "events": result.events,
+    }
+    write_json(folder / "history.json", summary)
+    result.distilled.save(folder / "distilled.safetensors")  # last: its presence says that the rest is there

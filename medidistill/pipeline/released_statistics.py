@@ -18,7 +18,7 @@ from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, IngestError
 from medidistill.files import load_tensors, save_tensors, write_json
 from medidistill.networks import secret_generator
-from medidistill.pipeline.comparison.arms import method_config
+from medidistill.pipeline.comparison.arms import method_config, training_of
 from medidistill.pipeline.comparison.verdict import forget_comparison
 from medidistill.pipeline.work import RunContext
 from medidistill.results.history import HistoryEntry
@@ -40,9 +40,9 @@ def release_noise(dp: DPConfig) -> float:
 def distil_released(run: RunContext, method: str) -> None:
     """Release the statistics of the training split unless that was done, and make the images of them."""
     data, config, stage = run.data(), method_config(run.config, method), f"distill/{method}"
-    dp, small = run.config.experts.dp, run.config.evaluate.small_set_training
+    dp, training = run.config.experts.dp, training_of(run.config, method)
     release = digest("moments", data.digest, dp.epsilon, dp.delta, dp.noise_multiplier)
-    inputs = digest("distill", method, release, config, run.config.network, small, run.config.seed)
+    inputs = digest("distill", method, release, config, run.config.network, training, run.config.seed)
     made = run.folder.distill(method) / "distilled.safetensors"
     forget_comparison(run, method, inputs)
     if run.is_up_to_date(stage, inputs, made):
@@ -56,7 +56,7 @@ def distil_released(run: RunContext, method: str) -> None:
 
 def _distil(run: RunContext, method: str, config: DistillConfig, release: str) -> None:
     """Release the statistics `release` unless that was done, make the images of them and write the set."""
-    data, small, folder = run.data(), run.config.evaluate.small_set_training, run.folder.distill(method)
+    data, folder = run.data(), run.folder.distill(method)
     statistics = _release(run, folder / "statistics.safetensors", release)
     entries: list[HistoryEntry] = []
     with run.bar(f"distill {method}", config.outer_steps, "step") as bar:
@@ -73,7 +73,7 @@ def _distil(run: RunContext, method: str, config: DistillConfig, release: str) -
             class_names=data.train.class_names,
             normalisation=data.normalisation,
             network=run.config.network,
-            training=small,
+            training=training_of(run.config, method),
             seed=run.config.seed,
             steps=config.outer_steps,
             on_step=on_step,

@@ -42,6 +42,12 @@ def test_a_group_of_fresh_seeds_stands_beside_the_earlier_one():
     assert [group["seeds"] for group in found] == [[0, 1], [10, 11]]
 
 
+def test_a_group_of_fewer_seeds_drops_none_of_an_earlier_one():
+    earlier = [{"side": 32, "ipc": 10, "seeds": [0, 1, 2]}]
+    found = value.kept(earlier, [{"side": 32, "ipc": 10, "seeds": [0, 1]}])
+    assert [group["seeds"] for group in found] == [[0, 1], [0, 1, 2]]
+
+
 def test_a_group_with_other_arms_stands_beside_the_earlier_one_of_its_seed():
     def group(*arms):
         return {"side": 64, "ipc": 10, "seeds": [0], "rows": [{"arm": arm} for arm in arms]}

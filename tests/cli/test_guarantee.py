@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from medidistill.cli import main
+from medidistill.config import as_dict
 from medidistill.distilled_set import DistilledSet
 from medidistill.evaluate import ArmRun
 from medidistill.networks import register_network
@@ -70,9 +71,12 @@ def test_private_experts_are_covered_and_a_bare_touch_afterwards_ends_the_guaran
     assert _claim(tmp_path).kind == "dp"
     # nothing was chosen on the private validation patients, although the configuration would have
     assert not {"select_step", "choose_training"} & set(_kinds(tmp_path))
-    # as configured, with the learned rate: none of the four that validation would have chosen from
+    # a student's training at the learned rate, and the comparison tried no other one
     training = _recipe(tmp_path)["training"]
-    assert (training["momentum"], training["lr"]) == (0.9, pytest.approx(_recipe(tmp_path)["alpha"]))
+    found = (training["momentum"], training["schedule"], training["lr"])
+    assert found == (0.0, "constant", pytest.approx(_recipe(tmp_path)["alpha"]))
+    cell = ArmRun.load(tmp_path / "out" / "evaluate" / "cells" / "iadd-convnet.safetensors")
+    assert as_dict(cell.chosen) == training
     told = _recipe(tmp_path)["privacy"]
     assert told["guarantee"]["mechanism"] == "dp_sgd"
     assert 0 < told["guarantee"]["epsilon"] <= 8

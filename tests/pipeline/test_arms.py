@@ -5,11 +5,15 @@ import dataclasses
 import pytest
 import torch
 
-from medidistill.config import ExpertConfig
+from medidistill.config import METHODS, DPConfig, ExpertConfig
 from medidistill.distillation import Experts, expert_labels, train_experts
 from medidistill.errors import ConfigError
 from medidistill.evaluate import ArmRun, run_arm
-from medidistill.pipeline.comparison.arms import chosen_form, make_arm
+from medidistill.packed_images import dct_amplitudes
+from medidistill.pipeline.comparison.arms import control_packings, make_arm, method_config, training_of
+from medidistill.pipeline.comparison.cells import comparison_inputs
+from medidistill.pipeline.comparison.controls import chosen_form
+from medidistill.pipeline.stages.experts import experts
 from tests.export.bundle_example import make_set
 
 from .comparison_example import ready_run
@@ -17,7 +21,13 @@ from .comparison_example import ready_run
 
 @pytest.fixture
 def run(tmp_path):
-    return ready_run(tmp_path / "run", arms=("packed",), size=16, images=48)
+    made = ready_run(tmp_path / "run", arms=("packed",), size=16, images=48)
+    return with_distill(made, bits=8)
+
+
+def with_distill(run, **settings):
+    config = dataclasses.replace(run.config, distill=dataclasses.replace(run.config.distill, **settings))
+    return dataclasses.replace(run, config=config)
 
 
 def test_packed_control_stores_more_and_smaller_images_in_the_same_bytes(run):
@@ -126,6 +136,79 @@ def test_packed_control_holds_as_many_images_in_few_bits_as_the_distilled_sets(r
     assert forms == whole + [(2, factor, min(4 * ipc * factor**2, smallest)) for factor in (1, 2, 4)]
     two_bits = arm.forms[2]
     assert len(two_bits.images.unique()) <= 4  # full size: what is decoded are the four levels
+
+
+def test_packed_control_has_the_bytes_of_sets_in_32_bits(run):
+    smallest = min(run.data().train.counts().values())
+    for settings, times in (({"bits": 0}, 4), ({"bits": 32, "factor": 2}, 4), ({"factor": 2, "bits": 0}, 1)):
+        config = with_distill(run, **settings).config
+        sets = method_config(config, "iadd")
+        bits = sets.bits_per_class * 16 * 16
+        forms = control_packings(config, 16)
+        assert [form.per_class for form in forms] == [times * config.distill.ipc * f * f for f in (1, 2, 4)]
+        assert all(form.per_class * form.bits * (16 // form.factor) ** 2 == bits for form in forms)
+        arm = make_arm("packed", config, run.data(), {})
+        assert len(arm.images) == 2 * min(times * config.distill.ipc, smallest)
+
+
+def test_packed_control_is_rounded_as_the_sets_are(run):
+    arm = make_arm("packed", run.config, run.data(), {})
+    assert len(arm.images.unique()) <= 256
+    dct = control_packings(with_distill(run, factor=2, decoder="dct", bits=0).config, 16)
+    assert [(form.decoder, form.factor) for form in dct[3:]] == [("dct", 2), ("dct", 4)]
+    arm = make_arm("packed", with_distill(run, factor=2, decoder="dct", bits=0).config, run.data(), {})
+    for form in arm.forms[2:]:
+        amplitudes = dct_amplitudes(form.images)
+        h = 16 // form.info["factor"]
+        amplitudes[..., :h, :h] = 0
+        assert float(amplitudes.abs().max()) < 1e-3
+        cell = ArmRun("packed", "convnet", 0, form.candidates[0], 1, 2, (0.5,), info=form.info)
+        assert chosen_form(arm, cell) is form
+
+
+def test_a_cell_of_the_control_is_of_the_way_the_sets_are_stored(run):
+    def named(**settings):
+        other = with_distill(run, **settings)
+        return comparison_inputs(other, other.data(), None).inputs(other, "packed", "convnet")
+
+    assert named(factor=2) == named(factor=4) != named(factor=2, decoder="spectral")
+
+
+def test_every_set_carries_a_training_that_the_comparison_tries(run):
+    for method in METHODS:
+        training = training_of(run.config, method)
+        carried = dataclasses.replace(training, lr=0.03 if training.optimizer == "sgd" else training.lr)
+        made = method_config(run.config, method)
+        recipe = {"distill": {"objective": made.objective}}
+        distilled = dataclasses.replace(make_set(), alpha=carried.lr, training=carried, recipe=recipe)
+        assert carried in [one for _, one in make_arm(method, run.config, run.data(), {method: distilled}).options()]
+
+
+def test_where_experts_are_private_a_set_is_trained_as_it_is_shipped(run):
+    dp = DPConfig(enabled=True, noise_multiplier=1.0)
+    config = dataclasses.replace(run.config, experts=dataclasses.replace(run.config.experts, dp=dp))
+    arm = make_arm("iadd", config, run.data(), {"iadd": make_set()})
+    assert arm.candidates == (make_set().training,)
+    assert len(make_arm("elsewhere", config, run.data(), {"elsewhere": make_set()}).candidates) > 1
+
+
+@pytest.mark.parametrize(
+    ("shared", "methods", "message"),
+    [
+        ({"factor": 3}, {}, "method iadd: distill.factor=3: must divide the side"),
+        ({"coarse": 3}, {}, "method iadd: distill.coarse=3: must divide the side"),
+        ({"coarse": 8}, {}, "method iadd: distill.factor=1"),
+        ({"factor": 4}, {"iadd": {"init": "real"}}, "'real' .iadd.: class .* 32 are needed"),
+        ({}, {"mtt": {"factor": 2}, "iadd": {"start_from": "mtt"}}, "begins with the set of mtt, which has 8 images"),
+    ],
+)
+def test_sets_that_cannot_be_made_are_refused_before_experts_are_trained(run, shared, methods, message):
+    made = with_distill(run, **shared)
+    arms = dataclasses.replace(made.config.evaluate, arms=("mtt", "iadd") if "mtt" in methods else ("iadd",))
+    config = dataclasses.replace(made.config, evaluate=arms, methods=methods)
+    with pytest.raises(ConfigError, match=message):
+        experts(dataclasses.replace(made, config=config))
+    assert not made.folder.experts.exists()
 
 
 def test_chosen_form_tells_bits_apart(run):

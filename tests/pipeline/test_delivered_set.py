@@ -40,6 +40,18 @@ def test_the_delivered_set_has_the_training_of_its_cell_and_says_what_it_was_cho
     assert (found.training, found.recipe) == (TrainingConfig(), {"method": "mtt", "init": "noise"})
 
 
+def test_the_training_is_that_of_the_network_that_the_bundle_names(folder):
+    training = TrainingConfig(steps=77)
+    ArmRun("iadd", "resnet18", 0, training, 9, 3, (0.9,)).save(cell_file(folder, "iadd", "resnet18"))
+    ArmRun("mtt", "resnet18", 0, training, 9, 3, (0.1,)).save(cell_file(folder, "mtt", "resnet18"))
+    rules = dataclasses.replace(RUN.evaluate, architectures=("resnet18", "convnet"))
+    both = dataclasses.replace(RUN, evaluate=rules)
+    found = delivered_set(both, folder, delivery(both, folder), DistilledSet.load)
+    assert (found.network.name, found.training) == ("convnet", CHOSEN)
+    alone = dataclasses.replace(RUN, evaluate=dataclasses.replace(rules, architectures=("resnet18",)))
+    assert delivered_set(alone, folder, delivery(alone, folder), DistilledSet.load).training == training
+
+
 def test_a_set_that_was_not_evaluated_keeps_its_training(folder):
     for method in ("mtt", "iadd"):
         cell_file(folder, method, "convnet").unlink()

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from medidistill.config import (
     DEFAULT_METHOD,
@@ -20,31 +18,24 @@ from medidistill.config import (
     RunConfig,
     TrainingConfig,
     preferred_method,
-    with_settings,
 )
-from medidistill.distillation import Experts, expert_labels
-from medidistill.distillation.group_gaussians import require_patients
-from medidistill.distilled_set import DistilledSet, LabelledImages
+from medidistill.distillation import Experts
+from medidistill.distilled_set import DistilledSet
 from medidistill.errors import ConfigError, did_you_mean
 from medidistill.evaluate import Arm, ArmRun, herding_subset, kmeans_subset, random_subset, run_arm
-from medidistill.jsontypes import JsonObject  # facts of an arm, kept with its cell
 from medidistill.networks import Workers
-from medidistill.packed_images import PackedImages, rounded_labels
+from medidistill.pipeline.comparison.controls import PACKED, Packing, labelled_by_experts, packed_images, packings
 from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
 from medidistill.pipeline.comparison.private_rival import private_rival
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.seeding import derive_seed, stream
-from medidistill.spectral_images import SPECTRAL, rounded_spectrum
 
 __all__ = [
     "FULL",
     "Delivery",
     "candidate_methods",
     "cell_file",
-    "check_ipc",
-    "check_patients",
-    "chosen_form",
     "compared",
     "delivery",
     "first_init",
@@ -57,9 +48,6 @@ __all__ = [
 
 SCORING_NETWORKS = 2
 FULL = "full"  # all real images, whatever the number of distilled ones
-PACKED = "packed"  # the control of a packed set: random real images in the same bytes
-PACKING_FACTORS = (1, 2, 4)
-_SMALLEST_SIDE = 4
 _RATES = (1.0, 3.0)
 
 
@@ -165,29 +153,14 @@ def first_init(config: RunConfig, method: str) -> str:
 
 
 def training_of(config: RunConfig, method: str) -> TrainingConfig:
-    """Return the training that a set of `method` carries: SGD at its alpha, or AdamW where it has no alpha."""
+    """Return the training that a set of `method` carries, one of those that the comparison tries.
+
+    It is plain SGD at a constant rate, which becomes alpha, as a student's is; AdamW where the set has no alpha.
+    """
     rules = config.evaluate
-    return rules.small_set_training if method_config(config, method).learns_alpha else rules.adaptive.plain_training()
-
-
-def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
-    """Refuse, before hours of work, an `ipc` that the arms of real images cannot fill. Raises `ConfigError`."""
-    smallest = min(counts, key=lambda name: counts[name])
-    rivals = [arm for arm in config.evaluate.arms if arm in ("random", PACKED, "kmeans", "herding")]
-    rivals += ["init=real"] if config.distill.init == "real" else []
-    if rivals and config.distill.ipc > counts[smallest]:
-        raise ConfigError(
-            f"distill.ipc={config.distill.ipc}: class {smallest!r} has only {counts[smallest]} training images "
-            f"(needed by {', '.join(rivals)}); use distill.ipc <= {counts[smallest]} or add images"
-        )
-
-
-def check_patients(config: RunConfig, train: LabelledImages) -> None:
-    """Refuse, before experts are trained, to draw images from too few patients of a class. Raises `ConfigError`."""
-    for method in methods(config):
-        made = method_config(config, method)
-        if made.init in ("gaussian", "mixture"):
-            require_patients(train.labels, train.patient_ids, train.num_classes, made.group_patients)
+    if not method_config(config, method).learns_alpha:
+        return rules.adaptive.plain_training()
+    return dataclasses.replace(rules.small_set_training, momentum=0.0, schedule="constant")
 
 
 def candidates(base: TrainingConfig, rate: float, adaptive: TrainingConfig) -> tuple[TrainingConfig, ...]:
@@ -244,7 +217,10 @@ def make_arm(
         chosen = distilled[name]
         info = {"ipc": len(chosen) // chosen.num_classes}
         rate = chosen.alpha if _has_alpha(chosen) else small.lr / (1 - small.momentum)
-        return Arm(name, chosen.images, chosen.targets, candidates(small, rate, adaptive), info)
+        trainings = candidates(small, rate, adaptive)
+        if config.experts.dp.enabled and name in METHODS:  # no choice on patients: it is trained as it is shipped
+            trainings = (chosen.training,)
+        return Arm(name, chosen.images, chosen.targets, trainings, info)
     if name == DP_FULL:
         return private_rival(config, data, methods(config))
     images = data.normalised(train.images)
@@ -252,7 +228,7 @@ def make_arm(
         trainings = _full_trainings(config, len(train))
         return Arm(name, images, train.labels, trainings, {"epochs": config.evaluate.full_epochs})
     if name == PACKED:
-        return _packed(config, images, train, experts)
+        return packed_images(config, images, train, experts, control_packings(config, images.shape[-1]))
     if name == "random":
         index = random_subset(train.labels, ipc, stream(config.seed, "arm", "random"), train.class_names)
     elif name == "herding":
@@ -261,8 +237,13 @@ def make_arm(
         index = kmeans_subset(images, train.labels, ipc, config.seed, train.class_names)
     trainings = candidates(small, small.lr / (1 - small.momentum), adaptive)
     arm = Arm(name, images[index], train.labels[index], trainings, {"ipc": ipc})
-    by_experts = _labelled_by_experts(arm, experts, train, adaptive)
+    by_experts = labelled_by_experts(arm, experts, train, adaptive)
     return dataclasses.replace(arm, forms=by_experts)
+
+
+def control_packings(config: RunConfig, side: int) -> list[Packing]:
+    """Return how the control of packed real images may be stored, by how the sets of the run are."""
+    return packings(config.distill, [method_config(config, method) for method in methods(config)], side)
 
 
 def _has_alpha(distilled: DistilledSet) -> bool:
@@ -275,72 +256,6 @@ def _has_alpha(distilled: DistilledSet) -> bool:
     if isinstance(made, Mapping) and "objective" in made:
         return str(made["objective"]) not in FIXED_NETWORK_OBJECTIVES
     return distilled.training.optimizer == "sgd"
-
-
-def _labelled_by_experts(
-    arm: Arm, experts: Experts | None, train: LabelledImages, training: TrainingConfig
-) -> tuple[Arm, ...]:
-    """Return the arm with the experts' labels, none where there is no pool."""
-    if experts is None:
-        return ()
-    labels = expert_labels(experts, arm.images, torch.bincount(train.labels, minlength=train.num_classes).tolist())
-    return (dataclasses.replace(arm, labels=labels, candidates=(training,), info={**arm.info, "labels": "experts"}),)
-
-
-def chosen_form(arm: Arm, cell: ArmRun) -> Arm:
-    """Return the form of `arm` that a cell was trained on: the one with the facts that the cell kept.
-
-    Raises:
-        ConfigError: no form has them; the cell is of another configuration.
-    """
-    for form in (arm, *arm.forms):
-        if all(cell.info.get(name) == form.info.get(name) for name in ("factor", "bits", "decoder", "labels")):
-            return form
-    raise ConfigError(
-        f"arm {arm.name}: no form with factor {cell.info.get('factor')} and bits {cell.info.get('bits')}; "
-        "run the evaluation again"
-    )
-
-
-def _packed(config: RunConfig, images: Tensor, train: LabelledImages, experts: Experts | None) -> Arm:
-    """Return random real images in the bytes of `ipc` a class: few of full size, or more of them in fewer bits each.
-
-    Each factor f that divides the side stores f^2 as many images at side / f, decoded as a distilled set is; where the
-    distilled sets have fewer than 8 bits a value, so have these in further forms, which hold as many more. Where the
-    sets are stored as amplitudes, so are these, but those of full size: at equal bytes amplitudes are closer to the
-    images than small pictures at every size. How many there are is limited by the smallest class. Each has a form with
-    the experts' labels. Validation chooses.
-    """
-    side, ipc = images.shape[-1], config.distill.ipc
-    adaptive = config.evaluate.adaptive.plain_training()
-    smallest = int(torch.bincount(train.labels).min())
-    sets = [method_config(config, method) for method in methods(config)]
-    fewer = sorted({one.stored_bits for one in sets if one.stored_bits < 8}, reverse=True)
-    ways = [("bilinear", bits, factor) for bits in (8, *fewer) for factor in PACKING_FACTORS]
-    if any(one.decoder == SPECTRAL for one in sets):
-        ways = [("bilinear", 8, 1)]
-        ways += [(SPECTRAL, bits, factor) for bits in (8, *fewer) for factor in PACKING_FACTORS[1:]]
-    forms = []
-    for decoder, bits, factor in ways:
-        if side % factor or side // factor < _SMALLEST_SIDE:
-            continue
-        fitting = with_settings(config.distill, {"factor": factor, "bits": bits}).images_per_class
-        count = min(fitting, smallest)
-        index = random_subset(train.labels, count, stream(config.seed, "arm", "random"), train.class_names)
-        info: JsonObject = {"ipc": ipc, "factor": factor, "decoded": count} | ({} if bits == 8 else {"bits": bits})
-        if decoder == SPECTRAL:
-            shown = rounded_spectrum(images[index], side // factor, bits)
-            info["decoder"] = decoder
-        else:
-            stored = images[index] if factor == 1 else F.interpolate(images[index], size=side // factor, mode="area")
-            packed = PackedImages(stored.contiguous(), side)
-            shown = packed.decode() if bits == 8 else packed.quantised(bits).decode()
-        form = Arm(PACKED, shown, train.labels[index], (adaptive,), info)
-        labelled = _labelled_by_experts(form, experts, train, adaptive)
-        if decoder == SPECTRAL:
-            labelled = tuple(dataclasses.replace(one, labels=rounded_labels(one.labels)) for one in labelled)
-        forms += [form, *labelled]
-    return dataclasses.replace(forms[0], forms=tuple(forms[1:]))
 
 
 def validation_score(

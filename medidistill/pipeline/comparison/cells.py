@@ -19,7 +19,8 @@ from medidistill.evaluate import Arm, ArmRun, arm_program
 from medidistill.evaluate.protocol import SELECTION_NETWORKS
 from medidistill.hashing import tensor_sha256
 from medidistill.networks import Program, Workers, should_compile
-from medidistill.pipeline.comparison.arms import FULL, cell_file, compared, make_arm, methods
+from medidistill.pipeline.comparison.arms import FULL, cell_file, compared, control_packings, make_arm, methods
+from medidistill.pipeline.comparison.controls import PACKED
 from medidistill.pipeline.comparison.private_rival import NAME as DP_FULL
 from medidistill.pipeline.comparison.private_rival import noise_of_sets
 from medidistill.pipeline.comparison.rivals import rivals
@@ -93,6 +94,8 @@ def comparison_inputs(run: RunContext, data: PreparedData, external: LabelledIma
             distilled[name] = mine
         elif name == DP_FULL:
             basis[name] = noise_of_sets(config, methods(config))
+        elif name == PACKED:
+            basis[name] = digest([as_dict(way) for way in control_packings(config, data.train.images.shape[-1])])
     for name, bundle in rivals(config, data.train.class_names, data.train.images.shape[1]).items():
         distilled[name] = bundle
         basis[name] = digest(

@@ -16,9 +16,10 @@ from medidistill.evaluate import ArmRun
 from medidistill.evaluate.protocol import train_network
 from medidistill.evaluate.saliency import draw_cases, grad_cam, outcomes
 from medidistill.networks import predict
-from medidistill.pipeline.comparison.arms import cell_file, chosen_form, make_arm
+from medidistill.pipeline.comparison.arms import cell_file, make_arm
 from medidistill.pipeline.comparison.cells import ComparisonInputs, comparison_inputs
 from medidistill.pipeline.comparison.clinical import clinical_settings
+from medidistill.pipeline.comparison.controls import chosen_form
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.runfolder.progress import say
 from medidistill.pipeline.work import RunContext

@@ -152,7 +152,7 @@ def _distilled(
 ) -> DistilledSet:
     """Distill at side / `coarse`, or read what was distilled there before."""
     made = folder / "distilled.safetensors"
-    if coarse > 1 and run.ranks.broadcast_bool(made.is_file):
+    if coarse > 1 and run.ranks.broadcast_bool(lambda: made.is_file() and _is_completed(folder)):
         return DistilledSet.load(made)
     pool, data, seed = run.config.experts_by(method), run.data(), run.config.seed
     for file in expert_files(run, pool, coarse):
@@ -202,6 +202,12 @@ def _distilled(
             f"or distill.alpha (the last good set is in {folder})"
         )
     return result.distilled
+
+
+def _is_completed(folder: Path) -> bool:
+    """Return whether what a folder holds was distilled to its end; a set that diverged is written there too."""
+    history = read_json(folder / "history.json")
+    return isinstance(history, dict) and history.get("status") == DistillStatus.COMPLETED
 
 
 def _score(run: RunContext, data: PreparedData, method: str, config: DistillConfig) -> Callable[[DistilledSet], float]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from medidistill.config import ExpertConfig, RunConfig, digest
 from medidistill.distillation import at_coarse_side, expert_file, finished_experts, train_experts
 from medidistill.errors import ConfigError
-from medidistill.pipeline.comparison.arms import check_ipc, check_patients, method_config, methods
+from medidistill.pipeline.comparison.arms import method_config, methods
+from medidistill.pipeline.comparison.feasibility import check_ipc, check_patients, check_sets
 from medidistill.pipeline.planning.memory import Need, experts_need
 from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
@@ -66,8 +67,10 @@ def experts(run: RunContext, shard: tuple[int, int] | None = None) -> None:
         shard: (i, n): train only the experts whose number is i modulo n, beside other processes; the stage is not
             noted as finished, a call without `shard` does that.
     """
-    check_ipc(run.config, run.data().train.counts())
-    check_patients(run.config, run.data().train)
+    train = run.data().train
+    check_ipc(run.config, train.counts())
+    check_patients(run.config, train)
+    check_sets(run.config, train.images.shape[-1])
     pools = pools_of(run.config)
     for pool in pools:
         train_pool(run, pool, shard)

@@ -105,7 +105,9 @@ def export(run: RunContext, *, wanted: bool = False, overrides: Sequence[Overrid
 
 
 def delivered_set(config: RunConfig, folder: RunFolder, chosen: Delivery, read: Callable[[Path], _Set]) -> _Set:
-    """Return the set that is handed over, with the training that validation chose for it.
+    """Return the set that is handed over, with the training that validation chose for it and its own network.
+
+    Where that network was not compared, the first one that was counts.
 
     It keeps the training that it was distilled with where it was not evaluated, and where experts are private.
 
@@ -119,7 +121,9 @@ def delivered_set(config: RunConfig, folder: RunFolder, chosen: Delivery, read: 
         IngestError: the file of the set, or of its cell of the comparison, is damaged.
     """
     distilled = read(folder.distill(chosen.method) / "distilled.safetensors")
-    cell = cell_file(folder, chosen.method, config.evaluate.architectures[0])
+    compared = config.evaluate.architectures
+    own = config.network.name if config.network.name in compared else compared[0]
+    cell = cell_file(folder, chosen.method, own)
     if cell.is_file() and not config.experts.dp.enabled:  # a choice on patients is a touch without a mechanism
         distilled = dataclasses.replace(distilled, training=ArmRun.load(cell).chosen)
     if chosen.scores:
