@@ -72,6 +72,11 @@ class Ledger:
         mechanisms = [SubsampledGaussian(**m) for r in shared for m in r["mechanisms"]]
         return mechanisms, sum(not r["mechanisms"] for r in shared)
 
+    def holds(self, patients: Iterable[str], name: str) -> bool:
+        """Return whether the release of this set of these patients is counted."""
+        mine = _hashes(patients)
+        return any(old["set"] == name and old["patients"] == mine for old in self.releases)
+
     def add(self, patients: Iterable[str], name: str, mechanisms: Sequence[SubsampledGaussian], **facts: Any) -> bool:
         """Record a release; the same set of the same patients is one entry. Return whether the entry is new."""
         entry = {
@@ -81,7 +86,7 @@ class Ledger:
             "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **facts,
         }
-        if any(old["set"] == name and old["patients"] == entry["patients"] for old in self.releases):
+        if self.holds(patients, name):
             return False
         self._write([*self.releases, entry])
         return True

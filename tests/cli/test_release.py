@@ -153,6 +153,21 @@ def test_who_released_what_under_which_policy_is_logged_in_a_chain(finished, cap
     assert f"counts the set {released['set']}" in capsys.readouterr().out
 
 
+def test_a_release_whose_ledger_was_lost_is_counted_again(finished):
+    log, ledger = finished.parent / "release-log.jsonl", finished.parent / "privacy-ledger.json"
+    _as_patients(finished)
+    assert _release(finished, *OVERRIDE) == 0
+    (before,) = json.loads(ledger.read_text())["releases"]
+    bundle = (finished / "bundle" / "SHA256SUMS").read_bytes()
+    ledger.unlink()
+    for _ in range(2):  # once
+        assert _release(finished, *OVERRIDE) == 0
+        (again,) = json.loads(ledger.read_text())["releases"]
+        assert {**again, "when": ""} == {**before, "when": ""}
+        assert [entry["event"] for entry in read_chain(log).entries] == ["releasing", "released"] * 2
+    assert (finished / "bundle" / "SHA256SUMS").read_bytes() == bundle
+
+
 def test_a_ledger_whose_place_depends_on_the_working_folder_is_refused(finished, capsys):
     _as_patients(finished)
     config = finished / "run.yaml"

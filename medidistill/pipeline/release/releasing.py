@@ -99,6 +99,16 @@ class Release:
             raise
         release_log.note(self.entry.log, "released", **facts)
 
+    def count_again(self, bundle: Path) -> None:
+        """Count the release of a bundle that is there, if the ledger does not: it was lost, or another one is named.
+
+        Raises:
+            ResourceError: ledger or log cannot be written.
+        """
+        if self.entry is not None and not self.entry.is_counted:
+            with self.publishing(bundle):
+                pass
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -119,6 +129,11 @@ class _Entry:
     mechanisms: Sequence[SubsampledGaussian]
     counted: bool
     facts: JsonObject = field(default_factory=dict)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the ledger holds the release, or need not."""
+        return not self.counted or self.ledger.holds(self.patients, self.facts["set"])
 
     def add_to_ledger(self) -> bool:
         """Count the release; return whether it had not been counted before."""

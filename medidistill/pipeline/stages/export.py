@@ -150,6 +150,7 @@ def _write_bundle(
     """Write the bundle that a decision allows, unless it is there; the one before stays until it is complete."""
     folder, inputs = run.folder.bundle, digest(work, json_object(decided.section))
     if run.is_up_to_date("export", inputs, folder / "SHA256SUMS"):
+        decided.count_again(folder)
         return
     comparison = Comparison.from_dict(read_json(run.folder.evaluate / "comparison.json"))
     if decided.claim.kind == "dp":  # digests of the patients' images are no output of the mechanism
