@@ -73,7 +73,11 @@ def _list(where: Places, known: list[Path]) -> None:
             with right.popover("Delete", icon=":material/delete:"):
                 st.markdown("Delete this bundle? It cannot be brought back.")
                 if st.button("Yes, delete it", key=f"delete_{key}", type="primary"):
-                    delete_kept(where, where.received / path.relative_to(where.received).parts[0])
+                    try:
+                        delete_kept(where, where.received / path.relative_to(where.received).parts[0])
+                    except MedidistillError as error:
+                        st.error(str(error))
+                        return
                     st.session_state.pop("bundle", None)
                     st.query_params.pop("bundle", None)
                     st.rerun()

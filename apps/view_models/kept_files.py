@@ -10,6 +10,7 @@ from pathlib import Path
 from medidistill.errors import ConfigError
 from medidistill.files import translate_os_errors
 from view_models.places import Places, inside
+from view_models.receiving import forget_trainings
 
 __all__ = ["Kept", "delete_kept", "list_kept"]
 
@@ -47,14 +48,15 @@ def list_kept(places: Places) -> list[Kept]:
 
 
 def delete_kept(places: Places, path: Path) -> None:
-    """Delete one upload or received bundle.
+    """Delete one upload or received bundle, with what was trained from it.
 
     Raises:
-        ConfigError: `path` is neither.
+        ConfigError: `path` is neither, or a training from it is at work.
         ResourceError: it cannot be deleted.
     """
     if path.parent not in (places.uploads, places.received) or path.is_symlink():
         raise ConfigError(f"{path.name}: is neither an upload nor a received bundle")
     inside(places.runs, path)
+    forget_trainings(places, path)
     with translate_os_errors(path):
         shutil.rmtree(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import shutil
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 
 from medidistill.errors import ConfigError, IngestError, MedidistillError
 from medidistill.export import examine
-from medidistill.files import read_json, write_json
+from medidistill.files import read_json, sha256_file, write_json
 from medidistill.jsontypes import ReadOnlyJsonObject  # a recipe of any version, checked by its schema
 from medidistill.results.bundle import BundleEvaluation
 from medidistill.results.comparison import Comparison
@@ -30,6 +31,7 @@ __all__ = [
     "Training",
     "confirm_number",
     "confirm_signature",
+    "forget_trainings",
     "own_answer",
     "own_table",
     "sender_table",
@@ -162,8 +164,9 @@ class Training:
 
 
 def training(places: Places, bundle: Path) -> Training:
-    """Return how the last training from a bundle stands."""
-    key = short_id(str(bundle.resolve()))
+    """Return how the last training from a bundle stands; another bundle in the same folder has had none."""
+    sums = bundle / "SHA256SUMS"
+    key = short_id(f"{bundle.resolve()} {sha256_file(sums) if sums.is_file() else ''}")
     job, network = Job(places.jobs / f"train-{key}"), places.runs / "networks" / f"{key}.safetensors"
     if not job.exists:
         return Training(job, network, "none")
@@ -179,6 +182,22 @@ def training(places: Places, bundle: Path) -> Training:
     said = job.arguments
     tested = Path(said[said.index("--test") + 1]).name if "--test" in said else ""
     return Training(job, network, "completed", scores=scores, tested=tested)
+
+
+def forget_trainings(places: Places, folder: Path) -> None:
+    """Delete what trainings from the bundles in a folder left, networks included.
+
+    Raises:
+        ConfigError: one of them is at work.
+    """
+    found = [Job(one) for one in places.jobs.glob("train-*")]
+    own = [job for job in found if len(job.arguments) > 1 and Path(job.arguments[1]).is_relative_to(folder)]
+    if any(job.is_running() for job in own):
+        raise ConfigError("a training from this bundle is at work; stop it first")
+    for job in own:
+        network = f"{job.folder.name.removeprefix('train-')}.safetensors"
+        (places.runs / "networks" / network).unlink(missing_ok=True)
+        shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def _scores(job: Job) -> Path:

@@ -76,6 +76,47 @@ def test_the_senders_number_turns_it_green_and_stays(places, came, open_page):
     assert not open_page("receive").success
 
 
+@pytest.fixture
+def trained(places, came):
+    """The job and the network of a training from the bundle, as if it had ended well."""
+    from view_models.receiving import training
+
+    found = training(places, came)
+    found.job.folder.mkdir(parents=True)
+    (found.job.folder / "job.json").write_text(json.dumps({"arguments": ["train", str(came)]}))
+    (found.job.folder / "exit").write_text("0")
+    found.network.parent.mkdir()
+    found.network.write_bytes(b"weights")
+    assert training(places, came).state == "completed"
+    return found
+
+
+def test_a_training_is_not_shown_for_another_bundle_in_the_same_folder(places, came, trained, open_page):
+    from view_models.receiving import training
+
+    forge(came)
+    assert training(places, came).state == "none"
+    test = open_page("receive")
+    assert not test.success
+    assert not [one for one in test.get("download_button") if "network" in one.label]
+
+
+def test_a_deleted_bundle_takes_its_trainings_along(places, came, trained, open_page):
+    import fcntl
+
+    test = open_page("receive")
+    with open(trained.job.folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        next(one for one in test.button if one.label == "Yes, delete it").click().run()
+        assert any("a training from this bundle is at work" in one.value for one in test.error)
+        assert came.is_dir()
+    next(one for one in test.button if one.label == "Yes, delete it").click().run()
+    assert not test.exception
+    assert not came.exists()
+    assert not trained.job.folder.exists()
+    assert not trained.network.exists()
+
+
 @pytest.mark.parametrize("number", ["", "abc", "0" * 63, "0" * 65, "not a number"])
 def test_half_a_number_confirms_nothing(places, came, number):
     from view_models.receiving import Sender, confirm_number, standing
