@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app_pages.parts import stamp
 from medidistill.evaluate.clinical.checks import UndefinedError
 from medidistill.evaluate.clinical.purpose import PurposeFigures
 from medidistill.evaluate.intervals import Interval
 from medidistill.evaluate.purpose_verdict import Purpose
 from medidistill.results.verdict import Colour
+from view_models.places import short_id
 from view_models.purpose import Answer, Predictions, answer, default_threshold, number_in_address, read_predictions
 from view_models.runs import RunView
 from view_models.verdict import readable_verdict
 
 __all__ = ["show_purpose"]
 
+_KEPT = ("finding", "least", "margin", "prevalence", "threshold")  # in the address
 _BOXES = {Colour.GREEN: st.success, Colour.AMBER: st.warning, Colour.RED: st.error}
 
 
 def show_purpose(run: RunView, *, elsewhere: bool = False) -> None:
-    """Draw the questions, the verdict and the figures; what was chosen stands in the address.
+    """Draw the questions, the verdict and the figures; what was chosen stands in the address, for this verdict alone.
 
     Args:
         run: the run.
@@ -39,7 +40,7 @@ def show_purpose(run: RunView, *, elsewhere: bool = False) -> None:
         f"What one model (the mean of {predictions.networks} networks) trained on the distilled set would mean where "
         "it is used. Change what you need; the verdict follows."
     )
-    key = f"{run.key}-{stamp(run.folder.verdict)}-{elsewhere}"
+    key = short_id(f"{run.key} {run.folder.verdict.read_text(encoding='utf-8')} {elsewhere}")
     purpose, threshold = _ask(predictions, key)
     try:
         found = answer(predictions, purpose, threshold)
@@ -57,19 +58,26 @@ def show_purpose(run: RunView, *, elsewhere: bool = False) -> None:
 
 
 def _ask(predictions: Predictions, key: str) -> tuple[Purpose, float]:
-    """Draw the controls, begun with what the address says, and write what they say into it."""
+    """Draw the controls, begun with what the address says of `key`, and write what they say into it."""
     address, names = st.query_params, list(predictions.labels.class_names)
+    if address.get("purpose", "") != key:  # chosen for another run, another verdict or other patients
+        for name in _KEPT:
+            address.pop(name, None)
+        address["purpose"] = key
     first = st.columns(4, vertical_alignment="bottom")
     _begin(f"finding-{key}", asked if (asked := address.get("finding", "")) in names else names[0])
     finding = first[0].selectbox("Class to find", names, key=f"finding-{key}")
     finding = finding if finding in names else names[0]  # whatever a browser sends
     share = round(100 * float(predictions.truth(finding).mean()), 1)
 
-    def number(place: int, name: str, label: str, low: float, high: float, default: float, text: str) -> float:
-        _begin(f"{name}-{key}", number_in_address(address.get(name), low, high, default))
-        column = first[place]
-        value = column.number_input(label, low, high, step=1.0, format="%.1f", key=f"{name}-{key}", help=text)
-        return float(value)
+    same_finding = address.get("finding") == finding
+
+    def number(
+        place: int, name: str, label: str, low: float, high: float, default: float, text: str, of: str = ""
+    ) -> float:
+        where = f"{name}-{key}{of}"
+        _begin(where, number_in_address(address.get(name) if same_finding or not of else None, low, high, default))
+        return float(first[place].number_input(label, low, high, step=1.0, format="%.1f", key=where, help=text))
 
     least = number(1, "least", "Least sensitivity (%)", 1.0, 99.9, 90.0, "The share of cases that must be found.")
     margin = number(
@@ -81,22 +89,29 @@ def _ask(predictions: Predictions, key: str) -> tuple[Purpose, float]:
         round(100 * predictions.margin, 1),
         "How much less sensitivity you accept than after training on all real X-rays. Decide it beforehand.",
     )
+    tested = min(99.0, max(0.1, share))
     prevalence = number(
         3,
         "prevalence",
         "Prevalence (%)",
         0.1,
         99.0,
-        min(99.0, max(0.1, share)),
+        tested,
         f"The share of people with the finding where you would use it. It was {share:g} % of these test images.",
+        of=f"-{finding}",
     )
     start = round(200 * default_threshold(predictions, finding, least / 100)) / 2
-    same = (address.get("finding"), address.get("least")) == (finding, f"{least:g}")
+    same = same_finding and address.get("least") == f"{least:g}"
     where = f"threshold-{key}-{finding}-{least}"
     _begin(where, number_in_address(address.get("threshold") if same else None, 0.0, 100.0, start))
     label = "Threshold: an image is called positive where its probability is above"
     threshold = float(st.slider(label, 0.0, 100.0, step=0.5, format="%.1f %%", key=where))
-    for name, value in (("least", least), ("margin", margin), ("prevalence", prevalence), ("threshold", threshold)):
+    chosen = {"least": least, "margin": margin, "threshold": threshold}
+    if prevalence != tested:
+        chosen["prevalence"] = prevalence
+    else:
+        address.pop("prevalence", None)
+    for name, value in chosen.items():
         address[name] = f"{value:g}"
     address["finding"] = finding
     purpose = Purpose(finding, least / 100, margin / 100, prevalence / 100, predictions.min_patients)

@@ -89,24 +89,64 @@ def test_the_purpose_is_answered_and_kept_in_the_address(open_page, finished, te
     assert any(one.value.startswith("**No: on 2 test patients of class") for one in test.error)
 
 
-def test_an_address_brings_the_purpose_back(root, finished):
-    test = AppTest.from_file(str(app_file()), default_timeout=120).run()
-    for name, value in (("view", "purpose"), ("finding", "lobar_pneumonia"), ("least", "70"), ("threshold", "33.5")):
+def asked(address: dict[str, str]) -> AppTest:
+    """Compare, opened by an address in a new session."""
+    test = AppTest.from_file(str(app_file()), default_timeout=120)
+    for name, value in address.items():
         test.query_params[name] = value
     test.switch_page("app_pages/compare.py").run()
     assert not test.exception
+    return test
+
+
+def test_an_address_brings_the_purpose_back_and_on_another_run_it_does_not(root, finished):
+    from view_models.places import short_id
+
+    test = asked({"view": "purpose"})
+    address = {name: test.query_params[name] for name in ("view", "run", "purpose")}
+    told = {"finding": "lobar_pneumonia", "least": "70", "threshold": "33.5", "prevalence": "2"}
+    test = asked(address | told)
     assert [one.value for one in test.selectbox if one.label == "Class to find"] == ["lobar_pneumonia"]
     assert test.slider[0].value == 33.5
+    assert {one.label: one.value for one in test.number_input}["Prevalence (%)"] == 2.0
+    shutil.copytree(finished, root / "second")
+    for other in (address | told | {"run": short_id("second")}, {"view": "purpose"} | told):
+        test = asked(other)
+        assert [one.value for one in test.selectbox if one.label == "Class to find"] != ["lobar_pneumonia"]
+        assert test.slider[0].value != 33.5
+        assert {one.label: one.value for one in test.number_input}["Least sensitivity (%)"] == 90.0
+        assert "prevalence" not in test.query_params
+
+
+def test_the_prevalence_follows_the_class_until_the_user_sets_it(open_page, finished):
+    own, val = (load_split(finished / "ingest" / f"{split}.safetensors")[0] for split in ("test", "val"))
+    few = own.labels.clone()
+    few[:2] = 1 - few[:2].clamp(max=1)  # so that the classes are not equally frequent
+    save_scored_labels(RunFolder(finished), dataclasses.replace(own, labels=few), val)
+    test = open_page("compare", view="purpose")
+
+    def prevalence():
+        return next(one for one in test.number_input if one.label == "Prevalence (%)")
+
+    def find(name):
+        next(one for one in test.selectbox if one.label == "Class to find").set_value(name).run()
+        said = re.search(r"It was ([\d.]+) % of these", prevalence().help)
+        return float(said[1])
+
+    shares = [find(name) for name in ("normal", "lobar_pneumonia") if find(name) == prevalence().value]
+    assert len(set(shares)) == 2
+    assert "prevalence" not in test.query_params
+    prevalence().set_value(2.0).run()
+    assert test.query_params["prevalence"] == "2"
+    assert find("normal") == prevalence().value
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("least", "x"), ("least", "1000"), ("finding", "no such"), ("threshold", "nan")]
 )
 def test_an_address_that_makes_no_sense_is_no_error(name, value, root, finished):
-    test = AppTest.from_file(str(app_file()), default_timeout=120).run()
-    test.query_params["view"], test.query_params[name] = "purpose", value
-    test.switch_page("app_pages/compare.py").run()
-    assert not test.exception
+    test = asked({"view": "purpose"})
+    test = asked({"view": "purpose", "purpose": test.query_params["purpose"], name: value})
     assert not [one for one in test.error if "must be" in one.value]
 
 
