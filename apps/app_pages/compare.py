@@ -21,6 +21,7 @@ from view_models.results import (
     legend_html,
     probe_lines,
     read_results,
+    report_is_current,
     rows_table,
     sentences,
     subgroup_tables,
@@ -136,10 +137,12 @@ def _subgroups(results: Results) -> None:
         )
 
 
-def _probe(results: Results) -> None:
+def _probe(results: Results, own: Results) -> None:
     lines = probe_lines(results)
     if not lines:
-        st.info("The probe was not made in this run.")
+        elsewhere = results is not own and probe_lines(own)
+        where = "on the test set from elsewhere; it was on the run's own test patients" if elsewhere else "in this run"
+        st.info(f"The probe was not made {where}.")
         return
     st.markdown("A network may recognise the hospital or the machine instead of the disease.")
     for line in lines:
@@ -147,6 +150,7 @@ def _probe(results: Results) -> None:
 
 
 def _misclassified(run: RunView, results: Results) -> None:
+    """Draw the errors on the run's own test patients, whose `results` these are."""
     per_class = run.config.distill.ipc if run.config else 0
     left, right = st.columns([3, 1])
     arm = left.selectbox(
@@ -163,7 +167,8 @@ def _misclassified(run: RunView, results: Results) -> None:
         return
     test_images = results.comparison.test_images
     st.markdown(
-        f"**{len(found)} of {test_images} test images** are called by another class by the mean of these networks. "
+        f"**{len(found)} of {test_images} test images** of the run's own test patients are called by another class by "
+        "the mean of these networks. "
         "The most certain errors come first."
     )
     if not found or not st.toggle("Show patients' images", key="show_cases"):
@@ -183,7 +188,8 @@ def _misclassified(run: RunView, results: Results) -> None:
 
 def _looks(run: RunView) -> None:
     st.markdown(
-        "Grad-CAM of networks trained on real and on distilled images, side by side on the same test images. "
+        "Grad-CAM of networks trained on real and on distilled images, side by side on the same images of the run's "
+        "own test patients. "
         "It shows **patients' images**: they are kept with the prepared X-rays (`ingest/explained/`), in no bundle and "
         "no report, and `medidistill clean` removes them. Switch it on only where you may look at them."
     )
@@ -257,12 +263,21 @@ def _files(run: RunView) -> None:
                 title = f"{words}{', on the test set from elsewhere' if where else ''} ({where}{name})"
                 content = (folder / name).read_bytes()
                 st.download_button(title, content, where + name, kind, key=where + name, on_click="ignore")
-    if run.folder.summary.is_file():
-        content = run.folder.summary.read_bytes()
-        st.download_button("The summary, one page (PDF)", content, "summary.pdf", "application/pdf", on_click="ignore")
-    if run.folder.report.is_file():
-        content = run.folder.report.read_bytes()
-        st.download_button("The report, one page (report.html)", content, "report.html", "text/html", on_click="ignore")
+    earlier = not report_is_current(run)
+    pages = [
+        (run.folder.summary, "application/pdf", "The summary, one page (PDF)"),
+        (run.folder.report, "text/html", "The report, one page (report.html)"),
+    ]
+    if earlier and any(file.is_file() for file, _, _ in pages):
+        st.warning(
+            "Report and summary were written before the verdict above, and may be about another set. Continue the run "
+            "to write them again.",
+            icon=":material/history:",
+        )
+    for file, kind, words in pages:
+        if file.is_file():
+            title, name = (f"{words}, from before", f"earlier-{file.name}") if earlier else (words, file.name)
+            st.download_button(title, file.read_bytes(), name, kind, on_click="ignore")
 
 
 def _choose_view(views: dict[str, str]) -> str:
@@ -295,17 +310,18 @@ def main() -> None:
     there = (run.folder.evaluate / "external" / "comparison.json").is_file()
     changed = stamp(run.folder.evaluate / "comparison.json") + stamp(run.folder.evaluate / "clinical.json")
     path, elsewhere = str(run.folder.path), False
-    results = _results(path, changed, elsewhere) if "evaluate" in run.finished else None
-    if results is None:
+    own = _results(path, changed, elsewhere) if "evaluate" in run.finished else None
+    if own is None:
         empty("The comparison of this run has not finished.", "It comes after the distillation.")
         go_to("distill", "See how the run stands")
         return
+    results = own
     if there:
         scored = st.segmented_control(
             "Scored on", [_OWN, _ELSEWHERE], default=_OWN, required=True, key="scored", bind="query-params"
         )
         elsewhere = scored == _ELSEWHERE
-        results = (_results(path, changed, True) if elsewhere else None) or results
+        results = (_results(path, changed, True) if elsewhere else None) or own
     show_verdict(run, elsewhere=elsewhere, figures=False)
     views = {"answer": "Answer", "purpose": "For my purpose", **VIEWS, **_MORE}
     view = _choose_view(views)
@@ -316,9 +332,9 @@ def main() -> None:
     elif view == "subgroups":
         _subgroups(results)
     elif view == "probe":
-        _probe(results)
+        _probe(results, own)
     elif view == "cases":
-        _misclassified(run, results)
+        _misclassified(run, own)
     elif view == "looks":
         _looks(run)
     elif view == "files":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from medidistill.files import read_json
+from medidistill.files import read_json, sha256_file
 from medidistill.report.arm_labels import arm_label, model_label, with_images_per_class
 from medidistill.report.drawing import Picture, style_of
 from medidistill.report.figures_clinical import calibration, decision_curves, distributions
@@ -35,6 +35,7 @@ __all__ = [
     "legend_html",
     "probe_lines",
     "read_results",
+    "report_is_current",
     "rows_table",
     "sentences",
     "subgroup_tables",
@@ -127,6 +128,16 @@ def read_results(run: RunView, *, elsewhere: bool = False) -> Results | None:
     if not clinical.is_file():
         return Results(comparison, None)
     return Results(comparison, with_images_per_class(ClinicalComparison.from_dict(read_json(clinical)), comparison))
+
+
+def report_is_current(run: RunView) -> bool:
+    """Whether report and summary are of the verdict that a run holds now, as the record of their stage says."""
+    told = (run.facts or {}).get("report")
+    if told is None:
+        return False
+    written = told.get("written", {})
+    file = run.folder.verdict
+    return bool(written.get(file.name, "") == (sha256_file(file) if file.is_file() else ""))
 
 
 def sentences(results: Results) -> list[str]:
