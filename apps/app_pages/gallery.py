@@ -42,7 +42,8 @@ def _pairs(run: RunView, method: str, label: str, *, by_class: bool) -> None:
         for column, near in zip(columns[1:], one.near, strict=False):
             with column:
                 named_image(near.pixels, f"Real X-ray, class {near.label}", f"real: {near.label}, {near.distance:.2f}")
-        columns[4].markdown(f"{100 * one.share:.0f} % of unseen images lie nearer to a training image.")
+        if one.share is not None:
+            columns[4].markdown(f"{100 * one.share:.0f} % of unseen images lie nearer to a training image.")
 
 
 def main() -> None:

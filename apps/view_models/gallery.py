@@ -44,13 +44,14 @@ class Neighbourhood:
         pixels: (rows, columns) in [0, 1], for the eye.
         label: the class that it was made for.
         near: the nearest training images.
-        share: of validation images that lie nearer to their nearest training image than this one does.
+        share: of validation images that lie nearer to their nearest training image than this one does; None without
+            a validation image.
     """
 
     pixels: npt.NDArray[np.float64]
     label: str
     near: tuple[Neighbour, ...]
-    share: float
+    share: float | None
 
 
 def neighbourhood(folder: RunFolder, method: str, most: int = 3) -> list[Neighbourhood]:
@@ -71,8 +72,9 @@ def neighbourhood(folder: RunFolder, method: str, most: int = 3) -> list[Neighbo
     if images.shape[1:] != distilled.images.shape[1:]:
         raise IngestError("the prepared X-rays have another size than the distilled images; resume the run")
     real = distilled.normalisation.apply(images).flatten(1)
-    others = distilled.normalisation.apply(val["images"][:_YARDSTICK]).flatten(1)
-    yardstick = _distances(others, real).min(dim=1).values.numpy()
+    yardstick, others = np.empty(0), val["images"][:_YARDSTICK]
+    if len(others):
+        yardstick = _distances(distilled.normalisation.apply(others).flatten(1), real).min(dim=1).values.numpy()
     table = _distances(distilled.images.flatten(1), real)
     nearest = table.topk(min(most, len(real)), largest=False)
     shown = distilled.normalisation.to_display(distilled.images).mean(1).double().numpy()
@@ -84,7 +86,7 @@ def neighbourhood(folder: RunFolder, method: str, most: int = 3) -> list[Neighbo
             )
             for i in nearest.indices[place].tolist()
         )
-        share = float((yardstick < near[0].distance).mean())
+        share = float((yardstick < near[0].distance).mean()) if len(yardstick) else None
         found.append(Neighbourhood(shown[place], distilled.class_names[label], near, share))
     return found
 
@@ -97,7 +99,13 @@ def _distances(some: Tensor, real: Tensor) -> Tensor:
 
 def verdict(found: Sequence[Neighbourhood]) -> str:
     """Return what the distances of a whole set say, and what they do not, in words."""
-    short = sum(one.share < _NEAR for one in found)
+    shares = [one.share for one in found if one.share is not None]
+    if not shares:
+        return (
+            "Whether an image lies unusually near to a real training image cannot be judged: the run holds no "
+            "validation image to measure against."
+        )
+    short = sum(share < _NEAR for share in shares)
     if short:
         return (
             f"{short} of {len(found)} images lie nearer to a real training image than nearly all unseen patients' "
