@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import chosen_run, heading, named_image, places
+from app_pages.parts import chosen_run, heading, named_image, places, plain_table, plain_text
 from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_address, source_view
 from app_pages.viewer_parts import show_excluded, show_films
 from medidistill.errors import MedidistillError
@@ -37,7 +37,7 @@ def _findings(path: str, stamp: str) -> Findings:
 def _preview(path: Path) -> None:
     view = source_view(path)
     if view.error:
-        st.info(f"This folder cannot be used as it is: {view.error}", icon=":material/info:")
+        st.info(f"This folder cannot be used as it is: {plain_text(view.error)}", icon=":material/info:")
         show_excluded(view)
         return
     keep_in_address(path)
@@ -63,13 +63,18 @@ def _preview(path: Path) -> None:
             query_params={"data": str(st.query_params.get("data", ""))},
         )
     for sentence in view.units.sentences():
-        st.warning(sentence, icon=":material/warning:")
+        st.warning(plain_text(sentence), icon=":material/warning:")
     for note in view.notes:
-        st.info(note, icon=":material/info:")
+        st.info(plain_text(note), icon=":material/info:")
     _balance(view)
     _quality(path)
     _naming(view)
     st.subheader("Look at them", anchor=False)
+    if view.packed:
+        st.info(
+            f"{view.packed} of {view.images} images lie in an archive. A run reads them; they are not shown here.",
+            icon=":material/folder_zip:",
+        )
     if st.toggle("Show these patients' images", key="show_samples"):
         show_films(view)
         show_excluded(view)
@@ -82,7 +87,7 @@ def _balance(view: SourceView) -> None:
     st.subheader("Balance", anchor=False, help=explain("balance", "confounding"))
     st.dataframe(view.counts.reset_index(), hide_index=True, alt="Number of images by class and site")
     for sentence in view.confounded:
-        st.warning(sentence, icon=":material/warning:")
+        st.warning(plain_text(sentence), icon=":material/warning:")
     if view.set_aside:
         st.markdown("Set aside, and not used:")
         st.dataframe([{"reason": reason, "files": count} for reason, count in view.set_aside], hide_index=True)
@@ -95,10 +100,10 @@ def _quality(path: Path) -> None:
     if check.state == "none":
         st.caption(
             "Decodes every file as a run would: damaged ones, copies, laterals, blank films, sizes, bit depth, views. "
-            "PreparedData images are not kept; thumbnails of what was set aside are, until you delete them."
+            "Prepared images are not kept; thumbnails of what was set aside are, until you delete them."
         )
     if check.state == "failed":
-        st.error(f"**The check ended with an error.** {check.error}", icon=":material/error:")
+        st.error(f"**The check ended with an error.** {plain_text(check.error)}", icon=":material/error:")
     if check.state == "completed" and not check.current:
         st.warning("Files came, went or changed since they were checked. Check them again.", icon=":material/update:")
     with st.container(horizontal=True):
@@ -126,7 +131,7 @@ def _follow(work: Check | Cleaned, first: str, key: str) -> None:
     if work.state != "running":
         st.rerun()
     done = work.job.progress()
-    st.progress(done.share if done else 0.0, text=done.text if done else first)
+    st.progress(done.share if done else 0.0, text=plain_text(done.text) if done else first)
     if st.button("Stop", key=key):
         work.job.stop()
 
@@ -141,7 +146,7 @@ def _checked(check: Check, path: Path) -> None:
     st.dataframe(check.classes, hide_index=True, alt="Usable images and patients of each class")
     for column, name in zip(st.columns(len(_FACTS)), _FACTS, strict=True):
         with column:
-            st.table(check.fact(name), hide_index=True, border="horizontal", alt=f"Images by {name}")
+            st.table(plain_table(check.fact(name)), hide_index=True, border="horizontal", alt=f"Images by {name}")
     for which, title in (("set_aside", "Set aside"), ("warned", "Used under a warning")):
         reasons = check.reasons(which)
         if not reasons.empty:
@@ -160,7 +165,7 @@ def _thumbnails(rows: list[dict[str, str]], path: Path) -> None:
                 if row["picture"] in pictures:
                     named_image(pictures[row["picture"]], f"Film, {row['reason']}", width=120)
                 like = f", like {row['like']}" if row["like"] else ""
-                st.caption(f"{row['reason']}: `{row['file']}`{like}")
+                st.caption(plain_text(f"{row['reason']}: {row['file']}{like}"))
     if len(rows) > _THUMBNAILS:
         st.caption(f"The first {_THUMBNAILS} of {len(rows)}.")
 
@@ -187,9 +192,14 @@ def _named(view: SourceView) -> None:
     if found.letters:
         st.warning(f"{found.letters} of them show letters near a border: text may be burned into the picture.")
     if found.unreadable:
-        st.markdown(f"{found.unreadable} could not be looked at.")
-    if not found.named and not found.letters:
-        st.success("Nothing found in these files. That is a sample and two simple checks, no proof of absence.")
+        st.warning(
+            f"{found.unreadable} of {found.looked_at} could not be looked at, so nothing is known of them."
+            + (" Files inside an archive are not opened here." if view.packed else ""),
+            icon=":material/visibility_off:",
+        )
+    if not found.named and not found.letters and found.unreadable < found.looked_at:
+        others = "the other" if found.unreadable else "these"
+        st.success(f"Nothing found in {others} files. That is a sample and two simple checks, no proof of absence.")
 
 
 def _deidentify(path: Path) -> None:
@@ -204,7 +214,7 @@ def _deidentify(path: Path) -> None:
             st.fragment(_cleaning, run_every=_EVERY)(str(path))
             return
         if cleaned.state == "failed":
-            st.error(f"**It ended with an error.** {cleaned.error}", icon=":material/error:")
+            st.error(f"**It ended with an error.** {plain_text(cleaned.error)}", icon=":material/error:")
         if cleaned.state == "completed" and cleaned.images is not None:
             st.code("\n".join(cleaned.lines), language=None, wrap_lines=True)
             st.button("Go to the new files", key="go_cleaned", on_click=_go, args=(str(cleaned.images),))
@@ -213,7 +223,7 @@ def _deidentify(path: Path) -> None:
             try:
                 start_deidentifying(places(), path)
             except MedidistillError as error:
-                st.error(str(error))
+                st.error(plain_text(str(error)))
                 return
             st.rerun()
 
@@ -235,14 +245,14 @@ def _of_run() -> None:
         return
     st.markdown("Images by class and split." + ("" if read.notes else " A patient is in one split only."))
     for note in read.notes:
-        st.warning(note, icon=":material/warning:")
+        st.warning(plain_text(note), icon=":material/warning:")
     st.dataframe(read.splits.reset_index(names="class"), hide_index=True, alt="Number of images by class and split")
     if not read.sites.empty:
         st.markdown("Images by class and site.")
         sites = read.sites.reset_index(names="class")
         st.dataframe(sites, hide_index=True, alt="Number of images by class and site")
     for sentence in read.confounded:
-        st.warning(sentence, icon=":material/warning:")
+        st.warning(plain_text(sentence), icon=":material/warning:")
     st.subheader("Quarantine", anchor=False, help=explain("quarantine"))
     if read.excluded:
         st.markdown(f"{read.excluded} files were excluded by hand before this run read its X-rays.")

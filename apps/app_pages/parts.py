@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import pandas as pd
 import streamlit as st
 
 from medidistill.errors import MedidistillError
@@ -26,10 +28,12 @@ __all__ = [
     "named_image",
     "open_page",
     "places",
+    "plain_table",
     "plain_text",
     "short_badge",
     "show_tiles",
     "stamp",
+    "without_pictures",
 ]
 
 CAUTION = "Research use, not for diagnosis."
@@ -72,7 +76,7 @@ def short_badge(state: RunState) -> str:
     """Return how a run stands as a coloured badge, in Markdown."""
     color, icon = _BADGES.get(state.state, _BADGES["unknown"])
     ahead = f", {state.ahead} before it" if state.ahead else ""
-    return f":{color}-badge[:material/{icon}: {spoken_state(state)}{ahead}]"
+    return f":{color}-badge[:material/{icon}: {plain_text(spoken_state(state))}{ahead}]"
 
 
 def chosen_run() -> RunView | None:
@@ -109,19 +113,30 @@ def empty(what: str, next_step: str = "") -> None:
             try:
                 made = start_demo(places())
             except MedidistillError as error:
-                st.error(str(error))
+                st.error(plain_text(str(error)))
                 return
             open_page("distill", made)
 
 
 def named_image(content: object, alt: str, caption: str = "", width: str | int = "stretch") -> None:
     """Draw a picture with the words that stand for it; long names in a caption break between words."""
-    st.image(content, caption=caption.replace("_", " ") or None, width=width, clamp=True, alt=alt)  # type: ignore[arg-type,unused-ignore]
+    said = plain_text(caption.replace("_", " "))
+    st.image(content, caption=said or None, width=width, clamp=True, alt=alt)  # type: ignore[arg-type,unused-ignore]
 
 
 def plain_text(text: str) -> str:
     """Return text of others with the letters that Streamlit would take for Markdown or a formula made harmless."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#$~|:" else letter for letter in text)
+    return re.sub(r"[\\`*_\[\]<>#$~|]|:(?!\s)", r"\\\g<0>", text)
+
+
+def plain_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table for `st.table`, which takes cells for Markdown, with its text made harmless."""
+    return table.map(lambda cell: plain_text(cell) if isinstance(cell, str) else cell)
+
+
+def without_pictures(text: str) -> str:
+    """Return Markdown of others that loads no picture from anywhere."""
+    return re.sub(r"\\*!\[", r"\\![", text)  # a backslash before the mark would make the next one a letter
 
 
 def show_tiles(tiles: Sequence[Tile], width: int = 150) -> None:
@@ -183,6 +198,8 @@ def folder_picker(key: str, label: str) -> Path:
         st.session_state[f"{key}_here"] = str(here.parent)
 
     shown = " / ".join([names[str(root)], *here.relative_to(root).parts])
-    right.selectbox(f"You are in **{shown}**. Open a folder", [_HERE, *children], key=child_key, on_change=enter)
+    right.selectbox(
+        f"You are in **{plain_text(shown)}**. Open a folder", [_HERE, *children], key=child_key, on_change=enter
+    )
     last.button("Up", on_click=leave, disabled=here == root, icon=":material/arrow_upward:", key=f"{key}_up")
     return here

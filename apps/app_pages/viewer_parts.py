@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from app_pages.parts import named_image, places, plain_text
+from app_pages.parts import named_image, places, plain_text, stamp
 from medidistill.errors import MedidistillError
 from view_models.exclusions import exclude_file, excluded_files, exclusions_setting, include_file
 from view_models.sources import SourceView
@@ -21,53 +21,55 @@ _FILM = 560  # pixels across, so that a film fits a small screen
 
 
 @st.cache_data(max_entries=400, show_spinner=False, ttl=600)
-def _thumbnail(path: str, changed: int) -> np.ndarray | str:
+def _thumbnail(path: str, frame: int | None, changed: int) -> np.ndarray | str:
     try:
-        return thumbnail(read_picture(Path(path)).pixels)
+        return thumbnail(read_picture(Path(path), frame).pixels)
     except MedidistillError as error:
         return str(error)
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the film ...", ttl=600)
-def _film(path: str, changed: int) -> Picture:
-    return read_picture(Path(path))
+def _film(path: str, frame: int | None, changed: int) -> Picture:
+    return read_picture(Path(path), frame)
 
 
 def show_films(view: SourceView) -> None:
-    """Draw the grid. These are patients' images."""
+    """Draw the grid. These are patients' images; those in an archive are left out."""
+    if view.packed == view.images:
+        return
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     label = left.selectbox("Class", ["all", *view.classes], key="film_class")
     films = [
-        (path, name, key) for (path, name), key in zip(view.files, view.keys, strict=True) if label in ("all", name)
+        (path, frame, name, key)
+        for (path, name), frame, key in zip(view.files, view.frames, view.keys, strict=True)
+        if label in ("all", name)
     ]
     pages = max(1, -(-len(films) // _PAGE))
     st.session_state["film_page"] = min(max(1, int(st.session_state.get("film_page", 1))), pages)
     page = int(right.number_input(f"Page of {pages}", 1, pages, key="film_page"))
     shown = films[(page - 1) * _PAGE : page * _PAGE]
     for first in range(0, len(shown), _ROW):
-        for column, (path, name, key) in zip(st.columns(_ROW), shown[first : first + _ROW], strict=False):
+        for column, (path, frame, name, key) in zip(st.columns(_ROW), shown[first : first + _ROW], strict=False):
             with column:
-                _tile(view.path, path, name, key)
+                _tile(view.path, path, frame, name, key)
 
 
-def _tile(source: Path, path: Path, name: str, key: str) -> None:
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    picture = _thumbnail(str(path), changed)
+def _tile(source: Path, path: Path, frame: int | None, name: str, key: str) -> None:
+    picture = _thumbnail(str(path), frame, stamp(path))
     if isinstance(picture, str):
-        st.caption(f"Cannot be shown: {picture[:80]}")
+        st.caption(f"Cannot be shown: {plain_text(picture[:80])}")
     else:
         named_image(picture, f"An X-ray, class {name}", name)
     if st.button("View", key=f"film_{key}", icon=":material/zoom_in:"):
-        _dialog(str(source), str(path), name, key)
+        _dialog(str(source), str(path), frame, name, key)
 
 
 @st.dialog("One film", width="large")
-def _dialog(source: str, path: str, name: str, key: str) -> None:
-    changed = Path(path).stat().st_mtime_ns
+def _dialog(source: str, path: str, frame: int | None, name: str, key: str) -> None:
     try:
-        film = _film(path, changed)
+        film = _film(path, frame, stamp(Path(path)))
     except MedidistillError as error:
-        st.error(str(error))
+        st.error(plain_text(str(error)))
         _exclude(Path(source), key)
         return
     left, right = st.columns([1, 2])
@@ -86,7 +88,7 @@ def _dialog(source: str, path: str, name: str, key: str) -> None:
     try:
         table = header_table(Path(path))
     except MedidistillError as error:
-        st.caption(str(error))
+        st.caption(plain_text(str(error)))
         return
     with st.expander("Header, technical elements only"):
         st.dataframe(table, hide_index=True, alt="Technical elements of the header")
@@ -105,7 +107,7 @@ def _exclude(source: Path, key: str) -> None:
     try:
         exclude_file(places(), source, key, reason)
     except MedidistillError as error:
-        st.error(str(error))
+        st.error(plain_text(str(error)))
     else:
         st.rerun()
 
@@ -115,7 +117,7 @@ def show_excluded(view: SourceView) -> None:
     try:
         listed = excluded_files(places(), view.path)
     except MedidistillError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain_text(str(error)), icon=":material/error:")
         return
     if not listed:
         return
@@ -123,7 +125,7 @@ def show_excluded(view: SourceView) -> None:
         setting = f"--set ingest.exclusions={exclusions_setting(places(), view.path)}"
         st.markdown(
             "New runs on this folder do not use these files. A run that has read its X-rays keeps what it read. An "
-            f"unattended run takes the same list by `{setting}`."
+            f"unattended run takes the same list by `{setting.replace('`', '')}`."
         )
         for key, reason in listed.items():
             left, right = st.columns([4, 1], vertical_alignment="center")

@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _LOOKED_AT = 40  # files whose headers and pixels are looked at, spread over the folder
+_NO_SITE = "site unknown"
 _PHANTOMS = 40  # patients in each class
 _NAMING = (
     "PatientName",
@@ -89,6 +90,8 @@ class SourceView:
         keys: path of each file relative to the folder, as lists name it.
         excluded: path relative to the folder -> reason, of files that somebody decided not to use.
         splits: images and patients by split, as a run would begin with; None where the labels do not allow one.
+        frames: which frame of its file each image is, from 0; None: the file is one picture.
+        packed: images that lie in an archive, which only a run unpacks.
     """
 
     path: Path
@@ -105,6 +108,8 @@ class SourceView:
     keys: tuple[str, ...] = ()
     excluded: Mapping[str, str] = field(default_factory=dict)
     splits: SplitCounts | None = None
+    frames: tuple[int | None, ...] = ()
+    packed: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,13 +146,15 @@ def read_source(path: Path, exclusions: str | None = None) -> SourceView:
     try:
         with workspace(None) as place:
             found = find_records(path, ingest, place)
+            packed = sum(record.path.is_relative_to(place) for record in found.records)
     except IngestError as error:
         return SourceView(path, error=str(error).replace(f"{path}: ", "").replace(f"{path}/", ""))
     records = found.records
     pairs = [(entry.key, entry.reason) for entry in found.quarantine]
     names = tuple(sorted({record.label for record in records}))
     table = _counts(records)
-    sites = {site: {str(k): int(v) for k, v in table[site].items()} for site in table.columns if site != "images"}
+    known = {record.site for record in records}
+    sites = {site: {str(k): int(v) for k, v in table[site].items()} for site in table.columns if site in known}
     return SourceView(
         path,
         images=len(records),
@@ -162,6 +169,8 @@ def read_source(path: Path, exclusions: str | None = None) -> SourceView:
         keys=tuple(record.key for record in records),
         excluded={entry.key: entry.reason for entry in found.excluded},
         splits=_split_counts(path, records, config),
+        frames=tuple(record.frame for record in records),
+        packed=packed,
     )
 
 
@@ -173,7 +182,9 @@ def _split_counts(path: Path, records: list[Record], config: RunConfig) -> Split
 
 
 def _counts(records: list[Record]) -> pd.DataFrame:
-    frame = pd.DataFrame({"class": [r.label for r in records], "site": [r.site or "images" for r in records]})
+    known = any(record.site for record in records)
+    none = _NO_SITE if known else "images"
+    frame = pd.DataFrame({"class": [r.label for r in records], "site": [r.site or none for r in records]})
     table = pd.crosstab(frame["class"], frame["site"])
     table.columns.name = None
     return table
@@ -184,11 +195,13 @@ def sample_images(view: SourceView, each: int = 3) -> list[tuple[npt.NDArray[np.
     found: list[tuple[npt.NDArray[np.float32], str]] = []
     for name in view.classes:
         taken = 0
-        for path, _ in (pair for pair in view.files if pair[1] == name):
+        for (path, label), frame in zip(view.files, view.frames, strict=True):
+            if label != name:
+                continue
             if taken == each:
                 break
             try:
-                found.append((read_image(path), name))
+                found.append((read_image(path, frame), name))
                 taken += 1
             except (IngestError, OSError):
                 continue
@@ -198,16 +211,16 @@ def sample_images(view: SourceView, each: int = 3) -> list[tuple[npt.NDArray[np.
 def look_for_patients(view: SourceView) -> Findings:
     """Look into some files, spread over the folder, for values and letters that could name a patient."""
     step = max(1, len(view.files) // _LOOKED_AT)
-    chosen = [path for path, _ in view.files[::step]][:_LOOKED_AT]
+    chosen = [(path, frame) for (path, _), frame in zip(view.files, view.frames, strict=True)][::step][:_LOOKED_AT]
     named: Counter[str] = Counter()
     dicom = letters = unreadable = 0
-    for path in chosen:
+    for path, frame in chosen:
         try:
             if file_kind(path) == "dicom":
                 dicom += 1
                 dataset = read_dicom(path)
                 named.update(word for word in _NAMING if str(dataset.get(word, "") or "").strip())
-            letters += letters_in_row(read_image(path)) >= MIN_LETTERS
+            letters += letters_in_row(read_image(path, frame)) >= MIN_LETTERS
         except (IngestError, OSError):
             unreadable += 1
     return Findings(len(chosen), dicom, dict(named.most_common()), letters, unreadable)

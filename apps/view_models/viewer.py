@@ -55,10 +55,10 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a file. Raises `IngestError`."""
+def read_picture(path: Path, frame: int | None = None) -> Picture:
+    """Read a file, or one frame of it, from 0. Raises `IngestError`."""
     try:
-        return Picture(read_image(path))
+        return Picture(read_image(path, frame))
     except OSError as error:
         raise IngestError(f"cannot be opened ({type(error).__name__})") from error
 

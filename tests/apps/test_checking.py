@@ -140,6 +140,41 @@ def test_viewer_pages_through_films_and_shows_them_only_when_asked(places, root,
     assert first != [one.key for one in test.button if str(one.key).startswith("film_")]
 
 
+def test_a_film_that_has_gone_since_is_said_and_names_no_folder(places, root, made, open_page, monkeypatch):
+    from app_pages import source_parts
+
+    monkeypatch.setattr(source_parts, "folder_stamp", lambda _: "")  # it goes after the page has read the folder
+    shutil.copytree(made.phantoms, root / "films")
+    test = open_page("data", data_from=str(places.runs), data_here=str(root / "films"), show_samples=True)
+    gone = next(one for one in test.button if str(one.key).startswith("film_"))
+    (root / "films" / gone.key.removeprefix("film_")).unlink()
+    gone.click().run()
+    assert not test.exception
+    (said,) = (one.value for one in test.error)
+    assert str(root) not in said
+
+
+def test_each_frame_is_shown_as_a_film_of_its_own(sources, root, made, monkeypatch):
+    from view_models.viewer import read_picture
+
+    monkeypatch.setenv("MEDIDISTILL_SET__ingest__frames", "split")
+    for label in "ab":
+        (root / "frames" / label).mkdir(parents=True)
+        dataset = dcmread(next(iter(sorted(made.phantoms.rglob("*.dcm")))))
+        pixels = dataset.pixel_array
+        dataset.NumberOfFrames = 2
+        dataset.PixelData = np.stack([pixels, np.flipud(pixels)]).tobytes()
+        dataset.save_as(root / "frames" / label / "x.dcm")
+    view = sources.read_source(root / "frames")
+    assert (view.images, view.frames) == (4, (0, 1, 0, 1))
+    first, second = (
+        read_picture(path, frame).pixels for (path, _), frame in zip(view.files[:2], view.frames, strict=False)
+    )
+    np.testing.assert_allclose(second, np.flipud(first))
+    assert len(sources.sample_images(view, each=2)) == 4
+    assert sources.look_for_patients(view).unreadable == 0
+
+
 @pytest.mark.parametrize(
     ("level", "width", "low", "high"), [(0.5, 1.0, 0.0, 1.0), (0.25, 0.5, 0.0, 1.0), (1.0, 0.5, 0.0, 0.5)]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from medidistill.errors import ConfigError, IngestError
@@ -118,3 +119,50 @@ def test_page_says_that_patients_are_unknown(open_page, root, text_of):
     test = open_page("data", data_here=str(root / "xrays"))
     assert "Patients unknown: split by image." in text_of(test)
     assert [one.value for one in test.metric if one.label == "Patients"] == ["unknown"]
+
+
+@pytest.fixture
+def packed(root):
+    """A folder with a MedMNIST file, whose images only a run unpacks."""
+    (root / "packed").mkdir()
+    images = np.random.default_rng(0).integers(0, 255, (6, 28, 28), dtype=np.uint8)
+    parts = {
+        f"{split}_{what}": values
+        for split in ("train", "val", "test")
+        for what, values in (("images", images), ("labels", np.arange(6)[:, None] % 2))
+    }
+    np.savez(root / "packed" / "pneumoniamnist.npz", **parts)
+    return root / "packed"
+
+
+def test_nothing_is_said_to_be_clean_that_could_not_be_read(open_page, packed, text_of):
+    test = open_page("data", data_here=str(packed), look=True, show_samples=True)
+    assert not [one.value for one in test.success if "Nothing found" in one.value]
+    assert any("18 of 18 could not be looked at" in one.value for one in test.warning)
+    assert "18 of 18 images lie in an archive" in text_of(test)
+    assert not [one for one in test.button if one.label == "View"]
+
+
+def test_some_unreadable_files_are_a_warning_beside_what_the_others_show(open_page, root, text_of):
+    for k, label in enumerate(("Normal", "Pneumonia")):
+        (root / "xrays" / label).mkdir(parents=True)
+        for i in range(2):
+            (root / "xrays" / label / f"{i}.png").write_bytes(picture(2 * k + i))
+    (root / "xrays" / "Normal" / "0.png").write_bytes(picture()[:60])
+    test = open_page("data", data_here=str(root / "xrays"), look=True)
+    assert any("1 of 4 could not be looked at" in one.value for one in test.warning)
+    assert any(one.value.startswith("Nothing found in the other files") for one in test.success)
+
+
+def test_images_without_a_site_are_counted_under_their_own_heading(sources, root):
+    (root / "sites").mkdir()
+    rows = ["path,label,site"]
+    for i in range(6):
+        (root / "sites" / f"{i}.png").write_bytes(picture(i))
+        rows.append(f"{i}.png,{'ab'[i % 2]},{'XY'[i % 2] if i < 4 else ''}")
+    (root / "sites" / "labels.csv").write_text("\n".join(rows))
+    view = sources.read_source(root / "sites")
+    assert list(view.counts.columns) == ["X", "Y", "site unknown"]
+    assert len(view.confounded) == 2
+    (root / "sites" / "labels.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows))
+    assert list(sources.read_source(root / "sites").counts.columns) == ["images"]
