@@ -6,7 +6,7 @@ import re
 
 import streamlit as st
 
-from app_pages.parts import show_tiles
+from app_pages.parts import plain_text, show_tiles, without_pictures
 from medidistill.words import start_words
 from view_models.bundles import BundleView
 from view_models.training import tiles
@@ -17,7 +17,7 @@ __all__ = ["show_bundle"]
 def show_bundle(bundle: BundleView) -> None:
     """Draw the images, the card and the files of a bundle."""
     for note in bundle.notes:
-        st.caption(note[:1].upper() + note[1:] + ".")
+        st.caption(plain_text(note[:1].upper() + note[1:] + "."))
     distilled = bundle.distilled
     if distilled is not None:
         st.subheader("The images", anchor=False)
@@ -31,6 +31,6 @@ def show_bundle(bundle: BundleView) -> None:
     st.subheader("The card", anchor=False)
     with st.container(border=True, height=420):
         card = re.sub(r"^#", "###", bundle.card, flags=re.MULTILINE)  # headings of the card are not those of the page
-        st.markdown(card.replace("![", r"\!["))  # a card of others must not load pictures from anywhere
+        st.markdown(without_pictures(card))
     with st.expander(f"Files ({len(bundle.files)})"):
         st.dataframe(bundle.files, hide_index=True)

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, named_image, open_page, places, stamp
+from app_pages.parts import (
+    chosen_run,
+    empty,
+    go_to,
+    heading,
+    is_idle,
+    named_image,
+    open_page,
+    places,
+    plain_text,
+    stamp,
+)
 from app_pages.purpose import show_purpose
 from app_pages.verdict_panel import show_criteria, show_verdict
 from medidistill.words import arm_words
@@ -63,16 +74,16 @@ def _answer(run: RunView, results: Results, elsewhere: bool) -> None:
             "own test patients is the rule."
         )
     if run.notice:
-        st.warning(run.notice, icon=":material/warning:")
+        st.warning(plain_text(run.notice), icon=":material/warning:")
     with st.expander("In words", expanded=True):
-        st.markdown("\n".join(f"- {sentence}" for sentence in sentences(results)))
+        st.markdown("\n".join(f"- {plain_text(sentence)}" for sentence in sentences(results)))
     st.dataframe(rows_table(results), hide_index=True, alt="Balanced accuracy and AUROC of every arm")
     show_criteria(run, elsewhere=elsewhere)
-    st.caption(tested_words(results).replace("_", r"\_"))
+    st.caption(plain_text(tested_words(results)))
     notes = [*results.comparison.notes, *(results.clinical.notes if results.clinical is not None else ())]
     if notes:
         with st.expander("What these figures rest on"):
-            st.markdown("\n".join(f"- {note}" for note in notes))
+            st.markdown("\n".join(f"- {plain_text(note)}" for note in notes))
 
 
 def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: bool) -> None:
@@ -82,7 +93,7 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
         results.arms,
         selection_mode="multi",
         default=results.arms,
-        format_func=lambda arm: arm_words(arm, per_class),
+        format_func=lambda arm: plain_text(arm_words(arm, per_class)),
         key="arms",
         bind="query-params",
         help=explain("arm"),
@@ -102,10 +113,10 @@ def _drawn(run: RunView, results: Results, view: str, changed: int, elsewhere: b
     dark = st.context.theme.type == "dark"
     st.html(legend_html(ordered, per_class, dark=dark))
     named_image(darkened(drawn.svg) if dark else drawn.svg, drawn.alt)
-    st.caption(tested_words(results).replace("_", r"\_"))
-    st.markdown(drawn.caption)
+    st.caption(plain_text(tested_words(results)))
+    st.markdown(plain_text(drawn.caption))
     if run.notice:
-        st.caption(run.notice)
+        st.caption(plain_text(run.notice))
     with st.expander("The figures behind it"):
         st.dataframe(drawn.table, hide_index=True)
     with st.container(horizontal=True):
@@ -126,9 +137,11 @@ def _subgroups(results: Results) -> None:
         "class against the rest, by what was trained on."
     )
     for column, table in tables.items():
-        st.markdown(f"**By {column}**")
+        st.markdown(f"**By {plain_text(column)}**")
         if all_hidden(table):
-            st.info(f"All {table['group'].nunique()} groups by {column} are too small to show; none is listed.")
+            st.info(
+                f"All {table['group'].nunique()} groups by {plain_text(column)} are too small to show; none is listed."
+            )
             continue
         st.dataframe(table, hide_index=True)
         csv = table.to_csv(index=False)
@@ -146,7 +159,7 @@ def _probe(results: Results, own: Results) -> None:
         return
     st.markdown("A network may recognise the hospital or the machine instead of the disease.")
     for line in lines:
-        st.markdown(f"- {line}")
+        st.markdown(f"- {plain_text(line)}")
 
 
 def _misclassified(run: RunView, results: Results) -> None:
@@ -180,10 +193,13 @@ def _misclassified(run: RunView, results: Results) -> None:
         for column, case in zip(st.columns(4), shown[first : first + 4], strict=False):
             with column:
                 named_image(case.pixels, f"Test image, class {case.true}")
-                said = f"**{case.true}**, called **{case.called}** ({case.probability:.2f})"
-                if case.reference:
-                    said += "; all real X-rays: " + ("right" if case.reference_is_right else case.reference)
-                st.caption(said.replace("_", " "))
+                true, called, other = (
+                    plain_text(name.replace("_", " ")) for name in (case.true, case.called, case.reference)
+                )
+                said = f"**{true}**, called **{called}** ({case.probability:.2f})"
+                if other:
+                    said += f"; all real X-rays: {'right' if case.reference_is_right else other}"
+                st.caption(said)
 
 
 def _looks(run: RunView) -> None:
@@ -209,7 +225,7 @@ def _looks(run: RunView) -> None:
             _case_at_full_resolution(run, found)
         else:
             named_image(found.picture, found.alt)
-        st.markdown(found.caption)
+        st.markdown(plain_text(found.caption))
     st.dataframe(found.cases, hide_index=True, alt="What each network calls each case")
 
 

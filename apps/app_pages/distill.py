@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app_pages.live import show_live
-from app_pages.parts import chosen_run, empty, go_to, heading, places
+from app_pages.parts import chosen_run, empty, go_to, heading, places, plain_text
 from view_models.run_labels import read_label
 from view_models.runs import run_state
 
@@ -19,11 +19,11 @@ def main() -> None:
         go_to("new_run", "Start a new run")
         return
     label = read_label(places(), run.key)
-    st.subheader(label.title or run.title, anchor=False)
+    st.subheader(plain_text(label.title or run.title), anchor=False)
     if label.note:
-        st.caption(label.note)
+        st.caption(plain_text(label.note))
     if run.notice and not run_state(places(), run.folder.path).is_busy:
-        st.warning(run.notice)
+        st.warning(plain_text(run.notice))
     show_live(run.folder.path)
 
 

@@ -7,7 +7,18 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
-from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places, plain_text, stamp
+from app_pages.parts import (
+    chosen_run,
+    empty,
+    go_to,
+    heading,
+    is_idle,
+    open_page,
+    places,
+    plain_table,
+    plain_text,
+    stamp,
+)
 from app_pages.verdict_panel import show_delivery, show_verdict
 from medidistill.errors import MedidistillError
 from view_models.bundles import read_bundle, zipped
@@ -24,22 +35,22 @@ def _release(run: RunView, standing: Standing) -> None:
     """Draw whether the delivered set may leave, and what the gate asks for."""
     st.subheader("May it leave?", anchor=False)
     if standing.released:
-        st.success(standing.statement, icon=":material/outbox:")
+        st.success(plain_text(standing.statement), icon=":material/outbox:")
         return
     if standing.other:
         st.error(
             f"There is no bundle of the delivered set ({plain_text(standing.delivered)}).", icon=":material/block:"
         )
     else:
-        st.error(standing.statement, icon=":material/block:")
+        st.error(plain_text(standing.statement), icon=":material/block:")
     verdicts, reason = gate_verdicts(run)
     if reason:
-        st.markdown(f"The privacy gate cannot judge it: {reason}.")
+        st.markdown(f"The privacy gate cannot judge it: {plain_text(reason)}.")
         return
     failed = [one.rule for one in verdicts if not one.passed]
     outlook = read_outlook(run)
     if failed and outlook is not None and outlook.hopeless:
-        st.warning(f"**No audit can change this.** {outlook.text()}", icon=":material/block:")
+        st.warning(f"**No audit can change this.** {plain_text(outlook.text())}", icon=":material/block:")
     st.markdown(
         f"The privacy gate asks for {len(verdicts)} things; **{len(failed)} are not met**."
         if failed
@@ -51,7 +62,7 @@ def _release(run: RunView, standing: Standing) -> None:
             "above what the policy allows, the gate also asks that the attacks prove none (rule one_run)."
         )
     # a table that wraps its text: what to do must be seen without scrolling sideways
-    st.table(gate_table(verdicts), hide_index=True, border="horizontal", alt="Rules of the privacy gate")
+    st.table(plain_table(gate_table(verdicts)), hide_index=True, border="horizontal", alt="Rules of the privacy gate")
     if not is_idle(run):
         st.info("The run is at work.", icon=":material/autorenew:")
     elif failed:
@@ -75,12 +86,12 @@ def _override(run: RunView, failed: list[str]) -> None:
         if st.button("Release in spite of these rules", key="override", icon=":material/gavel:"):
             missing = [rule for rule in failed if rule not in rules]
             if missing:
-                st.error(f"Not ticked, so the gate would refuse it: {', '.join(missing)}.")
+                st.error(f"Not ticked, so the gate would refuse it: {plain_text(', '.join(missing))}.")
                 return
             try:
                 start_release(places(), run.folder.path, overridden=rules, reason=reason, by=by)
             except MedidistillError as error:
-                st.error(str(error))
+                st.error(plain_text(str(error)))
                 return
             open_page("distill", run.folder.path)
 
@@ -98,7 +109,7 @@ def main() -> None:
     bundle = read_bundle(run.folder.bundle)
     if bundle.problems:
         st.error("The bundle differs from its checksums. Do not pass it on; resume the run to write it again.")
-        st.markdown("\n".join(f"- {problem}" for problem in bundle.problems))
+        st.markdown("\n".join(f"- {plain_text(problem)}" for problem in bundle.problems))
     else:
         st.success(f"Whole: every one of {len(bundle.files)} files is as it was written.", icon=":material/check:")
         standing = read_standing(run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import CAUTION, go_to, places, short_badge
+from app_pages.parts import CAUTION, go_to, places, plain_text, short_badge
 from medidistill.errors import MedidistillError
 from view_models.run_list import RunRow, list_runs
 from view_models.runs import RunState, RunView, read_run, run_state
@@ -46,11 +46,11 @@ def _run_line(row: RunRow) -> None:
     with st.container(border=True):
         left, right = st.columns([5, 2], vertical_alignment="center")
         date = f"{row.date:%Y-%m-%d %H:%M}" if row.date else ""
-        left.markdown(f"**{row.title}** {short_badge(row.state)}")
+        left.markdown(f"**{plain_text(row.title)}** {short_badge(row.state)}")
         colour, sentence = row.verdict
         if sentence:
-            left.markdown(f":{_COLOURS.get(colour, 'gray')}[{sentence}]")
-        left.caption("; ".join(part for part in (date, row.data or row.error) if part))
+            left.markdown(f":{_COLOURS.get(colour, 'gray')}[{plain_text(sentence)}]")
+        left.caption(plain_text("; ".join(part for part in (date, row.data or row.error) if part)))
         page = "compare" if row.state.state in ("completed", "not_released") else "distill"
         right.page_link(
             f"app_pages/{page}.py",

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app_pages.parts import go_to, places, show_tiles
+from app_pages.parts import go_to, places, plain_text, show_tiles
 from medidistill.config import RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline.stages import STAGES, stage_names, stage_title
@@ -81,13 +81,13 @@ def _buttons(run: RunView, state: RunState) -> None:
             go_to("export", "Export")
         return
     if state.state == "not_released":
-        st.warning(f"**Finished, not released.** {state.error}", icon=":material/block:")
+        st.warning(f"**Finished, not released.** {plain_text(state.error)}", icon=":material/block:")
         with st.container(horizontal=True):
             go_to("compare", "Compare")
             go_to("privacy", "Privacy")
         return
     if state.state == "failed":
-        st.error(f"**The run ended with an error.** {state.error}", icon=":material/error:")
+        st.error(f"**The run ended with an error.** {plain_text(state.error)}", icon=":material/error:")
     elif state.state == "stopped":
         st.warning("The run was stopped. Finished work is kept.", icon=":material/pause:")
     else:
@@ -103,7 +103,7 @@ def _buttons(run: RunView, state: RunState) -> None:
         try:
             resume_run(places(), run.folder.path)
         except MedidistillError as error:
-            st.error(str(error))
+            st.error(plain_text(str(error)))
             return
         st.rerun()
 
@@ -111,7 +111,7 @@ def _buttons(run: RunView, state: RunState) -> None:
 def _stage_in_words(stage: str) -> str:
     kind, _, method = stage.partition("/")
     if kind == "distill":
-        return f"Distill ({method_words(method)})"
+        return f"Distill ({plain_text(method_words(method))})"
     return stage_title(stage) if kind in STAGES else "Starting"
 
 
@@ -131,7 +131,7 @@ def _stages(run: RunView, state: RunState) -> None:
     with right:
         if state.state == "running":
             st.progress(min(1.0, state.done or 0.0), text=_stage_in_words(state.stage))
-            words = [state.text] if state.text else []
+            words = [plain_text(state.text)] if state.text else []
             if state.seconds_left is not None:
                 words.append(f"{spoken_duration(state.seconds_left)} left in this stage")
             if state.whole_seconds_left is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import folder_picker, go_to, heading, open_page, places
+from app_pages.parts import folder_picker, go_to, heading, open_page, places, plain_text
 from app_pages.source_parts import WAYS, choose_source, choose_way, keep_in_address, source_view
 from medidistill.config import METHODS, RunConfig
 from medidistill.errors import MedidistillError
@@ -30,13 +30,13 @@ _POLL_S = 1.0
 def _found(view: SourceView) -> bool:
     """Say what the folder holds; return whether a run can learn from it."""
     if view.error:
-        st.info(f"This folder cannot be used as it is: {view.error}", icon=":material/info:")
+        st.info(f"This folder cannot be used as it is: {plain_text(view.error)}", icon=":material/info:")
         return False
     unknown = view.units.nothing
     patients = "patients unknown" if unknown else f"**{view.patients} patients**"
     st.markdown(
-        f"**{view.path.name}**: **{view.images} images**, {patients}, **{len(view.classes)} "
-        f"class{'' if len(view.classes) == 1 else 'es'}** ({', '.join(view.classes[:8])})."
+        f"**{plain_text(view.path.name)}**: **{view.images} images**, {patients}, **{len(view.classes)} "
+        f"class{'' if len(view.classes) == 1 else 'es'}** ({plain_text(', '.join(view.classes[:8]))})."
     )
     if len(view.classes) < 2:
         st.info(
@@ -46,7 +46,7 @@ def _found(view: SourceView) -> bool:
         )
         return False
     for sentence in (*view.units.sentences(), *view.confounded):
-        st.warning(sentence, icon=":material/warning:")
+        st.warning(plain_text(sentence), icon=":material/warning:")
     if view.excluded:
         files = "1 file is" if len(view.excluded) == 1 else f"{len(view.excluded)} files are"
         st.caption(f"{files} excluded by hand; the page X-rays lists them.")
@@ -59,7 +59,7 @@ def _found(view: SourceView) -> bool:
 
 def _caption(preset: Preset, found: Prospect | MedidistillError) -> str:
     if isinstance(found, MedidistillError):
-        return f"{preset.words} Not usable here: {found}"
+        return f"{preset.words} Not usable here: {plain_text(str(found))}"
     took = f"{found.duration[:1].upper()}{found.duration[1:]}." if found.duration else "Measuring this machine ..."
     could = f" {found.releasable}." if found.releasable else ""
     return f"{preset.words} **{took}**{could}"
@@ -137,11 +137,11 @@ def _release(found: Prospect) -> list[str] | None:
     first, *rules = check.lines()
     if not check.unresolvable or not check.wanted:
         with st.expander(f"Could it be released? {found.releasable}."):
-            st.markdown("\n".join((first, "", *rules)))
+            st.markdown(plain_text("\n".join((first, "", *rules))))
             if not check.wanted:
                 st.markdown("This run asks for no audit, so its set stays inside; an audit can be added later.")
         return []
-    st.warning("\n".join((first, "", *rules)))
+    st.warning(plain_text("\n".join((first, "", *rules))))
     goes_on = st.checkbox("Run it without a release: the set is made and measured, and stays inside", key="unreleased")
     return ["privacy.release_check=false"] if goes_on else None
 
@@ -191,7 +191,7 @@ def _start(view: SourceView, folder: Path) -> None:
             write_label(places(), short_id(run.relative_to(places().runs).as_posix()), title, "")
             open_page("distill", run)
     except MedidistillError as error:
-        st.error(str(error))
+        st.error(plain_text(str(error)))
 
 
 def main() -> None:
@@ -205,7 +205,7 @@ def main() -> None:
     try:
         folder = readable(places(), path)  # a link may have taken its place since it was chosen
     except MedidistillError as error:
-        st.error(str(error))
+        st.error(plain_text(str(error)))
         return
     view = source_view(folder)
     if _found(view):

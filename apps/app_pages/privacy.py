@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places, plain_text
+from app_pages.parts import chosen_run, empty, go_to, heading, is_idle, open_page, places, plain_text, without_pictures
 from medidistill.privacy import PROFILES
 from view_models.audits import officer_report, read_audits
 from view_models.presets import spoken_duration
@@ -32,7 +32,7 @@ def _found(run: RunView) -> None:
     standing = read_standing(run)
     if standing is not None:
         whose = f" of {plain_text(standing.other)}, not of the delivered one" if standing.other else ""
-        st.markdown(f"**What the bundle says{whose}:** {standing.statement}")
+        st.markdown(f"**What the bundle says{whose}:** {plain_text(standing.statement)}")
         if not standing.other and not standing.measurements.empty:
             st.dataframe(standing.measurements, hide_index=True, alt="What attacks found on this set, and the limits")
         if not standing.current:
@@ -48,7 +48,7 @@ def _outlook(run: RunView) -> None:
     """Say which rules the number of images and patients cannot decide."""
     outlook = read_outlook(run)
     if outlook is not None:
-        (st.warning if outlook.hopeless else st.caption)(outlook.text())
+        (st.warning if outlook.hopeless else st.caption)(plain_text(outlook.text()))
 
 
 def _measure(run: RunView) -> None:
@@ -102,7 +102,10 @@ def main() -> None:
     other = audit_of_other(run)
     audits = [] if other else read_audits(run.folder.path / "audit")
     if other:
-        st.error(f"**This audit is about another set ({other}): audit again.**", icon=":material/shield_question:")
+        st.error(
+            f"**This audit is about another set ({plain_text(other)}): audit again.**",
+            icon=":material/shield_question:",
+        )
         st.markdown(
             "Its report and figures are not shown: they say nothing about the set that is delivered now, and what "
             "attacks find on that one is not known."
@@ -121,10 +124,11 @@ def main() -> None:
     report = "" if other else officer_report(run.folder.path / "audit")
     if report:
         with st.container(border=True):
-            st.markdown(report)
+            st.markdown(without_pictures(report))
         st.download_button("This report (Markdown)", report, "privacy-report.md", "text/markdown", on_click="ignore")
     for audit in audits:
-        with st.expander(f"Every figure of {audit.name.replace('-', ' ').replace('_', ' ')}", expanded=not report):
+        name = plain_text(audit.name.replace("-", " ").replace("_", " "))
+        with st.expander(f"Every figure of {name}", expanded=not report):
             st.dataframe(audit.table(), hide_index=True)
     st.subheader("How to read this with a data-protection officer", anchor=False)
     st.markdown(_WORDS)

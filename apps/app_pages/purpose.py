@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app_pages.parts import plain_text
 from medidistill.evaluate.clinical.checks import UndefinedError
 from medidistill.evaluate.clinical.purpose import PurposeFigures
 from medidistill.evaluate.intervals import Interval
@@ -45,9 +46,9 @@ def show_purpose(run: RunView, *, elsewhere: bool = False) -> None:
     try:
         found = answer(predictions, purpose, threshold)
     except UndefinedError as error:
-        st.info(f"Not defined: {error}.")
+        st.info(f"Not defined: {plain_text(str(error))}.")
         return
-    _BOXES[found.colour](f"**{found.sentence}**".replace("_", r"\_"))
+    _BOXES[found.colour](f"**{plain_text(found.sentence)}**")
     _figures(found)
     where = "the patients from elsewhere" if elsewhere else "this run's test patients"
     st.caption(

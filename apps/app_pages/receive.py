@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.bundle_parts import show_bundle
-from app_pages.parts import folder_picker, heading, places
+from app_pages.parts import folder_picker, heading, places, plain_text
 from app_pages.verdict_panel import show_bundle_verdict
 from medidistill.errors import MedidistillError
 from view_models.bundles import BundleView, find_bundles, read_bundle, receive
@@ -36,7 +36,7 @@ def _take() -> None:
         try:
             _show(receive(places(), "bundle", file.getvalue()))
         except MedidistillError as error:
-            st.error(str(error))
+            st.error(plain_text(str(error)))
     with st.expander("Or open a bundle in a folder on this machine"):
         here = folder_picker("bundle", "Bundle")
         if (here / "distilled.safetensors").is_file():
@@ -68,7 +68,7 @@ def _list(where: Places, known: list[Path]) -> None:
         for path in known:
             key = short_id(str(path))
             left, middle, right = st.columns([4, 1, 1], vertical_alignment="center")
-            left.markdown(f"**{path.relative_to(where.received).as_posix()}**")
+            left.markdown(f"**{plain_text(path.relative_to(where.received).as_posix())}**")
             middle.button("Open", key=f"open_{key}", on_click=_show, args=(path,))
             with right.popover("Delete", icon=":material/delete:"):
                 st.markdown("Delete this bundle? It cannot be brought back.")
@@ -76,7 +76,7 @@ def _list(where: Places, known: list[Path]) -> None:
                     try:
                         delete_kept(where, where.received / path.relative_to(where.received).parts[0])
                     except MedidistillError as error:
-                        st.error(str(error))
+                        st.error(plain_text(str(error)))
                         return
                     st.session_state.pop("bundle", None)
                     st.query_params.pop("bundle", None)
@@ -87,13 +87,13 @@ def _sender(bundle: BundleView) -> bool:
     """Say whether the bundle is complete and the sender's; return whether one may train from it."""
     found = standing(places(), bundle)
     if found.sender is Sender.CHANGED:
-        st.error(found.words, icon=":material/dangerous:")
-        st.markdown("\n".join(f"- {problem}" for problem in (bundle.error, *bundle.problems) if problem))
+        st.error(plain_text(found.words), icon=":material/dangerous:")
+        st.markdown("\n".join(f"- {plain_text(problem)}" for problem in (bundle.error, *bundle.problems) if problem))
         return False
     if found.sender is Sender.CONFIRMED:
-        st.success(found.words, icon=":material/verified:")
+        st.success(plain_text(found.words), icon=":material/verified:")
         return True
-    st.warning(found.words, icon=":material/question_mark:")
+    st.warning(plain_text(found.words), icon=":material/question_mark:")
     left, right = st.columns(2)
     with left:
         number = st.text_input(
@@ -112,7 +112,7 @@ def _sender(bundle: BundleView) -> bool:
             try:
                 confirm_signature(places(), bundle, key.getvalue())
             except MedidistillError as error:
-                st.error(str(error))
+                st.error(plain_text(str(error)))
             else:
                 st.rerun()
     return True
@@ -122,7 +122,7 @@ def _confirm_number(bundle: BundleView, number: str) -> None:
     try:
         confirm_number(places(), bundle, number)
     except MedidistillError as error:
-        st.error(str(error))
+        st.error(plain_text(str(error)))
     else:
         st.rerun()
 
@@ -147,7 +147,7 @@ def _train(path: Path) -> None:
         try:
             start_training(places(), path, folder, baseline=baseline)
         except MedidistillError as error:
-            st.error(str(error))
+            st.error(plain_text(str(error)))
     working = training(places(), path).state == "running"
     st.fragment(_progress, run_every=_EVERY if working else None)(str(path), working)
 
@@ -160,13 +160,13 @@ def _progress(path: str, was_working: bool) -> None:
         st.info("Training. It goes on when you leave this page.", icon=":material/autorenew:")
         done = found.job.progress()
         if done is not None:
-            st.progress(done.share, text=done.text)
+            st.progress(done.share, text=plain_text(done.text))
         elif found.job.lines():
             st.code(found.job.lines()[-1], language=None, wrap_lines=True)
         if st.button("Stop", key="stop_training"):
             found.job.stop()
     elif found.state == "failed":
-        st.error(f"**The training ended with an error.** {found.error}", icon=":material/error:")
+        st.error(f"**The training ended with an error.** {plain_text(found.error)}", icon=":material/error:")
     elif found.state == "completed":
         st.success("Trained.", icon=":material/check:")
         _results(found, read_bundle(Path(path)))
@@ -180,7 +180,7 @@ def _results(found: Training, bundle: BundleView) -> None:
     scores = found.scores
     if scores is not None:
         tone, sentence = own_answer(scores)
-        {"good": st.success, "bad": st.error, "open": st.warning}[tone](sentence)
+        {"good": st.success, "bad": st.error, "open": st.warning}[tone](plain_text(sentence))
     left, right = st.columns(2)
     with left:
         st.markdown("**On your patients**")
@@ -190,10 +190,11 @@ def _results(found: Training, bundle: BundleView) -> None:
             st.dataframe(own_table(scores), hide_index=True, alt="What networks reach on your images")
             st.caption(
                 f"Tested on {scores.test_images} images of {scores.test_patients} patients in the folder "
-                f"**{found.tested}**: its test split where the labels name one, else all that was not trained on."
+                f"**{plain_text(found.tested)}**: its test split where the labels name one, else all that was not "
+                "trained on."
             )
             for note in scores.notes:
-                st.caption(note)
+                st.caption(plain_text(note))
     with right:
         st.markdown("**On the sender's patients**, as the card says")
         table = sender_table(bundle.recipe)
@@ -220,7 +221,7 @@ def main() -> None:
         return
     bundle = read_bundle(opened)
     st.divider()
-    st.subheader(str(bundle.recipe.get("name", "Bundle")), anchor=False)
+    st.subheader(plain_text(str(bundle.recipe.get("name", "Bundle"))), anchor=False)
     if _sender(bundle):
         show_bundle_verdict(bundle.recipe)
         _train(bundle.path)

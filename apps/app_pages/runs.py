@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app_pages.parts import go_to, heading, places, short_badge
+from app_pages.parts import go_to, heading, places, plain_text, short_badge
 from medidistill.errors import MedidistillError
 from view_models.kept_files import delete_kept, list_kept
 from view_models.presets import spoken_duration
@@ -18,12 +18,12 @@ from view_models.runs import read_run, remove_run, resume_run, stop_run
 def _sure(what: str, key: str, action: Callable[[], None]) -> None:
     """Draw a button that deletes, after a second press on another one."""
     with st.popover("Delete", icon=":material/delete:", key=f"sure_{key}"):
-        st.markdown(f"Delete {what}? It cannot be brought back.")
+        st.markdown(f"Delete {plain_text(what)}? It cannot be brought back.")
         if st.button("Yes, delete it", key=f"delete_{key}", type="primary"):
             try:
                 action()
             except MedidistillError as error:
-                st.error(str(error))
+                st.error(plain_text(str(error)))
                 return
             st.rerun()
 
@@ -50,12 +50,13 @@ def _line(row: RunRow) -> None:
     with st.container(border=True):
         left, right = st.columns([4, 1], vertical_alignment="top")
         date = f"{row.date:%Y-%m-%d %H:%M}" if row.date else ""
-        left.markdown(f"**{row.title}** {short_badge(row.state)}")
+        left.markdown(f"**{plain_text(row.title)}** {short_badge(row.state)}")
         if row.verdict[1]:
-            left.markdown(row.verdict[1])
+            left.markdown(plain_text(row.verdict[1]))
         if row.note:
-            left.markdown(f"*{row.note}*")
-        left.caption("; ".join(part for part in (date, row.data, row.settings, row.error or row.state.error) if part))
+            left.markdown(f"*{plain_text(row.note)}*")
+        told = (date, row.data, row.settings, row.error or row.state.error)
+        left.caption(plain_text("; ".join(part for part in told if part)))
         if row.state.whole_seconds_left is not None:
             left.caption(f"{spoken_duration(row.state.whole_seconds_left)} left in all")
         page = "compare" if row.state.state in ("completed", "not_released") else "distill"
@@ -73,7 +74,7 @@ def _line(row: RunRow) -> None:
                 try:
                     resume_run(places(), row.path)
                 except MedidistillError as error:
-                    st.error(str(error))
+                    st.error(plain_text(str(error)))
                 else:
                     st.rerun()
             _sure(f"the run {row.title} with its prepared X-rays, set and bundle", row.key, lambda: _delete(row))
@@ -113,7 +114,8 @@ def _kept() -> None:
         left, right = st.columns([4, 1], vertical_alignment="center")
         kind = "uploaded X-rays" if one.kind == "upload" else "received bundle"
         left.markdown(
-            f"**{one.path.name}**: {kind}, {one.files} files, {one.size / 1e6:.1f} MB, {one.date:%Y-%m-%d %H:%M}"
+            f"**{plain_text(one.path.name)}**: {kind}, {one.files} files, {one.size / 1e6:.1f} MB, "
+            f"{one.date:%Y-%m-%d %H:%M}"
         )
         with right:
             key = f"{one.kind}_{one.path.name}"

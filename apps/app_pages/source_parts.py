@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app_pages.parts import folder_picker, places
+from app_pages.parts import folder_picker, places, plain_text
 from medidistill.errors import MedidistillError
 from view_models.exclusions import exclusions_setting, exclusions_stamp
 from view_models.new_run import remember_source, remembered_source
@@ -119,7 +119,7 @@ def _practise(phantoms: Path) -> None:
     try:
         draw_phantoms(phantoms)
     except MedidistillError as error:
-        st.toast(str(error), icon=":material/error:")
+        st.toast(plain_text(str(error)), icon=":material/error:")
         return
     _go(phantoms)
 
@@ -146,7 +146,7 @@ def _upload() -> Path | None:
                 else:
                     kept = keep_upload(places(), contents, label)
         except MedidistillError as error:
-            st.error(str(error))
+            st.error(plain_text(str(error)))
             return Path(before) if before else None
         st.session_state["upload_folder"] = str(kept)
         st.session_state["upload_round"] = st.session_state.get("upload_round", 0) + 1

@@ -43,7 +43,7 @@ def show_verdict(run: RunView, *, elsewhere: bool = False, figures: bool = True)
         if figures:
             _criteria(verdict)
     elif problem:
-        st.error(problem, icon=":material/error:")
+        st.error(plain_text(problem), icon=":material/error:")
     elif "evaluate" in run.finished:
         st.info(
             "No verdict: this run distilled no set, or was compared by an earlier version. Continuing the run makes "
@@ -61,7 +61,7 @@ def show_bundle_verdict(recipe: ReadOnlyJsonObject) -> None:
         _draw(verdict)
         _criteria(verdict)
     elif problem:
-        st.error(f"The verdict of this bundle cannot be believed: {problem}.", icon=":material/error:")
+        st.error(f"The verdict of this bundle cannot be believed: {plain_text(problem)}.", icon=":material/error:")
     else:
         st.info("The bundle carries no verdict.", icon=":material/info:")
 
@@ -90,7 +90,7 @@ def _criteria(verdict: Verdict) -> None:
             alt="Criteria of the verdict",
             column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("this set", "that")},
         )
-        st.caption(criteria_note(verdict.architecture, verdict.confidence))
+        st.caption(plain_text(criteria_note(verdict.architecture, verdict.confidence)))
 
 
 def show_delivery(run: RunView) -> None:
@@ -115,6 +115,6 @@ def show_delivery(run: RunView) -> None:
             try:
                 started = start_delivery(places(), run.folder.path, str(chosen))
             except MedidistillError as error:
-                st.error(str(error))
+                st.error(plain_text(str(error)))
                 return
             open_page("distill", started)

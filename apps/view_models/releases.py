@@ -73,7 +73,7 @@ class ReleaseOutlook:
     lines: tuple[str, ...]
 
     def text(self) -> str:
-        """Return the lines as Markdown."""
+        """Return the lines, one paragraph and a list."""
         return "\n".join((self.lines[0], "", *self.lines[1:]))
 
 

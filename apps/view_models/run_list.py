@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from medidistill.config import as_dict
-from medidistill.errors import IngestError, MedidistillError
-from medidistill.files import read_json
+from medidistill.errors import MedidistillError
 from medidistill.words import arm_words
 from view_models.places import Places, short_id
 from view_models.results import read_results, rows_table
 from view_models.run_labels import read_label
 from view_models.runs import RunState, RunView, find_runs, never_began, read_run, run_state
+from view_models.verdict import readable_verdict
 
 __all__ = [
     "Choice",
@@ -140,13 +140,11 @@ def _row(places: Places, path: Path) -> RunRow:
 
 
 def stored_verdict(run: RunView) -> tuple[str, str]:
-    """Return colour and sentence of the stored verdict; both empty before the comparison."""
-    file = run.folder.path / "verdict.json"
-    try:
-        told = read_json(file) if file.is_file() else {}
-    except IngestError:
-        told = {}
-    return (str(told.get("colour", "")), str(told.get("sentence", ""))) if isinstance(told, dict) else ("", "")
+    """Return colour and sentence of the verdict, or why there is none to believe; both empty without a comparison."""
+    verdict, problem = readable_verdict(run)
+    if problem:
+        return "", f"The verdict cannot be read: {problem}"
+    return (verdict.colour.value, verdict.sentence) if verdict is not None else ("", "")
 
 
 def _data(run: RunView) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "deliverable_methods",
     "delivery_words",
     "read_verdict",
+    "readable_verdict",
     "start_delivery",
 ]
 

@@ -69,7 +69,7 @@ def test_page_of_a_damaged_run_shows_one_line(page, open_page, finished):
 def test_notice_and_answer_lead_the_comparison(open_page, finished, text_of):
     shown = text_of(open_page("compare"))
     assert "A notice that must reach the reader." in shown
-    assert re.search(r"\*\*(Yes|No|Not shown)\\: on 6 test patients", shown)
+    assert re.search(r"\*\*(Yes|No|Not shown): on 6 test patients", shown)
 
 
 @pytest.mark.parametrize("view", ["accuracy", "roc", "calibration", "decision", "probabilities", "confusion"])
@@ -221,7 +221,7 @@ def test_page_of_the_demo_of_the_first_start(page, open_page, root, text_of):
         assert not test.error
         assert "unusually near" in text_of(test) or "Look at these pairs" in text_of(test)
     if page == "compare":
-        assert re.search(r"\*\*(Yes|No|Not shown)\\: on \d+ test patients", shown)
+        assert re.search(r"\*\*(Yes|No|Not shown): on \d+ test patients", shown)
         assert test.segmented_control("scored").options == [
             "The run's own test patients",
             "The test set from elsewhere",

@@ -54,13 +54,23 @@ def test_the_delivered_method_and_its_rule_stand_on_export(open_page, finished, 
     assert re.search(r"Delivered is the set of (IADD|MTT)\\?: the best on the validation patients", shown)
 
 
-@pytest.mark.parametrize("page", ["compare", "export"])
+@pytest.mark.parametrize("page", ["compare", "export", "home", "runs"])
 def test_a_verdict_that_contradicts_its_figures_is_not_shown(page, open_page, finished, text_of):
     file = finished / "verdict.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"colour": "green", "sentence": "Yes: take it."}))
     test = open_page(page)
     assert "Yes: take it" not in unmarked(text_of(test))
-    assert any("states 'green', its criteria say 'amber'" in one.value for one in test.error)
+    assert "states 'green', its criteria say 'amber'" in text_of(test)
+
+
+def test_the_list_tells_no_verdict_of_a_comparison_that_has_not_finished(finished, root):
+    from view_models.places import Places
+    from view_models.run_list import stored_verdict
+    from view_models.runs import read_run
+
+    run = read_run(Places.of(), finished)
+    assert stored_verdict(run)[0] == "amber"
+    assert stored_verdict(dataclasses.replace(run, finished=("ingest", "experts"))) == ("", "")
 
 
 @pytest.mark.parametrize("page", ["compare", "export"])
