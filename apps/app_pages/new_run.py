@@ -13,7 +13,7 @@ from medidistill.config import METHODS, RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.words import arm_words
 from view_models.exclusions import chosen_exclusions
-from view_models.new_run import Changes, Prospect, plan_settings, preset_prospect, prospect
+from view_models.new_run import Changes, Prospect, plan_settings, preset_prospect, problems, prospect
 from view_models.places import readable, short_id
 from view_models.presets import Preset, offered_arms, presets
 from view_models.run_labels import write_label
@@ -65,7 +65,7 @@ def _caption(preset: Preset, found: Prospect | MedidistillError) -> str:
     return f"{preset.words} **{took}**{could}"
 
 
-def _changes(preset: Preset, classes: tuple[str, ...]) -> Changes:
+def _changes(preset: Preset) -> Changes:
     """Draw what may be changed of a preset."""
     config = preset.config
     with st.expander("Change what matters most"):
@@ -115,9 +115,6 @@ def _changes(preset: Preset, classes: tuple[str, ...]) -> Changes:
                 "Labelled like the others, with the same classes. No part of the run is trained or tuned on them."
             )
             external = folder_picker("external", "X-rays from elsewhere")
-            missing = set(classes) - set(source_view(external).classes)
-            if missing:
-                st.warning(f"The X-rays from elsewhere lack a class of the run: {', '.join(sorted(missing))}.")
     return Changes(int(per_class), int(size), int(steps), tuple(arms), tuple(networks), str(audit), external)
 
 
@@ -175,7 +172,7 @@ def _wait_for_speed(path: str) -> None:
 def _start(view: SourceView, folder: Path) -> None:
     st.subheader("2. How thorough", anchor=False)
     preset = _how_thorough(view)
-    changes = replace(_changes(preset, view.classes), exclusions=chosen_exclusions(places(), folder))
+    changes = replace(_changes(preset), exclusions=chosen_exclusions(places(), folder))
     st.subheader("3. Start", anchor=False)
     title = st.text_input("Name of the run", "First run", max_chars=60, key="run_name", help="Name no patient here.")
     settings = plan_settings(preset, changes, view.classes, title)
@@ -185,10 +182,14 @@ def _start(view: SourceView, folder: Path) -> None:
         expected = found.duration or "being measured"
         st.markdown(f"Expected time on this machine: **{expected}**. A rough guess from a few measured steps.")
         more = _release(found)
-        if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run", disabled=more is None):
+        against = problems(config, changes, view, source_view(changes.external) if changes.external else None)
+        for problem in against:
+            st.warning(plain_text(problem), icon=":material/block:")
+        stays = more is None or bool(against)
+        if st.button("Start", type="primary", icon=":material/play_arrow:", key="start_run", disabled=stays):
             assert more is not None
             run = start_run(places(), title, preset.name, folder, [*settings, *more], estimate=found.seconds)
-            write_label(places(), short_id(run.relative_to(places().runs).as_posix()), title, "")
+            write_label(places(), short_id(run.relative_to(places().runs).as_posix()), title, "", run)
             open_page("distill", run)
     except MedidistillError as error:
         st.error(plain_text(str(error)))

@@ -14,12 +14,14 @@ from medidistill.pipeline.release.release_check import ReleaseCheck, SplitCounts
 from view_models.places import Places, clean_title, readable, short_id
 from view_models.presets import Preset, estimate_stages, known_step, spoken_duration
 from view_models.settings import effective_config
+from view_models.sources import SourceView, class_problem
 
 __all__ = [
     "Changes",
     "Prospect",
     "plan_settings",
     "preset_prospect",
+    "problems",
     "prospect",
     "remember_source",
     "remembered_source",
@@ -102,6 +104,28 @@ def plan_settings(preset: Preset, changes: Changes, classes: Sequence[str], titl
     if set(config.ingest.classes) - set(classes):
         settings += ["ingest.classes=[]", 'notice=""']  # its classes and its caution are about other data
     return [*settings, set_title(title)]
+
+
+def problems(config: RunConfig, changes: Changes, own: SourceView, external: SourceView | None = None) -> list[str]:
+    """Return why a run may not start as it is planned, one sentence each.
+
+    Args:
+        config: with the changes.
+        changes: what was chosen; an empty choice is no choice of the preset's.
+        own: the folder that it is to learn from.
+        external: the folder of its second test set; None without one.
+    """
+    found = []
+    if changes.arms == ():
+        found.append("Choose at least one thing that networks are trained on, for the comparison.")
+    if changes.networks == ():
+        found.append("Choose at least one network.")
+    if told := class_problem(own, config.ingest.classes):
+        found.append(f"The X-rays do not fit this choice: {told}")
+    if external is not None:
+        told = external.error or class_problem(external, config.ingest.classes or own.classes)
+        found += [f"The X-rays from elsewhere cannot be used: {told}"] if told else []
+    return found
 
 
 def set_title(title: str) -> str:

@@ -27,7 +27,7 @@ from medidistill.ingest.dicom import file_kind, read_image
 from medidistill.ingest.file_kind import START, kind_of
 from medidistill.ingest.phantom import generate_phantom
 from medidistill.ingest.sources import Record, find_records, workspace
-from medidistill.ingest.sources.labels import normal_label
+from medidistill.ingest.sources.labels import class_names, normal_label
 from medidistill.ingest.synthetic import all_marked_synthetic
 from medidistill.patient_units import PatientSource, PatientUnits
 from medidistill.pipeline.release.release_check import SplitCounts, count_splits
@@ -40,6 +40,7 @@ __all__ = [
     "Findings",
     "SourceView",
     "add_to_upload",
+    "class_problem",
     "draw_phantoms",
     "folder_stamp",
     "keep_upload",
@@ -172,6 +173,21 @@ def read_source(path: Path, exclusions: str | None = None) -> SourceView:
         frames=tuple(record.frame for record in records),
         packed=packed,
     )
+
+
+def class_problem(view: SourceView, classes: tuple[str, ...]) -> str:
+    """Return why the labels of a folder do not fit the classes of a run, as the run would say; empty where they do.
+
+    Args:
+        view: the folder.
+        classes: `ingest.classes` of the run; empty: as the folder has them.
+    """
+    records = [Record(key, path, label, "") for (path, label), key in zip(view.files, view.keys, strict=True)]
+    try:
+        class_names(records, dataclasses.replace(effective_config().ingest, classes=classes))
+    except IngestError as error:
+        return str(error)
+    return ""
 
 
 def _split_counts(path: Path, records: list[Record], config: RunConfig) -> SplitCounts | None:

@@ -11,6 +11,8 @@ import pytest
 from medidistill.config import NetworkConfig
 from medidistill.pipeline import load_config, preset_files
 
+from .upload_files import picture
+
 PRESETS = sorted(name for name in preset_files() if "/" not in name)
 
 
@@ -220,3 +222,74 @@ def test_an_image_never_counts_as_nothing_where_the_smaller_batch_was_the_slower
     monkeypatch.setattr(presets, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
     step, image = presets.measured_step.__wrapped__(NetworkConfig(width=2, depth=1), 8)
     assert (step, image) == (pytest.approx(0.75), pytest.approx(1 / 64))
+
+
+def _folder(parent, name, classes):
+    for place, label in enumerate(classes):
+        (parent / name / label).mkdir(parents=True)
+        for i in range(2):
+            (parent / name / label / f"{i}.png").write_bytes(picture(10 * place + i))
+    return parent / name
+
+
+def _start_and_reasons(test):
+    assert not test.exception
+    return next(one for one in test.button if one.key == "start_run").disabled, [
+        one.value for one in test.warning if ":material/block:" in one.icon
+    ]
+
+
+def test_an_emptied_choice_is_no_choice_of_the_presets(new_run):
+    test = new_run()
+    assert _start_and_reasons(test)[1] == []
+    (networks,) = (one for one in test.multiselect if one.label == "Networks")
+    networks.set_value([]).run()
+    assert _start_and_reasons(test) == (True, ["Choose at least one network."])
+    (arms,) = (one for one in test.multiselect if one.label == "Compare networks that are trained on")
+    arms.set_value([]).run()
+    stays, reasons = _start_and_reasons(test)
+    assert (stays, len(reasons)) == (True, 2)
+
+
+def test_a_class_that_the_preset_does_not_list_is_said_before_the_start(root, monkeypatch, tmp_path):
+    from view_models.new_run import Changes, problems
+    from view_models.presets import presets
+    from view_models.sources import read_source
+
+    preset = next(one for one in presets() if one.config.ingest.classes)
+    names = preset.config.ingest.classes
+    fits, over = (read_source(_folder(tmp_path, name, also)) for name, also in (("a", names), ("b", (*names, "Other"))))
+    assert problems(preset.config, Changes(), fits) == []
+    (told,) = problems(preset.config, Changes(), over)
+    assert "a label of 2 images is not one of the classes" in told
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (("Normal", "Pneumonia"), ""),
+        (("Normal", "Pneumonia", "Other"), "is not one of the classes Normal, Pneumonia"),
+        (("Normal", "Other"), "is not one of the classes Normal, Pneumonia"),
+        (("Normal",), "class 'Pneumonia' has no usable images"),
+        ((), "cannot be used"),
+    ],
+)
+def test_a_test_set_from_elsewhere_must_have_the_classes_of_the_run(there, told, root, monkeypatch, tmp_path):
+    from view_models.new_run import Changes, problems
+    from view_models.sources import read_source
+
+    own = read_source(_folder(tmp_path, "own", ("Normal", "Pneumonia")))
+    (tmp_path / "there").mkdir()
+    external = read_source(_folder(tmp_path, "there", there))
+    found = problems(load_config("quick"), Changes(), own, external)
+    assert ([one for one in found if told in one] == found) if told else found == []
+    assert bool(found) is bool(told)
+
+
+def test_no_start_with_an_empty_folder_from_elsewhere(new_run, made, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("MEDIDISTILL_IMAGES", f"{made.root}:{tmp_path}")
+    test = new_run(test_external=True, external_from=str(tmp_path), external_here=str(tmp_path / "empty"))
+    stays, (reason,) = _start_and_reasons(test)
+    assert stays
+    assert "The X-rays from elsewhere cannot be used" in reason
