@@ -105,7 +105,10 @@ def _quality(path: Path) -> None:
     if check.state == "failed":
         st.error(f"**The check ended with an error.** {plain_text(check.error)}", icon=":material/error:")
     if check.state == "completed" and not check.current:
-        st.warning("Files came, went or changed since they were checked. Check them again.", icon=":material/update:")
+        st.warning(
+            "Files came or went, or a table changed, since they were checked. Check them again.",
+            icon=":material/update:",
+        )
     with st.container(horizontal=True):
         label = "Check every file" if check.state == "none" else "Check again"
         if not working and st.button(label, key="check_files", icon=":material/fact_check:"):
@@ -141,7 +144,7 @@ def _checked(check: Check, path: Path) -> None:
     patients = "patients unknown" if told["patients"] is None else f"{told['patients']} patients"
     st.markdown(
         f"**{told['images']} usable images** of {patients}; **{told['set_aside_in_all']} set aside**; "
-        f"{told['warned_in_all']} used under a warning."
+        f"{told['warned_in_all']} used under a warning. A file that was overwritten since is not noticed: check again."
     )
     st.dataframe(check.classes, hide_index=True, alt="Usable images and patients of each class")
     for column, name in zip(st.columns(len(_FACTS)), _FACTS, strict=True):

@@ -30,7 +30,7 @@ from medidistill.ingest.sources import find_records, workspace
 from medidistill.pipeline import environment_settings, load_config
 
 _SIDE = 96  # of thumbnails
-_MOST = 200  # thumbnails, rows of each table
+_MOST = 200  # thumbnails and names of each table; reasons are counted over all files
 _AGES = [0, 18, 40, 60, 80, 200]  # years
 _DEPTHS = {"1": 1, "L": 8, "P": 8, "RGB": 8, "RGBA": 8, "LA": 8, "I;16": 16, "I;16B": 16, "I": 16, "F": 32}
 _UNKNOWN = "unknown"
@@ -56,8 +56,8 @@ def check(source: Path, output: Path, exclusions: str) -> None:
     config = dataclasses.replace(ingest_config, image_size=_SIDE, max_quarantine=1.0, exclusions=exclusions)
     with workspace(output) as place:
         records = find_records(source, config, place).records
-        facts = [header_facts(record.path) for record in records]
-        views = {record.key: record.view or view for record, (_, view) in zip(records, facts, strict=True)}
+        facts = {record.key: header_facts(record.path) for record in records}
+        views = {record.key: record.view or facts[record.key][1] for record in records}
         labels = {record.key: record.label for record in records}
     found = ingest(source, config, whole=True, folder=output, workers=0, progress=True)
     rows = found.manifest
@@ -82,15 +82,17 @@ def check(source: Path, output: Path, exclusions: str) -> None:
             ],
             "facts": {
                 "size in pixels": _counts(f"{w} x {h}" for w, h in zip(rows["width"], rows["height"], strict=True)),
-                "bit depth": _counts(bits for bits, _ in facts),
-                "view": _counts(views.values()),
+                "bit depth": _counts(facts[key][0] for key in rows["key"]),
+                "view": _counts(views[key] for key in rows["key"]),
                 "sex": _counts(str(one) or _UNKNOWN for one in rows["sex"].fillna("")),
                 "age in years": _ages(rows["age"]),
             },
             "set_aside": set_aside,
             "set_aside_in_all": len(found.quarantine),
+            "set_aside_reasons": _reasons(found.quarantine),
             "warned": warned,
             "warned_in_all": len(found.warned),
+            "warned_reasons": _reasons(found.warned),
             "notes": list(found.notes),
         },
         mode=0o600,
@@ -99,6 +101,10 @@ def check(source: Path, output: Path, exclusions: str) -> None:
 
 def _counts(values: Any) -> dict[str, int]:
     return dict(Counter(map(str, values)).most_common(12))
+
+
+def _reasons(entries: Sequence[Quarantined]) -> dict[str, int]:
+    return dict(Counter(entry.reason for entry in entries).most_common())
 
 
 def _ages(ages: pd.Series[Any]) -> dict[str, int]:

@@ -31,6 +31,16 @@ __all__ = [
     "start_deidentifying",
 ]
 
+_TOLD = {
+    "images",
+    "patients",
+    "set_aside",
+    "set_aside_in_all",
+    "set_aside_reasons",
+    "warned",
+    "warned_in_all",
+    "warned_reasons",
+}
 _SCRIPT = Path(__file__).with_name("check_files.py")
 
 
@@ -41,7 +51,8 @@ class Check:
     Args:
         job: its process.
         state: `none`, `running`, `failed` or `completed`.
-        current: whether the folder is as it was when it was checked.
+        current: whether no file came or went and no table changed since; a file that is overwritten in place is not
+            noticed.
         error: why it failed.
         told: what it found, as `check_files` writes it.
         pictures: thumbnails by name, (rows, columns) uint8. These are patients' images.
@@ -66,10 +77,8 @@ class Check:
 
     def reasons(self, which: str) -> pd.DataFrame:
         """Why files were set aside (`set_aside`) or warned of (`warned`), most frequent first."""
-        rows = pd.DataFrame(self.told.get(which, []), columns=["reason", "class", "file", "picture", "like"])
-        if rows.empty:
-            return pd.DataFrame(columns=["reason", "files"])
-        return rows.groupby("reason").size().sort_values(ascending=False).rename("files").reset_index()
+        counts = self.told[f"{which}_reasons"]
+        return pd.DataFrame({"reason": list(counts), "files": list(counts.values())})
 
 
 def folder_check(places: Places, source: Path, *, pictures: bool = False) -> Check:
@@ -91,6 +100,8 @@ def folder_check(places: Places, source: Path, *, pictures: bool = False) -> Che
     try:
         told = read_json(output / "check.json")
     except IngestError:
+        return Check(job, "none")
+    if not isinstance(told, dict) or not told.keys() >= _TOLD:  # damaged, or of an earlier version
         return Check(job, "none")
     stamp = output / "stamp"
     current = stamp.is_file() and stamp.read_text() == _stamp(places, source)

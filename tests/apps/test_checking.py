@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 
@@ -69,6 +70,40 @@ def test_check_of_a_folder_finds_what_is_damaged_and_what_is_there_twice(places,
     wait(lambda: folder_check(places, films).state != "running")
     forget_check(places, films)
     assert folder_check(places, films).state == "none"
+
+
+def test_every_reason_is_counted_and_only_usable_images_have_facts(root, monkeypatch, tmp_path):
+    from view_models import check_files
+
+    monkeypatch.setattr(check_files, "_MOST", 2)
+    generator = np.random.default_rng(0)
+    for label in "ab":
+        (root / "films" / label).mkdir(parents=True)
+        for i in range(3):
+            picture = generator.integers(0, 255, (64, 64), dtype=np.uint8)
+            Image.fromarray(picture).save(root / "films" / label / f"{i}.png")
+    for i in range(4):
+        (root / "films" / "a" / f"bad{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+        Image.new("L", (64, 64), 10 * i).save(root / "films" / "b" / f"blank{i}.png")
+    check_files.check(root / "films", tmp_path / "found", "exclusions.csv")
+    told = json.loads((tmp_path / "found" / "check.json").read_text())
+    assert len(told["set_aside"]) == 2
+    assert sum(told["set_aside_reasons"].values()) == told["set_aside_in_all"] == 8
+    assert len(told["set_aside_reasons"]) > 1
+    for name in ("bit depth", "view"):
+        assert sum(told["facts"][name].values()) == told["images"], name
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null"])
+def test_a_damaged_check_is_none(places, root, open_page, text):
+    from view_models.checking import _folder, folder_check
+
+    found = _folder(places, root / "films") / "found"
+    found.mkdir(parents=True)
+    (found / "check.json").write_text(text)
+    (found.parent / "job.json").write_text("{}")
+    (found.parent / "exit").write_text("0")
+    assert folder_check(places, root / "films").state == "none"
 
 
 def _start_twice(places, films, start_check):
