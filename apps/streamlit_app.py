@@ -78,7 +78,7 @@ def _choose_run(where: Places, page: str) -> Path | None:
     if not found:
         st.caption("No run yet.")
         return None
-    names = {key: read_label(where, key).title or _folder(where, path) for key, path in found.items()}
+    names = {key: read_label(where, key, path).title or _folder(where, path) for key, path in found.items()}
 
     def chosen() -> None:
         st.session_state["run_shown"] = st.session_state["run_key"]

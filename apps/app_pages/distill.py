@@ -18,7 +18,7 @@ def main() -> None:
         empty("No run was started yet.")
         go_to("new_run", "Start a new run")
         return
-    label = read_label(places(), run.key)
+    label = read_label(places(), run.key, run.folder.path)
     st.subheader(plain_text(label.title or run.title), anchor=False)
     if label.note:
         st.caption(plain_text(label.note))

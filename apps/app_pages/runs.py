@@ -42,7 +42,7 @@ def _name(row: RunRow) -> None:
         title = st.text_input("Name", row.title, max_chars=60, key=f"title_{row.key}", help="Name no patient here.")
         note = st.text_area("Note", row.note, max_chars=500, key=f"note_{row.key}")
         if st.button("Keep", key=f"keep_{row.key}", type="primary"):
-            write_label(places(), row.key, title, note)
+            write_label(places(), row.key, title, note, row.path)
             st.rerun()
 
 

@@ -8,6 +8,7 @@ and by an app that was started later.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -95,6 +96,19 @@ class Job:
         """When it was started, in seconds since 1970."""
         found = self._note.get("started")
         return float(found) if isinstance(found, int | float) else None
+
+    def spans(self, began: str) -> bool:
+        """Whether it ran when a process began, as an ISO time in whole seconds: then that was its process."""
+        if self.started is None:
+            return False
+        try:
+            moment = datetime.datetime.fromisoformat(began).timestamp()
+            ended = float("inf") if self.is_running() else (self.folder / "exit").stat().st_mtime
+        except ValueError:
+            return False
+        except OSError:
+            ended = float("inf")  # the machine went down with it
+        return int(self.started) <= moment <= ended
 
     @property
     def estimate(self) -> dict[str, float]:

@@ -120,7 +120,7 @@ def list_runs(places: Places, most: int | None = None) -> list[RunRow]:
 def _row(places: Places, path: Path) -> RunRow:
     name = path.relative_to(places.runs).as_posix()
     key = short_id(name)
-    label = read_label(places, key)
+    label = read_label(places, key, path)
     try:
         run, state = read_run(places, path), run_state(places, path)
     except MedidistillError as error:

@@ -193,6 +193,9 @@ def run_state(places: Places, path: Path) -> RunState:
         return RunState(_ending(job) or "unknown", error=job.error(), lines=lines)
     status = read_status(path)
     state, error = status["state"], status.get("error", "")
+    of_job = job.spans(str(status.get("started", "")))
+    if not of_job and not job.is_running() and "started" in status:
+        lines = ()  # somebody went on with the run elsewhere since
     ahead = job.ahead()
     if ahead:
         state, error = "queued", ""
@@ -200,7 +203,7 @@ def run_state(places: Places, path: Path) -> RunState:
         state, error = "running", ""
     elif _ending(job) and state == "unknown":  # it ended before the run could say anything
         state, error = _ending(job), job.error()
-    elif state == "failed" and job.error() and job.exit_code == status.get("exit_code"):
+    elif state == "failed" and of_job and job.error() and job.exit_code == status.get("exit_code"):
         error = _whole_error(folder, job.error())
     finished = tuple(status["finished"])
     if state in ("unknown", "completed"):  # the command ended well, which may have been one of the stages alone

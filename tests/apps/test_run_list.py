@@ -115,6 +115,25 @@ def test_name_and_note_are_kept_and_shown(places, finished, open_page, text_of):
     assert test.selectbox("run_key").options == ["Zürich, first look"]
 
 
+def test_a_label_is_of_the_run_it_was_given_to(places, finished, open_page, text_of):
+    from medidistill.record import RunRecord
+    from view_models.places import short_id
+    from view_models.run_labels import read_label, write_label
+
+    key = short_id("first")
+    write_label(places, key, "Before it began", "")  # as New run gives it
+    assert read_label(places, key, finished).title == "Before it began"
+    record = RunRecord.load(finished / "record.json")
+    record.config["deliver"] = "mtt"  # the same run, gone on with
+    record.save(finished / "record.json")
+    assert read_label(places, key, finished).title == "Before it began"
+    record.started = "2020-01-01T00:00:00+00:00"  # another run in the same folder
+    record.save(finished / "record.json")
+    assert "Before it began" not in text_of(open_page("runs"))
+    write_label(places, key, "The second", "", finished)
+    assert read_label(places, key, finished).title == "The second"
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"title": 3}'])
 def test_damaged_label_is_no_label(places, finished, text):
     from view_models.places import short_id
@@ -213,3 +232,27 @@ def test_kept_uploads_and_bundles_are_listed_and_deleted(places, open_page):
         with pytest.raises(ConfigError, match="neither"):
             delete_kept(places, wrong)
     open_page("runs")
+
+
+@pytest.mark.parametrize(("since", "theirs"), [(-5, True), (5, False)], ids=["of the job", "after the job"])
+def test_error_of_an_earlier_job_is_not_that_of_a_later_failure(since, theirs, places, finished):
+    import datetime
+    import os
+    import time
+
+    from view_models.runs import _job, run_state
+
+    now = int(time.time())
+    folder = _job(places, finished)
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"arguments": ["run"], "started": now - 10.5}))
+    (folder / "exit").write_text("3")
+    os.utime(folder / "exit", (now, now))
+    (folder / "log.txt").write_text("medidistill: error: what the job said\n")
+    status = json.loads((finished / "status.json").read_text())
+    began = datetime.datetime.fromtimestamp(now + since, datetime.UTC).isoformat(timespec="seconds")
+    status |= {"state": "failed", "error": "what the run said", "exit_code": 3, "command": "run", "started": began}
+    (finished / "status.json").write_text(json.dumps(status))
+    state = run_state(places, finished)
+    assert state.error == ("what the job said" if theirs else "what the run said")
+    assert bool(state.lines) is theirs

@@ -66,7 +66,7 @@ class RunFolder:
 
     @property
     def ingest(self) -> Path:
-        """PreparedData real images, manifest and quarantine list; mode 0700."""
+        """Prepared real images, manifest and quarantine list; mode 0700."""
         return self.path / "ingest"
 
     @property
