@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app_pages.notify import notify_at_the_end
-from app_pages.parts import CAUTION, places, plain_text, short_badge
+from app_pages.parts import CAUTION, error_text, places, short_badge
 from medidistill import __version__
 from medidistill.errors import MedidistillError
 from view_models.collecting import freeze_imported_objects
@@ -173,7 +173,7 @@ def main() -> None:
     try:
         page.run()
     except MedidistillError as error:
-        st.error(plain_text(str(error)), icon=":material/error:")
+        st.error(error_text(error), icon=":material/error:")
 
 
 main()

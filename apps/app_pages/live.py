@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app_pages.parts import go_to, places, plain_text, show_tiles
+from app_pages.parts import error_text, go_to, places, plain_text, show_tiles
 from medidistill.config import RunConfig
 from medidistill.errors import MedidistillError
 from medidistill.pipeline.stages import STAGES, stage_names, stage_title
@@ -23,11 +23,7 @@ __all__ = ["show_live"]
 
 _EVERY = 2.0  # seconds
 _CURVES: dict[Series, tuple[str, str]] = {
-    "loss": (
-        "Matching loss",
-        "Below 1 a network trained on the images comes nearer to the expert; at 1 or above it does not. Noisy, because "
-        "every step matches another stretch of an expert.",
-    ),
+    "loss": ("Loss", ""),  # what it says depends on the objective
     "alpha": ("Learned rate alpha", "The learning rate that the distilled set asks for."),
     "score": ("Score on validation", "Balanced accuracy of small networks trained on the set; the best step is kept."),
 }
@@ -40,18 +36,36 @@ def show_live(path: Path) -> None:
 
 
 def _live(path: str, was_busy: bool) -> None:
+    try:
+        _draw(path, was_busy)
+    except MedidistillError as error:  # a fragment that draws itself anew lies outside of what the frame catches
+        st.error(error_text(error), icon=":material/error:")
+
+
+def _draw(path: str, was_busy: bool) -> None:
     run, state = read_run(places(), Path(path)), run_state(places(), Path(path))
     if was_busy != state.is_busy:
         st.rerun()  # the frame shows it too, and the polling ends or begins
     _buttons(run, state)
     _stages(run, state)
     if run.config is not None:
-        found = [distillation(run, method) for method in running_methods(run)]
+        found = _readable(run)
         if any(one.entries for one in found):
             _forming(found, state)
     if state.lines and state.state in ("running", "failed"):
         with st.expander("What the command says", expanded=state.state == "failed"):
             st.code("\n".join(state.lines), language=None, wrap_lines=True)
+
+
+def _readable(run: RunView) -> list[Distillation]:
+    """Return the distillations of a run; of one that cannot be read, say so."""
+    found = []
+    for method in running_methods(run):
+        try:
+            found.append(distillation(run, method))
+        except MedidistillError as error:
+            st.error(error_text(error), icon=":material/error:")
+    return found
 
 
 def _buttons(run: RunView, state: RunState) -> None:
@@ -151,7 +165,7 @@ def _forming(found: Sequence[Distillation], state: RunState) -> None:
                 st.caption("No figure yet.")
             else:
                 _lines(table, "log" if key == "loss" else "linear", title)
-            st.caption(words)
+            st.caption(words or _loss_words(found))
     latest = next((one for one in reversed(found) if one.images), None)
     if latest is not None:
         st.subheader("The images as they form", anchor=False)
@@ -174,6 +188,22 @@ def _forming(found: Sequence[Distillation], state: RunState) -> None:
                 "descends."
             )
             _weights(table)
+
+
+def _loss_words(found: Sequence[Distillation]) -> str:
+    """Return what the drawn losses mean, by what the methods lower."""
+    lowered = [one for one in found if one.entries]
+    matched = [one.title for one in lowered if one.objective == "trajectory"]
+    others = [one.title for one in lowered if one.objective != "trajectory"]
+    words = []
+    if matched:
+        words.append(
+            f"{', '.join(matched)}: below 1 a network trained on the images comes nearer to the expert; at 1 or above "
+            "it does not. Noisy, because every step matches another stretch of an expert."
+        )
+    if others:
+        words.append(f"{', '.join(others)}: a loss of another kind, of which only the fall counts.")
+    return plain_text(" ".join(words))
 
 
 def _lines(table: pd.DataFrame, scale: str, title: str) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "CAUTION",
     "chosen_run",
     "empty",
+    "error_text",
     "folder_picker",
     "go_to",
     "heading",
@@ -127,6 +128,11 @@ def named_image(content: object, alt: str, caption: str = "", width: str | int =
 def plain_text(text: str) -> str:
     """Return text of others with the letters that Streamlit would take for Markdown or a formula made harmless."""
     return re.sub(r"[\\`*_\[\]<>#$~|]|:(?!\s)", r"\\\g<0>", text)
+
+
+def error_text(error: Exception) -> str:
+    """Return what an error says, without the folder in which all runs lie."""
+    return plain_text(str(error).replace(f"{places().runs}/", ""))
 
 
 def plain_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,7 @@ class Audit:
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
-        if {"estimate", "low", "high"} <= value.keys():
+        if all(isinstance(value.get(side), int | float) for side in ("estimate", "low", "high")):
             return [(name, f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")]
         return [row for key, one in value.items() for row in _flat(one, f"{name}.{key}".strip("."))]
     if isinstance(value, list):

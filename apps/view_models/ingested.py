@@ -51,7 +51,8 @@ def read_ingested(run: RunView) -> Ingested | None:
     try:
         manifest = pd.read_csv(run.folder.ingest / "manifest.csv", dtype=str, keep_default_na=False)
         quarantine = pd.read_csv(run.folder.ingest / "quarantine.csv", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        manifest, quarantine = manifest[["label", "site"]], quarantine[["key", "reason"]]
+    except (OSError, ValueError, KeyError) as error:
         raise IngestError(f"{run.folder.ingest.name}: its tables cannot be read; resume the run") from error
     known = manifest[manifest["site"] != ""]
     sites = pd.crosstab(known["label"], known["site"]) if len(known) else pd.DataFrame()

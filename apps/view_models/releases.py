@@ -81,8 +81,12 @@ def read_outlook(run: RunView) -> ReleaseOutlook | None:
     """Return what the run noted after it had read its images; None before that. Raises `IngestError`."""
     if not run.folder.release_check.is_file():
         return None
-    told = read_json(run.folder.release_check)
-    return ReleaseOutlook(bool(told["unresolvable"]), tuple(told["summary"]))
+    file = run.folder.release_check
+    told = read_json(file)
+    lines = told.get("summary") if isinstance(told, Mapping) else None
+    if not isinstance(lines, list) or not lines or "unresolvable" not in told:
+        raise IngestError(f"{file.name}: damaged; resume the run to write it again")
+    return ReleaseOutlook(bool(told["unresolvable"]), tuple(map(str, lines)))
 
 
 def read_standing(run: RunView) -> Standing | None:
@@ -91,6 +95,8 @@ def read_standing(run: RunView) -> Standing | None:
     if not recipe.is_file():
         return None
     stored = read_json(recipe)
+    if not isinstance(stored, Mapping) or "privacy" not in stored:
+        raise IngestError(f"{recipe.name} of the bundle: says nothing of privacy; resume the run to write it again")
     told = from_json(PrivacySection, stored["privacy"], "the privacy section of a bundle")
     distilled, now = exported(run), _delivered_method(run)
     made_by = str(stored.get("method", ""))
@@ -173,7 +179,7 @@ def gate_verdicts(run: RunView) -> tuple[list[Verdict], str]:
     try:
         return preview(run.folder, run.config, distilled), ""
     except (ConfigError, IngestError) as error:
-        return [], str(error)
+        return [], str(error).replace(f"{run.folder.path}/", "")
 
 
 def gate_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -124,7 +124,8 @@ def _row(places: Places, path: Path) -> RunRow:
     try:
         run, state = read_run(places, path), run_state(places, path)
     except MedidistillError as error:
-        return RunRow(key, path, label.title or path.name, label.note, RunState("damaged"), error=str(error))
+        said = str(error).replace(f"{path}/", "")
+        return RunRow(key, path, label.title or path.name, label.note, RunState("damaged"), error=said)
     return RunRow(
         key,
         path,

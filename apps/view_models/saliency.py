@@ -45,9 +45,13 @@ def read_explained(run: RunView) -> Explained | None:
     if not (folder / "cases.json").is_file():
         return None
     told = read_json(folder / "cases.json")
-    arms = tuple(told.get("arms", ())) if (folder / "cases.safetensors").is_file() else ()
-    picture = (folder / "picture.png").read_bytes()
-    return Explained(picture, told["alt"], told["caption"], pd.DataFrame(told["cases"]), arms)
+    try:
+        arms = tuple(told.get("arms", ())) if (folder / "cases.safetensors").is_file() else ()
+        picture, cases = (folder / "picture.png").read_bytes(), pd.DataFrame(told["cases"])
+        cases = cases.astype({"outcome": str, "true class": str})
+        return Explained(picture, str(told["alt"]), str(told["caption"]), cases, arms)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise IngestError(f"{folder.name}: the Grad-CAM is damaged or not whole; make it again") from error
 
 
 def explained_case(

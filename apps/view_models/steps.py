@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
+from medidistill.errors import MedidistillError
 from view_models.releases import audit_of_other, read_standing
 from view_models.runs import RunState, RunView
 
@@ -42,9 +44,13 @@ def steps(run: RunView | None, state: RunState | None, source: str = "") -> list
     read = "ingest" in finished
     compared = "evaluate" in finished
     written = "export" in finished or (run is not None and (run.folder.bundle / "recipe.json").is_file())
-    audited = run is not None and (run.folder.audit / "audit.json").is_file() and not audit_of_other(run)
-    standing = read_standing(run) if run is not None and written else None
-    released = standing is not None and standing.released
+    audited = released = False
+    if run is not None:
+        with contextlib.suppress(MedidistillError):  # the page Privacy says what is damaged
+            audited = (run.folder.audit / "audit.json").is_file() and not audit_of_other(run)
+        with contextlib.suppress(MedidistillError):
+            standing = read_standing(run) if written else None
+            released = standing is not None and standing.released
     made = [
         ("data", "X-rays", "Choose the images, and see what is wrong with them.", read or bool(source), "chosen"),
         ("new_run", "New run", "Choose how thorough, see the time, start.", run is not None, "started"),

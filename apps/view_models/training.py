@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from medidistill.distilled_set import DistilledSet, Normalisation
-from medidistill.errors import MedidistillError
+from medidistill.errors import IngestError, MedidistillError
 from medidistill.files import read_json
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # the header of a checkpoint
 from medidistill.pipeline import methods
@@ -50,6 +50,7 @@ class Distillation:
         images: outer step -> images in network input, where they may be shown.
         class_names: of the images.
         normalisation: for the eye.
+        objective: what its steps lower, as `distill.objective` names it.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Distillation:
     images: Mapping[int, Tensor] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     normalisation: Normalisation = field(default_factory=Normalisation)
+    objective: str = "trajectory"
 
     @property
     def title(self) -> str:
@@ -82,15 +84,19 @@ def distillation(run: RunView, method: str) -> Distillation:
     progress: ReadOnlyJsonObject = header.get("progress", {})
     if (folder / "history.json").is_file():
         progress = read_json(folder / "history.json")
+    entries = progress.get("entries", ()) if isinstance(progress, Mapping) else None
+    if not isinstance(entries, Sequence) or not all(isinstance(one, Mapping) and "step" in one for one in entries):
+        raise IngestError(f"distill/{method}/history.json: damaged; resume the run to write it again")
     return Distillation(
         method,
         config.outer_steps,
         began,
-        progress.get("entries", ()),
+        entries,
         progress.get("events", ()),
         images,
         names,
         normalisation,
+        config.objective,
     )
 
 

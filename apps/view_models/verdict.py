@@ -48,8 +48,16 @@ def read_verdict(run: RunView, *, elsewhere: bool = False) -> Verdict | None:
     if not elsewhere:
         return verdict
     outside = run.folder.evaluate / "external" / "verdicts.json"
-    found = read_json(outside)["verdicts"].get(verdict.method) if outside.is_file() else None
-    return None if found is None else Verdict.from_dict({**found, "chosen_by": verdict.chosen_by})
+    if not outside.is_file():
+        return None
+    told = read_json(outside)
+    verdicts = told.get("verdicts") if isinstance(told, dict) else None
+    if not isinstance(verdicts, dict):
+        raise IngestError(f"{outside.name}: damaged; resume the run to write it again")
+    found = verdicts.get(verdict.method)
+    if found is None:
+        return None
+    return Verdict.from_dict({**found, "chosen_by": verdict.chosen_by} if isinstance(found, dict) else found)
 
 
 def bundle_verdict(recipe: ReadOnlyJsonObject) -> tuple[Verdict | None, str]:
@@ -109,4 +117,4 @@ def readable_verdict(run: RunView, *, elsewhere: bool = False) -> tuple[Verdict 
     try:
         return read_verdict(run, elsewhere=elsewhere), ""
     except (ConfigError, IngestError) as error:
-        return None, str(error)
+        return None, str(error).replace(f"{run.folder.path}/", "")
