@@ -180,8 +180,8 @@ def _misclassified(run: RunView, results: Results) -> None:
         return
     test_images = results.comparison.test_images
     st.markdown(
-        f"**{len(found)} of {test_images} test images** of the run's own test patients are called by another class by "
-        "the mean of these networks. "
+        f"**{len(found)} of {test_images} test images** are called by another class by the mean of these networks; all "
+        "are of the run's own test patients. "
         "The most certain errors come first."
     )
     if not found or not st.toggle("Show patients' images", key="show_cases"):

@@ -194,8 +194,7 @@ def run_state(places: Places, path: Path) -> RunState:
     status = read_status(path)
     state, error = status["state"], status.get("error", "")
     of_job = job.spans(str(status.get("started", "")))
-    if not of_job and not job.is_running() and "started" in status:
-        lines = ()  # somebody went on with the run elsewhere since
+    lines = lines if of_job or job.is_running() or "started" not in status else ()  # gone on with elsewhere since
     ahead = job.ahead()
     if ahead:
         state, error = "queued", ""
