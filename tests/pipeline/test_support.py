@@ -45,9 +45,16 @@ def run(tmp_path):
     write_json(
         folder.path / "distill" / "iadd" / "history.json", {"status": "x", "entries": [{"loss": 1.0}], "events": []}
     )
+    told = {"sentence": PLANTED, "figures": {"counts": {PLANTED: 3}}, "warnings": [PLANTED], "chosen_by": PLANTED}
+    write_json(folder.verdict, {"format": 1, "colour": "red", **told})
+    check = {"wanted": True, "profile": "quick", "policy": PLANTED, "summary": [PLANTED]}
+    write_json(folder.release_check, {**check, "unresolvable": [{"rule": "canaries", "available": PLANTED}]})
+    arm = "bundle-PLANTED-north"  # called by the folder of a bundle from elsewhere
+    write_json(folder.evaluate / "cells" / f"{arm}.convnet.json", {})
     journal = Journal(folder, "run", ("ingest", "experts"))
     journal.begin(())
     journal.stage_started("ingest")
+    journal.at(1, 1, "network", piece=f"{arm} convnet")
     journal.end(IngestError(f"{PLANTED}.dcm: unreadable"))
     return folder
 
@@ -73,6 +80,8 @@ def test_what_helps_is_inside(run, tmp_path):
     make_support_package(run, tmp_path / "support.zip")
     parts = {name.rpartition("/")[2]: text for name, text in _read(tmp_path / "support.zip").items()}
     assert json.loads(parts["status.json"])["state"] == "failed"
+    assert json.loads(parts["status.json"])["verdict"] == {"colour": "red"}
+    assert json.loads(parts["status.json"])["release_check"]["unresolvable"] == ["canaries"]
     assert json.loads(parts["record.json"])["images"] == {"train": [3, 4]}
     settings = json.loads(parts["configuration.json"])
     assert settings["distill"]["ipc"] == RunConfig().distill.ipc

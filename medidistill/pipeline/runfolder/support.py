@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,10 +25,14 @@ from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.runfolder.status import read_status
 from medidistill.record import RunRecord, hardware, versions
+from medidistill.results.run_status import RunStatus
 
 __all__ = ["make_support_package"]
 
 _FACTS = ("inputs", "finished", "files", "cells", "quarantined", "best_step", "alpha", "method", "data")
+# what `read_status` adds to the file of the journal names classes, counts their patients, and quotes the policy
+_OF_THE_JOURNAL = frozenset(RunStatus.__annotations__) - {"verdict", "release_check"}
+_ARM_OF_BUNDLE = re.compile(r"\bbundle-[A-Za-z0-9-]+")  # an arm called by the folder of a bundle from elsewhere
 _README = """\
 Made by `medidistill support`. Inside: versions, hardware, settings without free text, the status, the events, the
 record's digests, sizes of the run's own files, distillation curves. Left out: images, tables, predictions, class
@@ -50,7 +55,7 @@ def make_support_package(folder: RunFolder, target: Path) -> list[str]:
     makers: dict[str, Callable[[], Any]] = {
         "environment.json": lambda: {"versions": versions(), "hardware": hardware(), "system": platform.system()},
         "configuration.json": lambda: _settings(load_config(folder.config_file)),
-        "status.json": lambda: read_status(folder.path),
+        "status.json": lambda: _status(folder),
         "record.json": lambda: _record(folder),
         "files.json": lambda: _files(folder),
         "curves.json": lambda: _curves(folder),
@@ -60,9 +65,11 @@ def make_support_package(folder: RunFolder, target: Path) -> list[str]:
             value: Any = make()
         except MedidistillError as error:
             value = {"unreadable": type(error).__name__}
-        parts[name] = json.dumps(value, indent=2, sort_keys=True) + "\n"
+        parts[name] = _ARM_OF_BUNDLE.sub("bundle", json.dumps(value, indent=2, sort_keys=True)) + "\n"
     if folder.events_file.is_file():
-        parts["events.jsonl"] = folder.events_file.read_text(encoding="utf-8", errors="replace")
+        parts["events.jsonl"] = _ARM_OF_BUNDLE.sub(
+            "bundle", folder.events_file.read_text(encoding="utf-8", errors="replace")
+        )
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for name, text in parts.items():
@@ -83,6 +90,19 @@ def _settings(config: Any) -> JsonObject:
         else:
             plain[name] = dict(value) if isinstance(value, Mapping) else value
     return plain
+
+
+def _status(folder: RunFolder) -> JsonObject:
+    """Return the status; of the verdict its colour alone, of the release check the rules that cannot be resolved."""
+    whole = read_status(folder.path)
+    told: JsonObject = {key: value for key, value in whole.items() if key in _OF_THE_JOURNAL}
+    verdict, check = whole.get("verdict"), whole.get("release_check")
+    told["verdict"] = None if verdict is None else {"colour": verdict.get("colour")}
+    told["release_check"] = None if check is None else {key: check.get(key) for key in ("wanted", "profile")}
+    if check is not None:
+        found = [one for one in check.get("unresolvable", ()) if isinstance(one, Mapping)]
+        told["release_check"]["unresolvable"] = [one.get("rule") for one in found]
+    return told
 
 
 def _record(folder: RunFolder) -> JsonObject:
