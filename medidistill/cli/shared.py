@@ -95,7 +95,9 @@ def check_input(arguments: Namespace) -> None:
     """Raise `ConfigError` where a run has no images yet and none are named."""
     from medidistill.pipeline import RunFolder
 
-    if arguments.input is None and not (arguments.resume and RunFolder(arguments.output).holds_run()):
+    if arguments.input is None and arguments.resume:
+        RunFolder.open(arguments.output, option="--output")  # or it says that there is no run
+    elif arguments.input is None:
         raise ConfigError("--input is missing: name the folder of X-rays")
 
 

@@ -92,6 +92,11 @@ class IngestConfig(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        twice = [name for number, name in enumerate(self.classes) if name in self.classes[:number]]
+        if twice:
+            raise ConfigError(
+                f"IngestConfig.classes={list(self.classes)!r}: {twice[0]!r} is named twice; name each class once"
+            )
         for folder in self.follow_links:
             if not PurePath(folder).is_absolute():
                 raise ConfigError(f"IngestConfig.follow_links={folder!r}: must be the absolute path of a folder")

@@ -88,7 +88,11 @@ class PrivacyConfig(Validated):
     ] = True
     recipient: Annotated[str, Help("who receives the set and under which terms; part of the record")] = ""
     ledger: Annotated[
-        str, Help("JSON file that adds up the releases of a cohort; empty: privacy-ledger.json beside the run folder")
+        str,
+        Help(
+            "absolute path of the JSON file that adds up the releases of a cohort; empty: privacy-ledger.json beside "
+            "the run folder"
+        ),
     ] = ""
 
 

@@ -85,12 +85,31 @@ class RunConfig(Validated):
             raise ConfigError(
                 f"RunConfig.deliver={self.deliver!r}: is not compared; add it to evaluate.arms, or use deliver=auto"
             )
+        self._check_compared()
         self.check_private(self.evaluate.arms)
         last = self.distill.max_start - 1 + self.distill.expert_epochs
         if last > self.experts.epochs:
             raise ConfigError(
                 f"distill.max_start={self.distill.max_start} with expert_epochs={self.distill.expert_epochs} needs "
                 f"snapshot {last}, experts.epochs={self.experts.epochs} ends before; raise epochs or lower max_start"
+            )
+
+    def _check_compared(self) -> None:
+        """Refuse a reference, or pictures, of what is not compared; bundles get their names when they are read."""
+        rules = self.evaluate
+        known = [*rules.arms, *(["dp_full"] if self.experts.dp.enabled else [])]
+        pictured = rules.saliency.arms if rules.saliency.cases else ()
+        asked = [("clinical.reference", rules.clinical.reference), *(("saliency.arms", arm) for arm in pictured)]
+        for name, arm in asked:
+            if arm and arm not in known and not (rules.bundles and arm.startswith("bundle-")):
+                raise ConfigError(
+                    f"RunConfig.evaluate.{name}={arm!r}: is not compared; must be one of {', '.join(known)}"
+                    f"{did_you_mean(arm, known)}; add it to evaluate.arms, or leave the setting empty"
+                )
+        if len(set(pictured)) == 1:
+            raise ConfigError(
+                f"RunConfig.evaluate.saliency.arms={list(pictured)!r}: must be two arms or more, to see side by side; "
+                "add one, leave the setting empty, or set evaluate.saliency.cases to 0"
             )
 
     def check_private(self, arms: Sequence[str]) -> None:

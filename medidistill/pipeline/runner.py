@@ -16,6 +16,7 @@ from medidistill.pipeline.comparison.arms import methods
 from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.planning.machine import set_up
 from medidistill.pipeline.planning.memory import check
+from medidistill.pipeline.planning.named_files import check_apart, check_named_files
 from medidistill.pipeline.planning.planning import Plan, make_plan
 from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.runfolder.run_folder import RunFolder
@@ -121,7 +122,7 @@ def run(
         output: the run folder, see `RunFolder.create`.
         resume: continue; stages whose digest matches are kept.
         force: delete the run that `output` holds and start again.
-        from_stage: with `resume`: do this stage and those after it anew, even where they are finished.
+        from_stage: with `resume`: do this stage and those after it, up to `until`, anew, even where they are finished.
         until: end after this stage.
         progress: draw bars on stderr.
         stop: where requests to stop arrive.
@@ -136,11 +137,14 @@ def run(
             unless `privacy.release_check` is off.
         MedidistillError: each class with its exit code; finished stages stay on disk.
     """
-    stages, names = stages_of(config), stage_names(config)
-    again = stages[position(names, from_stage, "--from") :] if from_stage else ()
-    wanted = stages[: position(names, until, "--until", last=True) + 1] if until else stages
-    if again and not resume:
+    stages = stages_of(config)
+    first, end = _share(stage_names(config), from_stage, until)
+    if from_stage and not resume:
         raise ConfigError(f"--from {from_stage}: needs --resume, it continues a run that is there")
+    there = RunFolder(output)
+    if source is not None and not (resume and there.holds_run()):
+        check_apart(source, "--input", there.path, "--output")
+    check_named_files(config, there if resume else None)
     if config.memory_check and not resume:  # as far as it is known before the images are read
         device = set_up(config)
         for need in (need for stage in stages for need in stage.needs(config, 0, 2)):
@@ -148,22 +152,41 @@ def run(
     folder = RunFolder.create(output, config, resume=resume, force=force, source=source)
     source = source_of(folder, source)
     with working(folder, stop=stop, progress=progress, command=command, sinks=sinks, source=source) as work:
-        for stage in again:
-            work.discard(stage)
-        results = [stage.run(work) for stage in wanted]
+        results = []
+        for number, stage in enumerate(stages[:end]):
+            if number >= first:  # at its turn: where a stage before it fails, what is there stays
+                work.discard(stage)
+            results.append(stage.run(work))
     return next((result for result in results if result is not None), None)
 
 
-def plan(config: RunConfig, source: Path | None, output: Path, *, until: str | None = None) -> Plan:
+def _share(names: tuple[str, ...], from_stage: str | None, until: str | None) -> tuple[int, int]:
+    """Return the index of the first stage that is done anew, and that behind the last one that is done at all."""
+    first = position(names, from_stage, "--from") if from_stage else len(names)
+    end = position(names, until, "--until", last=True) + 1 if until else len(names)
+    if from_stage and first >= end:
+        raise ConfigError(
+            f"--from {from_stage} --until {until}: {from_stage} comes after {until}, so that nothing would be done; "
+            f"the order is {', '.join(names)}; name a later --until, or leave it out"
+        )
+    return first, end
+
+
+def plan(
+    config: RunConfig, source: Path | None, output: Path, *, from_stage: str | None = None, until: str | None = None
+) -> Plan:
     """Return what `run` would do with these arguments, and what it would take; writes nothing into `output`.
 
     Raises:
         MedidistillError: the input or the configuration is not usable.
     """
     names, folder = stage_names(config), RunFolder(Path(output))
-    wanted = names[: position(names, until, "--until", last=True) + 1] if until else names
-    done = RunRecord.load(folder.record_file).stages if folder.record_file.is_file() else {}
-    actions = {name: "done" if name in done else "to do" if name in wanted else "left out" for name in names}
+    first, end = _share(names, from_stage, until)
+    if source is not None and not folder.holds_run():
+        check_apart(source, "--input", folder.path, "--output")
+    check_named_files(config, folder)
+    done = set(RunRecord.load(folder.record_file).stages if folder.record_file.is_file() else ()) - {*names[first:end]}
+    actions = {name: "done" if name in done else "to do" if name in names[:end] else "left out" for name in names}
     return make_plan(config, source_of(folder, source), actions)
 
 

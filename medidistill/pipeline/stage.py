@@ -84,4 +84,8 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def discard(self, folder: RunFolder) -> None:
-        """Remove what the stage left, so that it is done anew. Raises `ResourceError`."""
+        """Remove what the stage left, so that it is done anew; what it replaces as a whole may stay until then.
+
+        Raises:
+            ResourceError: it cannot be removed.
+        """

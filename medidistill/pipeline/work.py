@@ -187,6 +187,7 @@ class RunContext:
         """Forget `stage` and remove what it left."""
         if self.record.stages.pop(stage.name, None) is not None:
             self.record.save(self.folder.record_file)
+        self.journal.stage_discarded(stage.name)
         stage.discard(self.folder)
 
     def mark_finished(self, stage: str, inputs: str, written: Iterable[Path] = (), **facts: Any) -> None:

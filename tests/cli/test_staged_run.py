@@ -11,6 +11,7 @@ import pytest
 from medidistill.cli import main
 from medidistill.errors import ResourceError
 from medidistill.pipeline import RunFolder, load_config
+from medidistill.pipeline.runfolder.status import read_status
 from medidistill.privacy import ProvenanceLog
 
 
@@ -57,6 +58,45 @@ def test_from_does_a_stage_and_what_follows_anew(finished):
     assert changed == {"evaluate", "bundle"}
     for name in map(Path, ("evaluate/comparison.json", "bundle/distilled.safetensors")):
         assert (finished / name).read_bytes() == before[name]
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_from_after_until_is_refused_before_anything_goes(finished, more, capsys):
+    before = _bytes(finished)
+    options = ["--resume", "--from", "evaluate", "--until", "experts", *more]
+    assert main(["run", "--output", str(finished), *options, "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert "--from evaluate --until experts: evaluate comes after experts" in told
+    assert "the order is ingest, experts, distill/" in told
+    assert _bytes(finished) == before
+
+
+def test_dry_run_tells_what_from_does_anew(finished, capsys):
+    share = ["--resume", "--from", "evaluate", "--until", "evaluate", "--dry-run"]
+    assert main(["run", "--output", str(finished), *share]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [("to" in line, "done" in line) for line in lines if line and line[0] in ("evaluate", "export")] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_from_removes_each_stage_at_its_turn(finished, monkeypatch):
+    """Where a stage fails, what comes after it is still there, and the status says so."""
+    bundle = _bytes(finished / "bundle")
+
+    def full(run):
+        assert not (finished / "evaluate").exists()
+        assert "evaluate" not in json.loads((finished / "status.json").read_text())["finished"]
+        raise ResourceError("the disk is full")
+
+    monkeypatch.setattr("medidistill.pipeline.stages.evaluate.evaluate", full)
+    assert main(["run", "--output", str(finished), "--resume", "--from", "evaluate", "--quiet"]) == 5
+    assert _bytes(finished / "bundle") == bundle
+    assert (finished / "report.html").is_file()
+    status = read_status(finished)
+    assert {"export", "report"} <= set(status["finished"])
+    assert "evaluate" not in status["finished"]
 
 
 def test_a_run_that_could_not_note_its_reading_reads_again_and_notes_it(tiny, tmp_path, monkeypatch):

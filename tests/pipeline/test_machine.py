@@ -62,8 +62,9 @@ def test_a_run_goes_on_with_other_threads_and_device_but_not_another_precision(t
 
 
 def test_a_run_that_will_not_fit_is_refused_before_it_reads_or_writes_anything(tmp_path, capsys) -> None:
-    out = tmp_path / "out"
-    arguments = ["run", "--input", str(tmp_path), "--output", str(out), "--quiet", "--set", "distill.ipc=100000"]
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    arguments = ["run", "--input", str(source), "--output", str(out), "--quiet", "--set", "distill.ipc=100000"]
     assert main(arguments) == 5
     error = capsys.readouterr().err
     assert "distill/mtt: needs about" in error

@@ -40,6 +40,7 @@ def _config(arguments: Namespace, stop: Any) -> None:
     from medidistill.errors import ConfigError
     from medidistill.pipeline import config_schema, config_template, dump_config, load_config, schema_file
     from medidistill.pipeline.comparison.arms import methods
+    from medidistill.pipeline.planning.named_files import check_named_files
 
     if arguments.action == "schema":
         print(json.dumps(config_schema(), indent=2))
@@ -54,4 +55,5 @@ def _config(arguments: Namespace, stop: Any) -> None:
         print(dump_config(config), end="")
     else:
         methods(config)
+        check_named_files(config)
         print(f"{file}: good")

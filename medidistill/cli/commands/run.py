@@ -64,6 +64,7 @@ def _run(arguments: Namespace, stop: GracefulShutdown) -> None:
     if arguments.dry_run:
         from medidistill.pipeline import plan
 
-        print(plan(config_of(arguments), arguments.input, arguments.output, until=arguments.until))
+        config, share = config_of(arguments), {"from_stage": arguments.from_stage, "until": arguments.until}
+        print(plan(config, arguments.input, arguments.output, **share))
         return
     run_all_stages(arguments, stop, config_of(arguments), arguments.input, arguments.output)

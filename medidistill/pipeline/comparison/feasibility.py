@@ -27,12 +27,15 @@ def check_ipc(config: RunConfig, counts: Mapping[str, int]) -> None:
         ConfigError: a class has too few.
     """
     smallest = min(counts, key=lambda name: counts[name])
+    if not counts[smallest]:
+        raise ConfigError(
+            f"class {smallest!r} has no training images; add some, or take it out of the labels and of ingest.classes"
+        )
     rivals = [arm for arm in config.evaluate.arms if arm in ("random", PACKED, "kmeans", "herding")]
     if rivals and config.distill.ipc > counts[smallest]:
-        fix = f"use distill.ipc <= {counts[smallest]} or add images" if counts[smallest] else "add images of it"
         raise ConfigError(
             f"distill.ipc={config.distill.ipc}: class {smallest!r} has only {counts[smallest]} training images "
-            f"(needed by {', '.join(rivals)}); {fix}"
+            f"(needed by {', '.join(rivals)}); use distill.ipc <= {counts[smallest]} or add images"
         )
     for method in methods(config):
         made = method_config(config, method)

@@ -25,7 +25,7 @@ from medidistill.files import read_json
 from medidistill.jsontypes import ReadOnlyJsonObject  # facts of a log entry, by event
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 
-__all__ = ["NAME", "acting_user", "ledger_of", "log_of_bundle", "not_logged", "note", "unfinished"]
+__all__ = ["NAME", "acting_user", "check_ledger", "ledger_of", "log_of_bundle", "not_logged", "note", "unfinished"]
 
 NAME = "release-log.jsonl"
 LEDGER = "privacy-ledger.json"
@@ -68,12 +68,23 @@ def ledger_of(run: RunFolder, named: str) -> Path:
         ConfigError: it names a relative path, which is another file in each folder that a command is started from; a
             ledger that is not there counts as one without releases.
     """
+    check_ledger(named)
+    return Path(named) if named else run.path.resolve().parent / LEDGER
+
+
+def check_ledger(named: str) -> None:
+    """Refuse a ledger by a relative path. A run that has one may be given another: `RunFolder.create`.
+
+    Raises:
+        ConfigError: with the path to write instead.
+    """
     if named and not Path(named).is_absolute():
+        path = Path(named).absolute()
         raise ConfigError(
             f"privacy.ledger={named!r}: must be an absolute path, or releases of the same patients would be added up "
-            f"in another file in each folder that a command is started from; use {Path(named).absolute()}"
+            f"in another file in each folder that a command is started from; use {path}; in a run that is there by "
+            f"`medidistill run --output OUT --resume --set privacy.ledger={path}`"
         )
-    return Path(named) if named else run.path.resolve().parent / LEDGER
 
 
 def unfinished(entries: tuple[ReadOnlyJsonObject, ...]) -> list[str]:

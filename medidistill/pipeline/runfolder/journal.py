@@ -16,10 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from medidistill.errors import MedidistillError, PrivacyGateError, StoppedError
-from medidistill.files import write_json, write_text
+from medidistill.files import read_json, write_json, write_text
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # facts by event
 from medidistill.pipeline.runfolder.redaction import DETAILS, public_message
 from medidistill.pipeline.runfolder.run_folder import RunFolder
@@ -71,12 +71,14 @@ class Journal:
     silent: bool = False
     status: RunStatus = field(default_factory=RunStatus)
     _ticks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _before: RunStatus | None = None  # of a run that had finished, with its release or without
     _written: float = -_EVERY
     _told: float = 0.0
     _stage_began: float = 0.0
 
     def begin(self, finished: tuple[str, ...]) -> None:
         """Say that a process works here now; `finished` are the stages done before."""
+        self._before = self._ended_before()
         self.status = {
             "format": FORMAT,
             "state": State.RUNNING,
@@ -114,6 +116,13 @@ class Journal:
             self.event("stage_finished", stage=stage, seconds=round(time.monotonic() - self._stage_began, 3))
         self._reset_progress()
         self._write()
+
+    def stage_discarded(self, stage: str) -> None:
+        """Say that `stage`, which was done before, is to be done anew."""
+        if stage in self.status.get("finished", []):
+            self.status["finished"].remove(stage)
+            self.event("stage_discarded", stage=stage)
+            self._write()
 
     def at(
         self, step: int, total: int, unit: str, *, piece: str = "", done: float | None = None, **figures: float
@@ -171,11 +180,29 @@ class Journal:
             if (DETAILS in line or named) and self.folder.ingest.is_dir():
                 with contextlib.suppress(MedidistillError, OSError):
                     write_text(self.folder.ingest / DETAILS, full_text(error), mode=0o600)
+        if state in (State.FAILED, State.STOPPED) and self._before is not None and self._all_done():
+            # what was asked of a finished run could not be done, and the run is as finished as it was
+            self.event("command_failed", command=self.command, error=line, exit_code=code)
+            self.status = {**self._before, "released": released}
+            self._write()
+            return
         self.status |= {"state": state, "error": line, "exit_code": code, "eta_seconds": None, "released": released}
         if state in (State.COMPLETED, State.NOT_RELEASED):
             self.status["stage"] = ""
         self.event(f"run_{state}", stage=self.status.get("stage", ""), error=line, exit_code=code)
         self._write()
+
+    def _ended_before(self) -> RunStatus | None:
+        """Return the status that a run with all its stages ended with; None where it has not."""
+        try:
+            stored = read_json(self.folder.status_file) if self.folder.status_file.is_file() else {}
+        except MedidistillError:
+            return None  # damaged: it is written anew
+        whole = isinstance(stored, dict) and stored.get("state") in (State.COMPLETED, State.NOT_RELEASED)
+        return cast("RunStatus", stored) if whole and stored.get("format") == FORMAT else None
+
+    def _all_done(self) -> bool:
+        return bool(self.stages) and set(self.stages) <= set(self.status.get("finished", ()))
 
     def _state_after(self, error: BaseException) -> State:
         if isinstance(error, StoppedError | KeyboardInterrupt):

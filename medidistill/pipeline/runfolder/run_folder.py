@@ -323,6 +323,8 @@ def _resumable_changes(before: RunConfig, now: RunConfig) -> set[str]:
     """Return the settings that a continued run may have changed: what is done stays valid, and machines differ."""
     grown = {"distill.checkpoint_every", "evaluate.saliency.arms", "evaluate.saliency.cases"}
     grown |= {"threads", "device", "deterministic", "memory_check", "privacy.release_check", "deliver"}
+    if before.privacy.ledger and not Path(before.privacy.ledger).is_absolute():  # nothing was released with that
+        grown.add("privacy.ledger")
     if now.distill.outer_steps > before.distill.outer_steps:
         grown.add("distill.outer_steps")
     if now.experts.count > before.experts.count:

@@ -63,8 +63,7 @@ class Export(Stage):
         return Estimate(1.0, 3 * survey.set_bytes)
 
     def discard(self, folder: RunFolder) -> None:
-        """Remove the bundle."""
-        folder.remove_entry(folder.bundle)
+        """Remove nothing: the bundle stays until its successor is complete, and is replaced as a whole."""
 
 
 def export(run: RunContext, *, wanted: bool = False, overrides: Sequence[Override] = ()) -> Path:

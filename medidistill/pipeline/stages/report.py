@@ -86,8 +86,9 @@ class Report(Stage):
         return Estimate(5.0, 2 * 2**20)
 
     def discard(self, folder: RunFolder) -> None:
-        """Remove the page; its summary is written over."""
+        """Remove the page and its summary."""
         folder.remove_entry(folder.report)
+        folder.remove_entry(folder.summary)
 
 
 def report(run: RunContext) -> Path:

@@ -17,6 +17,7 @@ from medidistill.config import RunConfig
 from medidistill.errors import IngestError, MedidistillError, PrivacyGateError, StoppedError, as_known
 from medidistill.files import private_folder, private_umask
 from medidistill.pipeline.config_io.config_file import load_config
+from medidistill.pipeline.planning.named_files import check_apart
 from medidistill.pipeline.runfolder.cleaning import clean
 from medidistill.pipeline.runfolder.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.runfolder.sinks import Sink
@@ -74,6 +75,7 @@ def run_night(
     """
     if not inbox.is_dir():
         raise IngestError(f"--inbox {inbox}: {'is a file; name a folder' if inbox.exists() else 'no such folder'}")
+    check_apart(inbox, "--inbox", runs, "--runs")
     with private_umask():
         notes = Notes(private_folder(runs))
         with notes.locked() as mine:
