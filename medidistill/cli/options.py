@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medidistill.config.fields import Range
 from medidistill.tls import Tls
 
 if TYPE_CHECKING:
@@ -22,8 +25,31 @@ __all__ = [
     "add_settings",
     "add_tls",
     "machine_settings",
+    "number",
     "tls_of",
 ]
+
+
+def number(kind: type[int] | type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Return what reads a number of an option; argparse names the option where it is none or out of range.
+
+    Args:
+        kind: int or float.
+        low: the least that is allowed.
+        high: the greatest.
+    """
+    allowed = Range(low, high)
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high):
+            raise argparse.ArgumentTypeError(f"{text}: must be a {'whole ' if kind is int else ''}number {allowed}")
+        return value
+
+    return read
 
 
 def add_command(commands: Any, name: str, title: str, text: str, example: str) -> argparse.ArgumentParser:

@@ -74,7 +74,10 @@ def _given_splits(records: Sequence[Record]) -> list[str]:
             guess = did_you_mean(record.split.lower(), SPLITS)
             # without a guess it is no slip of the pen, and may be a cell of another column
             shown = f"split {record.split!r} is unknown" if guess else "a split is unknown"
-            raise IngestError(f"{shown}: must be train, val or test{guess}", private=[f"{record.key}: {record.split}"])
+            where = f"{record.place}: " if record.place else ""
+            raise IngestError(
+                f"{where}{shown}: must be train, val or test{guess}", private=[f"{record.key}: {record.split}"]
+            )
         splits.append(name)
     seen: dict[str, set[str]] = defaultdict(set)
     for record, split in zip(records, splits, strict=True):
@@ -143,7 +146,7 @@ def check_coverage(
     found = Counter(zip(labels, splits, strict=True))
     for name in classes:
         if not any(found[name, split] for split in SPLITS):
-            raise IngestError(f"class {name!r} has no usable images; add some or remove it from ingest.classes")
+            raise IngestError(f"class {name!r} has no usable images; add some, or take it out of the labels")
         for split in required:
             if not found[name, split]:
                 raise IngestError(

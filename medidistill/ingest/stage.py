@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from medidistill.config import IngestConfig
 from medidistill.distilled_set import LabelledImages, Normalisation
-from medidistill.errors import IngestError, QuarantineError
+from medidistill.errors import ConfigError, IngestError, MedidistillError, QuarantineError
 from medidistill.ingest.contact_sheet import MOST_THUMBNAILS, write_contact_sheet
 from medidistill.ingest.duplicates import Copies, find_copies, find_near_duplicates
 from medidistill.ingest.loading import LoadedImage, load_images, worker_count
@@ -133,6 +133,7 @@ def _ingest(
     total = len(records) + len(screening.quarantine)
     if not records:
         check_quarantine(screening.quarantine, total, config, folder)
+        screening.write(folder)
         if not screening.quarantine:
             raise IngestError(f"{source}: all {len(found.excluded)} images are in the list of exclusions")
         raise IngestError(
@@ -141,10 +142,10 @@ def _ingest(
         )
     try:
         classes = class_names(records, config)
-    except IngestError:  # a class whose images were all set aside is not a missing class
+        splits = ["test"] * len(records) if whole else assign_splits(records, classes, config)
+    except (IngestError, ConfigError) as error:  # a class whose images were all set aside is not a missing class
         check_quarantine(screening.quarantine, total, config, folder)
-        raise
-    splits = ["test"] * len(records) if whole else assign_splits(records, classes, config)
+        screening.fail(error, folder)
     drawn = "" if whole else describe_splits(records, config)
     loaded = load_images(records, config.image_size, config.cache, folder, workers or worker_count(len(records)))
     bar = tqdm(loaded, "reading X-rays", len(records), unit="image", file=sys.stderr, disable=not progress)
@@ -155,10 +156,7 @@ def _ingest(
     try:
         check_quarantine(screening.quarantine, total, config, folder)
     except QuarantineError:
-        if folder is not None:
-            write_contact_sheet(
-                folder / "quarantine.html", screening.quarantine, screening.warned, screening.thumbnails
-            )
+        screening.write(folder)
         raise
 
     rows = [
@@ -168,7 +166,10 @@ def _ingest(
     ]
     images = [film.image for film in films if film is not None]
     required = ("test",) if whole else required_splits(any(record.split for record in records), config)
-    check_coverage([row["label"] for row in rows], [row["split"] for row in rows], classes, required)
+    try:
+        check_coverage([row["label"] for row in rows], [row["split"] for row in rows], classes, required)
+    except IngestError as error:
+        screening.fail(error, folder)
     manifest = manifest_table(rows)
     patients = PatientUnits.of(manifest["patient_source"])
     used = [str(record.path) for record, film in zip(records, films, strict=True) if film is not None]
@@ -195,6 +196,21 @@ class _Screening:
     quarantine: list[Quarantined]
     warned: list[Quarantined] = field(default_factory=list)
     thumbnails: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def write(self, folder: Path | None) -> None:
+        """Write what was set aside, with its pictures, where there is a folder for it."""
+        if folder is not None:
+            write_quarantine(folder / "quarantine.csv", self.quarantine)
+            write_contact_sheet(folder / "quarantine.html", self.quarantine, self.warned, self.thumbnails)
+
+    def fail(self, error: MedidistillError, folder: Path | None) -> NoReturn:
+        """Raise `error` with where it is written what was set aside before: that may be what is missing."""
+        self.write(folder)
+        if not self.quarantine or folder is None or not isinstance(error, IngestError):
+            raise error
+        count, table = len(self.quarantine), folder / "quarantine.csv"
+        set_aside = f"{count} file{' was' if count == 1 else 's were'} set aside before"
+        raise IngestError(f"{error}; {set_aside}, table: {table}", private=error.private) from error
 
     def _note(self, action: str, entry: Quarantined, *films: tuple[str, LoadedImage]) -> None:
         (self.quarantine if action == "quarantine" else self.warned).append(entry)

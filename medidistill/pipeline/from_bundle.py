@@ -26,7 +26,7 @@ from medidistill.pipeline.comparison.class_mapping import load_class_mapping
 from medidistill.pipeline.runfolder.progress import Bar, say
 from medidistill.record import RunRecord
 
-__all__ = ["OWN", "merge", "score", "train"]
+__all__ = ["OWN", "check_new", "merge", "score", "train"]
 
 MERGED = "merged"
 OWN = "own X-rays"  # the arm of networks trained on images of the folder that is tested on
@@ -54,7 +54,7 @@ def train(path: Path, output: Path, *, seed: int = 0, progress: bool = True) -> 
         ConfigError: `output` exists.
         IngestError: the bundle does not verify.
     """
-    _check_new(output)
+    check_new(output)
     require_verified(path)
     bundle = load(path)
     say(progress, f"train: {bundle.training.steps} steps on {len(bundle)} images")
@@ -188,7 +188,7 @@ def merge(
         ConfigError: the bundles do not go together; what differs is named.
         IngestError: a bundle does not verify.
     """
-    _check_new(output)
+    check_new(output)
     if rename and classes is not None:
         raise ConfigError("--rename and --classes: give one of them; the mapping file can rename, too")
     if classes is None:
@@ -231,9 +231,10 @@ def _about_classes(parts: Sequence[Part]) -> list[str]:
     return told
 
 
-def _check_new(output: Path) -> None:
+def check_new(output: Path, option: str = "--output") -> None:
+    """Raise `ConfigError` where a file or folder that is to be written is there."""
     if os.path.lexists(output):
-        raise ConfigError(f"--output {output}: exists, and nothing is overwritten; name another")
+        raise ConfigError(f"{option} {output}: exists, and nothing is overwritten; name another")
 
 
 def _real(

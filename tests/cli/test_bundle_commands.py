@@ -103,6 +103,34 @@ def test_baseline_without_a_folder_to_test_on_is_refused(
     assert not (tmp_path / "w.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--test", "nowhere"], 3, "--test nowhere: no such folder"),
+        (["--test", "empty"], 3, "empty"),
+        (["--test", "PHANTOMS", "--scores", "scores.json"], 2, "--scores scores.json: exists, and nothing is"),
+    ],
+)
+def test_training_looks_at_the_test_first_and_writes_nothing_where_it_fails(
+    bundle: Path,
+    tiny: Tiny,
+    tmp_path: Path,
+    options: list[str],
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "scores.json").write_text("{}")
+    options = [str(tiny.phantoms) if one == "PHANTOMS" else one for one in options]
+    assert main(["train", str(bundle), "--output", "w.safetensors", *options, "--quiet"]) == code
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "w.safetensors").exists()
+    assert (tmp_path / "scores.json").read_text() == "{}"
+
+
 def test_merge_verifies_evaluates_and_writes(
     bundle: Path, second: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

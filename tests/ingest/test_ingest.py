@@ -447,3 +447,38 @@ def test_real_covid_cxr(data):
     assert set(result.train.sites) == {"armiro", "hannover", "kermany", "nih"}
     assert not result.quarantine
     assert 0 <= float(result.train.images.min()) < float(result.train.images.max()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("patients", "split", "words"),
+    [
+        (4, False, "class 'cat' has 2 patients: a split by patient needs at least 3"),
+        (3, True, "class 'cat' has no usable images in the train split"),
+    ],
+)
+def test_what_was_set_aside_is_written_also_where_too_few_are_left(tmp_path, patients, split, words):
+    """The table is what tells why patients are missing."""
+    rows = cohort(tmp_path / "in", patients=patients, films=1, split=split)
+    gone = [name for name, label, patient, _ in rows if label == "cat" and patient[-1] in ("03" if split else "01")]
+    for name in gone:
+        if split:
+            (tmp_path / "in" / name).write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+        else:
+            (tmp_path / "in" / name).unlink()
+    (place := tmp_path / "private").mkdir()
+    config = IngestConfig(image_size=16, max_quarantine=0.9)
+    with pytest.raises(IngestError, match=words) as caught:
+        ingest(tmp_path / "in", config, folder=place)
+    count = len(gone)
+    assert f"{count} file{' was' if count == 1 else 's were'} set aside before, table: {place / 'quarantine.csv'}" in (
+        str(caught.value)
+    )
+    assert set(pd.read_csv(place / "quarantine.csv").key) == set(gone)
+
+
+def test_an_unknown_split_is_told_with_its_line(tmp_path, config):
+    rows = cohort(tmp_path, split=True)
+    rows[3] = (*rows[3][:3], "tset")
+    table(tmp_path, rows)
+    with pytest.raises(IngestError, match=r"^labels.csv line 5: split 'tset' is unknown: must be train, val or test"):
+        ingest(tmp_path, config)

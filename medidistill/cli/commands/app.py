@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, number
 from medidistill.web_address import THIS_MACHINE
 
 __all__ = ["add", "give_demo", "server_options"]
@@ -41,7 +41,9 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="a folder below which X-rays may be chosen; may be repeated (default: the folder of runs alone)",
     )
-    parser.add_argument("--port", type=int, default=8501, metavar="N", help="port on localhost (default: 8501)")
+    parser.add_argument(
+        "--port", type=number(int, 1, 65535), default=8501, metavar="N", help="port on localhost (default: 8501)"
+    )
     parser.add_argument(
         "--login",
         action="store_true",

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, number
 from medidistill.cli.private_output import IN_RUN
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ def add(commands: Any) -> None:
     parser.add_argument("output", type=Path, metavar="OUT", help="the run folder")
     parser.add_argument("--profile", default="quick", metavar="NAME", help="quick or full (default: quick)")
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes (default: --threads, or one a core)"
+        "--workers",
+        type=number(int, 0, 4096),
+        default=0,
+        metavar="N",
+        help="processes (default: --threads, or one a core)",
     )
     parser.add_argument("--estimate", action="store_true", help="do one shadow run, say how long the rest takes, stop")
     parser.set_defaults(handler=_audit, private=IN_RUN)

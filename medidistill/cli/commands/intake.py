@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medidistill.cli.commands.receive import add_listening, listen, load_pacs
-from medidistill.cli.options import add_command, add_machine, add_settings, add_tls, tls_of
+from medidistill.cli.options import add_command, add_machine, add_settings, add_tls, number, tls_of
 from medidistill.cli.private_output import Private
 from medidistill.errors import ConfigError, MedidistillError
 
@@ -44,8 +44,12 @@ def add(commands: Any) -> None:
     listening.add_argument(
         "--from", action="append", default=[], metavar="AET", dest="callers", help="AE title that may send; repeatable"
     )
-    listening.add_argument("--count", type=int, default=0, metavar="N", help="stop after N objects (default: never)")
-    listening.add_argument("--idle", type=float, default=0, metavar="S", help="stop after S seconds of silence")
+    listening.add_argument(
+        "--count", type=number(int, 0), default=0, metavar="N", help="stop after N objects (default: never)"
+    )
+    listening.add_argument(
+        "--idle", type=number(float, 0), default=0, metavar="S", help="stop after S seconds of silence"
+    )
     processing = parser.add_argument_group("process")
     processing.add_argument("--labels", type=Path, metavar="CSV", help="labels by sop_instance_uid or accession_number")
     processing.add_argument("--key-file", type=Path, metavar="FILE", help="key of the de-identification")
@@ -53,15 +57,27 @@ def add(commands: Any) -> None:
     processing.add_argument(
         "--config", default="standard", metavar="FILE", help="YAML file, or a ready-made one (default: standard)"
     )
-    processing.add_argument("--settle", type=float, default=600, metavar="S", help="seconds of silence (default: 600)")
-    processing.add_argument("--min-studies", type=int, default=1, metavar="N", help="smallest batch (default: 1)")
+    processing.add_argument(
+        "--settle", type=number(float, 0), default=600, metavar="S", help="seconds of silence (default: 600)"
+    )
+    processing.add_argument(
+        "--min-studies", type=number(int, 1), default=1, metavar="N", help="smallest batch (default: 1)"
+    )
     processing.add_argument("--deliver", type=Path, metavar="DIR", help="copy each bundle to DIR/BATCH")
     processing.add_argument("--unreleased", action="store_true", help="deliver what no privacy gate released; logged")
     processing.add_argument(
-        "--keep-identified", type=float, default=7, metavar="DAYS", help="received images, after delivery (default: 7)"
+        "--keep-identified",
+        type=number(float, 0),
+        default=7,
+        metavar="DAYS",
+        help="received images, after delivery (default: 7)",
     )
     processing.add_argument(
-        "--keep-clean", type=float, default=30, metavar="DAYS", help="de-identified copies, likewise (default: 30)"
+        "--keep-clean",
+        type=number(float, 0),
+        default=30,
+        metavar="DAYS",
+        help="de-identified copies, likewise (default: 30)",
     )
     processing.add_argument("--retry", action="store_true", help="try again what failed with the same settings")
     processing.add_argument("--prometheus", type=Path, metavar="FILE.prom", help="metrics for a node exporter")

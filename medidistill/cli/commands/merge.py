@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, number
 from medidistill.cli.private_output import beside
 from medidistill.errors import ConfigError
 
@@ -43,8 +43,10 @@ def add(commands: Any) -> None:
         help="YAML file that maps the classes of each bundle, see docs/bundle.md",
     )
     merge.add_argument("--evaluate", type=Path, metavar="DIR", help="labelled X-rays to score merged set and parts on")
-    merge.add_argument("--networks", type=int, default=5, metavar="N", help="fresh networks a set (default: 5)")
-    merge.add_argument("--seed", type=int, default=0, metavar="N", help="of the evaluation (default: 0)")
+    merge.add_argument(
+        "--networks", type=number(int, 1, 1000), default=5, metavar="N", help="fresh networks a set (default: 5)"
+    )
+    merge.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="of the evaluation (default: 0)")
     merge.set_defaults(handler=_merge, private=beside("output"))
 
 

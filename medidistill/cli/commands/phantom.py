@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, number
 from medidistill.cli.shared import make_phantoms
 from medidistill.config import PhantomConfig
 from medidistill.config.fields import rules
@@ -31,13 +31,14 @@ def add(commands: Any) -> None:
     defaults = PhantomConfig()
     for name in ("patients_per_class", "images_per_patient", "size", "monochrome1_share", "seed"):
         default = getattr(defaults, name)
-        text = rules(PhantomConfig)[name].help
+        rule = rules(PhantomConfig)[name]
+        assert rule.range is not None
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            type=type(default),
+            type=number(rule.kind, rule.range.low, rule.range.high),
             default=default,
             metavar="X" if isinstance(default, float) else "N",
-            help=f"{text} (default: {default})",
+            help=f"{rule.help}, {rule.range} (default: {default})",
         )
     parser.set_defaults(handler=_phantom, resume_hint="")
 

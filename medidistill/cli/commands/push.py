@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from medidistill.cli.options import add_command, add_tls, tls_of
+from medidistill.cli.options import add_command, add_tls, number, tls_of
 from medidistill.errors import ConfigError, PrivacyGateError
 from medidistill.jsontypes import JsonObject  # a recipe of any version, checked by its schema
 
@@ -37,7 +37,9 @@ def add(commands: Any) -> None:
     push.add_argument("--called-aet", default="ANY-SCP", metavar="AET", help="AE title of the archive")
     push.add_argument("--calling-aet", default="MEDIDISTILL", metavar="AET", help="our AE title")
     add_tls(push, "with --pacs: use TLS, trust this authority (PEM)", "certificate to show to an archive that asks")
-    push.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds to wait for an answer")
+    push.add_argument(
+        "--timeout", type=number(float, 0.1, 86_400), default=30.0, metavar="S", help="seconds to wait for an answer"
+    )
     push.add_argument("--public-key", type=Path, metavar="FILE", help="send only what this key has signed")
     push.add_argument("--unreleased", action="store_true", help="send a bundle that no privacy gate released; logged")
     push.add_argument(

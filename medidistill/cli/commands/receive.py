@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medidistill.cli.options import add_command, add_tls, tls_of
+from medidistill.cli.options import add_command, add_tls, number, tls_of
 from medidistill.cli.private_output import beside
 from medidistill.errors import ResourceError
 from medidistill.extras import require_extra
@@ -41,15 +41,25 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--from", action="append", default=[], metavar="AET", dest="callers", help="AE title that may send; repeatable"
     )
-    parser.add_argument("--count", type=int, default=0, metavar="N", help="stop after N objects (default: never)")
-    parser.add_argument("--idle", type=float, default=0, metavar="SECONDS", help="stop after this long without one")
+    parser.add_argument(
+        "--count", type=number(int, 0), default=0, metavar="N", help="stop after N objects (default: never)"
+    )
+    parser.add_argument(
+        "--idle", type=number(float, 0), default=0, metavar="SECONDS", help="stop after this long without one"
+    )
     parser.set_defaults(handler=_receive, private=beside("folder", read=True))
 
 
 def add_listening(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add the options of an AE that is sent to."""
     parser.add_argument("--ae-title", default="MEDIDISTILL", metavar="AET", help="our AE title (default: MEDIDISTILL)")
-    parser.add_argument("--port", type=int, default=11112, metavar="N", help="port we listen on (default: 11112)")
+    parser.add_argument(
+        "--port",
+        type=number(int, 0, 65535),
+        default=11112,
+        metavar="N",
+        help="port we listen on, 0: a free one (default: 11112)",
+    )
     parser.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1, this machine alone")
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from medidistill.cli.options import add_command
+from medidistill.cli.options import add_command, number
 from medidistill.cli.private_output import beside
 
 __all__ = ["add"]
@@ -31,10 +31,16 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="new file for the weights (default: network.safetensors)",
     )
-    train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and batches (default: 0)")
+    train.add_argument(
+        "--seed", type=number(int, 0), default=0, metavar="N", help="of weights and batches (default: 0)"
+    )
     train.add_argument("--test", type=Path, metavar="DIR", help="labelled X-rays to score networks on")
     train.add_argument(
-        "--networks", type=int, default=5, metavar="N", help="fresh networks that --test scores (default: 5)"
+        "--networks",
+        type=number(int, 1, 1000),
+        default=5,
+        metavar="N",
+        help="fresh networks that --test scores (default: 5)",
     )
     train.add_argument(
         "--baseline",
@@ -46,16 +52,21 @@ def add(commands: Any) -> None:
 
 
 def _train(arguments: Namespace, stop: Any) -> None:
-    from medidistill.errors import ConfigError
-    from medidistill.export import load
+    from medidistill.errors import ConfigError, IngestError
+    from medidistill.export import load, require_verified
     from medidistill.files import write_json
     from medidistill.pipeline import from_bundle
 
     if (arguments.baseline or arguments.scores) and arguments.test is None:
         raise ConfigError("--baseline and --scores: need --test; name a folder of labelled X-rays")
-    progress = not arguments.quiet
-    print(from_bundle.train(arguments.bundle, arguments.output, seed=arguments.seed, progress=progress))
-    if arguments.test is not None:
+    progress, found = not arguments.quiet, None
+    from_bundle.check_new(arguments.output)
+    require_verified(arguments.bundle)
+    if arguments.test is not None:  # before the weights: where this fails, nothing is written
+        if arguments.scores is not None:
+            from_bundle.check_new(arguments.scores, "--scores")
+        if not arguments.test.exists():
+            raise IngestError(f"--test {arguments.test}: no such folder; name a folder of labelled X-rays")
         bundle = load(arguments.bundle)
         found = from_bundle.score(
             {str(bundle.facts["name"]): bundle},
@@ -65,6 +76,8 @@ def _train(arguments: Namespace, stop: Any) -> None:
             progress=progress,
             baseline=arguments.baseline,
         )
+    print(from_bundle.train(arguments.bundle, arguments.output, seed=arguments.seed, progress=progress))
+    if found is not None:
         if arguments.scores is not None:
             write_json(arguments.scores, found.to_dict(), mode=0o600)
         print(found.to_markdown())

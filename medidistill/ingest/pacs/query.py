@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,16 @@ class Query:
     def __post_init__(self) -> None:
         if self.dates and not _DATES.fullmatch(self.dates):
             raise ConfigError(f"--dates {self.dates}: must look like 20260101 or 20260101-20260331")
+        days = [day for day in self.dates.split("-") if day]
+        for day in days:
+            try:
+                datetime.datetime.strptime(day, "%Y%m%d")
+            except ValueError:
+                raise ConfigError(
+                    f"--dates {self.dates}: {day} is no day of the calendar; write year, month and day, as 20260331"
+                ) from None
+        if days != sorted(days):
+            raise ConfigError(f"--dates {self.dates}: ends before it begins; write the earlier day first")
         if not self.dates and not self.accessions:
             raise ConfigError("name --dates or --accessions: without either the query would ask for the whole archive")
 

@@ -37,6 +37,7 @@ class Record:
         view: as the table gives it (`PA`, `lateral`), else empty.
         frame: which of several frames, from 0; None for a file that is one picture.
         patient_source: how the patient is identified.
+        place: line of the table that names it, for messages; empty without a table.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Record:
     view: str = ""
     frame: int | None = None
     patient_source: PatientSource = PatientSource.NOTHING
+    place: str = field(default="", compare=False)
 
 
 @dataclass
@@ -95,6 +97,7 @@ class SourceListing:
         split: str = "",
         site: str = "",
         view: str = "",
+        place: str = "",
     ) -> None:
         """Add a file; what is no picture or cannot be read is set aside.
 
@@ -114,6 +117,7 @@ class SourceListing:
             split: likewise, or of a folder.
             site: source or hospital.
             view: as a table gives it.
+            place: line of the table.
         """
         name = name or key
         if not label.isprintable():
@@ -138,9 +142,8 @@ class SourceListing:
         who = identify(key, patient, header.patient_id, header.study_instance_uid)
         self._placeholders += who.placeholder
         hashed, label = self._spellings.add(who), unicodedata.normalize("NFC", label)
-        self.records.append(
-            Record(key, path, label, hashed, split, site, found_sex, found_age, view, patient_source=who.source)
-        )
+        rest = {"patient_source": who.source, "place": place}
+        self.records.append(Record(key, path, label, hashed, split, site, found_sex, found_age, view, **rest))
 
     def settle_patients(self, config: IngestConfig) -> None:
         """Make one patient of identifiers that look like one, unless `config` keeps them apart; either way is noted."""

@@ -131,7 +131,7 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
                 found.set_aside(name, error)
                 continue
             lines[key].append(line)
-            rows.append(_Row(key, name, file, cells))
+            rows.append(_Row(key, name, file, cells, where))
     index.tell(found, set(lines), key_column)
     twice = {key: numbers for key, numbers in lines.items() if len(numbers) > 1}
     if twice:
@@ -145,7 +145,9 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
     for row in rows:
         rest = {field: row.cells[field] for field in ("split", "site", "sex", "age", "view")}
         patient = linked.get(row.key, row.cells["patient_id"])
-        found.add(row.key, row.path, row.cells["label"], config, name=row.name, patient=patient, **rest)
+        found.add(
+            row.key, row.path, row.cells["label"], config, name=row.name, patient=patient, place=row.place, **rest
+        )
     if linked:
         found.notes.append(
             f"The column patient_id is filled for some rows only; {len(linked)} images without it have the header's "
@@ -156,12 +158,13 @@ def from_table(source: Path, table: Path, files: Sequence[Path], config: IngestC
 
 @dataclass(frozen=True)
 class _Row:
-    """A row that names a file: its key, the name it is set aside by, its path, its cells."""
+    """A row that names a file: its key, the name it is set aside by, its path, its cells, its line."""
 
     key: str
     name: str
     path: Path
     cells: dict[str, str]
+    place: str
 
     @property
     def names_patient(self) -> bool:
