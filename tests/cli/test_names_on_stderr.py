@@ -202,6 +202,23 @@ def test_words_of_the_message_itself_stay(tmp_path, text, shown):
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("raise ingest.max_quarantine; run again", "raise ingest.max_quarantine; run again"),
+        ("an exclusion without reason: set ingest.exclusions", "an exclusion without reason: set ingest.exclusions"),
+        ("all in Run were read", "all in (withheld) were read"),
+        ("class 'COVID-19' has 2 patients", "class '(withheld)' has 2 patients"),
+        ("class 'pre-covid' has 2 patients", "class '(withheld)' has 2 patients"),
+        ("KOWALCZYK-7 is odd", "(withheld) is odd"),
+    ],
+)
+def test_names_that_are_words_of_ours_are_told_apart_and_parts_of_words_are_not_left(tmp_path, text, shown):
+    for folder in ("Run", "max_quarantine", "Ingest", "exclusions", "COVID", "KOWALCZYK"):
+        draw(tmp_path / folder / "reason.png")
+    assert withhold_names(text, [tmp_path])[0] == shown
+
+
+@pytest.mark.parametrize(
     ("line", "shown"),
     [
         ("ROOT/KOWALCZYK: no labels", "ROOT/KOWALCZYK: no labels"),

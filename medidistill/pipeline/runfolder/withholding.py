@@ -7,6 +7,7 @@ its tables. A command writes the whole into a file that its owner alone can read
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import traceback
@@ -14,18 +15,26 @@ import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from medidistill.config import RunConfig
+from medidistill.config.fields import rules
 from medidistill.errors import StoppedError, as_known, one_line
 from medidistill.pipeline.runfolder.cells_of_tables import MOST_BYTES, TABLES, cells, cells_of
+from medidistill.pipeline.stages import STAGES
 
 __all__ = ["PublicError", "full_text", "input_names", "make_public", "withhold_names"]
 
 WITHHELD = "(withheld)"
 _MOST_NAMES = 2_000_000
 _MOST_TABLES = 100
-# words of our own messages that are common names of folders and files as well
-_WORDS = {"class", "classes", "data", "file", "files", "folder", "image", "images", "input", "label", "labels"}
-_WORDS |= {"labels.csv", "patient", "patients", "split", "table", "test", "train", "training", "val", "valid"}
+# words of our own messages that are common names of folders and files, or cells of tables, as well
+_WORDS = {"class", "classes", "column", "columns", "copies", "copy", "data", "disk", "duplicate", "empty", "exclusion"}
+_WORDS |= {"exclusions", "exclusions.csv", "file", "files", "folder", "header", "image", "images", "ingest", "input"}
+_WORDS |= {"label", "labels", "labels.csv", "line", "lines", "list", "memory", "missing", "name", "names", "none"}
+_WORDS |= {"number", "output", "path", "paths", "patient", "patients", "picture", "pictures", "quarantine"}
+_WORDS |= {"quarantine.csv", "quarantined", "reason", "reasons", "report", "row", "rows", "run", "runs", "share"}
+_WORDS |= {"source", "split", "splits", "table", "test", "train", "training", "unreadable", "usable", "val", "valid"}
 _WORDS |= {"validation"}
 
 
@@ -81,7 +90,8 @@ def withhold_names(text: str, sources: Iterable[Path], typed: Collection[str] = 
         sources: files and folders of patients' data.
         typed: what the user wrote; names in it are kept.
     """
-    kept = _WORDS | {
+    ours = _WORDS | _settings()
+    kept = ours | {
         form for one in typed for part in re.split(r"[/=]", one) for name in _parts(part) for form in _forms(name)
     }
     folded = text.casefold()
@@ -90,7 +100,8 @@ def withhold_names(text: str, sources: Iterable[Path], typed: Collection[str] = 
     }
     if not found:
         return text, 0
-    names = "|".join(_pattern(name) for name in sorted(found, key=lambda one: (len(one), one), reverse=True))
+    ordered = sorted(found, key=lambda one: (len(one), one), reverse=True)
+    names = "|".join(_pattern(name, exact=name.casefold() in ours) for name in ordered)
     count = 0
 
     def replace(match: re.Match[str]) -> str:
@@ -114,9 +125,29 @@ def _forms(name: str) -> set[str]:
     return {name, blank, one_line(name), one_line(blank)} - {""}
 
 
-def _pattern(name: str) -> str:
+@functools.cache
+def _settings() -> frozenset[str]:
+    """Return the words that keys of settings are made of, and the stages."""
+
+    def words(kind: Any) -> Iterator[str]:
+        for name, rule in rules(kind).items():
+            yield name
+            if rule.is_section:
+                yield from words(rule.kind)
+
+    return frozenset([*words(RunConfig), *STAGES])
+
+
+def _pattern(name: str, *, exact: bool = False) -> str:
+    """Return what finds a name in a message, with the rest of a word with hyphens that it is a part of.
+
+    Args:
+        name: a name of the input.
+        exact: it differs from a word of ours in case alone: only as it is written.
+    """
     if len(name) > 2:
-        return rf"(?<!\w){re.escape(name)}(?!\w)"
+        whole = rf"(?<!\w)(?:\w+-)*{re.escape(name)}(?:-\w+)*(?!\w)"
+        return f"(?-i:{whole})" if exact else whole
     # a word of two letters is also one of ours: only where it can be nothing but a name
     return rf"(?<=[/'\"]){re.escape(name)}(?=[/'\"]|$)"
 
