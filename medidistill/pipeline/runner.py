@@ -16,7 +16,7 @@ from medidistill.pipeline.comparison.arms import methods
 from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.planning.machine import set_up
 from medidistill.pipeline.planning.memory import check
-from medidistill.pipeline.planning.named_files import check_apart, check_named_files
+from medidistill.pipeline.planning.named_files import check_named_files, check_source
 from medidistill.pipeline.planning.planning import Plan, make_plan
 from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.runfolder.run_folder import RunFolder
@@ -142,8 +142,7 @@ def run(
     if from_stage and not resume:
         raise ConfigError(f"--from {from_stage}: needs --resume, it continues a run that is there")
     there = RunFolder(output)
-    if source is not None and not (resume and there.holds_run()):
-        check_apart(source, "--input", there.path, "--output")
+    check_source(source, there, resume=resume)
     check_named_files(config, there if resume else None)
     if config.memory_check and not resume:  # as far as it is known before the images are read
         device = set_up(config)
@@ -182,8 +181,7 @@ def plan(
     """
     names, folder = stage_names(config), RunFolder(Path(output))
     first, end = _share(names, from_stage, until)
-    if source is not None and not folder.holds_run():
-        check_apart(source, "--input", folder.path, "--output")
+    check_source(source, folder, resume=folder.holds_run())
     check_named_files(config, folder)
     done = set(RunRecord.load(folder.record_file).stages if folder.record_file.is_file() else ()) - {*names[first:end]}
     actions = {name: "done" if name in done else "to do" if name in names[:end] else "left out" for name in names}

@@ -19,6 +19,7 @@ from medidistill.networks import Workers
 from medidistill.patient_units import PatientUnits
 from medidistill.pipeline.planning.memory import Need, available, check
 from medidistill.pipeline.prepared import PreparedData
+from medidistill.pipeline.runfolder.cleaning import check_not_cleaned
 from medidistill.pipeline.runfolder.journal import Journal
 from medidistill.pipeline.runfolder.progress import Bar, say
 from medidistill.pipeline.runfolder.run_folder import RunFolder
@@ -106,8 +107,9 @@ class RunContext:
             check(need, self.device)
 
     def data(self) -> PreparedData:
-        """Return the prepared images. Raises `ConfigError` when `ingest` has not finished."""
+        """Return the prepared images. Raises `ConfigError` when `ingest` has not finished, or `clean` removed them."""
         self.require("ingest", "medidistill ingest")
+        check_not_cleaned(self.folder, self.record.stages)
         return PreparedData.read(self.folder.ingest)
 
     def record_data_access(

@@ -210,6 +210,16 @@ def test_a_log_whose_end_was_changed_stops_releases(finished, capsys):
     assert not _privacy(finished)["released"]
 
 
+def test_status_says_why_a_release_was_refused_that_was_asked_for_alone(finished):
+    _as_patients(finished)
+    assert _release(finished) == 4
+    status = read_status(finished)
+    assert (status["state"], status["exit_code"]) == ("not_released", 4)
+    assert status["error"].startswith("the privacy gate refuses the release: rule audit: ")
+    assert _release(finished, "--override", "KOWALCZYK", "--reason", "x", "--by", "y") == 4
+    assert read_status(finished)["error"] == "the privacy gate refused the release; see ingest/error.txt"
+
+
 def test_a_run_whose_release_is_refused_has_finished(tiny, tmp_path, capsys):
     """`run` asks for the release itself where its configuration says so; here in a run that kept its other stages."""
     out = tmp_path / "out"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import medidistill
 from medidistill.cli import main
+from medidistill.pipeline.runfolder.status import read_status
 
 
 def test_status_of_a_finished_run(tiny, capsys):
@@ -96,3 +99,50 @@ def test_clean_all_leaves_results_only(finished, capsys):
     capsys.readouterr()
     assert main(["clean", str(finished), "--all"]) == 0
     assert capsys.readouterr().out.startswith("0.0 MB removed")
+
+
+@pytest.mark.parametrize("command", [["report"], ["evaluate"], ["audit"], ["run", "--resume"]])
+def test_what_needs_the_images_of_a_cleaned_run_says_that_they_were_removed(finished, command, capsys):
+    assert main(["clean", str(finished)]) == 0
+    before, page = read_status(finished), (finished / "report.html").read_bytes()
+    name = [str(finished), "--profile", "quick"] if command == ["audit"] else ["--output", str(finished)]
+    capsys.readouterr()
+    assert main([*command, *name, "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert "the prepared images were removed by `clean`" in told
+    assert "start a new run, or name the images with --input" in told
+    assert {**read_status(finished), "updated": before["updated"]} == before
+    assert before["state"] == "completed"
+    assert (finished / "report.html").read_bytes() == page
+
+
+def test_an_input_that_is_not_there_makes_no_run_folder(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    for command in ("run", "ingest"):
+        options = ["--config", str(tiny.config), "--input", str(tmp_path / "xrasy"), "--output", str(out)]
+        assert main([command, *options, "--quiet"]) == 3
+        assert "xrasy: no such folder" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_what_failed_before_anything_had_finished_is_mended_and_goes_on(pictures, tiny, tmp_path, capsys):
+    for name in ("sick-0-0.png", "well-1-1.png"):
+        (pictures / name).write_bytes(b"not a picture")
+    out = tmp_path / "out"
+    begin = ["ingest", "--config", str(tiny.config), "--output", str(out), "--quiet"]
+    assert main([*begin, "--input", str(pictures)]) == 6
+    capsys.readouterr()
+    assert main(["status", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "go on with" not in shown
+    assert "correct    that, then: medidistill run" in shown
+    mended = ["--resume", "--set", "ingest.max_quarantine=0.5"]
+    assert main([*begin, *mended]) == 0
+    assert "max_quarantine: 0.5" in (out / "run.yaml").read_text()
+    # now it is settled
+    assert main([*begin, "--resume", "--set", "ingest.max_quarantine=0.6"]) == 2
+
+
+def test_a_run_that_is_not_there_is_said_so(tmp_path, capsys):
+    assert main(["run", "--output", str(tmp_path / "nowhere"), "--resume", "--quiet"]) == 2
+    assert "nowhere: no such folder; name the folder of a run" in capsys.readouterr().err

@@ -113,8 +113,8 @@ def test_pictures_may_be_asked_for_after_the_run(compared):
 
 def test_arms_that_cannot_be_shown_side_by_side_are_refused(compared):
     data = compared.data()
-    with pytest.raises(ConfigError, match="'iadd' is not compared"):
+    with pytest.raises(ConfigError, match="'iadd': is not compared"):
         explanations(_asked(compared, cases=1, arms=("full", "iadd")), data)
-    with pytest.raises(ConfigError, match="name two arms"):
+    with pytest.raises(ConfigError, match="two arms or more"):
         explanations(_asked(compared, cases=1, arms=("full",)), data)
     _asked(compared, cases=0, arms=())

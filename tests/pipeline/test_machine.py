@@ -12,6 +12,7 @@ from medidistill.config import DistillConfig, RunConfig
 from medidistill.errors import ConfigError, as_known
 from medidistill.pipeline import RunFolder
 from medidistill.pipeline.planning.machine import device_named, set_up
+from medidistill.record import RunRecord
 
 
 @pytest.fixture
@@ -57,6 +58,9 @@ def test_a_run_goes_on_with_other_threads_and_device_but_not_another_precision(t
     RunFolder.create(tmp_path, RunConfig(threads=1))
     RunFolder.create(tmp_path, RunConfig(threads=4, device="auto", deterministic=True), resume=True)
     other = RunConfig(distill=DistillConfig(precision="bfloat16"))
+    record = RunRecord()
+    record.stage("ingest", inputs="x")
+    record.save(tmp_path / "record.json")
     with pytest.raises(ConfigError, match=r"differs from .* in distill\.precision"):
         RunFolder.create(tmp_path, other, resume=True)
 

@@ -8,6 +8,7 @@ from medidistill.config import RunConfig
 from medidistill.errors import ConfigError, ResourceError
 from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.runfolder.run_folder import RunFolder
+from medidistill.record import RunRecord
 
 
 @pytest.fixture
@@ -16,6 +17,23 @@ def held(tmp_path):
     (folder.path / "ingest").mkdir()
     (folder.path / "ingest" / "x").write_text("kept")
     return folder
+
+
+def finish_ingest(folder):
+    record = RunRecord()
+    record.stage("ingest", inputs="x")
+    record.save(folder.record_file)
+
+
+def test_while_nothing_has_finished_settings_and_input_may_change(tmp_path):
+    folder = RunFolder.create(tmp_path / "out", RunConfig(), source=tmp_path / "mistyped")
+    config = load_config(None, ["ingest.max_quarantine=0.5", "seed=4"])
+    RunFolder.create(folder.path, config, resume=True, source=tmp_path / "right")
+    assert load_config(folder.config_file) == config
+    assert folder.noted_source() == tmp_path / "right"
+    finish_ingest(folder)
+    RunFolder.create(folder.path, config, resume=True, source=tmp_path / "another")
+    assert folder.noted_source() == tmp_path / "right"  # refused where it is used, see `source_of`
 
 
 def test_new_folder_gets_the_configuration(tmp_path):
@@ -35,6 +53,7 @@ def test_existing_run_is_refused_and_left_as_it_was(held):
 def test_resume_keeps_and_names_a_changed_key(held):
     assert RunFolder.create(held.path, RunConfig(), resume=True) == held
     assert (held.path / "ingest" / "x").read_text() == "kept"
+    finish_ingest(held)
     with pytest.raises(ConfigError, match=r"seed: 0 -> 4"):
         RunFolder.create(held.path, RunConfig(seed=4), resume=True)
 

@@ -242,6 +242,25 @@ def test_a_night_that_fails_leaves_a_support_package_and_is_tried_again(site):
     assert site.read() == site.films()
 
 
+def test_another_inbox_begins_anew_where_nothing_was_read_and_is_refused_where_it_was(site, tmp_path):
+    (wrong := tmp_path / "wrong").mkdir()
+    (elsewhere := ["--inbox", str(wrong)])
+    code, _ = site.night(*elsewhere)
+    assert code == 3
+    (first,) = site.folders()
+    code, said = site.night("--set", "distill.lr_alpha=100", "--set", "distill.max_rollbacks=0")
+    assert code == 7, said
+    second = next(run for run in site.folders() if run != first)
+    assert site.notes()[first.name]["progress"] == "abandoned"
+    note = site.runs / ".nightly" / f"{second.name}.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "exit_code": 143}))  # as if it had been stopped
+    code, said = site.night(*elsewhere)
+    assert code == 2
+    assert f"--inbox {wrong}: the run of an earlier night, {second}, is not finished and reads another inbox" in said
+    assert "or another --runs" in said
+    assert "--output" not in said
+
+
 def test_a_run_that_cannot_be_finished_gives_way_to_new_films(site):
     """It diverges, and would do so every night; new films are read by a new run all the same."""
     site.config.write_text(CONFIG.replace("{ipc: 1,", "{ipc: 1, lr_alpha: 100, max_rollbacks: 0,"))

@@ -37,14 +37,13 @@ def add(commands: Any) -> None:
 
 def _ingest(arguments: Namespace, stop: GracefulShutdown) -> None:
     from medidistill.pipeline import RunFolder, working
-    from medidistill.pipeline.planning.named_files import check_apart, check_named_files
+    from medidistill.pipeline.planning.named_files import check_named_files, check_source
     from medidistill.pipeline.stages.ingest import ingest, source_of
 
     check_input(arguments)
     config = config_of(arguments)
     there = RunFolder(arguments.output)
-    if arguments.input is not None and not (arguments.resume and there.holds_run()):
-        check_apart(arguments.input, "--input", there.path, "--output")
+    check_source(arguments.input, there, resume=arguments.resume)
     check_named_files(config, there if arguments.resume else None)
     again = {"resume": arguments.resume, "force": arguments.force}
     folder = RunFolder.create(arguments.output, config, **again, source=arguments.input)

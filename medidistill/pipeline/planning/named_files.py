@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from medidistill.config import RunConfig
-from medidistill.errors import ConfigError
+from medidistill.errors import ConfigError, IngestError
 from medidistill.pipeline.release.release_log import check_ledger
 from medidistill.pipeline.release.releasing import load_policy
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 
-__all__ = ["check_apart", "check_named_files"]
+__all__ = ["check_apart", "check_named_files", "check_source"]
 
 
 def check_named_files(config: RunConfig, folder: RunFolder | None = None) -> None:
@@ -44,6 +44,26 @@ def check_named_files(config: RunConfig, folder: RunFolder | None = None) -> Non
     except ConfigError as error:
         raise ConfigError(f"privacy.policy={config.privacy.policy!r}: {error}") from error
     check_ledger(config.privacy.ledger)
+
+
+def check_source(source: Path | None, folder: RunFolder, *, resume: bool) -> None:
+    """Refuse, before a run folder is made, an input that is not there, or that lies in the folder or around it.
+
+    Args:
+        source: folder of X-rays, or an archive of them; None: the one that the run was started with.
+        folder: of the run.
+        resume: the run goes on; what it has read it needs no more.
+
+    Raises:
+        IngestError: there is no input.
+        ConfigError: input and run folder lie in one another.
+    """
+    if source is None or (resume and folder.has_finished_stages()):
+        return
+    if not source.exists():
+        raise IngestError(f"--input {source}: no such {'file' if source.suffix else 'folder'}; name the X-rays")
+    if not (resume and folder.holds_run()):
+        check_apart(source, "--input", folder.path, "--output")
 
 
 def check_apart(source: Path, source_name: str, output: Path, output_name: str) -> None:

@@ -6,11 +6,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from medidistill.errors import ConfigError
 from medidistill.files import translate_os_errors
+from medidistill.jsontypes import ReadOnlyJsonObject  # stages of a record of any version
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.record import RunRecord
 
-__all__ = ["Removed", "clean"]
+__all__ = ["Removed", "check_not_cleaned", "clean"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,25 @@ def clean(folder: RunFolder, *, everything: bool = False) -> list[Removed]:
                 removed.append(Removed(path.relative_to(folder.path).as_posix(), size, what))
         _note(folder, removed)
     return removed
+
+
+def check_not_cleaned(folder: RunFolder, stages: ReadOnlyJsonObject) -> None:
+    """Refuse to work on the prepared images of a run that `clean` has removed.
+
+    Args:
+        folder: the run.
+        stages: of its record.
+
+    Raises:
+        ConfigError: with what to do.
+    """
+    cleaned = stages.get("clean", {})
+    if "ingest" in cleaned.get("removed", ()) and not (folder.ingest / "train.safetensors").is_file():
+        raise ConfigError(
+            f"{folder.path}: the prepared images were removed by `clean` ({cleaned.get('finished', 'time unknown')}); "
+            f"start a new run, or name the images with --input: `medidistill run --output {folder.path} --resume "
+            "--input DIR` reads them again"
+        )
 
 
 def _note(folder: RunFolder, removed: list[Removed]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from medidistill.errors import (
     IngestError,
     MedidistillError,
+    PrivacyGateError,
     QuarantineError,
     ResourceError,
     StoppedError,
@@ -37,6 +38,7 @@ _MEANING = {
     1: "internal error",
     2: "a setting does not fit the input",
     3: "the input data are missing, unreadable or inconsistent",
+    4: "the privacy gate refused the release",
     5: "disk, memory or permission",
     6: "more files were quarantined than ingest.max_quarantine allows",
 }
@@ -63,7 +65,9 @@ def public_message(error: BaseException, stage: str, folder: Path) -> str:
 
 def _trusted(error: BaseException, known: MedidistillError, stage: str, text: str) -> bool:
     """Whether a message can hold nothing that was read from images, labels or bundles of users."""
-    if isinstance(known, StoppedError | ResourceError):
+    # the gate tells figures and names of rules alone, whatever command asked it
+    refused = isinstance(known, PrivacyGateError) and text.startswith("the privacy gate")
+    if refused or isinstance(known, StoppedError | ResourceError):
         return True
     if stage in ("", "ingest") or any(map(_raised_by_reader, _chain(error))):
         return False

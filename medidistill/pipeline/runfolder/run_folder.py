@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from medidistill.config import RunConfig
-from medidistill.errors import ConfigError, ResourceError
+from medidistill.errors import ConfigError, IngestError, ResourceError
 from medidistill.files import (
     close_folder,
     private_folder,
@@ -141,6 +141,17 @@ class RunFolder:
         except (OSError, UnicodeDecodeError):
             return False
 
+    def has_finished_stages(self) -> bool:
+        """Whether anything of this run is done, so that its input and configuration are settled."""
+        from medidistill.record import RunRecord  # its imports take a while, and most uses of a folder need none
+
+        if not self.record_file.is_file():
+            return False
+        try:
+            return bool(RunRecord.load(self.record_file).stages)
+        except IngestError:
+            return True  # damaged: nothing may be changed on its word
+
     @classmethod
     def create(
         cls,
@@ -156,11 +167,12 @@ class RunFolder:
         Args:
             path: the output folder; must be absent or empty without `resume` or `force`.
             config: the resolved configuration, written as `run.yaml`.
-            resume: continue the run that the folder holds; its configuration must be the same, but for more
-                outer steps, more experts, another distance of checkpoints, other Grad-CAM pictures and another
-                method to deliver.
+            resume: continue the run that the folder holds; once a stage has finished, its configuration must be the
+                same, but for more outer steps, more experts, another distance of checkpoints, other Grad-CAM pictures
+                and another method to deliver.
             force: remove the results of the run that the folder holds, and only those.
-            source: folder of images that a new run reads; noted first, so that `resume` need not be told.
+            source: folder of images that a new run reads, or one of which no stage has finished; noted first, so that
+                `resume` need not be told.
 
         Raises:
             ConfigError: the folder is in use, foreign, or holds a run with another configuration.
@@ -178,15 +190,18 @@ class RunFolder:
         if occupied and force:
             folder._clear()
         elif occupied and resume:
-            before = load_config(folder.config_file)
-            changed = refused_changes(before, config)
+            before, begun = load_config(folder.config_file), folder.has_finished_stages()
+            changed = refused_changes(before, config) if begun else []
             if changed:
                 raise ConfigError(
                     f"--resume: the configuration differs from {folder.config_file} in {'; '.join(changed)}; "
                     "use the old value, another --output, or --force to start again"
                 )
-            if before != config:
+            moved = source is not None and not begun and source.resolve() != folder.noted_source()
+            if before != config or moved:
                 with folder.locked():
+                    if source is not None and moved:
+                        folder.note_source(source)
                     write_text(folder.config_file, dump_config(config))
             return folder
         elif occupied:

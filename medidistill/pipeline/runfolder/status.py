@@ -14,6 +14,7 @@ from medidistill.results.run_status import RunStatus
 
 __all__ = ["State", "describe", "read_status", "verdict_lines"]
 
+_TO_MEND = (2, 3, 6)  # setting, input, quarantine: the same again would fail again
 _DIED = "the process terminated unexpectedly (killed, out of memory, or power lost); --resume goes on"
 
 
@@ -92,7 +93,10 @@ def describe(status: RunStatus, path: Path) -> str:
         lines += [("release" if number == 0 else "", line) for number, line in enumerate(check["summary"])]
     if status["error"]:
         lines.append(("why" if state == State.NOT_RELEASED else "error", status["error"]))
-    if state in (State.FAILED, State.STOPPED):
+    if state == State.FAILED and not finished and status.get("exit_code") in _TO_MEND:
+        again = f"medidistill run --output {path} --resume"
+        lines.append(("correct", f"that, then: {again} (nothing has finished: --input and --set may change)"))
+    elif state in (State.FAILED, State.STOPPED):
         lines.append(("go on with", f"medidistill run --output {path} --resume"))
     if state == State.NOT_RELEASED:
         lines.append(

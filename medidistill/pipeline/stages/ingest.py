@@ -13,10 +13,12 @@ from medidistill.patient_units import FACT
 from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData
 from medidistill.pipeline.release.release_check import check_after_ingest
+from medidistill.pipeline.runfolder.cleaning import check_not_cleaned
 from medidistill.pipeline.runfolder.progress import say
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.work import RunContext
+from medidistill.record import RunRecord
 
 if TYPE_CHECKING:
     from medidistill.ingest import IngestResult
@@ -59,6 +61,8 @@ def source_of(folder: RunFolder, source: Path | None) -> Path:
     """Return the folder of images of a run: the one it was started with. Raises `ConfigError` for another."""
     before = folder.noted_source()
     if source is None and before is None:
+        if folder.record_file.is_file():
+            check_not_cleaned(folder, RunRecord.load(folder.record_file).stages)
         raise ConfigError(f"{folder.path}: nothing was read yet; name the images with --input")
     if source is not None and before is not None and source.resolve() != before:
         raise ConfigError(f"--input {source}: this run was started with {before}; use that, or another --output")

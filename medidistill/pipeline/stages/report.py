@@ -34,6 +34,7 @@ from medidistill.pipeline.comparison.verdict import images_by_site, keep_deliver
 from medidistill.pipeline.planning.survey import Survey
 from medidistill.pipeline.prepared import PreparedData, private_folder
 from medidistill.pipeline.release.releasing import release
+from medidistill.pipeline.runfolder.cleaning import check_not_cleaned
 from medidistill.pipeline.runfolder.run_folder import RunFolder
 from medidistill.pipeline.stage import Estimate, Stage
 from medidistill.pipeline.work import RunContext
@@ -97,6 +98,7 @@ def report(run: RunContext) -> Path:
     What `evaluate.saliency` asks for shows patients: it becomes a page of its own among the patients' pixels.
     """
     run.require("evaluate", "medidistill evaluate")
+    check_not_cleaned(run.folder, run.record.stages)  # before the report that is there counts for nothing
     run.mark_started("report")
     return _write(run)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medidistill.config import RunConfig
-from medidistill.errors import IngestError, MedidistillError, PrivacyGateError, StoppedError, as_known
+from medidistill.errors import ConfigError, IngestError, MedidistillError, PrivacyGateError, StoppedError, as_known
 from medidistill.files import private_folder, private_umask
 from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.planning.named_files import check_apart
@@ -115,6 +115,15 @@ class _Runner:
         folder = self._folder(last)
         if not folder.holds_run():  # killed before it began, or somebody removed it
             return self._work(replace(last, progress=Progress.READING, exit_code=None))
+        noted = folder.noted_source()
+        if noted is not None and noted != self.inbox.resolve():
+            if folder.has_finished_stages() and last.exit_code not in _HOPELESS:
+                raise ConfigError(
+                    f"--inbox {self.inbox}: the run of an earlier night, {folder.path}, is not finished and reads "
+                    f"another inbox, {noted}; give that one until it is, or another --runs"
+                )
+            self._abandon(last)
+            return self._work(self._new())
         if last.exit_code in _HOPELESS:
             other_settings = bool(refused_changes(load_config(folder.config_file), self.config))
             if last.progress is Progress.READ:
