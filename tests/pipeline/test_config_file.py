@@ -176,6 +176,13 @@ def test_on_and_off_are_words(tmp_path):
         ([Setting("threads=-1", "--threads")], "--threads: threads=-1: must be in"),
         ([Setting("distill.precision=half", "--precision")], "--precision: distill.precision='half'"),
         (["distil.ipc=1"], "--set: unknown key 'distil'"),
+        (["ingest={image_size: 8}"], "--set: ingest.image_size=8: must be in"),
+        (["ingest.classes=[a, a]"], "--set: ingest.classes=['a', 'a']: 'a' is named twice"),
+        (["experts.epochs=1"], "--set: distill.max_start="),  # what several settings together decide
+        (
+            [Setting("experts.epochs=1", "MEDIDISTILL_SET__experts__epochs")],
+            "MEDIDISTILL_SET__experts__epochs: distill",
+        ),
         # the last one wins, and is the one to blame
         ([Setting("distill.ipc=0", "MEDIDISTILL_SET__distill__ipc"), "distill.ipc=0"], "--set: distill.ipc=0"),
     ],
@@ -185,6 +192,15 @@ def test_an_error_names_where_the_setting_was_written(tmp_path, overrides, origi
     with pytest.raises(ConfigError) as caught:
         load_config(file, overrides)
     assert str(caught.value).startswith(origin)
+
+
+def test_a_section_that_is_set_keeps_what_is_not_given(tmp_path):
+    file = _write(tmp_path, "distill: {ipc: 3, outer_steps: 7, importance: {granularity: element}}\n")
+    config = load_config(file, ["distill={ipc: 4}"])
+    assert (config.distill.ipc, config.distill.outer_steps, config.distill.importance.granularity) == (4, 7, "element")
+    for empty in ("distill=", "distill.importance=null", "evaluate={clinical: }"):
+        with pytest.raises(ConfigError, match=r"^--set \w+=: is a section and needs a setting, for example \w+\.\w+=V"):
+            load_config(file, [empty])
 
 
 def test_what_is_wrong_in_the_file_is_not_blamed_on_an_option(tmp_path):

@@ -5,6 +5,7 @@ pydantic and ruamel.yaml are imported where they are used: `medidistill status` 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -152,7 +153,11 @@ class _Reader:
         return self._error(key, f"unknown key {key!r}{guess}")
 
     def _error(self, key: str, message: str) -> ConfigError:
-        below = (origin for one, origin in self.from_outside.items() if one == key or one.startswith(f"{key}."))
+        below = (
+            origin
+            for one, origin in self.from_outside.items()
+            if one == key or one.startswith(f"{key}.") or key.startswith((f"{one}.", f"{one}["))
+        )
         return ConfigError(f"{next(below, self.origin) if key else self.origin}: {message}")
 
 
@@ -214,15 +219,33 @@ def _override(raw: JsonObject, option: str) -> str:
     given: JsonObject = {last: _parse(text, f"{origin} {key}" if origin == "--set" else origin)}
     for section in reversed(sections):
         given = {section: given}
-    here, given, path = raw, _renamed(RunConfig, given, origin), []
+    given, path = _renamed(RunConfig, given, origin), []
+    here, inside, kind = raw, given, RunConfig
     for _ in sections:
-        ((section, given),) = given.items()
+        ((section, inside),) = inside.items()
         path.append(section)
+        kind = rules(kind).get(section, _ANY).kind if dataclasses.is_dataclass(kind) else object
         if not isinstance(here.get(section), dict):
             here[section] = {}
         here = here[section]
-    here.update(given)
-    return ".".join([*path, *given])
+    _merge(here, inside, kind, origin)
+    return ".".join([*path, *inside])
+
+
+def _merge(here: JsonObject, given: Mapping[str, Any], kind: Any, origin: str) -> None:
+    """Put settings into `here`, the others stay. Raises `ConfigError` where nothing is given for a section."""
+    known = rules(kind) if dataclasses.is_dataclass(kind) else {}
+    for key, value in given.items():
+        rule = known.get(key, _ANY)
+        if rule.is_section and value is None:
+            example = f"{key}.{next(iter(rules(rule.kind)))}=VALUE"
+            raise ConfigError(f"{origin} {key}=: is a section and needs a setting, for example {example}")
+        if rule.is_section and isinstance(value, Mapping):
+            if not isinstance(here.get(key), dict):
+                here[key] = {}
+            _merge(here[key], value, rule.kind, origin)
+        else:
+            here[key] = value
 
 
 def _origin(option: str) -> str:
@@ -288,11 +311,27 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] = ()) -
         raw, written_by_run = _read(Path(path))
         raw = _renamed(RunConfig, _not_empty(raw, str(path)), str(path), log=not written_by_run)
     from_outside: dict[str, str] = {}
+    place, alone = str(path) if path is not None else "defaults", copy.deepcopy(raw)
     if isinstance(raw, dict):
         from_outside = {_override(raw, option): _origin(option) for option in overrides}
-    config = _Reader(str(path) if path is not None else "defaults", from_outside).read(RunConfig, raw)
+    try:
+        config = _Reader(place, from_outside).read(RunConfig, raw)
+    except ConfigError as error:
+        if not from_outside or not str(error).startswith(f"{place}: ") or not _is_good(alone):
+            raise
+        # the file alone is good, so that what was set beside it is at fault
+        origins = " and ".join(dict.fromkeys(from_outside.values()))
+        raise ConfigError(f"{origins}: {str(error).removeprefix(f'{place}: ')}") from error
     assert isinstance(config, RunConfig)
     return config
+
+
+def _is_good(raw: Any) -> bool:
+    try:
+        _Reader("", {}).read(RunConfig, raw)
+    except ConfigError:
+        return False
+    return True
 
 
 def _not_empty(raw: Any, path: str) -> Any:
