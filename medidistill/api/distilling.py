@@ -31,6 +31,7 @@ from medidistill.jsontypes import (  # settings as the caller gave them, before 
 )
 from medidistill.networks import NetworkFactory
 from medidistill.pipeline.config_io.config_file import load_config
+from medidistill.pipeline.planning.named_files import check_named_files
 from medidistill.pipeline.runfolder.run_folder import RunFolder, refused_changes
 from medidistill.pipeline.runner import working
 from medidistill.pipeline.stages import stages_of
@@ -209,6 +210,7 @@ def _in_folder(
     temporary: bool = False,
 ) -> Result:
     there = _check_folder(place, config, resume)
+    check_named_files(config, RunFolder(place) if there else None)
     run_folder = RunFolder.create(place, config, resume=resume and there, source=source)
     wanted = [
         stage for stage in stages_of(config) if stage.kind not in _LATER and (evaluate or stage.kind != "evaluate")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import zipfile
 
 import pytest
 
@@ -141,6 +143,17 @@ def test_what_failed_before_anything_had_finished_is_mended_and_goes_on(pictures
     assert "max_quarantine: 0.5" in (out / "run.yaml").read_text()
     # now it is settled
     assert main([*begin, "--resume", "--set", "ingest.max_quarantine=0.6"]) == 2
+
+
+def test_what_goes_to_support_names_no_class_of_the_run(tiny, tmp_path):
+    counts = json.loads((tiny.finished / "record.json").read_text())["stages"]["ingest"]["images"]["train"]
+    assert main(["support", str(tiny.finished), "--output", str(tmp_path / "s.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "s.zip") as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert parts["medidistill-support/status.json"]
+    for name, text in parts.items():
+        assert not [one for one in counts if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text)], name
+    assert set(json.loads(parts["medidistill-support/status.json"])["verdict"]) == {"colour"}
 
 
 def test_a_run_that_is_not_there_is_said_so(tmp_path, capsys):
