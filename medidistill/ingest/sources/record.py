@@ -142,8 +142,8 @@ class SourceListing:
         who = identify(key, patient, header.patient_id, header.study_instance_uid)
         self._placeholders += who.placeholder
         hashed, label = self._spellings.add(who), unicodedata.normalize("NFC", label)
-        rest = {"patient_source": who.source, "place": place}
-        self.records.append(Record(key, path, label, hashed, split, site, found_sex, found_age, view, **rest))
+        found = (found_sex, found_age, view, None, who.source, place)
+        self.records.append(Record(key, path, label, hashed, split, site, *found))
 
     def settle_patients(self, config: IngestConfig) -> None:
         """Make one patient of identifiers that look like one, unless `config` keeps them apart; either way is noted."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from medidistill.errors import MedidistillError, PrivacyGateError, StoppedError
+from medidistill.errors import IngestError, MedidistillError, PrivacyGateError, StoppedError
 from medidistill.files import read_json, write_json, write_text
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # facts by event
 from medidistill.pipeline.runfolder.redaction import DETAILS, public_message
@@ -32,6 +32,7 @@ __all__ = ["FORMAT", "Journal", "State"]
 FORMAT = 1
 _EVERY = 1.0  # seconds between writes of the status
 _EVENT_EVERY = 10.0  # seconds between events of one stage
+_OF_FINISHED_RUNS = ("audit", "evaluate", "export", "report")  # commands; the others make the run itself
 _WINDOW = 64  # ticks that the remaining time is judged by
 
 
@@ -180,7 +181,7 @@ class Journal:
             if (DETAILS in line or named) and self.folder.ingest.is_dir():
                 with contextlib.suppress(MedidistillError, OSError):
                     write_text(self.folder.ingest / DETAILS, full_text(error), mode=0o600)
-        if state in (State.FAILED, State.STOPPED) and self._before is not None and self._all_done():
+        if state in (State.FAILED, State.STOPPED) and self._before is not None and self._leaves_whole(error):
             # what was asked of a finished run could not be done, and the run is as finished as it was
             self.event("command_failed", command=self.command, error=line, exit_code=code)
             self.status = {**self._before, "released": released}
@@ -201,8 +202,10 @@ class Journal:
         whole = isinstance(stored, dict) and stored.get("state") in (State.COMPLETED, State.NOT_RELEASED)
         return cast("RunStatus", stored) if whole and stored.get("format") == FORMAT else None
 
-    def _all_done(self) -> bool:
-        return bool(self.stages) and set(self.stages) <= set(self.status.get("finished", ()))
+    def _leaves_whole(self, error: BaseException | None) -> bool:
+        """Whether a command that ended with `error` has left a finished run whole; a damaged file is the run's."""
+        whole = bool(self.stages) and set(self.stages) <= set(self.status.get("finished", ()))
+        return whole and self.command in _OF_FINISHED_RUNS and not isinstance(error, IngestError)
 
     def _state_after(self, error: BaseException) -> State:
         if isinstance(error, StoppedError | KeyboardInterrupt):
