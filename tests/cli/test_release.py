@@ -230,7 +230,8 @@ def test_a_run_whose_release_is_refused_has_finished(tiny, tmp_path, capsys):
     assert main(["run", "--output", str(out), "--resume", "--from", "export", "--quiet"]) == 4
     assert "images of patients were used" in capsys.readouterr().err
     status = read_status(out)
-    assert (status["state"], status["exit_code"], status["released"]) == ("not_released", 4, None)
+    assert (status["state"], status["exit_code"], status["released"]) == ("not_released", 4, False)
+    assert (out / "bundle" / "SHA256SUMS").is_file()  # that for use inside stays
     assert "images of patients were used" in status["error"]
     assert "report" in status["finished"]
     assert (out / "report.html").is_file()
