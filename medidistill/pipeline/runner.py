@@ -12,7 +12,7 @@ from medidistill.errors import ConfigError, MedidistillError
 from medidistill.evaluate import Comparison
 from medidistill.files import private_umask
 from medidistill.networks import Workers
-from medidistill.pipeline.comparison.arms import methods
+from medidistill.pipeline.comparison.arms import delivery, methods
 from medidistill.pipeline.config_io.config_file import load_config
 from medidistill.pipeline.planning.machine import set_up
 from medidistill.pipeline.planning.memory import check
@@ -90,14 +90,20 @@ def working(
                 if ranks.writes:
                     folder.close()
             told = stop.error() if isinstance(error, KeyboardInterrupt) else error
-            journal.end(told, released=_released(folder, record))
+            journal.end(told, released=_released(folder, config, record))
             raise
-        journal.end(None, released=_released(folder, record))
+        journal.end(None, released=_released(folder, config, record))
 
 
-def _released(folder: RunFolder, record: RunRecord) -> bool | None:
-    """Whether the bundle of a run passed the gate; None without a bundle."""
-    return bool(record.stages.get("export", {}).get("released")) if folder.bundle.is_dir() else None
+def _released(folder: RunFolder, config: RunConfig, record: RunRecord) -> bool | None:
+    """Whether the bundle of a run passed the gate and is of the method that it delivers now; None without a bundle."""
+    if not folder.bundle.is_dir():
+        return None
+    exported = record.stages.get("export", {})
+    try:
+        return bool(exported.get("released")) and exported.get("method") == delivery(config, folder).method
+    except MedidistillError:
+        return False  # a cell of the comparison is damaged
 
 
 def run(

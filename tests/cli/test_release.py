@@ -153,6 +153,19 @@ def test_who_released_what_under_which_policy_is_logged_in_a_chain(finished, cap
     assert f"counts the set {released['set']}" in capsys.readouterr().out
 
 
+def test_the_status_tells_of_no_release_once_another_set_is_delivered(finished):
+    _policy(finished, "phantom")
+    assert _release(finished) == 0
+    assert read_status(finished)["released"] is True
+    before = json.loads((finished / "bundle" / "recipe.json").read_text())["method"]
+    other = next(method for method in ("mtt", "iadd") if method != before)
+    command = ["run", "--output", str(finished), "--resume", "--until", "evaluate", "--quiet"]
+    assert main([*command, "--set", f"deliver={other}"]) == 0
+    assert read_status(finished)["released"] is False
+    assert main([*command, "--set", f"deliver={before}"]) == 0
+    assert read_status(finished)["released"] is True
+
+
 def test_a_release_whose_ledger_was_lost_is_counted_again(finished):
     log, ledger = finished.parent / "release-log.jsonl", finished.parent / "privacy-ledger.json"
     _as_patients(finished)
