@@ -15,7 +15,7 @@ from medidistill.pipeline.comparison.controls import PACKED
 from medidistill.textio import interval_text
 
 CLINICAL = "covid-cxr"
-OTHERS = ("pneumoniamnist.npz",)  # other sets of images with a table of their own
+OTHERS = ("pneumoniamnist.npz", "cifar10-jpeg")  # other sets of images with a table of their own
 AIMS = {1: (0.85, 0.10), 5: (0.92, 0.08), 10: (0.95, 0.06), 50: (0.99, 0.0)}  # ipc -> share, above packed
 WORDS = {  # arm -> what a reader calls it
     "full": "all real X-rays",
@@ -34,7 +34,7 @@ WORDS = {  # arm -> what a reader calls it
 
 def result_file(dataset: str) -> Path:
     """Return where the figures of a set of images are kept."""
-    name = "value" if dataset == CLINICAL else f"value_{dataset.removesuffix('.npz')}"
+    name = "value" if dataset == CLINICAL else f"value_{dataset.removesuffix('.npz').removesuffix('-jpeg')}"
     return Path(__file__).parent / "results" / f"{name}.json"
 
 

@@ -162,8 +162,9 @@ def test_an_audit_that_is_stopped_as_it_begins_leaves_the_run_finished(runs, fin
     wait(begun)
     view.stop_run(places, finished)
     wait(lambda: view.run_state(places, finished).state != "running")
-    assert json.loads((finished / "status.json").read_text())["state"] == "stopped"
+    assert json.loads((finished / "status.json").read_text())["state"] == "completed"
     assert view.run_state(places, finished).state == "completed"
+    assert '"command_failed"' in (finished / "events.jsonl").read_text()
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def unmarked(text: str) -> str:
 
 def test_the_same_words_stand_everywhere(open_page, finished, text_of, capsys, root):
     stored = words(finished / "verdict.json")
-    assert len(stored) > 3
+    assert len(stored) >= 3  # the answer, what it lacks, and a warning
     capsys.readouterr()
     assert main(["status", str(finished)]) == 0
     places = {
