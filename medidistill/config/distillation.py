@@ -10,8 +10,10 @@ from medidistill.config.importance import ImportanceConfig
 from medidistill.config.training import AugmentConfig, CompileMode
 from medidistill.errors import ConfigError
 
-__all__ = ["FIXED_NETWORK_OBJECTIVES", "DistillConfig"]
+__all__ = ["FIXED_NETWORK_OBJECTIVES", "STORED_PLAINLY", "DistillConfig"]
 
+# one image of full side each, and 0 for 32 bits a value
+STORED_PLAINLY = {"factor": 1, "decoder": "bilinear", "bits": 0, "coarse": 1, "start_from": ""}
 # match at networks, or statistics, that no student's rate alpha belongs to
 FIXED_NETWORK_OBJECTIVES = ("snapshots", "kernel", "gradient", "distribution", "statistics")
 
@@ -273,14 +275,13 @@ class DistillConfig(Validated):
             raise ConfigError(
                 "DistillConfig.bits=32 with decoder='spectral': must be 8, 4 or 2; amplitudes are always rounded"
             )
-        stored = {name: getattr(self, name) for name in ("factor", "decoder", "bits", "coarse", "start_from")}
-        plain = {"factor": 1, "decoder": "bilinear", "bits": 0, "coarse": 1, "start_from": ""}
-        odd = [name for name in stored if stored[name] != plain[name] and (name, stored[name]) != ("bits", 32)]
-        if self.objective == "statistics" and odd:
-            raise ConfigError(
-                f"DistillConfig.{odd[0]}={stored[odd[0]]!r} with objective='statistics': must be {plain[odd[0]]!r}; "
-                "images that match released statistics are stored as they are, in 32 bits a value"
-            )
+        for name, plain in STORED_PLAINLY.items() if self.objective == "statistics" else ():
+            found = getattr(self, name)
+            if found != plain and (name, found) != ("bits", 32):
+                raise ConfigError(
+                    f"DistillConfig.{name}={found!r} with objective='statistics': must be {plain!r}; images that match "
+                    "released statistics are stored as they are, in 32 bits a value"
+                )
         if 0 < self.line_epochs < self.expert_epochs:
             raise ConfigError(
                 f"DistillConfig.line_epochs={self.line_epochs}: must be 0 or >= expert_epochs={self.expert_epochs}"

@@ -13,6 +13,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from medidistill.config.distillation import STORED_PLAINLY
 from medidistill.jsontypes import JsonObject, ReadOnlyJsonObject  # settings of a method, by its name
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "RealData", "preferred_method"]
@@ -69,7 +70,6 @@ _NO_AUGMENTATION = {
 _GROWTH: JsonObject = {"start_growth": 0.5, "label_init": "expert", "soft_labels": True}
 _AVERAGE = {"ema": 0.9995}
 _KERNEL = {**_NO_W, "objective": "kernel", "lr_schedule": "cosine", "soft_labels": True}
-_STORED_PLAINLY = {"factor": 1, "decoder": "bilinear", "bits": 0, "coarse": 1, "start_from": ""}
 _DRAWN = {**_NO_W, "objective": "snapshots", "outer_steps": 0, "expert_labels": True}
 _PRUNE = {"enabled": True, "kind": "prune"}
 
@@ -84,7 +84,7 @@ _ALL = (
     Method(
         "dp_stats",
         "matching of moments of features that were released once with noise",
-        {**_NO_W, "objective": "statistics", **_STORED_PLAINLY},
+        {**_NO_W, "objective": "statistics", **STORED_PLAINLY},
         citation="after arXiv 2002.11603",
         reads=RealData.ONCE_WITH_NOISE,
         needs_dp=True,

@@ -60,9 +60,9 @@ def _train(arguments: Namespace, stop: Any) -> None:
     if (arguments.baseline or arguments.scores) and arguments.test is None:
         raise ConfigError("--baseline and --scores: need --test; name a folder of labelled X-rays")
     progress, found = not arguments.quiet, None
-    from_bundle.check_new(arguments.output)
-    require_verified(arguments.bundle)
     if arguments.test is not None:  # before the weights: where this fails, nothing is written
+        from_bundle.check_new(arguments.output)
+        require_verified(arguments.bundle)
         if arguments.scores is not None:
             from_bundle.check_new(arguments.scores, "--scores")
         if not arguments.test.exists():
